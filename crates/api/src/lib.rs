@@ -1,0 +1,1 @@
+//! IO-free Kubernetes API machinery: kinds, schemas, patches, defaults, validation, codecs, tables.

@@ -1,0 +1,1 @@
+//! Cluster DNS answered on the node from the informer cache.

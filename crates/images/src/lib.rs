@@ -1,0 +1,1 @@
+//! Container images: content store, import, pull, unpack, snapshots.

@@ -1,0 +1,1 @@
+//! Kernel networking: netlink, nftables wire format, address management, bridge.

@@ -1,0 +1,1 @@
+//! A container runtime behind the CRI.

@@ -1,0 +1,1 @@
+//! Messages between the runtime and a pod's shim.

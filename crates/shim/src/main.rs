@@ -1,0 +1,2 @@
+//! Holds one pod's processes: stdio, logs, exit codes, exec.
+fn main() {}

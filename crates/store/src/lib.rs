@@ -1,0 +1,1 @@
+//! Revisioned key-value store: get, list, txn, watch from a revision, compact.
