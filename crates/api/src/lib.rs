@@ -1,1 +1,20 @@
 //! IO-free Kubernetes API machinery: kinds, schemas, patches, defaults, validation, codecs, tables.
+//!
+//! Objects are [`serde_json::Value`]s. A built-in kind and a custom resource take the same path through this
+//! crate: what differs between kinds is data (a [`registry::Resource`] and its [`schema::Schema`]) plus the small
+//! per-kind files under [`defaults`], [`validation`] and [`table`]. Nothing here knows HTTP, storage or tokio.
+
+pub mod codec;
+pub mod defaults;
+pub mod discovery;
+pub mod field;
+pub mod gvk;
+pub mod openapi;
+pub mod patch;
+pub mod quantity;
+pub mod registry;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod table;
+pub mod validation;

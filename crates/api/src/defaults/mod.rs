@@ -1,0 +1,1 @@
+//! Defaults that the API server fills in, one file per kind.

@@ -1,0 +1,1 @@
+//! Field errors: a path, what is wrong with the value there, and how Kubernetes words it.

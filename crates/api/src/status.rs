@@ -1,0 +1,1 @@
+//! metav1.Status: the errors that clients recognise.

@@ -1,0 +1,1 @@
+//! What the API server refuses, one file per kind.
