@@ -1,1 +1,21 @@
-//! Kernel networking: netlink, nftables wire format, address management, bridge.
+//! Kernel networking: netlink, the nftables wire format, address management, the pod bridge.
+//!
+//! Knows addresses, interfaces and rule sets; knows nothing of Kubernetes kinds. Everything is synchronous:
+//! the kernel answers in microseconds, and callers that must not block use `spawn_blocking`. No program is
+//! ever run, and no table, chain or interface is touched that does not carry the name it was given.
+
+pub mod addr;
+pub mod bridge;
+mod error;
+mod ipam;
+mod link;
+mod masquerade;
+pub mod netlink;
+mod netns;
+mod sysctl;
+
+pub use error::Error;
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Result of this crate's operations.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,266 @@
+//! The pod network of one node: a bridge, and a veth pair from it into each pod.
+//!
+//! Attaching is a handful of netlink messages: one makes the pair with both ends up, one end a port of the
+//! bridge and the other inside the pod's namespace; a few more, from a socket opened in that namespace, give it
+//! address and default route. What is attached is known from the leases on disk and from interface names made
+//! from sandbox ids, so any later process finds it.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::error::Context;
+use crate::ipam::{self, Ipam, Lease};
+use crate::link::{self, Route, Veth};
+use crate::masquerade::Masquerade;
+use crate::netlink::Socket;
+use crate::{Error, IpNet, Result, netns, sysctl};
+
+/// The name of a pod's interface inside it.
+const POD_INTERFACE: &str = "eth0";
+const LOOPBACK_INDEX: u32 = 1;
+
+/// Names and places of one node's pod network.
+#[derive(Clone, Debug)]
+pub struct BridgeConfig {
+    /// The bridge interface, at most 15 bytes.
+    pub name: String,
+    /// Where leases are kept.
+    pub state_dir: PathBuf,
+    /// MTU of the bridge and the pods; by default that of the link to which the default route leads.
+    pub mtu: Option<u32>,
+    /// Where pods go with their own address: the pod CIDRs of the whole cluster. What goes elsewhere leaves with
+    /// the node's address. When empty, only the node's own pod CIDRs.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The nftables table that holds the masquerading rules.
+    pub table: String,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self {
+            name: "cni0".to_owned(),
+            state_dir: PathBuf::from("/var/lib/corten/net"),
+            mtu: None,
+            cluster_cidrs: Vec::new(),
+            table: "corten-net".to_owned(),
+        }
+    }
+}
+
+/// What a pod got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// One address per pod CIDR, in the order of the CIDRs.
+    pub ips: Vec<IpAddr>,
+    /// The node's end of the pair.
+    pub host_interface: String,
+    /// The pod's end of the pair, inside its namespace.
+    pub interface: &'static str,
+}
+
+/// One node's pod network. Every method may be called from any thread; all of them block for a moment.
+pub struct Bridge {
+    config: BridgeConfig,
+    ipam: Mutex<Ipam>,
+    /// Set by [`Bridge::set_pod_cidr`], for the veth pairs made after it.
+    ready: Mutex<Option<Ready>>,
+}
+
+#[derive(Clone, Copy)]
+struct Ready {
+    index: u32,
+    mtu: u32,
+}
+
+impl Bridge {
+    /// Reads the leases. The bridge itself is made when the pod CIDR is known.
+    pub fn open(config: BridgeConfig) -> Result<Self> {
+        let ipam = Ipam::open(&config.name, config.state_dir.join("leases"))?;
+        Ok(Self {
+            config,
+            ipam: Mutex::new(ipam),
+            ready: Mutex::new(None),
+        })
+    }
+
+    /// Makes the bridge with its gateway addresses, lets the node forward, and masquerades what leaves the
+    /// cluster. With the same CIDRs again it changes nothing; pods attached before are untouched.
+    pub fn set_pod_cidr(&self, cidrs: &[IpNet]) -> Result<()> {
+        let Some(first) = cidrs.first() else {
+            return Err(Error::NoPodCidr {
+                bridge: self.config.name.clone(),
+            });
+        };
+        let mut ready = self.ready.lock();
+        let cidrs: Vec<IpNet> = cidrs.iter().map(IpNet::trunc).collect();
+        if ready.is_some() && self.ipam.lock().cidrs() == cidrs {
+            return Ok(());
+        }
+        self.ipam.lock().set_cidrs(&cidrs)?;
+        let mut socket = route_socket()?;
+        let (index, mtu) = self.ensure_bridge(&mut socket, ipam::gateway(*first))?;
+        self.ensure_gateways(&mut socket, index, &cidrs)?;
+        for cidr in &cidrs {
+            match cidr {
+                IpNet::V4(_) => sysctl::set("net/ipv4/ip_forward", "1")?,
+                IpNet::V6(_) => sysctl::set("net/ipv6/conf/all/forwarding", "1")?,
+            }
+        }
+        Masquerade {
+            table: &self.config.table,
+            pods: &cidrs,
+            cluster: &self.config.cluster_cidrs,
+        }
+        .apply()?;
+        *ready = Some(Ready { index, mtu });
+        Ok(())
+    }
+
+    fn ensure_bridge(&self, socket: &mut Socket, gateway: IpAddr) -> Result<(u32, u32)> {
+        let name = &self.config.name;
+        let mtu = match self.config.mtu {
+            Some(mtu) => mtu,
+            None => link::uplink_mtu(socket)?.unwrap_or(1500),
+        };
+        let mac = link::mac_of(gateway);
+        match link::get(socket, name)? {
+            Some(found) if found.kind.as_deref() == Some("bridge") => {
+                link::configure(socket, name, mac, mtu)?;
+            }
+            Some(_) => {
+                return Err(Error::NotABridge { name: name.clone() });
+            }
+            None => link::create_bridge(socket, name, mac, mtu)?,
+        }
+        Ok((link::index(socket, name)?, mtu))
+    }
+
+    /// The gateways of `cidrs`, and of no CIDR that the node had before. Host addresses (a service address put
+    /// here by [`crate::addr::ensure_local`]) stay.
+    fn ensure_gateways(&self, socket: &mut Socket, index: u32, cidrs: &[IpNet]) -> Result<()> {
+        let wanted: HashSet<(IpAddr, u8)> = cidrs
+            .iter()
+            .map(|cidr| (ipam::gateway(*cidr), cidr.prefix_len()))
+            .collect();
+        for present in link::addresses(socket, index)? {
+            let host_address = present.prefix_len() == present.max_prefix_len();
+            if !host_address && !wanted.contains(&(present.addr(), present.prefix_len())) {
+                link::remove_address(socket, index, present)?;
+            }
+        }
+        for (gateway, prefix) in wanted {
+            link::add_address(socket, index, gateway, prefix)?;
+        }
+        Ok(())
+    }
+
+    /// Connects the namespace at `netns` as sandbox `id`. Doing it again for the same sandbox gives the same
+    /// addresses, and makes anew what is missing.
+    pub fn attach(&self, id: &str, netns: &Path) -> Result<Attachment> {
+        self.try_attach(id, netns).map_err(|source| Error::Sandbox {
+            sandbox: id.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    fn try_attach(&self, id: &str, path: &Path) -> Result<Attachment> {
+        let ready = (*self.ready.lock()).ok_or_else(|| Error::NoPodCidr {
+            bridge: self.config.name.clone(),
+        })?;
+        let namespace = netns::open(path)?;
+        let (lease, cidrs) = {
+            let mut ipam = self.ipam.lock();
+            (ipam.lease(id)?, ipam.cidrs())
+        };
+        let host_interface = host_interface(id);
+        let mut socket = route_socket()?;
+        if link::get(&mut socket, &host_interface)?.is_some() {
+            // Left over from an attempt that was cut short, or attached already: the pair is made anew.
+            link::delete(&mut socket, &host_interface)?;
+        }
+        let mac_source = lease.ips.first().copied();
+        let veth = Veth {
+            host_name: &host_interface,
+            bridge: ready.index,
+            pod_name: POD_INTERFACE,
+            pod_namespace: namespace.as_fd(),
+            pod_mac: link::mac_of(mac_source.unwrap_or(IpAddr::from([0, 0, 0, 0]))),
+            mtu: ready.mtu,
+        };
+        link::create_veth(&mut socket, &veth)?;
+        link::set_hairpin(&mut socket, &host_interface)?;
+        netns::inside(&namespace, path, || configure_pod(&lease, &cidrs))?;
+        Ok(Attachment {
+            ips: lease.ips,
+            host_interface,
+            interface: POD_INTERFACE,
+        })
+    }
+
+    /// Removes the sandbox's pair and gives its addresses back. A sandbox that is not attached is fine.
+    pub fn detach(&self, id: &str) -> Result<()> {
+        let in_sandbox = |source| Error::Sandbox {
+            sandbox: id.to_owned(),
+            source: Box::new(source),
+        };
+        let mut socket = route_socket()?;
+        link::delete(&mut socket, &host_interface(id)).map_err(in_sandbox)?;
+        self.ipam.lock().release(id).map_err(in_sandbox)
+    }
+
+    /// Detaches every sandbox that is not in `alive`: what a crash between two steps has leaked.
+    pub fn retain(&self, alive: &[&str]) -> Result<()> {
+        let alive: HashSet<&str> = alive.iter().copied().collect();
+        let leaked: Vec<String> = {
+            let ipam = self.ipam.lock();
+            let leaked = ipam.sandboxes().filter(|id| !alive.contains(id));
+            leaked.map(str::to_owned).collect()
+        };
+        leaked.iter().try_for_each(|id| self.detach(id))
+    }
+
+    /// The addresses of an attached sandbox.
+    pub fn ips(&self, id: &str) -> Option<Vec<IpAddr>> {
+        self.ipam.lock().get(id).map(|lease| lease.ips.clone())
+    }
+}
+
+fn route_socket() -> Result<Socket> {
+    Socket::route().context("open", "a route netlink socket")
+}
+
+/// Runs inside the pod's namespace.
+fn configure_pod(lease: &Lease, cidrs: &[IpNet]) -> Result<()> {
+    let mut socket = route_socket()?;
+    link::up(&mut socket, LOOPBACK_INDEX)?;
+    let interface = link::index(&mut socket, POD_INTERFACE)?;
+    for ip in &lease.ips {
+        // A lease from a CIDR that the node no longer has reaches nobody; it is replaced with its pod.
+        let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(ip)) else {
+            continue;
+        };
+        link::add_address(&mut socket, interface, *ip, cidr.prefix_len())?;
+        let everywhere = if ip.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        let route = Route {
+            to: everywhere.parse().unwrap_or(*cidr),
+            gateway: Some(ipam::gateway(*cidr)),
+            interface,
+        };
+        link::replace_route(&mut socket, &route)?;
+    }
+    Ok(())
+}
+
+/// The node's end of a sandbox's pair: known from the id alone, so that detaching needs no record.
+fn host_interface(id: &str) -> String {
+    // FNV-1a, 44 bits of it: the name has room for eleven digits, and a clash among a node's few hundred pods
+    // is out of the question.
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("veth{:011x}", hash >> 20)
+}
