@@ -1,7 +1,7 @@
 //! The pod network of one node: a bridge, and a veth pair from it into each pod.
 //!
-//! Attaching is a handful of netlink messages: one makes the pair with both ends up, one end a port of the
-//! bridge and the other inside the pod's namespace; a few more, from a socket opened in that namespace, give it
+//! Attaching is a handful of netlink messages: one makes the pair, one end a port of the bridge and the other
+//! inside the pod's namespace; a few more, from a socket opened in that namespace, bring it up and give it
 //! address and default route. What is attached is known from the leases on disk and from interface names made
 //! from sandbox ids, so any later process finds it.
 
@@ -238,6 +238,7 @@ fn configure_pod(lease: &Lease, cidrs: &[IpNet]) -> Result<()> {
     let mut socket = route_socket()?;
     link::up(&mut socket, LOOPBACK_INDEX)?;
     let interface = link::index(&mut socket, POD_INTERFACE)?;
+    link::up(&mut socket, interface)?;
     for ip in &lease.ips {
         // A lease from a CIDR that the node no longer has reaches nobody; it is replaced with its pod.
         let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(ip)) else {

@@ -13,6 +13,8 @@ mod masquerade;
 pub mod netlink;
 mod netns;
 mod sysctl;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::Error;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

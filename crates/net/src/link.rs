@@ -166,7 +166,7 @@ pub(crate) struct Veth<'a> {
     pub mtu: u32,
 }
 
-/// Makes the pair, both ends up.
+/// Makes the pair, the node's end up.
 pub(crate) fn create_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<()> {
     let mut message =
         Message::new(libc::RTM_NEWLINK, CREATE).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
@@ -176,7 +176,8 @@ pub(crate) fn create_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<()> {
     message.nest(libc::IFLA_LINKINFO, |info| {
         info.put_str(libc::IFLA_INFO_KIND, "veth");
         info.nest(libc::IFLA_INFO_DATA, |data| {
-            let header = ifinfo(libc::AF_UNSPEC, 0, UP, UP);
+            // It cannot be made up: at that moment it has no peer yet.
+            let header = ifinfo(libc::AF_UNSPEC, 0, 0, 0);
             data.nest_raw(VETH_INFO_PEER, &header, |peer| {
                 peer.put_str(libc::IFLA_IFNAME, veth.pod_name);
                 peer.put_u32(libc::IFLA_MTU, veth.mtu);
