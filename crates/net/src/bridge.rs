@@ -17,6 +17,7 @@ use crate::ipam::{self, Ipam, Lease};
 use crate::link::{self, Route, Veth};
 use crate::masquerade::Masquerade;
 use crate::netlink::Socket;
+use crate::reaper::Reaper;
 use crate::{Error, IpNet, Result, netns, sysctl};
 
 /// The name of a pod's interface inside it.
@@ -68,6 +69,7 @@ pub struct Bridge {
     ipam: Mutex<Ipam>,
     /// Set by [`Bridge::set_pod_cidr`], for the veth pairs made after it.
     ready: Mutex<Option<Ready>>,
+    reaper: Reaper,
 }
 
 #[derive(Clone, Copy)]
@@ -84,6 +86,7 @@ impl Bridge {
             config,
             ipam: Mutex::new(ipam),
             ready: Mutex::new(None),
+            reaper: Reaper::default(),
         })
     }
 
@@ -208,7 +211,8 @@ impl Bridge {
             source: Box::new(source),
         };
         let mut socket = route_socket()?;
-        link::delete(&mut socket, &host_interface(id)).map_err(in_sandbox)?;
+        let interface = host_interface(id);
+        self.reaper.remove(&mut socket, &interface).map_err(in_sandbox)?;
         self.ipam.lock().release(id).map_err(in_sandbox)
     }
 

@@ -12,6 +12,7 @@ mod link;
 mod masquerade;
 pub mod netlink;
 mod netns;
+mod reaper;
 mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -209,6 +209,29 @@ pub(crate) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
     }
 }
 
+/// Puts a link into a group; false when there is no such link.
+pub(crate) fn set_group(socket: &mut Socket, name: &str, group: u32) -> Result<bool> {
+    let mut message =
+        Message::new(libc::RTM_SETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
+    message.put_str(libc::IFLA_IFNAME, name);
+    message.put_u32(libc::IFLA_GROUP, group);
+    match socket.request(&mut message) {
+        Err(error) if error.errno == libc::ENODEV => Ok(false),
+        result => result.context("set the group of interface", name).map(|()| true),
+    }
+}
+
+/// Removes all links of a group; an empty group is as good as removed.
+pub(crate) fn delete_group(socket: &mut Socket, group: u32) -> Result<()> {
+    let mut message =
+        Message::new(libc::RTM_DELLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
+    message.put_u32(libc::IFLA_GROUP, group);
+    match socket.request(&mut message) {
+        Err(error) if error.errno == libc::ENODEV => Ok(()),
+        result => result.context("delete interface group", group.to_string()),
+    }
+}
+
 fn ifaddr(ip: IpAddr, prefix: u8, index: u32) -> [u8; IFADDR] {
     let mut header = [0; IFADDR];
     header[0] = family(ip);

@@ -131,6 +131,34 @@ fn a_new_pod_cidr_replaces_the_gateway_and_keeps_host_addresses() {
     assert!(!shown.contains("10.77.1.1"), "{shown}");
 }
 
+fn detach_all(bridge: &Bridge, node: &Namespace, count: usize) {
+    std::thread::scope(|scope| {
+        for n in 0..count {
+            scope.spawn(move || {
+                node.run(|| bridge.detach(&format!("pod{n}")).expect("detach"));
+            });
+        }
+    });
+}
+
+#[test]
+fn many_detach_at_once() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let node = Namespace::new();
+    let pods: Vec<Namespace> = (0..8).map(|_| Namespace::new()).collect();
+    let bridge = node.run(|| bridge(directory.path()));
+    node.run(|| {
+        for (n, pod) in pods.iter().enumerate() {
+            bridge.attach(&format!("pod{n}"), &pod.path()).expect("attach");
+        }
+    });
+    detach_all(&bridge, &node, 7);
+    let links = node.command("ip -o link");
+    assert_eq!(links.matches("veth").count(), 1, "{links}");
+    assert!(bridge.ips("pod6").is_none());
+    assert!(bridge.ips("pod7").is_some());
+}
+
 /// `cargo test -p net --features testing -- --ignored --nocapture attach_time`
 #[test]
 #[ignore = "a measurement, not a check"]
@@ -146,9 +174,7 @@ fn attach_time() {
         }
         let attached = start.elapsed() / 100;
         let start = std::time::Instant::now();
-        for n in 0..100 {
-            bridge.detach(&format!("pod{n}")).expect("detach");
-        }
+        detach_all(&bridge, &node, 100);
         println!("attach {attached:?}, detach {:?}", start.elapsed() / 100);
     });
 }
