@@ -10,34 +10,23 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("cannot read kubeconfig {path}: {source}")]
-    Kubeconfig {
-        path: PathBuf,
-        source: Box<kube::config::KubeconfigError>,
-    },
+    Kubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
     #[error("cannot make a client from kubeconfig {path}: {source}")]
-    Client {
-        path: PathBuf,
-        source: Box<kube::Error>,
-    },
+    Client { path: PathBuf, source: Box<kube::Error> },
 }
 
 /// A client over HTTPS, for the current context of the kubeconfig at `path`.
 pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, ConnectError> {
-    let kubeconfig_error = |source| ConnectError::Kubeconfig {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
+    let kubeconfig_error =
+        |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(kubeconfig_error)?;
-    let mut config =
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .map_err(kubeconfig_error)?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(kubeconfig_error)?;
     // Watches end by the server's timeout; a read timeout of the client's own would cut quiet ones.
     config.read_timeout = None;
-    kube::Client::try_from(config).map_err(|source| ConnectError::Client {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
+    kube::Client::try_from(config)
+        .map_err(|source| ConnectError::Client { path: path.to_owned(), source: Box::new(source) })
 }
 
 /// A client whose requests are calls of `service`: an API server of this process, with the identity that the

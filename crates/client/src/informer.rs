@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use kube::runtime::watcher::{self, Event};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,10 @@ impl<K> Watched for K where
 #[derive(Clone, Debug)]
 pub enum Delta<K> {
     Added(Arc<K>),
-    Updated { old: Arc<K>, new: Arc<K> },
+    Updated {
+        old: Arc<K>,
+        new: Arc<K>,
+    },
     Deleted(Arc<K>),
     /// Everything that existed when the subscription began has been told. Sent once.
     Synced,
@@ -60,8 +63,7 @@ struct Cache<K> {
 
 impl<K: Watched> Cache<K> {
     fn tell(&mut self, delta: &Delta<K>) {
-        self.subscribers
-            .retain(|subscriber| subscriber.send(delta.clone()).is_ok());
+        self.subscribers.retain(|subscriber| subscriber.send(delta.clone()).is_ok());
     }
 
     fn apply(&mut self, object: K) {
@@ -83,12 +85,7 @@ impl<K: Watched> Cache<K> {
     /// After a (re)list: what it did not name is gone.
     fn retain(&mut self, listed: &[Key]) {
         let listed: std::collections::HashSet<&Key> = listed.iter().collect();
-        let gone: Vec<Key> = self
-            .objects
-            .keys()
-            .filter(|key| !listed.contains(key))
-            .cloned()
-            .collect();
+        let gone: Vec<Key> = self.objects.keys().filter(|key| !listed.contains(key)).cloned().collect();
         for key in gone {
             if let Some(old) = self.objects.remove(&key) {
                 self.tell(&Delta::Deleted(old));
@@ -103,10 +100,7 @@ impl<K: Watched> Cache<K> {
 
 fn key_of<K: Resource>(object: &K) -> Key {
     let meta = object.meta();
-    (
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    )
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 /// A read-only view of one kind, kept current by a watch. Clones share the cache.
@@ -117,20 +111,14 @@ pub struct Informer<K> {
 
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self {
-            cache: self.cache.clone(),
-            synced: self.synced.clone(),
-        }
+        Self { cache: self.cache.clone(), synced: self.synced.clone() }
     }
 }
 
 impl<K: Watched> Informer<K> {
     fn start(api: Api<K>, config: watcher::Config) -> Self {
-        let cache = Arc::new(Mutex::new(Cache {
-            objects: HashMap::new(),
-            subscribers: Vec::new(),
-            synced: false,
-        }));
+        let cache =
+            Arc::new(Mutex::new(Cache { objects: HashMap::new(), subscribers: Vec::new(), synced: false }));
         let (synced_sender, synced) = watch::channel(false);
         let task_cache = cache.clone();
         tokio::spawn(async move {
@@ -215,10 +203,7 @@ pub struct Informers {
 
 impl Informers {
     pub fn new(client: kube::Client) -> Self {
-        Self {
-            client,
-            running: Arc::default(),
-        }
+        Self { client, running: Arc::default() }
     }
 
     pub fn client(&self) -> kube::Client {
@@ -238,8 +223,7 @@ impl Informers {
     fn informer<K: Watched>(&self, field_selector: String) -> Informer<K> {
         let mut running = self.running.lock();
         let key = (TypeId::of::<K>(), field_selector.clone());
-        if let Some(informer) = running.get(&key).and_then(|any| any.downcast_ref::<Informer<K>>())
-        {
+        if let Some(informer) = running.get(&key).and_then(|any| any.downcast_ref::<Informer<K>>()) {
             return informer.clone();
         }
         let mut config = watcher::Config::default();

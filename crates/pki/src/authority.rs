@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
+use crate::Error;
 use crate::files::{read_if_there, write_private, write_public};
 use crate::leaf::{CertAndKey, Leaf, validity};
-use crate::Error;
 
 const TEN_YEARS: u64 = 10 * 365;
 
@@ -47,17 +45,12 @@ impl Authority {
                 pem
             }
         };
-        let issuer =
-            Issuer::from_ca_cert_pem(&certificate, key).map_err(|e| Error::Unusable {
-                what: "CA certificate",
-                path: certificate_path.clone(),
-                reason: e.to_string(),
-            })?;
-        Ok(Self {
-            certificate,
-            certificate_path,
-            issuer,
-        })
+        let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(|e| Error::Unusable {
+            what: "CA certificate",
+            path: certificate_path.clone(),
+            reason: e.to_string(),
+        })?;
+        Ok(Self { certificate, certificate_path, issuer })
     }
 
     /// The authority's own certificate, in PEM.
@@ -76,18 +69,14 @@ impl Authority {
             .params()
             .and_then(|params| params.signed_by(&key, &self.issuer))
             .map_err(|source| issue_error(&leaf.common_name, source))?;
-        Ok(CertAndKey {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
+        Ok(CertAndKey { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
     /// `<name>.crt` and `<name>.key` in `directory`: as they are when they are still good for `leaf`, or anew.
     pub fn ensure_leaf(&self, directory: &Path, name: &str, leaf: &Leaf) -> Result<CertAndKey, Error> {
         let certificate_path = directory.join(format!("{name}.crt"));
         let key_path = directory.join(format!("{name}.key"));
-        if let (Some(certificate), Some(key)) =
-            (read_if_there(&certificate_path)?, read_if_there(&key_path)?)
+        if let (Some(certificate), Some(key)) = (read_if_there(&certificate_path)?, read_if_there(&key_path)?)
             && leaf.is_served_by(&certificate, &self.certificate)
         {
             return Ok(CertAndKey { certificate, key });
@@ -114,13 +103,9 @@ fn params(common_name: &str) -> Result<CertificateParams, rcgen::Error> {
 }
 
 fn generate(subject: &str) -> Result<KeyPair, Error> {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
-        .map_err(|source| issue_error(subject, source))
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|source| issue_error(subject, source))
 }
 
 fn issue_error(subject: &str, source: rcgen::Error) -> Error {
-    Error::Issue {
-        subject: subject.to_owned(),
-        source,
-    }
+    Error::Issue { subject: subject.to_owned(), source }
 }

@@ -69,11 +69,7 @@ impl Cluster {
         )?;
         ensure_signing_key(directory)?;
 
-        let cluster = Self {
-            directory: directory.to_owned(),
-            authority,
-            names,
-        };
+        let cluster = Self { directory: directory.to_owned(), authority, names };
         let parts = [
             ("admin", "kubernetes-admin", Some("system:masters")),
             ("controller-manager", "system:kube-controller-manager", None),
@@ -125,8 +121,7 @@ impl Cluster {
             client: false,
         };
         let serving_name = format!("{file}-serving");
-        self.authority
-            .ensure_leaf(&self.directory, &serving_name, &serving)?;
+        self.authority.ensure_leaf(&self.directory, &serving_name, &serving)?;
         let user = Leaf::client(&format!("system:node:{name}"), Some("system:nodes"));
         Ok(NodeFiles {
             serving_certificate: self.directory.join(format!("{serving_name}.crt")),
@@ -146,12 +141,8 @@ fn ensure_signing_key(directory: &Path) -> Result<(), Error> {
             reason: e.to_string(),
         })?,
         None => {
-            let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|source| {
-                Error::Issue {
-                    subject: "service accounts".to_owned(),
-                    source,
-                }
-            })?;
+            let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+                .map_err(|source| Error::Issue { subject: "service accounts".to_owned(), source })?;
             write_private(&path, &key.serialize_pem())?;
             key
         }

@@ -5,20 +5,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {operation} {path}: {source}")]
-    File {
-        operation: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    File { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is not a usable {what}: {reason}; move it away to have a new one made")]
-    Unusable {
-        what: &'static str,
-        path: PathBuf,
-        reason: String,
-    },
+    Unusable { what: &'static str, path: PathBuf, reason: String },
     #[error("cannot issue a certificate for {subject:?}: {source}")]
-    Issue {
-        subject: String,
-        source: rcgen::Error,
-    },
+    Issue { subject: String, source: rcgen::Error },
 }

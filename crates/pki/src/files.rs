@@ -18,13 +18,7 @@ pub fn write_private(path: &Path, contents: &str) -> Result<(), Error> {
 }
 
 fn write(path: &Path, contents: &str, mode: u32) -> Result<(), Error> {
-    let error = |operation| {
-        move |source| Error::File {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
-    };
+    let error = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).map_err(error("make the directory of"))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -36,11 +30,7 @@ fn write(path: &Path, contents: &str, mode: u32) -> Result<(), Error> {
         _ => {}
     }
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(contents.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -54,10 +44,6 @@ pub fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(path) {
         Ok(contents) => Ok(Some(contents)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File {
-            operation: "read",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Error::File { operation: "read", path: path.to_owned(), source }),
     }
 }

@@ -48,17 +48,10 @@ impl Leaf {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         if let Some(organization) = &self.organization {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, organization.as_str());
+            params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
         }
-        params
-            .distinguished_name
-            .push(DnType::CommonName, self.common_name.as_str());
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
+        params.distinguished_name.push(DnType::CommonName, self.common_name.as_str());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         if self.server {
             params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
         }
@@ -72,18 +65,16 @@ impl Leaf {
 
     /// Whether `certificate` says all that this leaf wants, is signed by `authority`, and will be valid for a while.
     pub(crate) fn is_served_by(&self, certificate: &str, authority: &str) -> bool {
-        let (Ok((_, leaf_pem)), Ok((_, authority_pem))) = (
-            parse_x509_pem(certificate.as_bytes()),
-            parse_x509_pem(authority.as_bytes()),
-        ) else {
+        let (Ok((_, leaf_pem)), Ok((_, authority_pem))) =
+            (parse_x509_pem(certificate.as_bytes()), parse_x509_pem(authority.as_bytes()))
+        else {
             return false;
         };
         let (Ok(leaf), Ok(authority)) = (leaf_pem.parse_x509(), authority_pem.parse_x509()) else {
             return false;
         };
         let now = since_epoch().as_secs() as i64;
-        let lasts =
-            leaf.validity().not_after.timestamp() - now > RENEW_BEFORE.as_secs() as i64;
+        let lasts = leaf.validity().not_after.timestamp() - now > RENEW_BEFORE.as_secs() as i64;
         lasts
             && leaf.verify_signature(Some(authority.public_key())).is_ok()
             && first(leaf.subject().iter_common_name()) == Some(&self.common_name)
@@ -97,18 +88,14 @@ impl Leaf {
             _ => &[],
         };
         let has_dns = |wanted: &String| {
-            names
-                .iter()
-                .any(|name| matches!(name, GeneralName::DNSName(dns) if dns == wanted))
+            names.iter().any(|name| matches!(name, GeneralName::DNSName(dns) if dns == wanted))
         };
         let has_address = |wanted: &IpAddr| {
             let octets = match wanted {
                 IpAddr::V4(v4) => v4.octets().to_vec(),
                 IpAddr::V6(v6) => v6.octets().to_vec(),
             };
-            names
-                .iter()
-                .any(|name| matches!(name, GeneralName::IPAddress(bytes) if *bytes == octets))
+            names.iter().any(|name| matches!(name, GeneralName::IPAddress(bytes) if *bytes == octets))
         };
         self.dns_names.iter().all(has_dns) && self.addresses.iter().all(has_address)
     }

@@ -1,0 +1,46 @@
+use std::io;
+use std::path::PathBuf;
+
+/// An operation on images failed. Nothing of a failed operation stays in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("invalid image reference {reference:?}: {reason}")]
+    Reference { reference: String, reason: String },
+    #[error("image {0:?} not found")]
+    NotFound(String),
+    #[error("cannot {operation} {path}: {source}")]
+    File { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("image index {path} is damaged: {source}")]
+    Index { path: PathBuf, source: serde_json::Error },
+    #[error("{what} does not have the digest it claims: expected {expected}, got {actual}")]
+    DigestMismatch { what: String, expected: String, actual: String },
+    #[error("failed to unpack layer {layer}: {reason}")]
+    Unpack { layer: String, reason: String },
+    #[error("{archive} is not an image archive that can be read: {reason}")]
+    Archive { archive: String, reason: String },
+    #[error("image {reference} is broken: {reason}")]
+    Broken { reference: String, reason: String },
+    #[error("image {reference} has no variant for {platform}")]
+    NoPlatform { reference: String, platform: String },
+    #[error("failed to pull image {reference:?}: {source}")]
+    Registry { reference: String, source: Box<oci_client::errors::OciDistributionError> },
+    #[error("failed to pull image {reference:?}: {source}")]
+    Transfer { reference: String, source: io::Error },
+}
+
+impl Error {
+    pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Error::File { operation, path, source }
+    }
+
+    /// Whether the registry refused for lack of credentials, or has no such image.
+    pub fn is_denied_or_missing(&self) -> bool {
+        use oci_client::errors::OciDistributionError as E;
+        matches!(self, Error::Registry { source, .. } if matches!(
+            **source,
+            E::UnauthorizedError { .. } | E::AuthenticationFailure(_) | E::ImageManifestNotFoundError(_)
+                | E::RegistryError { .. }
+        ))
+    }
+}

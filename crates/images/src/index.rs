@@ -1,0 +1,168 @@
+//! The index: which images there are. One JSON file, changed under a lock, replaced atomically.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::image::ImageConfiguration;
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Error};
+
+/// One image of the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// The digest of its configuration: what Kubernetes calls the image ID.
+    pub id: String,
+    /// Full names with a tag.
+    pub repo_tags: Vec<String>,
+    /// Full names with a manifest digest.
+    pub repo_digests: Vec<String>,
+    /// The bytes of its layers on disk.
+    pub size: u64,
+    /// The configuration as it came, byte for byte.
+    pub config: String,
+    /// The diff IDs of its layers, lowest first.
+    pub layers: Vec<String>,
+    /// Never removed by garbage collection.
+    #[serde(default)]
+    pub pinned: bool,
+}
+
+impl Image {
+    pub fn configuration(&self) -> Result<ImageConfiguration, Error> {
+        serde_json::from_str(&self.config).map_err(|e| Error::Broken {
+            reference: self.id.clone(),
+            reason: format!("its configuration cannot be read: {e}"),
+        })
+    }
+
+    pub(crate) fn answers_to(&self, wanted: &Wanted) -> bool {
+        match wanted {
+            Wanted::Id(prefix) => self.id.starts_with(prefix.as_str()),
+            Wanted::Name(name) => self.repo_tags.contains(name) || self.repo_digests.contains(name),
+        }
+    }
+}
+
+/// How an image is asked for.
+pub(crate) enum Wanted {
+    /// `sha256:` and at least some digits.
+    Id(String),
+    /// A full reference.
+    Name(String),
+}
+
+impl Wanted {
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_hex = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if is_hex && (text.len() != hex.len() && hex.len() >= 12 || hex.len() == 64) {
+            return Ok(Wanted::Id(format!("sha256:{hex}")));
+        }
+        crate::normalize(text).map(Wanted::Name)
+    }
+}
+
+/// Tells whether the file is still the one that was read.
+type Stamp = Option<(u64, i64, i64, u64)>;
+
+/// The index file with the last state read of it.
+pub(crate) struct Index {
+    path: PathBuf,
+    lock: PathBuf,
+    read: Mutex<(Stamp, Arc<Vec<Image>>)>,
+}
+
+impl Index {
+    pub fn new(root: &Path) -> Self {
+        Self { path: root.join("index.json"), lock: root.join("lock"), read: Mutex::default() }
+    }
+
+    /// All images, as the last writer of any process left them.
+    pub fn images(&self) -> Result<Arc<Vec<Image>>, Error> {
+        let mut read = self.read.lock();
+        let stamp = self.stamp()?;
+        if stamp != read.0 || stamp.is_none() {
+            *read = (stamp, Arc::new(self.load()?));
+        }
+        Ok(read.1.clone())
+    }
+
+    /// Changes the index, alone among all processes, with `change`, whose own work on the store is covered too.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Vec<Image>) -> Result<T, Error>) -> Result<T, Error> {
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&self.lock)
+            .map_err(Error::file("open", &self.lock))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+            .map_err(|e| Error::file("lock", &self.lock)(e.into()))?;
+        let mut images = self.load()?;
+        let result = change(&mut images)?;
+        self.save(&images).map_err(Error::file("write", &self.path))?;
+        *self.read.lock() = (self.stamp()?, Arc::new(images));
+        Ok(result)
+    }
+
+    fn stamp(&self) -> Result<Stamp, Error> {
+        match fs::metadata(&self.path) {
+            Ok(m) => Ok(Some((m.ino(), m.ctime(), m.ctime_nsec(), m.size()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::file("look at", &self.path)(e)),
+        }
+    }
+
+    fn load(&self) -> Result<Vec<Image>, Error> {
+        match fs::read(&self.path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| Error::Index { path: self.path.clone(), source }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::file("read", &self.path)(e)),
+        }
+    }
+
+    fn save(&self, images: &[Image]) -> io::Result<()> {
+        let temporary = self.path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(images)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)
+    }
+}
+
+/// Adds `image`, or its names where the image is known; a name belongs to the image that got it last.
+pub(crate) fn add(images: &mut Vec<Image>, image: Image) -> Image {
+    for other in images.iter_mut().filter(|other| other.id != image.id) {
+        other.repo_tags.retain(|tag| !image.repo_tags.contains(tag));
+    }
+    match images.iter_mut().find(|known| known.id == image.id) {
+        Some(known) => {
+            for tag in image.repo_tags {
+                if !known.repo_tags.contains(&tag) {
+                    known.repo_tags.push(tag);
+                }
+            }
+            for digest in image.repo_digests {
+                if !known.repo_digests.contains(&digest) {
+                    known.repo_digests.push(digest);
+                }
+            }
+            known.clone()
+        }
+        None => {
+            images.push(image.clone());
+            image
+        }
+    }
+}
+
+/// The digest of a layer as a directory name; what is not a digest names no layer.
+pub(crate) fn layer_name(diff_id: &str) -> Option<String> {
+    Digest::parse(diff_id).map(|digest| digest.hex())
+}

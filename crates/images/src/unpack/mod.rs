@@ -1,0 +1,77 @@
+//! Unpacking a layer: a tar stream, perhaps compressed, into a directory for overlayfs.
+//!
+//! Every path of the archive is resolved by the kernel with `openat2(RESOLVE_IN_ROOT)` below the layer's directory, so
+//! that neither `..` nor a symbolic link of the archive's own making leads outside. Whiteouts become what overlayfs
+//! knows: a character device 0:0, or the opaque attribute of a directory.
+
+mod entry;
+mod root;
+
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use tar::Archive;
+
+use crate::digest::{Digest, HashingReader};
+use entry::Unpacker;
+
+/// Why a layer could not be unpacked; the caller knows which.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnpackError {
+    #[error("cannot read the archive: {0}")]
+    Read(io::Error),
+    #[error("{path:?}: {source}")]
+    Entry { path: String, source: io::Error },
+    #[error("{path:?} is refused: {reason}")]
+    Refused { path: String, reason: &'static str },
+    #[error("more than {0} entries")]
+    TooMany(usize),
+    #[error("cannot write it to disk: {0}")]
+    Sync(io::Error),
+}
+
+/// What came out of a layer.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    /// The digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// The bytes of all files.
+    pub size: u64,
+}
+
+/// More files than any real layer has; a bound for those made to exhaust inodes.
+const MAX_ENTRIES: usize = 5_000_000;
+
+/// Unpacks the layer that `reader` gives into `directory`, which exists and is empty, and waits until it is on disk.
+pub(crate) fn layer(reader: impl Read, directory: &Path) -> Result<Unpacked, UnpackError> {
+    let mut hashed = HashingReader::new(decompress(reader).map_err(UnpackError::Read)?);
+    let mut unpacker = Unpacker::open(directory).map_err(UnpackError::Sync)?;
+    let mut archive = Archive::new(&mut hashed);
+    for (count, entry) in archive.entries().map_err(UnpackError::Read)?.enumerate() {
+        if count == MAX_ENTRIES {
+            return Err(UnpackError::TooMany(MAX_ENTRIES));
+        }
+        unpacker.entry(entry.map_err(UnpackError::Read)?)?;
+    }
+    let size = unpacker.finish().map_err(UnpackError::Sync)?;
+    let diff_id = hashed.finish().map_err(UnpackError::Read)?;
+    Ok(Unpacked { diff_id, size })
+}
+
+/// The uncompressed stream, by the first bytes of what it begins with.
+pub(crate) fn decompress<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    let magic = peek(&mut reader)?;
+    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::bufread::MultiGzDecoder::new(reader))
+    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Box::new(zstd::Decoder::with_buffer(reader)?)
+    } else {
+        Box::new(reader)
+    })
+}
+
+fn peek(reader: &mut impl io::BufRead) -> io::Result<Vec<u8>> {
+    let buffer = reader.fill_buf()?;
+    Ok(buffer[..buffer.len().min(4)].to_vec())
+}

@@ -1,0 +1,5 @@
+//! The image store, driven through its public face.
+
+mod common;
+mod hostile_layers;
+mod store;
