@@ -124,9 +124,13 @@ pub struct Field {
     /// `x-kubernetes-patch-merge-key`. A merged list without one is a set of scalars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_merge_key: Option<Cow<'static, str>>,
-    /// The field number in protobuf; 0 where there is none.
+    /// The value that a missing key of an associative list stands for, and what custom resources are defaulted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Box<serde_json::Value>>,
+    /// The field numbers in protobuf that lead from the object to the field: several where Go embeds a struct, which
+    /// JSON inlines and protobuf nests. Empty where it has no protobuf form.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub tag: u32,
+    pub tags: Box<[u32]>,
 }
 
 /// A schema held in place, or a definition of the built-in table. Dereferences to the schema.
