@@ -4,6 +4,7 @@
 //! kept small so that it can be the error of every handler without boxing at each call.
 
 use crate::field::{FieldErrors, quote};
+use crate::registry::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -35,6 +36,12 @@ impl Display for GroupResource<'_> {
 impl<'a> From<(&'a str, &'a str)> for GroupResource<'a> {
     fn from((group, resource): (&'a str, &'a str)) -> Self {
         Self { group, resource }
+    }
+}
+
+impl<'a> From<&'a Resource> for GroupResource<'a> {
+    fn from(r: &'a Resource) -> Self {
+        Self { group: &r.gvk.group, resource: &r.plural }
     }
 }
 
