@@ -11,6 +11,7 @@ mod ipam;
 mod link;
 mod masquerade;
 pub mod netlink;
+pub mod nft;
 mod netns;
 mod reaper;
 mod sysctl;

@@ -68,6 +68,20 @@ fn pods_and_node_reach_each_other_in_both_families() {
 }
 
 #[test]
+fn pods_leave_the_cluster_with_the_nodes_address() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (node, outside, pod) = (Namespace::new(), Namespace::new(), Namespace::new());
+    node.command("ip link add up0 type veth peer name up1");
+    let peer = outside.path();
+    node.command(&format!("ip link set up1 netns {} && ip addr add 192.0.2.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad && ip link set up0 up", peer.display()));
+    outside.command("ip addr add 192.0.2.2/24 dev up1 && ip addr add 2001:db8::2/64 dev up1 nodad && ip link set up1 up");
+    node.run(|| bridge(directory.path()).attach("a", &pod.path()).expect("attach"));
+    for (to, seen) in [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")] {
+        assert_eq!(echo(&outside, &pod, to.parse().expect("ip")).to_string(), seen);
+    }
+}
+
+#[test]
 fn attach_and_detach_can_be_repeated_and_survive_a_restart() {
     let directory = tempfile::tempdir().expect("tempdir");
     let node = Namespace::new();

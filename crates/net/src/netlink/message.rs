@@ -1,6 +1,6 @@
 //! Building one netlink message, or a run of them, in one buffer.
 
-use super::align;
+use super::{Attributes, align};
 
 /// Length of `struct nlmsghdr`.
 pub(crate) const HEADER: usize = 16;
@@ -110,6 +110,13 @@ impl Message {
     /// Never: a message has a header.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// The strings among the first attributes behind a family header of four bytes: the names of the object.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let attributes = Attributes::new(self.bytes.get(HEADER + 4..).unwrap_or_default());
+        let names = attributes.take_while(|attribute| attribute.kind <= 3).take(2);
+        names.filter_map(|attribute| attribute.str().map(str::to_owned)).collect()
     }
 
     pub(crate) fn add_flags(&mut self, flags: u16) {

@@ -1,0 +1,98 @@
+//! What the kernel holds.
+
+use super::socket::Nft;
+use super::{Family, attr, kind, nfgen};
+use crate::Result;
+use crate::error::Context;
+use crate::netlink::{Attribute, Message, Reply};
+
+/// `struct nfgenmsg`.
+const NFGEN: usize = 4;
+
+/// A table found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedTable {
+    pub name: String,
+    /// Its maker's note.
+    pub userdata: Vec<u8>,
+}
+
+/// An element found. Verdicts are not told: their keys are enough for a reconcile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListedElement {
+    pub key: Vec<u8>,
+    pub key_end: Option<Vec<u8>>,
+    pub data: Option<Vec<u8>>,
+}
+
+impl Nft {
+    /// The table of that name, if there is one.
+    pub fn table(&mut self, family: Family, name: &str) -> Result<Option<ListedTable>> {
+        let mut message = Message::new(kind(libc::NFT_MSG_GETTABLE), 0).raw(&nfgen(family.number(), 0));
+        message.put_str(attr::TABLE_NAME, name);
+        let mut found = None;
+        let result = self.socket.query(&mut message, |reply| found = parse_table(&reply).or(found.take()));
+        match result {
+            Err(error) if error.errno == libc::ENOENT => Ok(None),
+            result => result.context("look up nftables table", name).map(|()| found),
+        }
+    }
+
+    /// The names of the chains of a table.
+    pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<String>> {
+        let mut message = dump(libc::NFT_MSG_GETCHAIN, family);
+        let mut found = Vec::new();
+        let mut each = |reply: Reply<'_>| {
+            let attributes = reply.attributes(NFGEN);
+            let of = attributes.find_kind(attr::CHAIN_TABLE).and_then(|a| a.str());
+            let name = attributes.find_kind(attr::CHAIN_NAME).and_then(|a| a.str());
+            if of == Some(table) {
+                found.extend(name.map(str::to_owned));
+            }
+        };
+        self.socket.query(&mut message, &mut each).context("list the chains of nftables table", table)?;
+        Ok(found)
+    }
+
+    /// The elements of a set or map. The set must exist.
+    pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<ListedElement>> {
+        let mut message = dump(libc::NFT_MSG_GETSETELEM, family);
+        message.put_str(attr::ELEMS_TABLE, table);
+        message.put_str(attr::ELEMS_SET, set);
+        let mut found = Vec::new();
+        let mut each = |reply: Reply<'_>| {
+            if let Some(list) = reply.attributes(NFGEN).find_kind(attr::ELEMS_LIST) {
+                found.extend(list.nested().filter_map(|element| parse_element(&element)));
+            }
+        };
+        let object = || format!("{table} {set}");
+        self.socket.query(&mut message, &mut each).context("list nftables set", object())?;
+        Ok(found)
+    }
+}
+
+fn dump(operation: libc::c_int, family: Family) -> Message {
+    Message::new(kind(operation), libc::NLM_F_DUMP as u16).raw(&nfgen(family.number(), 0))
+}
+
+fn parse_table(reply: &Reply<'_>) -> Option<ListedTable> {
+    let attributes = reply.attributes(NFGEN);
+    let userdata = attributes.find_kind(attr::TABLE_USERDATA);
+    Some(ListedTable {
+        name: attributes.find_kind(attr::TABLE_NAME)?.str()?.to_owned(),
+        userdata: userdata.map(|a| a.payload.to_vec()).unwrap_or_default(),
+    })
+}
+
+fn parse_element(element: &Attribute<'_>) -> Option<ListedElement> {
+    let parts = element.nested();
+    let value = |kind| -> Option<Vec<u8>> {
+        let value = parts.find_kind(kind)?.nested().find_kind(attr::DATA_VALUE)?;
+        Some(value.payload.to_vec())
+    };
+    Some(ListedElement {
+        key: value(attr::ELEM_KEY)?,
+        key_end: value(attr::ELEM_KEY_END),
+        data: value(attr::ELEM_DATA),
+    })
+}
