@@ -44,20 +44,13 @@ pub fn definitions() -> &'static [Definition] {
 /// The definition with that index. Indices come from the table itself, so that they are always in it; anything else
 /// is treated as an untyped value.
 pub(super) fn definition(index: u16) -> &'static Schema {
-    static UNTYPED: Schema = Schema {
-        shape: Shape::Any(super::Opaque::Json),
-        nullable: true,
-    };
-    definitions()
-        .get(usize::from(index))
-        .map_or(&UNTYPED, |definition| &definition.schema)
+    static UNTYPED: Schema = Schema { shape: Shape::Any(super::Opaque::Json), nullable: true };
+    definitions().get(usize::from(index)).map_or(&UNTYPED, |definition| &definition.schema)
 }
 
 /// The definition of that published name.
 pub fn named(name: &str) -> Option<SchemaRef> {
-    let index = definitions()
-        .binary_search_by(|definition| definition.name.as_str().cmp(name))
-        .ok()?;
+    let index = definitions().binary_search_by(|definition| definition.name.as_str().cmp(name)).ok()?;
     u16::try_from(index).ok().map(SchemaRef::Builtin)
 }
 
@@ -96,4 +89,10 @@ fn builtin_group(group: &str) -> Option<&str> {
         Some(_) => None,
         None => Some(group).filter(|group| !group.contains('.')),
     }
+}
+
+/// The published name of the definition with that index; `None` for the nameless types behind the published ones.
+pub fn name(index: u16) -> Option<&'static str> {
+    let definition = definitions().get(usize::from(index))?;
+    Some(definition.name.as_str()).filter(|name| !name.starts_with('~'))
 }

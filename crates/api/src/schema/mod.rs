@@ -5,6 +5,9 @@
 //! own tree. Both are read through [`Schema`]; nobody needs to know which of the two it is.
 
 pub mod builtin;
+mod check;
+
+pub use check::{SchemaError, SchemaReport, strict_decoding_error};
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -160,10 +163,7 @@ impl From<Schema> for SchemaRef {
 
 impl From<Shape> for Schema {
     fn from(shape: Shape) -> Self {
-        Self {
-            shape,
-            nullable: false,
-        }
+        Self { shape, nullable: false }
     }
 }
 
@@ -222,10 +222,7 @@ impl Schema {
 impl Object {
     /// The field of that name.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let index = self
-            .fields
-            .binary_search_by(|field| field.name.as_ref().cmp(name))
-            .ok()?;
+        let index = self.fields.binary_search_by(|field| field.name.as_ref().cmp(name)).ok()?;
         self.fields.get(index)
     }
 }

@@ -1,0 +1,200 @@
+//! Decoding into values while remembering which fields were given twice.
+//!
+//! serde's usual maps let the last of two equal keys win in silence. kube-apiserver does so as well but tells the
+//! user, so this has a visitor of its own that keeps track of where it is.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::CodecError;
+
+/// Duplicates beyond this many are not listed.
+const MAX_DUPLICATES: usize = 100;
+
+/// An object as it was sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decoded {
+    pub value: Value,
+    /// Paths of fields given more than once (`spec.replicas`). The last value won.
+    pub duplicate_fields: Vec<String>,
+}
+
+impl Decoded {
+    /// `duplicate field "spec.replicas"`, for each: the text of a warning, or part of a strict decoding error.
+    pub fn duplicate_field_messages(&self) -> impl Iterator<Item = String> {
+        self.duplicate_fields.iter().map(|path| format!("duplicate field {path:?}"))
+    }
+}
+
+pub(super) fn json(body: &[u8]) -> Result<Decoded, CodecError> {
+    serde_json::from_slice(body).map_err(|error| CodecError::Json(go_json_error(&error, body)))
+}
+
+pub(super) fn yaml(body: &[u8]) -> Result<Decoded, CodecError> {
+    let text = std::str::from_utf8(body).map_err(|_| CodecError::Yaml("invalid UTF-8".to_owned()))?;
+    let options = serde_saphyr::options! {
+        // Forwarded to our visitor, which notes them.
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+        emit_comments: false,
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| CodecError::Yaml(first_line(&error.to_string())))
+}
+
+/// serde's complaint in Go's words where there is a common one, otherwise as it is.
+fn go_json_error(error: &serde_json::Error, body: &[u8]) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".to_owned();
+    }
+    let at = offset(body, error.line(), error.column());
+    match at.and_then(|at| body.get(at)) {
+        Some(byte) if error.is_syntax() && byte.is_ascii_graphic() => {
+            let context =
+                if at == Some(0) { "looking for beginning of value".to_owned() } else { reason(error) };
+            format!("invalid character '{}' {context}", char::from(*byte))
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// serde's words without the position, which means nothing to somebody who sent one long line.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    match text {
+        "expected value" | "key must be a string" => "looking for beginning of value".to_owned(),
+        "expected `,` or `}`" => "after object key:value pair".to_owned(),
+        "expected `,` or `]`" => "after array element".to_owned(),
+        "expected `:`" => "after object key".to_owned(),
+        "trailing characters" => "after top-level value".to_owned(),
+        "expected ident" => "in literal".to_owned(),
+        other => format!("({other})"),
+    }
+}
+
+fn offset(body: &[u8], line: usize, column: usize) -> Option<usize> {
+    let before = body
+        .split(|byte| *byte == b'\n')
+        .take(line.checked_sub(1)?)
+        .map(|line| line.len() + 1)
+        .sum::<usize>();
+    before.checked_add(column)?.checked_sub(1)
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+impl<'de> Deserialize<'de> for Decoded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let duplicates = RefCell::new(Vec::new());
+        let value = Seed { path: &Path::Root, duplicates: &duplicates }.deserialize(deserializer)?;
+        Ok(Decoded { value, duplicate_fields: duplicates.into_inner() })
+    }
+}
+
+/// Where the decoder is: a list that lives on the stack, written out only for a duplicate.
+enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Key(Path::Root, key) => f.write_str(key),
+            Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+struct Seed<'a> {
+    path: &'a Path<'a>,
+    duplicates: &'a RefCell<Vec<String>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("numbers must be finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        loop {
+            let path = Path::Index(self.path, array.len());
+            match items.next_element_seed(Seed { path: &path, duplicates: self.duplicates })? {
+                Some(item) => array.push(item),
+                None => return Ok(Value::Array(array)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let path = Path::Key(self.path, &key);
+            let value = entries.next_value_seed(Seed { path: &path, duplicates: self.duplicates })?;
+            if map.contains_key(&key) {
+                let mut duplicates = self.duplicates.borrow_mut();
+                if duplicates.len() < MAX_DUPLICATES {
+                    duplicates.push(path.to_string());
+                }
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
