@@ -4,6 +4,8 @@ use crate::field::FieldErrors;
 use crate::gvk::GroupVersionKind;
 use serde_json::Value;
 
+#[cfg(test)]
+pub mod fuzz;
 pub mod names;
 
 /// What is wrong with a new object.

@@ -89,7 +89,7 @@ fn directives() {
 #[test]
 fn sets_of_scalars() {
     let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
-    check("core.v1.Pod", finalizers(json!(["a", "b"])), finalizers(json!(["b", "c"])), finalizers(json!(["b", "c", "a"])).clone());
+    check("core.v1.Pod", finalizers(json!(["a", "b"])), finalizers(json!(["b", "c"])), finalizers(json!(["a", "b", "c"])));
     check(
         "core.v1.Pod",
         finalizers(json!(["a", "b", "c"])),

@@ -1,0 +1,52 @@
+//! Persistent volumes, claims, storage classes and CSI drivers.
+
+use super::edit::{Object, ensure, get, has_items, set, set_text};
+use super::{quantities, volume};
+
+pub fn persistent_volume(object: &mut Object) {
+    if let Some(spec) = get(object, "spec") {
+        set_text(spec, "persistentVolumeReclaimPolicy", "Retain");
+        set(spec, "volumeMode", "Filesystem");
+        quantities::list(spec, "capacity");
+        volume::source(spec);
+    }
+    if let Some(status) = ensure(object, "status") {
+        set_text(status, "phase", "Pending");
+    }
+}
+
+pub fn persistent_volume_claim(object: &mut Object) {
+    if let Some(spec) = get(object, "spec") {
+        claim_spec(spec);
+    }
+    if let Some(status) = ensure(object, "status") {
+        set_text(status, "phase", "Pending");
+        quantities::list(status, "capacity");
+        quantities::list(status, "allocatedResources");
+    }
+}
+
+pub fn claim_spec(spec: &mut Object) {
+    set(spec, "volumeMode", "Filesystem");
+    if let Some(resources) = get(spec, "resources") {
+        quantities::requirements(resources);
+    }
+}
+
+pub fn storage_class(object: &mut Object) {
+    set(object, "reclaimPolicy", "Delete");
+    set(object, "volumeBindingMode", "Immediate");
+}
+
+pub fn csi_driver(object: &mut Object) {
+    let Some(spec) = ensure(object, "spec") else { return };
+    set(spec, "attachRequired", true);
+    set(spec, "podInfoOnMount", false);
+    set(spec, "storageCapacity", false);
+    set(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    set(spec, "requiresRepublish", false);
+    set(spec, "seLinuxMount", false);
+    if !has_items(spec, "volumeLifecycleModes") {
+        spec.insert("volumeLifecycleModes".into(), vec!["Persistent"].into());
+    }
+}
