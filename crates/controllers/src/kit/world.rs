@@ -1,0 +1,76 @@
+//! Everything the controllers share: one view per kind, and the event recorder.
+
+use client::Informers;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
+
+use super::events::Recorder;
+use super::pods;
+use super::view::View;
+
+macro_rules! world {
+    ($($field:ident: $kind:ty = $view:expr;)*) => {
+        /// The views of one process. Controllers register handlers first; then [`World::start`] begins.
+        pub struct World {
+            pub client: kube::Client,
+            pub events: Recorder,
+            $(pub $field: View<$kind>,)*
+        }
+
+        impl World {
+            pub fn new(informers: &Informers) -> Self {
+                Self {
+                    client: informers.client(),
+                    events: Recorder::start(informers.client()),
+                    $($field: $view(informers),)*
+                }
+            }
+
+            /// Follows all watches; resolves when everything that exists is in the views.
+            pub async fn start(&self) {
+                $(self.$field.start();)*
+                $(self.$field.synced().await;)*
+            }
+        }
+    };
+}
+
+world! {
+    cluster_roles: ClusterRole = View::new;
+    config_maps: ConfigMap = View::new;
+    controller_revisions: ControllerRevision = View::new;
+    cron_jobs: CronJob = View::new;
+    daemon_sets: DaemonSet = View::new;
+    deployments: Deployment = View::new;
+    endpoint_slices: EndpointSlice = View::new;
+    endpoints: Endpoints = View::new;
+    jobs: Job = View::new;
+    leases: Lease = View::new;
+    namespaces: Namespace = View::new;
+    nodes: Node = View::new;
+    persistent_volume_claims: PersistentVolumeClaim = View::new;
+    persistent_volumes: PersistentVolume = View::new;
+    pod_disruption_budgets: PodDisruptionBudget = View::new;
+    // Found by the node they run on.
+    pods: Pod = pods_by_node;
+    replica_sets: ReplicaSet = View::new;
+    replication_controllers: ReplicationController = View::new;
+    resource_quotas: ResourceQuota = View::new;
+    service_accounts: ServiceAccount = View::new;
+    services: Service = View::new;
+    stateful_sets: StatefulSet = View::new;
+    storage_classes: StorageClass = View::new;
+}
+
+fn pods_by_node(informers: &Informers) -> View<Pod> {
+    View::with_index(informers, |pod| pods::node_name(pod).map(str::to_owned))
+}

@@ -1,0 +1,152 @@
+//! What differs between ReplicaSet and ReplicationController.
+
+use client::Watched;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{
+    PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use serde::Serialize;
+
+use super::decide::{Counts, Failure};
+use crate::kit::meta::{self, Labels};
+use crate::kit::{View, World};
+
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+
+/// A kind that keeps a number of equal pods.
+pub trait Replicated: Watched + Serialize + Resource<Scope = NamespaceResourceScope> {
+    const CONTROLLER: &'static str;
+
+    fn view(world: &World) -> &View<Self>;
+    fn replicas(&self) -> i32;
+    fn min_ready_seconds(&self) -> i32;
+    fn selects(&self, labels: Option<&Labels>) -> bool;
+    fn template(&self) -> PodTemplateSpec;
+    /// The object with a status that tells these counts, if that differs from what it tells now.
+    fn with_status(&self, counts: &Counts, failure: Option<&Failure>, now: Time) -> Option<Self>;
+}
+
+impl Replicated for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset-controller";
+
+    fn view(world: &World) -> &View<Self> {
+        &world.replica_sets
+    }
+
+    fn replicas(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
+    }
+
+    fn selects(&self, labels: Option<&Labels>) -> bool {
+        self.spec.as_ref().is_some_and(|spec| meta::selects_strictly(&spec.selector, labels))
+    }
+
+    fn template(&self) -> PodTemplateSpec {
+        self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
+    }
+
+    fn with_status(&self, counts: &Counts, failure: Option<&Failure>, now: Time) -> Option<Self> {
+        let old = self.status.clone().unwrap_or_default();
+        let found = old.conditions.iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE);
+        let condition = match (failure, found) {
+            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => Some(found.clone()),
+            (Some(failure), _) => Some(ReplicaSetCondition {
+                type_: REPLICA_FAILURE.to_owned(),
+                status: "True".to_owned(),
+                reason: Some(failure.reason.to_owned()),
+                message: Some(failure.message.clone()),
+                last_transition_time: Some(now),
+            }),
+            (None, _) => None,
+        };
+        let others = old.conditions.iter().flatten().filter(|condition| condition.type_ != REPLICA_FAILURE);
+        let conditions: Vec<_> = others.cloned().chain(condition).collect();
+        let new = ReplicaSetStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: Some(counts.fully_labeled),
+            ready_replicas: Some(counts.ready),
+            available_replicas: Some(counts.available),
+            terminating_replicas: Some(counts.terminating),
+            observed_generation: self.metadata.generation,
+            conditions: (!conditions.is_empty()).then_some(conditions),
+        };
+        (new != without_absent(old)).then(|| Self {
+            status: Some(new),
+            ..self.clone()
+        })
+    }
+}
+
+/// A counter that is absent is one that is zero.
+fn without_absent(mut status: ReplicaSetStatus) -> ReplicaSetStatus {
+    status.fully_labeled_replicas.get_or_insert(0);
+    status.ready_replicas.get_or_insert(0);
+    status.available_replicas.get_or_insert(0);
+    status.terminating_replicas.get_or_insert(0);
+    status
+}
+
+impl Replicated for ReplicationController {
+    const CONTROLLER: &'static str = "replication-controller";
+
+    fn view(world: &World) -> &View<Self> {
+        &world.replication_controllers
+    }
+
+    fn replicas(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
+    }
+
+    fn selects(&self, labels: Option<&Labels>) -> bool {
+        let selector = self.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|selector| !selector.is_empty() && meta::labels_match(selector, labels))
+    }
+
+    fn template(&self) -> PodTemplateSpec {
+        self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
+    }
+
+    fn with_status(&self, counts: &Counts, failure: Option<&Failure>, now: Time) -> Option<Self> {
+        let mut old = self.status.clone().unwrap_or_default();
+        let found = old.conditions.iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE);
+        let condition = match (failure, found) {
+            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => Some(found.clone()),
+            (Some(failure), _) => Some(ReplicationControllerCondition {
+                type_: REPLICA_FAILURE.to_owned(),
+                status: "True".to_owned(),
+                reason: Some(failure.reason.to_owned()),
+                message: Some(failure.message.clone()),
+                last_transition_time: Some(now),
+            }),
+            (None, _) => None,
+        };
+        let others = old.conditions.iter().flatten().filter(|condition| condition.type_ != REPLICA_FAILURE);
+        let conditions: Vec<_> = others.cloned().chain(condition).collect();
+        let new = ReplicationControllerStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: Some(counts.fully_labeled),
+            ready_replicas: Some(counts.ready),
+            available_replicas: Some(counts.available),
+            observed_generation: self.metadata.generation,
+            conditions: (!conditions.is_empty()).then_some(conditions),
+        };
+        old.fully_labeled_replicas.get_or_insert(0);
+        old.ready_replicas.get_or_insert(0);
+        old.available_replicas.get_or_insert(0);
+        (new != old).then(|| Self {
+            status: Some(new),
+            ..self.clone()
+        })
+    }
+}
