@@ -26,16 +26,8 @@ struct Sub {
     verbs: &'static [&'static str],
 }
 
-const ALL_VERBS: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
 const GET_PUT: &[&str] = &["get", "patch", "update"];
 const CONNECT: &[&str] = &["create", "get"];
@@ -55,26 +47,17 @@ const fn namespaced(plural: &'static str, kind: &'static str) -> Row {
 }
 
 const fn cluster(plural: &'static str, kind: &'static str) -> Row {
-    Row {
-        namespaced: false,
-        ..namespaced(plural, kind)
-    }
+    Row { namespaced: false, ..namespaced(plural, kind) }
 }
 
 impl Row {
     const fn short(self, short_names: &'static [&'static str]) -> Row {
-        Row {
-            short_names,
-            ..self
-        }
+        Row { short_names, ..self }
     }
 
     /// Shown by `kubectl get all`.
     const fn in_all(self) -> Row {
-        Row {
-            categories: &["all"],
-            ..self
-        }
+        Row { categories: &["all"], ..self }
     }
 
     const fn categories(self, categories: &'static [&'static str]) -> Row {
@@ -86,28 +69,16 @@ impl Row {
     }
 
     const fn subs(self, subresources: &'static [Sub]) -> Row {
-        Row {
-            subresources,
-            ..self
-        }
+        Row { subresources, ..self }
     }
 
     const fn select(self, selectable_fields: &'static [&'static str]) -> Row {
-        Row {
-            selectable_fields,
-            ..self
-        }
+        Row { selectable_fields, ..self }
     }
 }
 
 const fn sub(name: &'static str, verbs: &'static [&'static str]) -> Sub {
-    Sub {
-        name,
-        group: "",
-        version: "",
-        kind: "",
-        verbs,
-    }
+    Sub { name, group: "", version: "", kind: "", verbs }
 }
 
 const fn sub_of(
@@ -117,13 +88,7 @@ const fn sub_of(
     kind: &'static str,
     verbs: &'static [&'static str],
 ) -> Sub {
-    Sub {
-        name,
-        group,
-        version,
-        kind,
-        verbs,
-    }
+    Sub { name, group, version, kind, verbs }
 }
 
 const STATUS: Sub = sub("status", GET_PUT);
@@ -133,9 +98,7 @@ const STATUS_AND_SCALE: &[Sub] = &[SCALE, STATUS];
 
 const CORE_V1: &[Row] = &[
     namespaced("bindings", "Binding").verbs(CREATE),
-    cluster("componentstatuses", "ComponentStatus")
-        .short(&["cs"])
-        .verbs(&["get", "list"]),
+    cluster("componentstatuses", "ComponentStatus").short(&["cs"]).verbs(&["get", "list"]),
     namespaced("configmaps", "ConfigMap").short(&["cm"]),
     namespaced("endpoints", "Endpoints").short(&["ep"]),
     namespaced("events", "Event").short(&["ev"]).select(&[
@@ -154,24 +117,15 @@ const CORE_V1: &[Row] = &[
     namespaced("limitranges", "LimitRange").short(&["limits"]),
     cluster("namespaces", "Namespace")
         .short(&["ns"])
-        .verbs(&[
-            "create", "delete", "get", "list", "patch", "update", "watch",
-        ])
+        .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
         .subs(&[sub("finalize", &["update"]), STATUS])
         .select(&["status.phase"]),
     cluster("nodes", "Node")
         .short(&["no"])
-        .subs(&[
-            sub_of("proxy", "", "v1", "NodeProxyOptions", ANY_METHOD),
-            STATUS,
-        ])
+        .subs(&[sub_of("proxy", "", "v1", "NodeProxyOptions", ANY_METHOD), STATUS])
         .select(&["spec.unschedulable"]),
-    namespaced("persistentvolumeclaims", "PersistentVolumeClaim")
-        .short(&["pvc"])
-        .subs(JUST_STATUS),
-    cluster("persistentvolumes", "PersistentVolume")
-        .short(&["pv"])
-        .subs(JUST_STATUS),
+    namespaced("persistentvolumeclaims", "PersistentVolumeClaim").short(&["pvc"]).subs(JUST_STATUS),
+    cluster("persistentvolumes", "PersistentVolume").short(&["pv"]).subs(JUST_STATUS),
     namespaced("pods", "Pod")
         .short(&["po"])
         .in_all()
@@ -203,26 +157,19 @@ const CORE_V1: &[Row] = &[
         .in_all()
         .subs(STATUS_AND_SCALE)
         .select(&["status.replicas"]),
-    namespaced("resourcequotas", "ResourceQuota")
-        .short(&["quota"])
-        .subs(JUST_STATUS),
+    namespaced("resourcequotas", "ResourceQuota").short(&["quota"]).subs(JUST_STATUS),
     namespaced("secrets", "Secret").select(&["type"]),
-    namespaced("serviceaccounts", "ServiceAccount")
-        .short(&["sa"])
-        .subs(&[sub_of(
-            "token",
-            "authentication.k8s.io",
-            "v1",
-            "TokenRequest",
-            CREATE,
-        )]),
+    namespaced("serviceaccounts", "ServiceAccount").short(&["sa"]).subs(&[sub_of(
+        "token",
+        "authentication.k8s.io",
+        "v1",
+        "TokenRequest",
+        CREATE,
+    )]),
     namespaced("services", "Service")
         .short(&["svc"])
         .in_all()
-        .subs(&[
-            sub_of("proxy", "", "v1", "ServiceProxyOptions", ANY_METHOD),
-            STATUS,
-        ])
+        .subs(&[sub_of("proxy", "", "v1", "ServiceProxyOptions", ANY_METHOD), STATUS])
         .select(&["spec.clusterIP", "spec.type"]),
 ];
 
@@ -231,32 +178,21 @@ const GROUPS: &[(&str, &str, &[Row])] = &[
     (
         "apiregistration.k8s.io",
         "v1",
-        &[cluster("apiservices", "APIService")
-            .categories(&["api-extensions"])
-            .subs(JUST_STATUS)],
+        &[cluster("apiservices", "APIService").categories(&["api-extensions"]).subs(JUST_STATUS)],
     ),
     (
         "apps",
         "v1",
         &[
             namespaced("controllerrevisions", "ControllerRevision"),
-            namespaced("daemonsets", "DaemonSet")
-                .short(&["ds"])
-                .in_all()
-                .subs(JUST_STATUS),
-            namespaced("deployments", "Deployment")
-                .short(&["deploy"])
-                .in_all()
-                .subs(STATUS_AND_SCALE),
+            namespaced("daemonsets", "DaemonSet").short(&["ds"]).in_all().subs(JUST_STATUS),
+            namespaced("deployments", "Deployment").short(&["deploy"]).in_all().subs(STATUS_AND_SCALE),
             namespaced("replicasets", "ReplicaSet")
                 .short(&["rs"])
                 .in_all()
                 .subs(STATUS_AND_SCALE)
                 .select(&["status.replicas"]),
-            namespaced("statefulsets", "StatefulSet")
-                .short(&["sts"])
-                .in_all()
-                .subs(STATUS_AND_SCALE),
+            namespaced("statefulsets", "StatefulSet").short(&["sts"]).in_all().subs(STATUS_AND_SCALE),
         ],
     ),
     (
@@ -296,58 +232,42 @@ const GROUPS: &[(&str, &str, &[Row])] = &[
     (
         "autoscaling",
         "v2",
-        &[
-            namespaced("horizontalpodautoscalers", "HorizontalPodAutoscaler")
-                .short(&["hpa"])
-                .in_all()
-                .subs(JUST_STATUS),
-        ],
+        &[namespaced("horizontalpodautoscalers", "HorizontalPodAutoscaler")
+            .short(&["hpa"])
+            .in_all()
+            .subs(JUST_STATUS)],
     ),
     (
         "autoscaling",
         "v1",
-        &[
-            namespaced("horizontalpodautoscalers", "HorizontalPodAutoscaler")
-                .short(&["hpa"])
-                .in_all()
-                .subs(JUST_STATUS),
-        ],
+        &[namespaced("horizontalpodautoscalers", "HorizontalPodAutoscaler")
+            .short(&["hpa"])
+            .in_all()
+            .subs(JUST_STATUS)],
     ),
     (
         "batch",
         "v1",
         &[
-            namespaced("cronjobs", "CronJob")
-                .short(&["cj"])
-                .in_all()
-                .subs(JUST_STATUS),
-            namespaced("jobs", "Job")
-                .in_all()
-                .subs(JUST_STATUS)
-                .select(&["status.successful"]),
+            namespaced("cronjobs", "CronJob").short(&["cj"]).in_all().subs(JUST_STATUS),
+            namespaced("jobs", "Job").in_all().subs(JUST_STATUS).select(&["status.successful"]),
         ],
     ),
     (
         "certificates.k8s.io",
         "v1",
-        &[
-            cluster("certificatesigningrequests", "CertificateSigningRequest")
-                .short(&["csr"])
-                .subs(&[sub("approval", GET_PUT), STATUS])
-                .select(&["spec.signerName"]),
-        ],
+        &[cluster("certificatesigningrequests", "CertificateSigningRequest")
+            .short(&["csr"])
+            .subs(&[sub("approval", GET_PUT), STATUS])
+            .select(&["spec.signerName"])],
     ),
     (
         "networking.k8s.io",
         "v1",
         &[
             cluster("ingressclasses", "IngressClass"),
-            namespaced("ingresses", "Ingress")
-                .short(&["ing"])
-                .subs(JUST_STATUS),
-            cluster("ipaddresses", "IPAddress")
-                .short(&["ip"])
-                .select(&["spec.parentRef.resource"]),
+            namespaced("ingresses", "Ingress").short(&["ing"]).subs(JUST_STATUS),
+            cluster("ipaddresses", "IPAddress").short(&["ip"]).select(&["spec.parentRef.resource"]),
             namespaced("networkpolicies", "NetworkPolicy").short(&["netpol"]),
             cluster("servicecidrs", "ServiceCIDR").subs(JUST_STATUS),
         ],
@@ -355,9 +275,7 @@ const GROUPS: &[(&str, &str, &[Row])] = &[
     (
         "policy",
         "v1",
-        &[namespaced("poddisruptionbudgets", "PodDisruptionBudget")
-            .short(&["pdb"])
-            .subs(JUST_STATUS)],
+        &[namespaced("poddisruptionbudgets", "PodDisruptionBudget").short(&["pdb"]).subs(JUST_STATUS)],
     ),
     (
         "rbac.authorization.k8s.io",
@@ -385,63 +303,32 @@ const GROUPS: &[(&str, &str, &[Row])] = &[
         "admissionregistration.k8s.io",
         "v1",
         &[
-            cluster("mutatingadmissionpolicies", "MutatingAdmissionPolicy")
+            cluster("mutatingadmissionpolicies", "MutatingAdmissionPolicy").categories(&["api-extensions"]),
+            cluster("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding")
                 .categories(&["api-extensions"]),
-            cluster(
-                "mutatingadmissionpolicybindings",
-                "MutatingAdmissionPolicyBinding",
-            )
-            .categories(&["api-extensions"]),
-            cluster(
-                "mutatingwebhookconfigurations",
-                "MutatingWebhookConfiguration",
-            )
-            .categories(&["api-extensions"]),
+            cluster("mutatingwebhookconfigurations", "MutatingWebhookConfiguration")
+                .categories(&["api-extensions"]),
             cluster("validatingadmissionpolicies", "ValidatingAdmissionPolicy")
                 .categories(&["api-extensions"])
                 .subs(JUST_STATUS),
-            cluster(
-                "validatingadmissionpolicybindings",
-                "ValidatingAdmissionPolicyBinding",
-            )
-            .categories(&["api-extensions"]),
-            cluster(
-                "validatingwebhookconfigurations",
-                "ValidatingWebhookConfiguration",
-            )
-            .categories(&["api-extensions"]),
+            cluster("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding")
+                .categories(&["api-extensions"]),
+            cluster("validatingwebhookconfigurations", "ValidatingWebhookConfiguration")
+                .categories(&["api-extensions"]),
         ],
     ),
     (
         "apiextensions.k8s.io",
         "v1",
-        &[
-            cluster("customresourcedefinitions", "CustomResourceDefinition")
-                .short(&["crd", "crds"])
-                .categories(&["api-extensions"])
-                .subs(JUST_STATUS),
-        ],
+        &[cluster("customresourcedefinitions", "CustomResourceDefinition")
+            .short(&["crd", "crds"])
+            .categories(&["api-extensions"])
+            .subs(JUST_STATUS)],
     ),
-    (
-        "scheduling.k8s.io",
-        "v1",
-        &[cluster("priorityclasses", "PriorityClass").short(&["pc"])],
-    ),
-    (
-        "coordination.k8s.io",
-        "v1",
-        &[namespaced("leases", "Lease")],
-    ),
-    (
-        "node.k8s.io",
-        "v1",
-        &[cluster("runtimeclasses", "RuntimeClass")],
-    ),
-    (
-        "discovery.k8s.io",
-        "v1",
-        &[namespaced("endpointslices", "EndpointSlice")],
-    ),
+    ("scheduling.k8s.io", "v1", &[cluster("priorityclasses", "PriorityClass").short(&["pc"])]),
+    ("coordination.k8s.io", "v1", &[namespaced("leases", "Lease")]),
+    ("node.k8s.io", "v1", &[cluster("runtimeclasses", "RuntimeClass")]),
+    ("discovery.k8s.io", "v1", &[namespaced("endpointslices", "EndpointSlice")]),
     (
         "flowcontrol.apiserver.k8s.io",
         "v1",
@@ -485,12 +372,9 @@ fn resource(group: &str, version: &str, row: &Row) -> Resource {
         categories: strings(row.categories),
         namespaced: row.namespaced,
         verbs: strings(row.verbs),
-        subresources: row
-            .subresources
-            .iter()
-            .map(|sub| subresource(&gvk, sub))
-            .collect(),
+        subresources: row.subresources.iter().map(|sub| subresource(&gvk, sub)).collect(),
         schema: schema_of(&gvk),
+        published_schema: None,
         selectable_fields,
         gvk,
     }
@@ -501,11 +385,7 @@ fn subresource(parent: &GroupVersionKind, sub: &Sub) -> Subresource {
         "" => parent.clone(),
         kind => GroupVersionKind::new(sub.group, sub.version, kind),
     };
-    Subresource {
-        name: sub.name.to_owned(),
-        gvk,
-        verbs: strings(sub.verbs),
-    }
+    Subresource { name: sub.name.to_owned(), gvk, verbs: strings(sub.verbs) }
 }
 
 fn strings(texts: &[&str]) -> Vec<String> {

@@ -28,6 +28,8 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// What an object looks like. `None` where nothing is known of it.
     pub schema: Option<SchemaRef>,
+    /// The OpenAPI schema of a custom resource as its author wrote it, descriptions included.
+    pub published_schema: Option<Arc<serde_json::Value>>,
     /// Fields that `fieldSelector` may name, `metadata.name` and `metadata.namespace` included.
     pub selectable_fields: Vec<String>,
 }
@@ -60,9 +62,7 @@ impl Resource {
     }
 
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
-        self.subresources
-            .iter()
-            .find(|subresource| subresource.name == name)
+        self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
     pub fn supports(&self, verb: &str) -> bool {
@@ -114,8 +114,7 @@ impl Registry {
 
     /// Resources in the order in which discovery shows them; the first version of a group is the preferred one.
     pub fn new(resources: Vec<Arc<Resource>>) -> Registry {
-        let mut by_name: AHashMap<String, AHashMap<String, AHashMap<String, usize>>> =
-            AHashMap::new();
+        let mut by_name: AHashMap<String, AHashMap<String, AHashMap<String, usize>>> = AHashMap::new();
         let mut by_kind = AHashMap::new();
         let mut groups: Vec<Group> = Vec::new();
         for (index, resource) in resources.iter().enumerate() {
@@ -128,33 +127,19 @@ impl Registry {
                 .insert(resource.plural.clone(), index);
             by_kind.insert(resource.gvk.clone(), index);
             match groups.iter_mut().find(|known| known.name == *group) {
-                None => groups.push(Group {
-                    name: group.clone(),
-                    versions: vec![version.clone()],
-                }),
+                None => groups.push(Group { name: group.clone(), versions: vec![version.clone()] }),
                 Some(known) if known.versions.contains(version) => {}
                 Some(known) => known.versions.push(version.clone()),
             }
         }
-        Registry(Arc::new(Inner {
-            resources,
-            by_name,
-            by_kind,
-            groups,
-        }))
+        Registry(Arc::new(Inner { resources, by_name, by_kind, groups }))
     }
 
     /// This registry with other resources behind its own. One of the same group, version and plural is replaced.
     pub fn with(&self, added: impl IntoIterator<Item = Resource>) -> Registry {
         let added: Vec<_> = added.into_iter().map(Arc::new).collect();
         let replaced = |old: &Arc<Resource>| added.iter().any(|new| new.gvr() == old.gvr());
-        let mut all: Vec<_> = self
-            .0
-            .resources
-            .iter()
-            .filter(|old| !replaced(old))
-            .cloned()
-            .collect();
+        let mut all: Vec<_> = self.0.resources.iter().filter(|old| !replaced(old)).cloned().collect();
         all.extend(added.iter().cloned());
         Registry::new(all)
     }
@@ -180,9 +165,6 @@ impl Registry {
     }
 
     pub fn has_group_version(&self, group: &str, version: &str) -> bool {
-        self.0
-            .by_name
-            .get(group)
-            .is_some_and(|versions| versions.contains_key(version))
+        self.0.by_name.get(group).is_some_and(|versions| versions.contains_key(version))
     }
 }

@@ -43,7 +43,7 @@ pub fn definitions() -> &'static [Definition] {
 
 /// The definition with that index. Indices come from the table itself, so that they are always in it; anything else
 /// is treated as an untyped value.
-pub(super) fn definition(index: u16) -> &'static Schema {
+pub(crate) fn definition(index: u16) -> &'static Schema {
     static UNTYPED: Schema = Schema { shape: Shape::Any(super::Opaque::Json), nullable: true };
     definitions().get(usize::from(index)).map_or(&UNTYPED, |definition| &definition.schema)
 }
