@@ -30,7 +30,7 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Who writes an object, and through which endpoint.
 #[derive(Debug, Clone, Copy)]
-pub struct Writer<'a> {
+pub struct Updater<'a> {
     /// The `fieldManager` parameter or, without one and not by apply, the start of the user agent.
     pub manager: &'a str,
     /// The `apiVersion` of the object in the request.
@@ -101,20 +101,20 @@ pub fn server_side_apply(
     live: Option<&Value>,
     applied: &Value,
     schema: &Schema,
-    writer: &Writer<'_>,
+    updater: &Updater<'_>,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    let config = configuration(applied, schema, writer)?;
+    let config = configuration(applied, schema, updater)?;
     let mut entries = live.map(recorded).unwrap_or_default();
     let empty = Value::Object(Map::new());
     let mut base = live.cloned().unwrap_or(empty);
     managed::take(&mut base);
     if live.is_some() && entries.is_empty() {
-        entries.push(before_first_apply(&base, schema, writer));
+        entries.push(before_first_apply(&base, schema, updater));
     }
 
-    let run = |entries, force| apply(&base, &config, schema, writer, entries, force);
-    let kubectl = writer.manager == last_applied::KUBECTL;
+    let run = |entries, force| apply(&base, &config, schema, updater, entries, force);
+    let kubectl = updater.manager == last_applied::KUBECTL;
     let outcome = match run(entries.clone(), force) {
         Err(mut conflicts) if kubectl => {
             // What the client-side apply of the same user set is his to change.
@@ -139,7 +139,7 @@ pub fn server_side_apply(
 }
 
 /// Records in `new` which fields this create (`old` is `None`), update or patch set.
-pub fn update_managed_fields(old: Option<&Value>, new: &mut Value, schema: &Schema, writer: &Writer<'_>) {
+pub fn update_managed_fields(old: Option<&Value>, new: &mut Value, schema: &Schema, updater: &Updater<'_>) {
     let stored = old.map_or(&[][..], managed::list);
     let given = managed::take(new);
     let entries = match given {
@@ -162,9 +162,9 @@ pub fn update_managed_fields(old: Option<&Value>, new: &mut Value, schema: &Sche
         },
     };
     for set in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
-        strip(set, writer.ignored);
+        strip(set, updater.ignored);
     }
-    let Writer { manager, api_version, subresource, time, .. } = *writer;
+    let Updater { manager, api_version, subresource, time, .. } = *updater;
     let mine = |e: &Entry| e.is(manager, false, api_version, subresource);
     let written = changes.written();
     let lost = written.union(&changes.removed);
@@ -191,22 +191,22 @@ fn recorded(live: &Value) -> Vec<Entry> {
     managed::decode(stored.to_vec(), stored).unwrap_or_default()
 }
 
-fn before_first_apply(live: &Value, schema: &Schema, writer: &Writer<'_>) -> Entry {
-    let mut entry = Entry::new(BEFORE_FIRST_APPLY, false, writer.api_version, "");
+fn before_first_apply(live: &Value, schema: &Schema, updater: &Updater<'_>) -> Entry {
+    let mut entry = Entry::new(BEFORE_FIRST_APPLY, false, updater.api_version, "");
     let mut set = typed::paths(live, Some(schema), Paths::Created).unwrap_or_default();
     strip(&mut set, &[]);
     *entry.set() = set;
-    entry.time = Some(writer.time.to_owned());
+    entry.time = Some(updater.time.to_owned());
     entry
 }
 
 /// The configuration as it takes part: without what this endpoint or no client sets, and without `null`s.
-fn configuration(applied: &Value, schema: &Schema, writer: &Writer<'_>) -> Result<Value, ApplyError> {
+fn configuration(applied: &Value, schema: &Schema, updater: &Updater<'_>) -> Result<Value, ApplyError> {
     let Value::Object(applied) = applied else {
         return Err(ApplyError::Malformed("the applied configuration must be an object".into()));
     };
     let mut config = applied.clone();
-    for name in writer.ignored {
+    for name in updater.ignored {
         config.remove(*name);
     }
     if let Some(Value::Object(metadata)) = config.get_mut("metadata") {
@@ -226,7 +226,7 @@ fn configuration(applied: &Value, schema: &Schema, writer: &Writer<'_>) -> Resul
         return Err(ApplyError::Malformed(format!(
             "failed to create typed patch object ({}; {}, Kind={kind}): {problem}",
             shown_name(&config),
-            writer.api_version
+            updater.api_version
         )));
     }
     Ok(config)
@@ -292,14 +292,14 @@ fn apply(
     live: &Value,
     config: &Value,
     schema: &Schema,
-    writer: &Writer<'_>,
+    updater: &Updater<'_>,
     mut entries: Vec<Entry>,
     force: bool,
 ) -> Result<Applied, Conflicts> {
     let schema = Some(schema);
     let mut set = typed::paths(config, schema, Paths::Applied).unwrap_or_default();
-    strip(&mut set, writer.ignored);
-    let mine = |e: &Entry| e.is(writer.manager, true, writer.api_version, writer.subresource);
+    strip(&mut set, updater.ignored);
+    let mine = |e: &Entry| e.is(updater.manager, true, updater.api_version, updater.subresource);
 
     let merged = merge::merge(live, config, schema);
     let last = entries.iter().position(mine).map(|i| entries.remove(i));
@@ -313,7 +313,7 @@ fn apply(
     let object = prune::prune(merged, schema, &last_set, &others.union(&set));
     let mut changes = compare::compare(live, &object, schema);
     for changed in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
-        strip(changed, writer.ignored);
+        strip(changed, updater.ignored);
     }
 
     let written = changes.written();
@@ -330,12 +330,12 @@ fn apply(
         entry.lose(&changes.removed);
     }
 
-    let same_version = last_version.as_ref().is_some_and(|(_, version)| version == writer.api_version);
+    let same_version = last_version.as_ref().is_some_and(|(_, version)| version == updater.api_version);
     let changed = !changes.is_empty() || set != last_set || !same_version;
-    let mut entry = Entry::new(writer.manager, true, writer.api_version, writer.subresource);
+    let mut entry = Entry::new(updater.manager, true, updater.api_version, updater.subresource);
     entry.time = match last_version {
         Some((time, _)) if !changed => time,
-        _ => Some(writer.time.to_owned()),
+        _ => Some(updater.time.to_owned()),
     };
     *entry.set() = set;
     entries.push(entry);

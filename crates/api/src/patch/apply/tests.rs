@@ -12,8 +12,8 @@ fn deployments() -> SchemaRef {
     schema("apps.v1.Deployment")
 }
 
-fn writer<'a>(manager: &'a str, time: &'a str) -> Writer<'a> {
-    Writer { manager, api_version: "apps/v1", subresource: "", time, ignored: &["status"] }
+fn updater<'a>(manager: &'a str, time: &'a str) -> Updater<'a> {
+    Updater { manager, api_version: "apps/v1", subresource: "", time, ignored: &["status"] }
 }
 
 fn deployment(spec: Value) -> Value {
@@ -21,7 +21,7 @@ fn deployment(spec: Value) -> Value {
 }
 
 fn apply_as(live: Option<&Value>, config: &Value, manager: &str, time: &str, force: bool) -> Result<Value, ApplyError> {
-    server_side_apply(live, config, &deployments(), &writer(manager, time), force)
+    server_side_apply(live, config, &deployments(), &updater(manager, time), force)
 }
 
 /// manager/operation -> fields
@@ -45,7 +45,7 @@ fn a_created_object_records_its_creator() {
         "rollingUpdate": {"maxSurge": 1}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}));
     object["metadata"]["labels"] = json!({"l": "v"});
     object["status"] = json!({"replicas": 1});
-    update_managed_fields(None, &mut object, &deployments(), &writer("kubectl-create", "t1"));
+    update_managed_fields(None, &mut object, &deployments(), &updater("kubectl-create", "t1"));
     assert_eq!(
         object["metadata"]["managedFields"],
         json!([{"manager": "kubectl-create", "operation": "Update", "apiVersion": "apps/v1", "time": "t1", "fieldsType": "FieldsV1", "fieldsV1": {
@@ -61,10 +61,10 @@ fn a_created_object_records_its_creator() {
 #[test]
 fn updates_take_over_what_they_change() {
     let mut old = deployment(json!({"replicas": 1, "paused": true, "minReadySeconds": 5}));
-    update_managed_fields(None, &mut old, &deployments(), &writer("one", "t1"));
+    update_managed_fields(None, &mut old, &deployments(), &updater("one", "t1"));
     let mut new = old.clone();
     new["spec"] = json!({"replicas": 2, "paused": true, "revisionHistoryLimit": 3});
-    update_managed_fields(Some(&old), &mut new, &deployments(), &writer("two", "t2"));
+    update_managed_fields(Some(&old), &mut new, &deployments(), &updater("two", "t2"));
     assert_eq!(
         owners(&new),
         json!({"one/Update": {"f:spec": {"f:paused": {}}}, "two/Update": {"f:spec": {"f:replicas": {}, "f:revisionHistoryLimit": {}}}})
@@ -72,12 +72,12 @@ fn updates_take_over_what_they_change() {
     // No change: nothing recorded, nothing lost even if the client drops the list.
     let mut same = new.clone();
     same["metadata"].as_object_mut().unwrap().remove("managedFields");
-    update_managed_fields(Some(&new), &mut same, &deployments(), &writer("three", "t3"));
+    update_managed_fields(Some(&new), &mut same, &deployments(), &updater("three", "t3"));
     assert_eq!(same, new);
     // Status through its own endpoint.
     let mut status = new.clone();
     status["status"] = json!({"replicas": 2});
-    let by = Writer { subresource: "status", ignored: &["spec"], ..writer("controller", "t4") };
+    let by = Updater { subresource: "status", ignored: &["spec"], ..updater("controller", "t4") };
     update_managed_fields(Some(&new), &mut status, &deployments(), &by);
     assert_eq!(owners(&status)["controller/Update"], json!({"f:status": {".": {}, "f:replicas": {}}}));
     assert_eq!(managed::list(&status)[2]["subresource"], json!("status"));
@@ -86,16 +86,16 @@ fn updates_take_over_what_they_change() {
 #[test]
 fn managers_can_be_forgotten() {
     let mut old = deployment(json!({"replicas": 1}));
-    update_managed_fields(None, &mut old, &deployments(), &writer("one", "t1"));
+    update_managed_fields(None, &mut old, &deployments(), &updater("one", "t1"));
     for reset in [json!([]), json!([{}])] {
         let mut new = old.clone();
         new["metadata"]["managedFields"] = reset;
         new["spec"]["replicas"] = json!(2);
-        update_managed_fields(Some(&old), &mut new, &deployments(), &writer("two", "t2"));
+        update_managed_fields(Some(&old), &mut new, &deployments(), &updater("two", "t2"));
         assert_eq!(new["metadata"].get("managedFields"), None);
         let mut later = new.clone();
         later["spec"]["replicas"] = json!(3);
-        update_managed_fields(Some(&new), &mut later, &deployments(), &writer("two", "t3"));
+        update_managed_fields(Some(&new), &mut later, &deployments(), &updater("two", "t3"));
         assert_eq!(later["metadata"].get("managedFields"), None);
         // The next apply finds an owner for what is there.
         let error = apply_as(Some(&later), &deployment(json!({"replicas": 9})), "a", "t4", false).unwrap_err();
@@ -109,12 +109,12 @@ fn managers_can_be_forgotten() {
 #[test]
 fn many_updaters_are_lumped_together() {
     let mut object = deployment(json!({"replicas": 0}));
-    update_managed_fields(None, &mut object, &deployments(), &writer("creator", "t00"));
+    update_managed_fields(None, &mut object, &deployments(), &updater("creator", "t00"));
     for i in 1..=12 {
         let mut new = object.clone();
         new["metadata"]["labels"][format!("l{i}")] = json!("x");
         let (name, time) = (format!("m{i:02}"), format!("t{i:02}"));
-        update_managed_fields(Some(&object), &mut new, &deployments(), &writer(&name, &time));
+        update_managed_fields(Some(&object), &mut new, &deployments(), &updater(&name, &time));
         object = new;
     }
     let owners = owners(&object);
@@ -176,7 +176,7 @@ fn values_are_shared_and_conflicts_are_named() {
 #[test]
 fn updaters_conflict_with_their_version() {
     let mut live = deployment(json!({"replicas": 1}));
-    update_managed_fields(None, &mut live, &deployments(), &writer("kubectl-client-side-apply", "t1"));
+    update_managed_fields(None, &mut live, &deployments(), &updater("kubectl-client-side-apply", "t1"));
     let error = apply_as(Some(&live), &deployment(json!({"replicas": 3})), "b", "t2", false).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -189,7 +189,7 @@ fn kubectl_takes_over_from_its_client_side_apply() {
     let mut live = deployment(json!({"replicas": 1, "paused": true}));
     let config = r#"{"spec":{"replicas":1}}"#;
     live["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": config});
-    update_managed_fields(None, &mut live, &deployments(), &writer("kubectl-client-side-apply", "t1"));
+    update_managed_fields(None, &mut live, &deployments(), &updater("kubectl-client-side-apply", "t1"));
     let applied = apply_as(Some(&live), &deployment(json!({"replicas": 2})), "kubectl", "t2", false).unwrap();
     assert_eq!(applied["spec"]["replicas"], json!(2));
     let annotation = applied["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str().unwrap();
@@ -219,7 +219,7 @@ fn list_items_are_owned_by_key() {
 #[test]
 fn keys_of_items_have_defaults() {
     let service = schema("core.v1.Service");
-    let by = Writer { api_version: "v1", ..writer("a", "t1") };
+    let by = Updater { api_version: "v1", ..updater("a", "t1") };
     let live = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}, "metadata": {"managedFields": [
         {"manager": "a", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {}}]}});
     let config = json!({"spec": {"ports": [{"port": 80, "name": "http"}]}});
@@ -248,17 +248,17 @@ proptest! {
     fn nothing_panics_and_applying_twice_is_once((gvk, live, config) in fuzz::any_pair()) {
         let resource = crate::registry::Registry::builtin().kind(&gvk).unwrap();
         let schema = resource.schema().unwrap();
-        let by = writer("a", "t1");
+        let by = updater("a", "t1");
         let mut recorded = live.clone();
         update_managed_fields(None, &mut recorded, schema, &by);
         let mut updated = config.clone();
-        update_managed_fields(Some(&recorded), &mut updated, schema, &writer("u", "t2"));
+        update_managed_fields(Some(&recorded), &mut updated, schema, &updater("u", "t2"));
         let mut config = config;
         if let Some(metadata) = config.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
         if let Ok(once) = server_side_apply(Some(&recorded), &config, schema, &by, true) {
-            let twice = server_side_apply(Some(&once), &config, schema, &writer("a", "t9"), false).unwrap();
+            let twice = server_side_apply(Some(&once), &config, schema, &updater("a", "t9"), false).unwrap();
             prop_assert_eq!(once, twice);
         }
     }
