@@ -198,8 +198,11 @@ impl<K: Watched> Informer<K> {
 #[derive(Clone)]
 pub struct Informers {
     client: kube::Client,
-    running: Arc<Mutex<HashMap<(TypeId, String), Box<dyn Any + Send + Sync>>>>,
+    running: Running,
 }
+
+/// By kind and field selector: an `Informer` of that kind.
+type Running = Arc<Mutex<HashMap<(TypeId, String), Box<dyn Any + Send + Sync>>>>;
 
 impl Informers {
     pub fn new(client: kube::Client) -> Self {
@@ -208,6 +211,11 @@ impl Informers {
 
     pub fn client(&self) -> kube::Client {
         self.client.clone()
+    }
+
+    /// The same caches for a part that writes with an identity of its own.
+    pub fn acting_as(&self, client: kube::Client) -> Self {
+        Self { client, running: self.running.clone() }
     }
 
     /// All objects of a kind, in all namespaces.

@@ -1,2 +1,75 @@
 //! Kubernetes in one binary.
-fn main() {}
+//!
+//! This crate is the command line: it reads arguments, wires the parts together for the role asked for, and knows
+//! nothing of what the parts do.
+
+mod cli;
+mod detach;
+mod image;
+mod layout;
+mod logging;
+mod notify;
+mod parts;
+mod roles;
+mod shim;
+mod signals;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The OCI runtime forks, so it comes before anything that starts a thread.
+    if let Command::Oci { arguments } = cli.command {
+        return ExitCode::from(u8::try_from(runtime::oci::main(arguments)).unwrap_or(1));
+    }
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    if let Command::Up(up) = &cli.command
+        && up.detach
+    {
+        return detach::up(&cli.directories);
+    }
+    if let Command::Down = &cli.command {
+        return detach::down(&cli.directories);
+    }
+    logging::start(&cli.command);
+    // Every TLS connection of this process, whichever library makes it, uses ring.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let result = tokio.block_on(async {
+        let layout = cli.directories.layout();
+        match cli.command {
+            Command::Up(args) => roles::up(&layout, args).await,
+            Command::Server(args) => roles::server(&layout, args).await,
+            Command::Node(args) => roles::node(&layout, args).await,
+            Command::Apiserver(args) => roles::apiserver(&layout, args).await,
+            Command::Controllers(args) => roles::controllers(&layout, args).await,
+            Command::Scheduler(args) => roles::scheduler(args).await,
+            Command::Kubelet(args) => roles::kubelet(&layout, args).await,
+            Command::Proxy(args) => roles::proxy(args).await,
+            Command::Runtime(args) => roles::runtime(&layout, args).await,
+            Command::Image { command } => image::run(&layout, command).await,
+            Command::Oci { .. } | Command::Down => unreachable!("handled before threads were started"),
+        }
+    });
+    // A part that is still in a system call must not keep the process.
+    tokio.shutdown_background();
+    result
+}

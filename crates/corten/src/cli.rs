@@ -1,0 +1,258 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::layout::Layout;
+
+/// Kubernetes in one binary: a cluster, a worker node, or any single part of one.
+#[derive(Parser)]
+#[command(name = "corten", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub directories: Directories,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Clone)]
+pub struct Directories {
+    /// What survives a reboot: the store, certificates, images, volumes
+    #[arg(
+        long,
+        global = true,
+        env = "CORTEN_ROOT_DIR",
+        default_value = "/var/lib/corten",
+        value_name = "DIR"
+    )]
+    pub root_dir: PathBuf,
+    /// What does not: sockets, mounts, the state of running containers
+    #[arg(long, global = true, env = "CORTEN_RUN_DIR", default_value = "/run/corten", value_name = "DIR")]
+    pub run_dir: PathBuf,
+}
+
+impl Directories {
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.root_dir, &self.run_dir)
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a one-node cluster: every part, in this process
+    Up(UpArgs),
+    /// Stop the cluster that `up --detach` started; its containers go on running
+    Down,
+    /// Start a control plane: API server, scheduler and controllers
+    Server(ClusterArgs),
+    /// Start a worker node: kubelet, proxy, DNS and container runtime
+    Node(NodeArgs),
+    /// Start only the API server
+    Apiserver(ClusterArgs),
+    /// Start only the controllers
+    Controllers(ControllersArgs),
+    /// Start only the scheduler
+    Scheduler(KubeconfigArgs),
+    /// Start only the kubelet, on any CRI socket
+    Kubelet(KubeletArgs),
+    /// Start only the service proxy and node DNS
+    Proxy(ProxyArgs),
+    /// Start only the container runtime
+    Runtime(RuntimeArgs),
+    /// Work with the images of this machine
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// The OCI runtime, as the shim calls it
+    #[command(hide = true, disable_help_flag = true, disable_version_flag = true)]
+    Oci {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Args, Clone)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub node: NodeIdentity,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    /// Return once the node is Ready, leaving the cluster running in the background
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Args, Clone)]
+pub struct ClusterArgs {
+    /// The address at which clients, nodes and pods reach the API server [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
+    /// The address that the API server listens on [default: all]
+    #[arg(long, value_name = "IP")]
+    pub bind_address: Option<IpAddr>,
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    pub secure_port: u16,
+    /// Where the addresses of Services come from
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
+    pub service_cluster_ip_range: String,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+/// What every part has to agree on.
+#[derive(Args, Clone)]
+pub struct NetworkArgs {
+    /// Where the addresses of pods come from
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    pub cluster_cidr: String,
+    /// The address of the cluster DNS, on every node
+    #[arg(long, default_value = "10.96.0.10", value_name = "IP")]
+    pub cluster_dns: IpAddr,
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub cluster_domain: String,
+}
+
+#[derive(Args, Clone)]
+pub struct NodeIdentity {
+    /// [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub hostname_override: Option<String>,
+    /// [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+    /// The port of the kubelet's API
+    #[arg(long, default_value_t = 10250, value_name = "PORT")]
+    pub kubelet_port: u16,
+    /// A KubeletConfiguration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Clone)]
+pub struct KubeconfigArgs {
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: PathBuf,
+}
+
+#[derive(Args, Clone)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    pub kubelet: KubeletArgs,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Args, Clone)]
+pub struct KubeletArgs {
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
+    #[command(flatten)]
+    pub node: NodeIdentity,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// The CRI socket [default: the built-in runtime's]
+    #[arg(long, value_name = "PATH")]
+    pub container_runtime_endpoint: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert_file: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub tls_private_key_file: PathBuf,
+    /// Clients with certificates of this authority are let in
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: PathBuf,
+}
+
+#[derive(Args, Clone)]
+pub struct ProxyArgs {
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
+    #[command(flatten)]
+    pub node: NodeIdentity,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+#[derive(Args, Clone)]
+pub struct ControllersArgs {
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// What pods trust the API server by [default: the one under the root directory]
+    #[arg(long, value_name = "FILE")]
+    pub root_ca_file: Option<PathBuf>,
+}
+
+#[derive(Args, Clone)]
+pub struct RuntimeArgs {
+    /// The bridge that pods are attached to
+    #[arg(long, default_value = "corten0", value_name = "NAME")]
+    pub bridge: String,
+    /// The cgroup of containers whose pod names none
+    #[arg(long, default_value = "/corten", value_name = "PATH")]
+    pub cgroup_parent: String,
+    /// A RuntimeClass handler and its OCI runtime, such as runc=/usr/bin/runc; may be repeated
+    #[arg(long = "handler", value_name = "NAME=PATH", value_parser = parse_handler)]
+    pub handlers: Vec<(String, PathBuf)>,
+}
+
+fn parse_handler(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), path.into())),
+        _ => Err("expected a name, '=' and an absolute path".to_owned()),
+    }
+}
+
+#[derive(Subcommand)]
+pub enum ImageCommand {
+    /// Add the images of an OCI or docker archive; `-` reads it from standard input
+    Import {
+        archive: PathBuf,
+        /// The image's name, where the archive has none
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Fetch an image from a registry
+    Pull {
+        image: String,
+        /// User and password for the registry, as user:password
+        #[arg(long, env = "CORTEN_REGISTRY_CREDS", hide_env_values = true, value_name = "USER:PASSWORD")]
+        creds: Option<String>,
+        /// A registry to speak to without TLS; may be repeated
+        #[arg(long = "insecure-registry", value_name = "HOST:PORT")]
+        insecure: Vec<String>,
+    },
+    /// List the images
+    #[command(alias = "ls")]
+    List,
+    /// Remove images by name or ID
+    Rm {
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn handlers_have_a_name_and_a_path() {
+        assert_eq!(parse_handler("runc=/usr/bin/runc"), Ok(("runc".into(), "/usr/bin/runc".into())));
+        for bad in ["runc", "=/usr/bin/runc", "runc=bin/runc", "runc="] {
+            assert!(parse_handler(bad).is_err(), "{bad}");
+        }
+    }
+}

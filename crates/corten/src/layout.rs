@@ -1,0 +1,72 @@
+//! Where everything is. Two directories, so that several nodes can live on one machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The paths of one Corten.
+#[derive(Clone)]
+pub struct Layout {
+    pub root: PathBuf,
+    pub run: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: &Path, run: &Path) -> Self {
+        Self { root: root.to_owned(), run: run.to_owned() }
+    }
+
+    /// Makes the two directories, private to root.
+    pub fn ensure(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        for directory in [&self.root, &self.run] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        Ok(())
+    }
+
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.pki().join("admin.conf")
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store.redb")
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.runtime_root().join("images")
+    }
+
+    pub fn runtime_root(&self) -> PathBuf {
+        self.root.join("runtime")
+    }
+
+    pub fn runtime_run(&self) -> PathBuf {
+        self.run.join("runtime")
+    }
+
+    pub fn kubelet(&self) -> PathBuf {
+        self.root.join("kubelet")
+    }
+
+    pub fn cri_socket(&self) -> PathBuf {
+        self.run.join("cri.sock")
+    }
+
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("corten.pid")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.root.join("corten.log")
+    }
+}

@@ -1,0 +1,18 @@
+//! Logs go to standard error, filtered by `CORTEN_LOG` (as `info` or `kubelet=debug,info`).
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Command;
+
+pub fn start(command: &Command) {
+    // A command that a person waits for shows its own progress.
+    let default = if matches!(command, Command::Image { .. }) { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_env("CORTEN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -1,0 +1,170 @@
+//! The API server with what it needs, and the parts that keep the cluster as it should be.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::{Context, Result};
+use apiserver::{ApiServer, UserInfo};
+use client::Informers;
+use pki::Cluster;
+use tokio::net::TcpListener;
+
+use super::address;
+use crate::cli::{ClusterArgs, NetworkArgs};
+use crate::layout::Layout;
+use crate::notify;
+use crate::parts::Parts;
+
+/// A running API server and the files of its cluster.
+pub struct ControlPlane {
+    api: ApiServer,
+    pki: Cluster,
+}
+
+impl ControlPlane {
+    /// Informers of this process, for the controllers and whoever shares their caches.
+    pub fn informers(&self) -> Informers {
+        Informers::new(self.client("system:kube-controller-manager", &["system:masters"]))
+    }
+
+    pub fn scheduler_client(&self) -> kube::Client {
+        self.client("system:kube-scheduler", &[])
+    }
+
+    pub fn node_client(&self, node: &str) -> kube::Client {
+        self.client(&format!("system:node:{node}"), &["system:nodes"])
+    }
+
+    fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
+        client::in_process(self.api.service(UserInfo::authenticated(user, groups)))
+    }
+
+    /// What pods trust the API server by.
+    pub fn authority(&self) -> &str {
+        self.pki.authority()
+    }
+
+    pub fn pki(&self) -> &Cluster {
+        &self.pki
+    }
+}
+
+/// Starts the API server; it answers when this returns.
+pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Result<ControlPlane> {
+    let advertise = match args.advertise_address {
+        Some(address) => address,
+        None => address::default_route()?,
+    };
+    let (pki_directory, names) = (layout.pki(), names(advertise, args)?);
+    let pki = Cluster::ensure(&pki_directory, names)?;
+    let store_path = layout.store();
+    let store =
+        tokio::task::spawn_blocking(move || store::Store::open(&store_path, store::Options::default()))
+            .await?
+            .context("cannot open the store")?;
+    let file = |name: &str| pki_directory.join(name);
+    let config = apiserver::Config {
+        advertise,
+        port: args.secure_port,
+        service_cidr: args.service_cluster_ip_range.clone(),
+        node_port_range: (30000, 32767),
+        tls_cert: file("apiserver.crt"),
+        tls_key: file("apiserver.key"),
+        client_ca: Some(file("ca.crt")),
+        service_account_key: file("sa.key"),
+        issuer: format!("https://kubernetes.default.svc.{}", args.network.cluster_domain),
+        kubelet_client_cert: file("apiserver-kubelet-client.crt"),
+        kubelet_client_key: file("apiserver-kubelet-client.key"),
+        kubelet_ca: Some(file("ca.crt")),
+        front_proxy_ca: Some(file("front-proxy-ca.crt")),
+        anonymous_auth: true,
+        max_requests_in_flight: apiserver::Config::DEFAULT_MAX_IN_FLIGHT,
+        max_mutating_requests_in_flight: apiserver::Config::DEFAULT_MAX_MUTATING_IN_FLIGHT,
+    };
+    let listener = listen(args.bind_address, args.secure_port).await?;
+    let api = ApiServer::start(config, store).await.context("cannot start the API server")?;
+    let (serving, shutdown) = (api.clone(), parts.shutdown());
+    parts.start("API server", async move {
+        serving.serve(listener, shutdown).await;
+        anyhow::Ok(())
+    });
+    notify::status("API server answers");
+    Ok(ControlPlane { api, pki })
+}
+
+fn names(advertise: IpAddr, args: &ClusterArgs) -> Result<pki::Names> {
+    let host = match advertise {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    Ok(pki::Names {
+        cluster: "corten".to_owned(),
+        server: format!("https://{host}:{}", args.secure_port),
+        domain: args.network.cluster_domain.clone(),
+        addresses: vec![advertise, first_address(&args.service_cluster_ip_range)?],
+        hostnames: vec![address::hostname()?],
+    })
+}
+
+/// The first usable address of the Service range: that of the `kubernetes` Service.
+fn first_address(cidr: &str) -> Result<IpAddr> {
+    let parsed = || -> Option<IpAddr> {
+        let (network, length) = cidr.split_once('/')?;
+        let length: u32 = length.parse().ok()?;
+        match network.parse().ok()? {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32u32.checked_sub(length)?).unwrap_or(0);
+                Some(Ipv4Addr::from((u32::from(v4) & mask).checked_add(1)?).into())
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128u32.checked_sub(length)?).unwrap_or(0);
+                Some(Ipv6Addr::from((u128::from(v6) & mask).checked_add(1)?).into())
+            }
+        }
+    };
+    parsed().with_context(|| format!("{cidr:?} is not a network such as 10.96.0.0/12"))
+}
+
+async fn listen(address: Option<IpAddr>, port: u16) -> Result<TcpListener> {
+    let bind = |ip: IpAddr| TcpListener::bind(SocketAddr::new(ip, port));
+    let bound = match address {
+        Some(ip) => bind(ip).await,
+        // Both families where the kernel has both.
+        None => match bind(Ipv6Addr::UNSPECIFIED.into()).await {
+            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                bind(Ipv4Addr::UNSPECIFIED.into()).await
+            }
+            other => other,
+        },
+    };
+    bound.with_context(|| format!("cannot listen on port {port}; choose another with --secure-port"))
+}
+
+pub fn start_controllers(parts: &mut Parts, informers: &Informers, authority: &str, network: &NetworkArgs) {
+    let config = controllers::Config {
+        cluster_cidr: network.cluster_cidr.clone(),
+        node_cidr_mask_size: if network.cluster_cidr.contains(':') { 64 } else { 24 },
+        root_ca_pem: authority.to_owned(),
+    };
+    parts.start("controllers", controllers::run(informers.clone(), config, parts.shutdown()));
+}
+
+pub fn start_scheduler(parts: &mut Parts, informers: Informers) {
+    let config = scheduler::Config { scheduler_name: "default-scheduler".to_owned() };
+    parts.start("scheduler", scheduler::run(informers, config, parts.shutdown()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_of_a_range() {
+        let check = |cidr: &str, first: &str| assert_eq!(first_address(cidr).unwrap().to_string(), first);
+        check("10.96.0.0/12", "10.96.0.1");
+        check("10.97.3.4/12", "10.96.0.1");
+        check("fd00:10:96::/112", "fd00:10:96::1");
+        for bad in ["", "10.96.0.0", "10.96.0.0/33", "x/12", "255.255.255.255/32"] {
+            assert!(first_address(bad).is_err(), "{bad}");
+        }
+    }
+}

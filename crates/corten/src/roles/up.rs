@@ -1,0 +1,67 @@
+//! A whole cluster of one node, in this process.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use client::{Delta, Informer, Informers};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use tracing::info;
+
+use super::worker::{self, KubeletFiles, Node};
+use super::{addons, control_plane};
+use crate::cli::UpArgs;
+use crate::layout::Layout;
+use crate::parts::{self, Parts};
+use crate::{notify, shim, signals};
+
+pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
+    let begin = Instant::now();
+    let _lock = parts::lock(layout)?;
+    let mut parts = Parts::new(signals::shutdown()?);
+    let node = Node::from_args(&args.node, &args.cluster.network)?;
+
+    // The runtime needs nobody: it recovers what runs while the API server loads.
+    worker::start_runtime(&mut parts, layout, &args.runtime, shim::unpack(&layout.root)?);
+    let plane = control_plane::start(&mut parts, layout, &args.cluster).await?;
+    let informers = plane.informers();
+    control_plane::start_controllers(&mut parts, &informers, plane.authority(), &node.network);
+    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()));
+    let files = plane.pki().node(&node.name, &[node.ip])?;
+    let files = KubeletFiles {
+        cri_socket: layout.cri_socket(),
+        tls_cert: files.serving_certificate,
+        tls_key: files.serving_key,
+        client_ca: layout.pki().join("ca.crt"),
+    };
+    worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
+    worker::start_network(&mut parts, &informers, &node)?;
+    addons::ensure(&informers.client(), &node.network).await?;
+
+    let (shutdown, name) = (parts.shutdown(), node.name.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = ready(&informers, &name) => {
+                info!(node = name, after = ?begin.elapsed(), "the node is Ready");
+                notify::status("node is Ready");
+                notify::ready();
+            }
+            () = shutdown.cancelled() => {}
+        }
+    });
+    parts.finish().await
+}
+
+/// Resolves when the node's condition Ready is True.
+async fn ready(informers: &Informers, name: &str) {
+    let nodes: Informer<NodeObject> = informers.all();
+    let mut changes = nodes.subscribe();
+    while let Some(change) = changes.recv().await {
+        let (Delta::Added(node) | Delta::Updated { new: node, .. }) = change else { continue };
+        let conditions =
+            node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let is_ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        if node.metadata.name.as_deref() == Some(name) && is_ready {
+            return;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The parts of a worker node.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use client::Informers;
+use kubelet::KubeletConfiguration;
+
+use super::address;
+use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs};
+use crate::layout::Layout;
+use crate::parts::Parts;
+
+/// Where the cluster DNS has its address: on every node, so that names are answered without leaving it.
+const DNS_INTERFACE: &str = "lo";
+
+/// Who this node is and what it shares with its cluster.
+pub struct Node {
+    pub name: String,
+    pub ip: IpAddr,
+    pub kubelet_port: u16,
+    pub configuration: KubeletConfiguration,
+    pub network: NetworkArgs,
+}
+
+/// The files that a kubelet works with.
+pub struct KubeletFiles {
+    pub cri_socket: PathBuf,
+    pub tls_cert: PathBuf,
+    pub tls_key: PathBuf,
+    pub client_ca: PathBuf,
+}
+
+impl Node {
+    pub fn from_args(identity: &NodeIdentity, network: &NetworkArgs) -> Result<Self> {
+        let configuration = match &identity.config {
+            Some(path) => KubeletConfiguration::load(path)?,
+            None => KubeletConfiguration::default(),
+        };
+        Ok(Self {
+            name: match &identity.hostname_override {
+                Some(name) => name.clone(),
+                None => address::hostname()?,
+            },
+            ip: match identity.node_ip {
+                Some(ip) => ip,
+                None => address::default_route()?,
+            },
+            kubelet_port: identity.kubelet_port,
+            configuration,
+            network: network.clone(),
+        })
+    }
+}
+
+pub fn start_runtime(parts: &mut Parts, layout: &Layout, args: &RuntimeArgs, shim: PathBuf) {
+    let config = runtime::Config {
+        root_dir: layout.runtime_root(),
+        run_dir: layout.runtime_run(),
+        socket: layout.cri_socket(),
+        cgroup_parent: args.cgroup_parent.clone(),
+        shim,
+        bridge: args.bridge.clone(),
+        handlers: args.handlers.clone(),
+    };
+    parts.start("container runtime", runtime::run(config, parts.shutdown()));
+}
+
+pub fn start_kubelet(
+    parts: &mut Parts,
+    layout: &Layout,
+    client: kube::Client,
+    node: &Node,
+    files: KubeletFiles,
+) -> Result<()> {
+    let options = kubelet::Options {
+        node_name: node.name.clone(),
+        node_ip: node.ip,
+        client,
+        cri_socket: files.cri_socket,
+        root_dir: layout.kubelet(),
+        cluster_dns: vec![node.network.cluster_dns],
+        cluster_domain: node.network.cluster_domain.clone(),
+        config: node.configuration.clone(),
+        tls_cert: files.tls_cert,
+        tls_key: files.tls_key,
+        client_ca: files.client_ca,
+        listen: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), node.kubelet_port),
+    };
+    parts.start("kubelet", kubelet::run(options, parts.shutdown()));
+    Ok(())
+}
+
+/// The service proxy, and the cluster DNS at its address.
+pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> Result<()> {
+    let dns = node.network.cluster_dns;
+    net::addr::ensure_local(dns, DNS_INTERFACE)
+        .with_context(|| format!("cannot give this node the address of the cluster DNS, {dns}"))?;
+    let config = proxy::Config {
+        node_name: node.name.clone(),
+        node_ips: vec![node.ip],
+        cluster_cidr: node.network.cluster_cidr.clone(),
+        node_local_vips: vec![dns],
+    };
+    parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
+    let config = dns::Config {
+        listen: vec![SocketAddr::new(dns, 53)],
+        domain: node.network.cluster_domain.clone(),
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+    };
+    parts.start("cluster DNS", dns::run(informers.clone(), config, parts.shutdown()));
+    Ok(())
+}
