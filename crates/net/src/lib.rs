@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod bridge;
+pub mod conntrack;
 mod error;
 mod ipam;
 mod link;

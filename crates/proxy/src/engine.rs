@@ -1,0 +1,193 @@
+//! From updates to kernel state, without an API server: what [`crate::run`] drives, and what benchmarks drive.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::Config;
+use crate::endpoints::Slice;
+use crate::kernel::Kernel;
+use crate::model::{Change, Key, Model, Stale};
+use crate::render::{Desired, Node, render};
+use crate::service::ServiceSpec;
+
+pub use crate::kernel::Commit;
+
+/// Something has changed. Services are named `namespace/name`.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// A Service is now this; nothing when it is gone or needs no routing.
+    Service { name: String, spec: Option<ServiceSpec> },
+    /// A slice of a Service's endpoints is now this.
+    Slice { service: String, name: String, slice: Option<Slice> },
+    /// The zone of this node.
+    Zone(Option<String>),
+}
+
+#[derive(Default)]
+struct Entry {
+    spec: Option<ServiceSpec>,
+    slices: BTreeMap<String, Slice>,
+}
+
+/// What a Service's health check tells load balancers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalHealth {
+    pub port: u16,
+    pub service: Key,
+    pub local_endpoints: usize,
+}
+
+/// The routing of one node: feed it updates, then [`Engine::sync`].
+pub struct Engine {
+    node: Node,
+    kernel: Kernel,
+    entries: HashMap<Key, Entry>,
+    due: HashSet<Key>,
+    model: Model,
+    /// False until the kernel is known to hold what the model says.
+    reconciled: bool,
+    pub(crate) stale: Vec<Stale>,
+    pub(crate) health: HashMap<Key, LocalHealth>,
+    pub(crate) no_local: [HashSet<Key>; 2],
+}
+
+impl Engine {
+    /// For the network namespace of the calling thread.
+    pub fn new(config: Config) -> Result<Self, net::Error> {
+        let mut kernel = Kernel::open(&config)?;
+        let mut model = Model::default();
+        model.set_hints(kernel.hints()?);
+        Ok(Self {
+            node: Node { config, zone: None },
+            kernel,
+            entries: HashMap::new(),
+            due: HashSet::new(),
+            model,
+            reconciled: false,
+            stale: Vec::new(),
+            health: HashMap::new(),
+            no_local: [HashSet::new(), HashSet::new()],
+        })
+    }
+
+    /// Takes note of a change; nothing happens before [`Engine::sync`].
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Service { name, spec } => {
+                if spec.is_none() && !self.entries.contains_key(name.as_str()) {
+                    return;
+                }
+                let (key, entry) = self.entry(name);
+                if entry.spec != spec {
+                    entry.spec = spec;
+                    self.mark(key);
+                }
+            }
+            Update::Slice { service, name, slice } => {
+                if slice.is_none() && !self.entries.contains_key(service.as_str()) {
+                    return;
+                }
+                let (key, entry) = self.entry(service);
+                let same = entry.slices.get(&name) == slice.as_ref();
+                match slice {
+                    Some(slice) => drop(entry.slices.insert(name, slice)),
+                    None => drop(entry.slices.remove(&name)),
+                }
+                if !same {
+                    self.mark(key);
+                }
+            }
+            Update::Zone(zone) => {
+                if self.node.zone != zone {
+                    self.node.zone = zone;
+                    self.due.extend(self.entries.keys().cloned());
+                }
+            }
+        }
+    }
+
+    fn entry(&mut self, name: String) -> (Key, &mut Entry) {
+        let key: Key = match self.entries.get_key_value(name.as_str()) {
+            Some((key, _)) => key.clone(),
+            None => Arc::from(name),
+        };
+        (key.clone(), self.entries.entry(key).or_default())
+    }
+
+    fn mark(&mut self, key: Key) {
+        self.due.insert(key);
+    }
+
+    /// Makes the kernel do what all updates so far ask for, in one transaction per address family. After an error
+    /// the next call starts from what the kernel holds.
+    pub fn sync(&mut self) -> Result<Commit, net::Error> {
+        let change = self.work_off();
+        self.stale.extend(change.stale.iter().copied());
+        if self.reconciled {
+            self.reconciled = false;
+            let commit = self.kernel.commit(&change)?;
+            self.reconciled = true;
+            return Ok(commit);
+        }
+        // Before the first transaction everything is new, and nobody has waited with a stale connection.
+        self.stale.retain(|stale| stale.endpoint.is_some());
+        let commit = self.kernel.reconcile(&self.model.everything())?;
+        self.reconciled = true;
+        Ok(commit)
+    }
+
+    fn work_off(&mut self) -> Change {
+        let mut due: Vec<Key> = self.due.drain().collect();
+        // In order, so that of two Services that want one address always the same has it.
+        due.sort_unstable();
+        while !due.is_empty() {
+            let mut next = Vec::new();
+            for key in due {
+                let desired = self.render(&key);
+                next.extend(self.model.apply(&key, desired));
+                if self.entries.get(&key).is_some_and(|e| e.spec.is_none() && e.slices.is_empty()) {
+                    self.entries.remove(&key);
+                }
+            }
+            due = next;
+        }
+        self.model.finish()
+    }
+
+    fn render(&mut self, key: &Key) -> Desired {
+        let entry = self.entries.get(key);
+        let spec = entry.and_then(|entry| entry.spec.as_ref());
+        let (Some(entry), Some(spec)) = (entry, spec) else {
+            self.health.remove(key);
+            for keys in &mut self.no_local {
+                keys.remove(key);
+            }
+            return Desired::default();
+        };
+        let slices: Vec<&Slice> = entry.slices.values().collect();
+        let desired = render(spec, &slices, &self.node);
+        match spec.health_check_port {
+            Some(port) => {
+                let local_endpoints = desired.local_ready;
+                let health = LocalHealth { port, service: key.clone(), local_endpoints };
+                self.health.insert(key.clone(), health);
+            }
+            None => drop(self.health.remove(key)),
+        }
+        let without = [desired.no_local_internal, desired.no_local_external];
+        for (keys, without) in self.no_local.iter_mut().zip(without) {
+            if without {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        desired
+    }
+
+    /// Removes the tables from the kernel: for when this node no longer routes.
+    pub fn remove_tables(&mut self) -> Result<(), net::Error> {
+        self.reconciled = false;
+        self.kernel.remove()
+    }
+}

@@ -1,0 +1,90 @@
+//! Health-check node ports: a load balancer asks each node whether a Service has an endpoint there.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::engine::LocalHealth;
+use crate::http::{self, Page};
+
+/// What is told, by port.
+pub(crate) type Health = HashMap<u16, LocalHealth>;
+
+/// Keeps a server on every port of `health`, until `shutdown`.
+pub(crate) async fn serve(
+    mut health: watch::Receiver<Health>,
+    addresses: Vec<IpAddr>,
+    shutdown: CancellationToken,
+) {
+    let addresses = if addresses.is_empty() {
+        vec![Ipv6Addr::UNSPECIFIED.into()]
+    } else {
+        addresses
+    };
+    let mut servers: HashMap<u16, Server> = HashMap::new();
+    loop {
+        let wanted = health.borrow_and_update().clone();
+        servers.retain(|port, _| wanted.contains_key(port));
+        for (port, local) in wanted {
+            match servers.get(&port) {
+                Some(server) => *server.shown.lock() = local,
+                None => drop(servers.insert(port, Server::start(local, &addresses, &shutdown).await)),
+            }
+        }
+        let changed = tokio::select! {
+            changed = health.changed() => changed.is_ok(),
+            () = shutdown.cancelled() => false,
+        };
+        if !changed {
+            return;
+        }
+    }
+}
+
+struct Server {
+    shown: Arc<Mutex<LocalHealth>>,
+    _running: DropGuard,
+}
+
+impl Server {
+    async fn start(local: LocalHealth, addresses: &[IpAddr], shutdown: &CancellationToken) -> Self {
+        let stop = shutdown.child_token();
+        let port = local.port;
+        let shown = Arc::new(Mutex::new(local));
+        for ip in addresses {
+            match http::listen(SocketAddr::new(*ip, port)).await {
+                Ok(listener) => {
+                    let shown = shown.clone();
+                    let page = move |_: &str| page(&shown.lock());
+                    tokio::spawn(http::serve(listener, stop.clone(), page));
+                }
+                Err(error) => {
+                    let service = shown.lock().service.clone();
+                    tracing::error!(%service, %error, "no health check for load balancers");
+                }
+            }
+        }
+        Self {
+            shown,
+            _running: stop.drop_guard(),
+        }
+    }
+}
+
+fn page(health: &LocalHealth) -> Page {
+    let (namespace, name) = health.service.split_once('/').unwrap_or_default();
+    let status = if health.local_endpoints > 0 { 200 } else { 503 };
+    Page::json(
+        status,
+        &json!({
+            "service": {"namespace": namespace, "name": name},
+            "localEndpoints": health.local_endpoints,
+            "serviceProxyHealthy": true,
+        }),
+    )
+}

@@ -1,0 +1,127 @@
+//! A few fixed pages over HTTP, for load balancers' health checks and for metrics: `GET`, one answer, close.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+
+/// The request line and headers of any health checker are far shorter.
+const MAX_REQUEST: usize = 8 * 1024;
+const MAX_CONNECTIONS: usize = 64;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) struct Page {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+impl Page {
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body: body.to_string(),
+        }
+    }
+
+    pub fn not_found() -> Self {
+        Self {
+            status: 404,
+            content_type: "text/plain; charset=utf-8",
+            body: "404 page not found\n".to_owned(),
+        }
+    }
+
+    fn encode(&self) -> String {
+        let reason = match self.status {
+            200 => "OK",
+            404 => "Not Found",
+            503 => "Service Unavailable",
+            _ => "Error",
+        };
+        format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nX-Content-Type-Options: nosniff\r\n\
+             Connection: close\r\n\r\n{}",
+            self.status,
+            self.content_type,
+            self.body.len(),
+            self.body
+        )
+    }
+}
+
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| Error::Listen { address, source })
+}
+
+/// Answers every request with the page of its path, until `shutdown`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    page: impl Fn(&str) -> Page + Send + Sync + 'static,
+) {
+    let page = Arc::new(page);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let slot = slots.clone().acquire_owned();
+        let accepted = async { (slot.await, listener.accept().await) };
+        let (slot, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let (Ok(slot), Ok((stream, _))) = (slot, accepted) else {
+            // Out of descriptors: the next connection ends, and with it the shortage.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let page = page.clone();
+        tokio::spawn(async move {
+            // A peer that goes away or sleeps has only itself to tell.
+            let _ = tokio::time::timeout(TIMEOUT, answer(stream, &*page)).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn answer(mut stream: TcpStream, page: &(impl Fn(&str) -> Page + Sync)) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        if request.len() > MAX_REQUEST || stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let answer = path(&request).map_or_else(Page::not_found, page);
+    stream.write_all(answer.encode().as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// The path of a `GET` request, without its query.
+fn path(request: &[u8]) -> Option<&str> {
+    let line = request.split(|byte| *byte == b'\r').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let (method, target) = (words.next()?, words.next()?);
+    (method == "GET" || method == "HEAD").then(|| target.split('?').next().unwrap_or(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let check = |request: &str, expected| assert_eq!(path(request.as_bytes()), expected, "{request:?}");
+        check("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", Some("/healthz"));
+        check("GET /metrics?x=y HTTP/1.1\r\n\r\n", Some("/metrics"));
+        check("POST /healthz HTTP/1.1\r\n\r\n", None);
+        check("GET\r\n\r\n", None);
+        check("\r\n\r\n", None);
+    }
+}

@@ -1,0 +1,261 @@
+//! Following the API server.
+//!
+//! Events are gathered here and worked off on a thread of their own, because a transaction blocks. While one is made,
+//! events pile up and become the next one: nothing is delayed on purpose, and nothing is done twice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use client::{Delta, Informers, Subscription};
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use net::conntrack::{Conntrack, Flows};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, Update};
+use crate::endpoints::Slice;
+use crate::health::{self, Health};
+use crate::http::{self, Page};
+use crate::model::Stale;
+use crate::service::ServiceSpec;
+use crate::{Config, Error, Metrics};
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+/// The kernel refuses for a reason that time may heal (no memory).
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Routes Services on this node until `shutdown`. What is in the kernel then stays there, so that connections
+/// go on and the next process finds it.
+pub async fn run(
+    informers: Informers,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let mut services = informers.all::<Service>().subscribe();
+    let mut slices = informers.all::<EndpointSlice>().subscribe();
+    let this_node = format!("metadata.name={}", config.node_name);
+    let mut nodes = informers.fields::<Node>(&this_node).subscribe();
+
+    let metrics = Metrics::default();
+    let in_sync = Arc::new(AtomicBool::new(false));
+    let (health_sender, health) = watch::channel(Health::new());
+    tokio::spawn(health::serve(health, config.node_ips.clone(), shutdown.clone()));
+    serve_pages(&config, &metrics, &in_sync, &shutdown).await?;
+
+    let worker = Worker {
+        engine: Engine::new(config)?,
+        metrics: metrics.clone(),
+        health: health_sender,
+        in_sync,
+    };
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("proxy".to_owned());
+    thread.spawn(move || worker.run(&receiver)).map_err(Error::Thread)?;
+
+    let mut first = Vec::new();
+    tokio::select! {
+        () = async {
+            until_synced(&mut services, &mut first, service_updates).await;
+            until_synced(&mut slices, &mut first, slice_updates).await;
+            until_synced(&mut nodes, &mut first, node_updates).await;
+        } => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let mut batch = Batch { told: Instant::now(), updates: first };
+    while sender.send(batch).is_ok() {
+        let mut updates = Vec::new();
+        tokio::select! {
+            Some(delta) = services.recv() => {
+                metrics.service_changes.inc();
+                service_updates(delta, &mut updates);
+            }
+            Some(delta) = slices.recv() => {
+                metrics.endpoint_changes.inc();
+                slice_updates(delta, &mut updates);
+            }
+            Some(delta) = nodes.recv() => node_updates(delta, &mut updates),
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        batch = Batch { told: Instant::now(), updates };
+    }
+    Ok(())
+}
+
+struct Batch {
+    told: Instant,
+    updates: Vec<Update>,
+}
+
+async fn until_synced<K>(
+    deltas: &mut Subscription<K>,
+    updates: &mut Vec<Update>,
+    convert: impl Fn(Delta<K>, &mut Vec<Update>),
+) {
+    while let Some(delta) = deltas.recv().await {
+        if matches!(delta, Delta::Synced) {
+            return;
+        }
+        convert(delta, updates);
+    }
+}
+
+fn service_updates(delta: Delta<Service>, updates: &mut Vec<Update>) {
+    let Some(service) = delta.object() else { return };
+    let meta = &service.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let gone = matches!(delta, Delta::Deleted(_));
+    updates.push(Update::Service {
+        name: format!("{namespace}/{}", meta.name.as_deref().unwrap_or_default()),
+        spec: if gone { None } else { ServiceSpec::parse(service) },
+    });
+}
+
+fn slice_updates(delta: Delta<EndpointSlice>, updates: &mut Vec<Update>) {
+    let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
+    let mut push = |slice: &EndpointSlice, content| {
+        if let Some(service) = Slice::service(slice) {
+            updates.push(Update::Slice { service, name: name(slice), slice: content });
+        }
+    };
+    match delta {
+        Delta::Added(slice) => push(&slice, Some(Slice::parse(&slice))),
+        Delta::Updated { old, new } => {
+            if Slice::service(&old) != Slice::service(&new) {
+                push(&old, None);
+            }
+            push(&new, Some(Slice::parse(&new)));
+        }
+        Delta::Deleted(slice) => push(&slice, None),
+        Delta::Synced => {}
+    }
+}
+
+fn node_updates(delta: Delta<Node>, updates: &mut Vec<Update>) {
+    if let Some(node) = delta.object() {
+        let labels = node.metadata.labels.as_ref();
+        updates.push(Update::Zone(labels.and_then(|labels| labels.get(ZONE)).cloned()));
+    }
+}
+
+/// The thread that talks to the kernel.
+struct Worker {
+    engine: Engine,
+    metrics: Metrics,
+    health: watch::Sender<Health>,
+    in_sync: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(mut self, batches: &mpsc::Receiver<Batch>) {
+        let mut failed = false;
+        loop {
+            let first = if failed {
+                match batches.recv_timeout(RETRY) {
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    batch => batch.ok(),
+                }
+            } else {
+                match batches.recv() {
+                    Ok(batch) => Some(batch),
+                    Err(mpsc::RecvError) => return,
+                }
+            };
+            let mut told = Instant::now();
+            for batch in first.into_iter().chain(batches.try_iter()) {
+                told = told.min(batch.told);
+                batch.updates.into_iter().for_each(|update| self.engine.update(update));
+            }
+            failed = !self.sync(told);
+            self.in_sync.store(!failed, Ordering::Relaxed);
+        }
+    }
+
+    fn sync(&mut self, told: Instant) -> bool {
+        let started = Instant::now();
+        match self.engine.sync() {
+            Ok(commit) => {
+                self.metrics.synced(started.elapsed(), told.elapsed());
+                if commit.elements > 0 {
+                    let took = started.elapsed();
+                    tracing::debug!(elements = commit.elements, bytes = commit.bytes, ?took, "routes changed");
+                }
+            }
+            Err(error) => {
+                self.metrics.failures.inc();
+                tracing::error!(%error, "cannot change service routes, trying again");
+                return false;
+            }
+        }
+        let [internal, external] = &self.engine.no_local;
+        self.metrics.no_local_endpoints(internal.len(), external.len());
+        forget(std::mem::take(&mut self.engine.stale));
+        let health: Health =
+            self.engine.health.values().map(|health| (health.port, health.clone())).collect();
+        self.health.send_if_modified(|shown| {
+            let changed = *shown != health;
+            *shown = health;
+            changed
+        });
+        true
+    }
+}
+
+/// After the rules have changed, so that nothing is remembered anew by the old ones.
+fn forget(stale: Vec<Stale>) {
+    if stale.is_empty() {
+        return;
+    }
+    let forget = || {
+        let mut conntrack = Conntrack::open()?;
+        stale.iter().try_for_each(|stale| {
+            let Stale { frontend, endpoint } = *stale;
+            conntrack.forget(&Flows {
+                protocol: frontend.protocol.number(),
+                destination: SocketAddr::new(frontend.ip, frontend.port),
+                endpoint,
+            })
+        })
+    };
+    if let Err(error) = forget() {
+        tracing::warn!(%error, "connections to removed endpoints may hang until their clients give up");
+    }
+}
+
+async fn serve_pages(
+    config: &Config,
+    metrics: &Metrics,
+    in_sync: &Arc<AtomicBool>,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    if let Some(address) = config.healthz {
+        let in_sync = in_sync.clone();
+        let page = move |path: &str| match path {
+            "/healthz" | "/livez" => healthz(in_sync.load(Ordering::Relaxed)),
+            _ => Page::not_found(),
+        };
+        tokio::spawn(http::serve(http::listen(address).await?, shutdown.clone(), page));
+    }
+    if let Some(address) = config.metrics {
+        let metrics = metrics.clone();
+        let text = |body| Page { status: 200, content_type: "text/plain; charset=utf-8", body };
+        let page = move |path: &str| match path {
+            "/metrics" => text(metrics.text()),
+            "/proxyMode" => text("nftables".to_owned()),
+            "/healthz" => text("ok".to_owned()),
+            _ => Page::not_found(),
+        };
+        tokio::spawn(http::serve(http::listen(address).await?, shutdown.clone(), page));
+    }
+    Ok(())
+}
+
+fn healthz(in_sync: bool) -> Page {
+    let now = jiff::Timestamp::now().to_string();
+    let status = if in_sync { 200 } else { 503 };
+    Page::json(status, &json!({"currentTime": now, "lastUpdated": now, "nodeEligible": true}))
+}
