@@ -69,16 +69,6 @@ impl Options<'_> {
 pub fn render<'a>(
     resource: &Resource,
     objects: impl IntoIterator<Item = &'a Value>,
-    now: Timestamp,
-    include: IncludeObject,
-) -> Value {
-    render_with(resource, objects, Options::new(now, include))
-}
-
-/// The table of these objects with the metadata of their list, or for one event of a watch.
-pub fn render_with<'a>(
-    resource: &Resource,
-    objects: impl IntoIterator<Item = &'a Value>,
     options: Options<'_>,
 ) -> Value {
     let printer = printer(resource);

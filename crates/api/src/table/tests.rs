@@ -9,7 +9,7 @@ const NOW: &str = "2026-01-01T01:00:00Z";
 fn table(kind: &str, objects: &[Value]) -> Value {
     let registry = Registry::builtin();
     let resource = registry.iter().find(|resource| resource.gvk.kind == kind).unwrap();
-    render(resource, objects, NOW.parse().unwrap(), IncludeObject::Metadata)
+    render(resource, objects, Options::new(NOW.parse().unwrap(), IncludeObject::Metadata))
 }
 
 /// The cells of one object, as `-o wide` shows them.
@@ -308,7 +308,7 @@ fn other_kinds() {
 fn nothing_is_too_odd_to_be_shown() {
     let odd = [json!({}), json!(null), json!([1]), json!({"metadata": 1, "spec": "x", "status": [null]})];
     for resource in Registry::builtin().iter() {
-        let table = render(resource, &odd, NOW.parse().unwrap(), IncludeObject::None);
+        let table = render(resource, &odd, Options::new(NOW.parse().unwrap(), IncludeObject::None));
         let columns = table["columnDefinitions"].as_array().unwrap().len();
         for row in table["rows"].as_array().unwrap() {
             assert_eq!(row["cells"].as_array().unwrap().len(), columns, "{}", resource.gvk);
@@ -328,7 +328,7 @@ fn rows_carry_what_was_asked_for() {
             headers: false,
             ..Options::new(NOW.parse().unwrap(), include)
         };
-        let table = render_with(&resource, [&object], options);
+        let table = render(&resource, [&object], options);
         assert_eq!(table["metadata"], json!({"resourceVersion": "7", "continue": "c"}));
         assert_eq!(table["columnDefinitions"], json!([]));
         table["rows"][0]["object"].clone()
