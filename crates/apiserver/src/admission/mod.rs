@@ -1,0 +1,230 @@
+//! What is changed in, or held against, an object before it is stored.
+//!
+//! The plugins are those that a default server of upstream's runs, plus NodeRestriction; each is a file with a
+//! `mutate` and/or `validate` function of the request and the cached objects. [`Chain`] calls them in upstream's
+//! order.
+
+pub mod certificates;
+pub mod default_ingress_class;
+pub mod default_storage_class;
+pub mod default_toleration_seconds;
+pub mod limit_ranger;
+pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod objects;
+pub mod priority;
+pub mod runtime_class;
+pub mod service_account;
+pub mod storage_object_in_use;
+pub mod taint_nodes_by_condition;
+pub mod volume_resize;
+
+use std::sync::Arc;
+
+use api::gvk::{GroupVersionKind, GroupVersionResource};
+use api::status::Status;
+use serde_json::Value;
+
+use crate::UserInfo;
+use crate::authz::{Authorizer, escalation};
+use crate::cache::Caches;
+
+/// The verbs that admission sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// One write on its way to the store.
+pub struct AdmissionRequest<'a> {
+    pub user: &'a UserInfo,
+    pub operation: Operation,
+    pub resource: &'a GroupVersionResource,
+    pub kind: &'a GroupVersionKind,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// Null on delete.
+    pub object: Value,
+    /// Null on create.
+    pub old_object: &'a Value,
+    pub dry_run: bool,
+    /// CreateOptions, UpdateOptions, PatchOptions or DeleteOptions.
+    pub options: &'a Value,
+    /// Told to the client in `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+impl AdmissionRequest<'_> {
+    /// Whether this writes objects of that resource themselves, not a subresource of them.
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.is_subresource(group, resource, "")
+    }
+
+    pub fn is_subresource(&self, group: &str, resource: &str, subresource: &str) -> bool {
+        self.resource.group == group && self.resource.resource == resource && self.subresource == subresource
+    }
+
+    pub fn creates(&self, group: &str, resource: &str) -> bool {
+        self.operation == Operation::Create && self.is(group, resource)
+    }
+
+    /// The name of the object, or what there is of it before one has been generated.
+    pub fn object_name(&self) -> &str {
+        let metadata = &self.object["metadata"];
+        [Some(self.name), metadata["name"].as_str(), metadata["generateName"].as_str()]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty())
+            .unwrap_or("Unknown")
+    }
+
+    /// 403 for this object.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        let resource = (self.resource.group.as_str(), self.resource.resource.as_str());
+        Status::forbidden(resource, self.object_name(), why)
+    }
+}
+
+/// The admission plugins, in upstream's order.
+pub struct Chain {
+    caches: Arc<Caches>,
+    authorizer: Arc<Authorizer>,
+}
+
+impl Chain {
+    pub fn new(caches: Arc<Caches>, authorizer: Arc<Authorizer>) -> Self {
+        Self { caches, authorizer }
+    }
+
+    /// Plugins that may change the object.
+    pub async fn mutate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        let objects = &*self.caches;
+        namespace_lifecycle::admit(request, objects)?;
+        limit_ranger::mutate(request, objects)?;
+        service_account::wait_for_default(request, &self.caches).await;
+        service_account::mutate(request, objects)?;
+        taint_nodes_by_condition::mutate(request);
+        priority::mutate(request, objects)?;
+        default_toleration_seconds::mutate(request);
+        default_storage_class::mutate(request, objects);
+        storage_object_in_use::mutate(request);
+        runtime_class::mutate(request, objects)?;
+        default_ingress_class::mutate(request, objects);
+        Ok(())
+    }
+
+    /// Plugins that only say yes or no.
+    pub async fn validate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        let objects = &*self.caches;
+        limit_ranger::validate(request, objects)?;
+        service_account::validate(request)?;
+        node_restriction::validate(request, objects)?;
+        priority::validate(request, objects)?;
+        volume_resize::validate(request, objects)?;
+        runtime_class::validate(request, objects)?;
+        certificates::validate(request, &self.authorizer).await?;
+        let target = escalation::Target {
+            group: &request.resource.group,
+            resource: &request.resource.resource,
+            namespace: request.namespace,
+            name: request.object_name(),
+        };
+        if matches!(request.operation, Operation::Create | Operation::Update) {
+            let (new, old) = (&request.object, request.old_object);
+            escalation::check(&self.authorizer, request.user, &target, new, old).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Requests for plugin tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Owns what an [`AdmissionRequest`] borrows.
+    pub(crate) struct Case {
+        pub user: UserInfo,
+        pub operation: Operation,
+        pub resource: GroupVersionResource,
+        pub subresource: &'static str,
+        pub namespace: String,
+        pub name: String,
+        pub object: Value,
+        pub old_object: Value,
+        kind: GroupVersionKind,
+        options: Value,
+    }
+
+    impl Case {
+        pub(crate) fn create(group: &str, resource: &str, object: Value) -> Self {
+            Self {
+                user: UserInfo::authenticated("alice", &[]),
+                operation: Operation::Create,
+                resource: GroupVersionResource::new(group, "v1", resource),
+                subresource: "",
+                namespace: objects::namespace(&object).to_owned(),
+                name: objects::name(&object).to_owned(),
+                object,
+                old_object: Value::Null,
+                kind: GroupVersionKind::new(group, "v1", "Kind"),
+                options: json!({}),
+            }
+        }
+
+        pub(crate) fn update(group: &str, resource: &str, old: Value, new: Value) -> Self {
+            Self { operation: Operation::Update, old_object: old, ..Self::create(group, resource, new) }
+        }
+
+        pub(crate) fn delete(group: &str, resource: &str, old: Value) -> Self {
+            let mut case = Self::create(group, resource, old);
+            case.operation = Operation::Delete;
+            case.old_object = std::mem::take(&mut case.object);
+            case
+        }
+
+        /// Runs a plugin and returns the object as it has left it, with the warnings.
+        pub(crate) fn run_with_warnings(
+            &self,
+            plugin: impl FnOnce(&mut AdmissionRequest<'_>) -> Result<(), Status>,
+        ) -> Result<(Value, Vec<String>), Status> {
+            let mut request = AdmissionRequest {
+                user: &self.user,
+                operation: self.operation,
+                resource: &self.resource,
+                kind: &self.kind,
+                subresource: self.subresource,
+                namespace: &self.namespace,
+                name: &self.name,
+                object: self.object.clone(),
+                old_object: &self.old_object,
+                dry_run: false,
+                options: &self.options,
+                warnings: Vec::new(),
+            };
+            plugin(&mut request)?;
+            Ok((request.object, request.warnings))
+        }
+
+        pub(crate) fn run(
+            &self,
+            plugin: impl FnOnce(&mut AdmissionRequest<'_>) -> Result<(), Status>,
+        ) -> Result<Value, Status> {
+            self.run_with_warnings(plugin).map(|(object, _)| object)
+        }
+
+        /// The message with which the plugin refuses; empty when it does not.
+        pub(crate) fn refusal(
+            &self,
+            plugin: impl FnOnce(&mut AdmissionRequest<'_>) -> Result<(), Status>,
+        ) -> String {
+            self.run(plugin).err().map(|status| status.message).unwrap_or_default()
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Whether they may: decides on the [`Attributes`] of a request.
+//!
+//! `system:masters` may do everything. Kubelets are held to what concerns their node ([`node`]); everyone is
+//! granted what Roles and their bindings say ([`rbac`]). Nothing is granted by default; what every cluster starts
+//! with is data ([`policy`]).
+
+pub mod escalation;
+pub mod follow;
+pub mod node;
+pub mod policy;
+pub mod rbac;
+pub mod rules;
+
+use std::fmt;
+use std::sync::Arc;
+
+use api::status::Status;
+
+use crate::UserInfo;
+use crate::admission::objects::{Objects, PODS};
+use crate::authn::user::MASTERS;
+use crate::cache::Caches;
+use crate::request::{Attributes, RequestInfo};
+use follow::Followed;
+use rules::Rule;
+
+/// What an authorizer says.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    Allow { reason: Reason },
+    Deny { reason: String },
+}
+
+/// Why something is allowed; put into words only when somebody asks.
+#[derive(Clone, Debug)]
+pub enum Reason {
+    Masters,
+    Node,
+    Rbac(Arc<rbac::Grant>),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Masters | Self::Node => Ok(()),
+            Self::Rbac(grant) => grant.fmt(f),
+        }
+    }
+}
+
+impl Decision {
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow { .. })
+    }
+}
+
+/// Decides by the objects in the watch cache.
+pub struct Authorizer {
+    objects: Arc<dyn Objects>,
+    rbac: Followed<rbac::Index>,
+    nodes: Followed<node::Index>,
+    node_rules: Vec<Rule>,
+}
+
+impl Authorizer {
+    pub fn new(caches: Arc<Caches>) -> Self {
+        Self {
+            rbac: Followed::new(rbac::Index::default(), &caches, &rbac::RESOURCES),
+            nodes: Followed::new(node::Index::default(), &caches, &[PODS]),
+            node_rules: policy::node_rules(),
+            objects: caches,
+        }
+    }
+
+    pub async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        self.decide(attributes)
+    }
+
+    /// [`Self::authorize`] by what is known in this process.
+    pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {
+        let user = attributes.user;
+        if user.in_group(MASTERS) {
+            let reason = Reason::Masters;
+            return Decision::Allow { reason };
+        }
+        let mut why_not = Vec::new();
+        if let Some(node) = user.node_name() {
+            let pods = self.nodes.read();
+            let related = node::Node::new(node, &pods, &*self.objects);
+            match related.decide(attributes.request, &self.node_rules) {
+                Ok(true) => {
+                    let reason = Reason::Node;
+                    return Decision::Allow { reason };
+                }
+                Ok(false) => {}
+                Err(reason) => why_not.push(reason),
+            }
+        }
+        match self.rbac.read().decide(attributes) {
+            rbac::Answer::Allowed(grant) => Decision::Allow {
+                reason: Reason::Rbac(grant),
+            },
+            rbac::Answer::NotAllowed(missing) => {
+                if !missing.is_empty() {
+                    why_not.push(format!("RBAC: [{}]", missing.join(", ")));
+                }
+                let reason = why_not.join(", ");
+                Decision::Deny { reason }
+            }
+        }
+    }
+
+    /// Everything that RBAC lets the user do in a namespace, and roles that are missing.
+    pub fn rules(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
+        if user.in_group(MASTERS) {
+            return (everything(), Vec::new());
+        }
+        self.rbac.read().rules(user, namespace)
+    }
+
+    /// The rules of a Role, or with an empty namespace of a ClusterRole.
+    pub fn role(&self, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
+        self.rbac.read().role(namespace, name)
+    }
+
+    /// 403 unless the user may.
+    pub async fn require(&self, user: &UserInfo, request: &RequestInfo) -> Result<(), Status> {
+        let attributes = Attributes { user, request };
+        match self.authorize(&attributes).await {
+            Decision::Allow { .. } => Ok(()),
+            Decision::Deny { reason } => Err(forbidden(&attributes, &reason)),
+        }
+    }
+}
+
+fn everything() -> Vec<Rule> {
+    let all = || vec!["*".to_owned()];
+    let resources = Rule {
+        verbs: all(),
+        groups: all(),
+        resources: all(),
+        ..Rule::default()
+    };
+    let urls = Rule {
+        verbs: all(),
+        urls: all(),
+        ..Rule::default()
+    };
+    vec![resources, urls]
+}
+
+/// 403, in upstream's words.
+pub fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let Attributes { user, request } = attributes;
+    let mut why = if request.is_resource {
+        let mut resource = request.resource.clone();
+        if !request.subresource.is_empty() {
+            resource = format!("{resource}/{}", request.subresource);
+        }
+        let place = match request.namespace.as_str() {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        format!(
+            "User {:?} cannot {} resource {resource:?} in API group {:?} {place}",
+            user.name, request.verb, request.group,
+        )
+    } else {
+        format!("User {:?} cannot {} path {:?}", user.name, request.verb, request.path)
+    };
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(reason);
+    }
+    Status::forbidden((request.group.as_str(), request.resource.as_str()), &request.name, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn forbidden_messages() {
+        let check = |method: Method, path: &str, reason: &str, expected: &str| {
+            let request = RequestInfo::parse(&method, path, "");
+            let user = UserInfo::authenticated("x", &[]);
+            let status = forbidden(&Attributes { user: &user, request: &request }, reason);
+            assert_eq!(status.message, expected);
+            assert_eq!((status.code, &*status.reason), (403, "Forbidden"));
+        };
+        check(
+            Method::GET,
+            "/api/v1/namespaces/default/pods",
+            "",
+            r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#,
+        );
+        check(
+            Method::GET,
+            "/api/v1/nodes/n",
+            "",
+            r#"nodes "n" is forbidden: User "x" cannot get resource "nodes" in API group "" at the cluster scope"#,
+        );
+        check(
+            Method::PATCH,
+            "/apis/apps/v1/namespaces/a/deployments/d/scale",
+            "RBAC: [x]",
+            r#"deployments.apps "d" is forbidden: User "x" cannot patch resource "deployments/scale" in API group "apps" in the namespace "a": RBAC: [x]"#,
+        );
+        check(Method::GET, "/metrics", "", r#"forbidden: User "x" cannot get path "/metrics""#);
+    }
+}

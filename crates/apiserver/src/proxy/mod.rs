@@ -1,0 +1,88 @@
+//! Requests that are relayed: log, exec, attach and port-forward to kubelets; `proxy` to nodes, pods and services.
+//!
+//! [`target`] finds out where a request goes, [`backend`] opens connections there, [`relay`] sends it on and brings
+//! the answer back. After a protocol upgrade only bytes are copied: SPDY and WebSocket are spoken by the client and
+//! the far end.
+
+pub mod backend;
+pub mod container;
+pub mod log;
+pub mod relay;
+pub mod streaming;
+pub mod target;
+
+use std::sync::Arc;
+
+use api::status::Status;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+
+use crate::UserInfo;
+use crate::admission::objects::Objects;
+use crate::config::Config;
+use crate::request::RequestInfo;
+use crate::server::body::{RequestBody, ResponseBody};
+use crate::state::State;
+use backend::Connector;
+use target::Target;
+
+/// Connections to kubelets and endpoints.
+pub struct NodeProxy {
+    connector: Connector,
+}
+
+impl NodeProxy {
+    pub fn new(config: &Config) -> Result<Self, Status> {
+        Ok(Self {
+            connector: Connector::new(config).map_err(Status::internal)?,
+        })
+    }
+}
+
+/// Relays one request; authorized already.
+pub fn serve(
+    state: Arc<State>,
+    info: RequestInfo,
+    user: UserInfo,
+    request: Request<RequestBody>,
+) -> BoxFuture<'static, Result<Response<ResponseBody>, Status>> {
+    Box::pin(relayed(state, info, user, request))
+}
+
+async fn relayed(
+    state: Arc<State>,
+    info: RequestInfo,
+    user: UserInfo,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
+    let objects: &dyn Objects = &*state.caches;
+    let query = request.uri().query().unwrap_or_default();
+    let target = match (info.resource.as_str(), info.subresource.as_str()) {
+        ("pods", "log") => match log::target(objects, &info, query)? {
+            Some(target) => target,
+            // Not scheduled yet: there is nothing to tell.
+            None => return Ok(log::nothing()),
+        },
+        ("pods", "exec" | "attach" | "portforward") => {
+            also_create(&state, &user, &info).await?;
+            streaming::target(objects, &info, query)?
+        }
+        ("pods", "proxy") => Target::pod(objects, &info, request.uri())?,
+        ("services", "proxy") => Target::service(objects, &info, request.uri())?,
+        ("nodes", "proxy") => Target::node(objects, &info, request.uri())?,
+        (resource, _) => return Err(Status::not_found(("", resource), &info.name)),
+    };
+    relay::relay(&state.nodes.connector, target, request).await
+}
+
+/// WebSockets begin with GET, so the verb is `get`; running something in a pod takes `create` all the same.
+async fn also_create(state: &State, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+    if info.verb != "get" {
+        return Ok(());
+    }
+    let create = RequestInfo {
+        verb: "create".to_owned(),
+        ..info.clone()
+    };
+    state.authorizer.require(user, &create).await
+}

@@ -1,0 +1,70 @@
+//! Service account tokens: signing keys, claims, the `serviceaccounts/token` subresource and the documents
+//! by which others verify our tokens.
+//!
+//! A token is a JWT. The server signs it for a `TokenRequest` ([`request`]) with the first key of
+//! `service_account_key` ([`keys`]) and accepts it again in [`crate::authn`], after the objects that its
+//! claims ([`claims`]) are bound to have been looked up. [`oidc`] publishes issuer and public keys.
+
+pub mod claims;
+pub mod jwt;
+pub mod keys;
+pub mod oidc;
+pub mod request;
+
+use std::net::IpAddr;
+
+use crate::config::Config;
+use keys::{KeyError, Keys};
+
+/// The authority that service account tokens come from: a name and keys.
+pub struct Issuer {
+    name: String,
+    keys: Keys,
+    jwks_uri: String,
+}
+
+impl Issuer {
+    pub fn new(config: &Config) -> Result<Self, KeyError> {
+        let keys = Keys::load(&config.service_account_key)?;
+        Ok(Self::with_keys(config.issuer.clone(), keys, config.advertise, config.port))
+    }
+
+    fn with_keys(name: String, keys: Keys, advertise: IpAddr, port: u16) -> Self {
+        let host = match advertise {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        Self {
+            name,
+            keys,
+            jwks_uri: format!("https://{host}:{port}{}", oidc::JWKS_PATH),
+        }
+    }
+
+    /// `iss` of every token, and the audience that the API server itself answers to.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    fn jwks_uri(&self) -> &str {
+        &self.jwks_uri
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn test_issuer() -> Issuer {
+        Issuer::with_keys(
+            "https://kubernetes.default.svc.cluster.local".to_owned(),
+            keys::tests::test_keys(),
+            IpAddr::from([10, 0, 0, 1]),
+            6443,
+        )
+    }
+}
