@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +145,32 @@ impl KubeletConfiguration {
     }
 }
 
+/// A duration as Go writes it: `1m30s`, `100ms`, `2h`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().ok()?;
+        let (unit, length) = match after {
+            after if after.starts_with("ms") => (1e-3, 2),
+            after if after.starts_with("us") => (1e-6, 2),
+            after if after.starts_with("ns") => (1e-9, 2),
+            after if after.starts_with('s') => (1.0, 1),
+            after if after.starts_with('m') => (60.0, 1),
+            after if after.starts_with('h') => (3600.0, 1),
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
+        rest = after.get(length..)?;
+    }
+    Some(total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +185,21 @@ mod tests {
         assert!(!config.cgroups_per_qos);
         assert_eq!(config.unknown.keys().collect::<Vec<_>>(), ["fancy"]);
         assert_eq!(config.eviction_hard["memory.available"], "100Mi");
+    }
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("5m", Some(300_000)),
+            ("1m30s", Some(90_000)),
+            ("100ms", Some(100)),
+            ("2h", Some(7_200_000)),
+            ("", None),
+            ("5", None),
+            ("5x", None),
+        ] {
+            assert_eq!(duration(text).map(|d| d.as_millis()), expected, "{text}");
+        }
     }
 
     #[test]

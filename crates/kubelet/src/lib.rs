@@ -1,17 +1,40 @@
 //! Runs the pods of one node through the CRI.
 //!
 //! A pod start is a chain of events: the API server's watch tells of a pod, its state machine
-//! ([`pod::machine`]) answers with actions, the pod's worker ([`pod::worker`]) carries them out against the
+//! (`pod::machine`) answers with actions, the pod's worker (`pod::worker`) carries them out against the
 //! container runtime, and what comes back (results, container events, probe results, timers) is fed to the
 //! machine again. Nothing ticks. The kubelet speaks CRI only and never learns how a container is made.
 
+mod cgroups;
 mod config;
+mod container;
+mod context;
+mod cri;
+mod events;
+mod eviction;
+mod hooks;
+mod images;
+mod node;
+mod objects;
+mod pod;
+mod probe;
+mod server;
+mod volumes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use config::{ConfigError, KubeletConfiguration};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::cri::Cri;
+use crate::pod::manager::Manager;
 
 /// What a kubelet needs to know about itself and its node.
 #[derive(Clone)]
@@ -35,18 +58,56 @@ pub struct Options {
     pub listen: SocketAddr,
 }
 
-/// Why the kubelet stopped.
+/// Why the kubelet did not start or has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot connect to the container runtime at {socket}: {source}")]
-    Runtime {
-        socket: PathBuf,
-        source: tonic::Status,
+    #[error("cannot make the kubelet's directory {path}: {source}")]
+    RootDir {
+        path: PathBuf,
+        source: std::io::Error,
     },
 }
 
 /// Runs until `shutdown`; containers go on running.
-pub async fn run(_options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let pods_dir = options.root_dir.join("pods");
+    std::fs::create_dir_all(&pods_dir).map_err(|source| Error::RootDir {
+        path: pods_dir.clone(),
+        source,
+    })?;
+    let cri = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        cri = connect(&options) => cri,
+    };
+    info!(runtime = %cri.name, version = %cri.version, "connected to the container runtime");
+    let ctx = Arc::new(Context::new(options, cri.clone()));
+    let ready = Arc::new(Notify::new());
+    let (news_sender, news) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(cri::events::follow(cri, news_sender, shutdown.clone()));
+    tasks.spawn(node::keep_status(ctx.clone(), ready.clone(), shutdown.clone()));
+    tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
+    tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
+    tasks.spawn(Manager::new(ctx).run(news, shutdown.clone()));
     shutdown.cancelled().await;
+    while tasks.join_next().await.is_some() {}
     Ok(())
+}
+
+/// The runtime may be starting just now: waits for it.
+async fn connect(options: &Options) -> Cri {
+    let mut wait = Duration::from_millis(10);
+    loop {
+        match Cri::connect(&options.cri_socket).await {
+            Ok(cri) => return cri,
+            Err(error) if wait < Duration::from_secs(1) => {
+                tracing::debug!(socket = %options.cri_socket.display(), %error, "no answer from the container runtime");
+            }
+            Err(error) => {
+                warn!(socket = %options.cri_socket.display(), %error, "no answer from the container runtime, trying again");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(2));
+    }
 }

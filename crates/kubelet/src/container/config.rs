@@ -1,0 +1,124 @@
+//! The CRI configuration of one container.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use sha2::{Digest, Sha256};
+
+use super::expand::expand;
+use super::{resources, security};
+use crate::cri::view::keys;
+use crate::pod::ext::PodExt;
+
+/// Everything that had to be found out before a container can be described.
+pub struct Found<'a> {
+    pub attempt: u32,
+    /// The image as the runtime knows it.
+    pub image: &'a str,
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<cri::Mount>,
+    pub devices: Vec<cri::Device>,
+    pub memory_capacity: i64,
+    pub cfs_quota: bool,
+    pub seccomp_root: &'a Path,
+    /// For an ephemeral container: the container whose processes it wants to see.
+    pub target: Option<&'a str>,
+}
+
+pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::ContainerConfig {
+    let value_of = |name: &str| {
+        let known = found.env.iter().find(|(known, _)| known == name);
+        known.map(|(_, value)| value.clone())
+    };
+    let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
+        words.iter().flatten().map(|word| expand(word, value_of)).collect()
+    };
+    let name = &container.name;
+    let mut security_context = security::container(pod, container, found.seccomp_root);
+    if let (Some(target), Some(options)) = (found.target, &mut security_context.namespace_options) {
+        options.pid = cri::NamespaceMode::Target as i32;
+        options.target_id = target.to_owned();
+    }
+    cri::ContainerConfig {
+        metadata: Some(cri::ContainerMetadata {
+            name: name.clone(),
+            attempt: found.attempt,
+        }),
+        image: Some(cri::ImageSpec {
+            image: found.image.to_owned(),
+            user_specified_image: container.image.clone().unwrap_or_default(),
+            ..Default::default()
+        }),
+        command: expanded(&container.command),
+        args: expanded(&container.args),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        mounts: found.mounts,
+        devices: found.devices,
+        labels: labels(pod, container),
+        annotations: annotations(pod, container, found.attempt),
+        log_path: log_path(name, found.attempt),
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        tty: container.tty == Some(true),
+        linux: Some(cri::LinuxContainerConfig {
+            resources: Some(resources::linux(pod, container, found.memory_capacity, found.cfs_quota)),
+            security_context: Some(security_context),
+        }),
+        envs: found
+            .env
+            .into_iter()
+            .map(|(key, value)| cri::KeyValue { key, value })
+            .collect(),
+        ..Default::default()
+    }
+}
+
+/// Below the pod's log directory.
+pub fn log_path(container: &str, attempt: u32) -> String {
+    format!("{container}/{attempt}.log")
+}
+
+fn labels(pod: &Pod, container: &Container) -> HashMap<String, String> {
+    [
+        (keys::POD_NAME, pod.name()),
+        (keys::POD_NAMESPACE, pod.namespace()),
+        (keys::POD_UID, pod.uid()),
+        (keys::CONTAINER_NAME, container.name.as_str()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+fn annotations(pod: &Pod, container: &Container, attempt: u32) -> HashMap<String, String> {
+    let message_path = container.termination_message_path.as_deref().unwrap_or_default();
+    let message_policy = container.termination_message_policy.as_deref().unwrap_or("File");
+    let mut annotations: HashMap<String, String> = [
+        (keys::HASH, hash(container)),
+        (keys::RESTART_COUNT, attempt.to_string()),
+        (keys::MESSAGE_PATH, message_path.to_owned()),
+        (keys::MESSAGE_POLICY, message_policy.to_owned()),
+        (keys::POD_GRACE, pod.grace().to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect();
+    if let Some(ports) = &container.ports
+        && let Ok(text) = serde_json::to_string(ports)
+    {
+        annotations.insert(keys::PORTS.to_owned(), text);
+    }
+    annotations
+}
+
+/// Tells whether a container was made from the same image and name.
+fn hash(container: &Container) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(container.name.as_bytes());
+    hasher.update([0]);
+    hasher.update(container.image.as_deref().unwrap_or_default().as_bytes());
+    let digest = hasher.finalize();
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}

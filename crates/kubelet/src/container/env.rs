@@ -1,0 +1,142 @@
+//! The environment of a container.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
+
+use super::expand::expand;
+use super::field::{self, Facts};
+use crate::objects::PodObjects;
+use crate::pod::ext::PodExt;
+
+/// The environment, in order. The error is the message of `CreateContainerConfigError`.
+pub async fn environment(
+    facts: &Facts<'_>,
+    container: &Container,
+    objects: &PodObjects,
+    services: BTreeMap<String, String>,
+) -> Result<Vec<(String, String)>, String> {
+    let mut from: BTreeMap<String, String> = BTreeMap::new();
+    add_sources(facts.pod, container, objects, &mut from).await?;
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in container.env.iter().flatten() {
+        let value = match (&variable.value, &variable.value_from) {
+            (_, Some(source)) => match lookup(facts, container, objects, source).await? {
+                Some(value) => value,
+                None => continue,
+            },
+            (value, None) => {
+                let text = value.as_deref().unwrap_or_default();
+                expand(text, |name| {
+                    let own = env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
+                    own.or_else(|| from.get(name)).or_else(|| services.get(name)).cloned()
+                })
+            }
+        };
+        env.retain(|(known, _)| *known != variable.name);
+        env.push((variable.name.clone(), value));
+    }
+    let named = |name: &String| env.iter().any(|(known, _)| known == name);
+    let mut all: Vec<(String, String)> = Vec::new();
+    all.extend(services.into_iter().filter(|(name, _)| !from.contains_key(name) && !named(name)));
+    all.extend(from.into_iter().filter(|(name, _)| !named(name)));
+    all.extend(env);
+    Ok(all)
+}
+
+async fn add_sources(
+    pod: &Pod,
+    container: &Container,
+    objects: &PodObjects,
+    into: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    for source in container.env_from.iter().flatten() {
+        let prefix = source.prefix.as_deref().unwrap_or_default();
+        if let Some(reference) = &source.config_map_ref {
+            let optional = reference.optional == Some(true);
+            match objects.config_map(&reference.name).await? {
+                Some(map) => {
+                    let data = map.data.iter().flatten();
+                    into.extend(data.map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
+                }
+                None if optional => {}
+                None => return Err(absent(pod, "configmap", &reference.name)),
+            }
+        }
+        if let Some(reference) = &source.secret_ref {
+            let optional = reference.optional == Some(true);
+            match objects.secret(&reference.name).await? {
+                Some(secret) => {
+                    let data = secret.data.iter().flatten();
+                    into.extend(data.map(|(key, value)| {
+                        (format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned())
+                    }));
+                }
+                None if optional => {}
+                None => return Err(absent(pod, "secret", &reference.name)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The value of `valueFrom`; nothing for something optional that is not there.
+async fn lookup(
+    facts: &Facts<'_>,
+    container: &Container,
+    objects: &PodObjects,
+    source: &EnvVarSource,
+) -> Result<Option<String>, String> {
+    if let Some(reference) = &source.field_ref {
+        return field::field(facts, &reference.field_path)
+            .map(Some)
+            .map_err(|error| error.to_string());
+    }
+    if let Some(reference) = &source.resource_field_ref {
+        return field::resource(facts, Some(container), reference)
+            .map(Some)
+            .map_err(|error| error.to_string());
+    }
+    let pod = facts.pod;
+    if let Some(reference) = &source.config_map_key_ref {
+        let object = objects.config_map(&reference.name).await?;
+        let there = object.is_some();
+        let value = object.and_then(|map| map.data.as_ref()?.get(&reference.key).cloned());
+        let optional = reference.optional == Some(true);
+        return found(pod, "configmap", "ConfigMap", &reference.name, &reference.key, there, value, optional);
+    }
+    if let Some(reference) = &source.secret_key_ref {
+        let object = objects.secret(&reference.name).await?;
+        let there = object.is_some();
+        let value = object.and_then(|secret| {
+            let value = secret.data.as_ref()?.get(&reference.key)?;
+            Some(String::from_utf8_lossy(&value.0).into_owned())
+        });
+        let optional = reference.optional == Some(true);
+        return found(pod, "secret", "Secret", &reference.name, &reference.key, there, value, optional);
+    }
+    Err("invalid valueFrom: no source that this kubelet knows".into())
+}
+
+#[allow(clippy::too_many_arguments)] // One sentence's worth of words.
+fn found(
+    pod: &Pod,
+    resource: &str,
+    kind: &str,
+    name: &str,
+    key: &str,
+    there: bool,
+    value: Option<String>,
+    optional: bool,
+) -> Result<Option<String>, String> {
+    match value {
+        Some(value) => Ok(Some(value)),
+        None if optional => Ok(None),
+        None if there => Err(format!("couldn't find key {key} in {kind} {}/{name}", pod.namespace())),
+        None => Err(absent(pod, resource, name)),
+    }
+}
+
+fn absent(_pod: &Pod, resource: &str, name: &str) -> String {
+    format!("{resource} {name:?} not found")
+}

@@ -1,0 +1,304 @@
+//! The container runtime, as CRI shows it.
+//!
+//! [`Cri`] is a thin, cloneable client: one method per call that the kubelet makes, errors naming the call.
+//! [`view`] has the small types that the rest of the kubelet works with, [`events`] turns the runtime's event
+//! stream (or, where the runtime has none, a slow relist) into them.
+
+pub mod events;
+pub mod view;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use k8s_cri::v1::image_service_client::ImageServiceClient;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::{self as cri};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request};
+
+/// Long messages happen: a node's whole container list.
+const MAX_MESSAGE: usize = 16 << 20;
+/// Upstream's bound on ordinary calls.
+const CALL: Duration = Duration::from_secs(120);
+
+/// A CRI call failed. The runtime's words are kept as they are: users know them from pod events.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CriError {
+    pub call: &'static str,
+    pub code: Code,
+    pub message: String,
+}
+
+impl CriError {
+    fn new(call: &'static str, status: tonic::Status) -> Self {
+        // As gRPC clients in Go word it, which is what users search for.
+        let code = status.code();
+        Self {
+            call,
+            code,
+            message: format!("rpc error: code = {code:?} desc = {}", status.message()),
+        }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code == Code::NotFound
+    }
+}
+
+type Result<T> = std::result::Result<T, CriError>;
+
+/// Both CRI services on one connection.
+#[derive(Clone)]
+pub struct Cri {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+    /// `corten`, `containerd`: the scheme of container IDs in the API.
+    pub name: Arc<str>,
+    pub version: Arc<str>,
+}
+
+/// Defines methods `name(request) -> response` for calls that need no more than that.
+macro_rules! calls {
+    ($($client:ident . $name:ident ( $request:ident ) -> $response:ident;)*) => {
+        $(pub async fn $name(&self, request: cri::$request) -> Result<cri::$response> {
+            let mut request = Request::new(request);
+            request.set_timeout(CALL);
+            match self.$client.clone().$name(request).await {
+                Ok(response) => Ok(response.into_inner()),
+                Err(status) => Err(CriError::new(stringify!($name), status)),
+            }
+        })*
+    };
+}
+
+impl Cri {
+    /// Connects and asks for the runtime's name.
+    pub async fn connect(socket: &Path) -> Result<Self> {
+        let path = Arc::new(socket.to_owned());
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(&*path).await?)) }
+        });
+        // The address is not used: every connection goes to the socket.
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector_lazy(connector);
+        let mut this = Self {
+            runtime: RuntimeServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE),
+            images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
+            name: "".into(),
+            version: "".into(),
+        };
+        let version = this
+            .version(cri::VersionRequest {
+                version: "0.1.0".into(),
+            })
+            .await?;
+        this.name = version.runtime_name.into();
+        this.version = version.runtime_version.into();
+        Ok(this)
+    }
+
+    calls! {
+        runtime.version(VersionRequest) -> VersionResponse;
+        runtime.status(StatusRequest) -> StatusResponse;
+        runtime.update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse;
+        runtime.list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse;
+        runtime.list_containers(ListContainersRequest) -> ListContainersResponse;
+        runtime.create_container(CreateContainerRequest) -> CreateContainerResponse;
+        runtime.exec(ExecRequest) -> ExecResponse;
+        runtime.attach(AttachRequest) -> AttachResponse;
+        runtime.port_forward(PortForwardRequest) -> PortForwardResponse;
+        runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
+        runtime.list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
+        images.list_images(ListImagesRequest) -> ListImagesResponse;
+        images.image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
+    }
+
+    /// Runs a sandbox. Making its network may take long: no deadline but upstream's four minutes.
+    pub async fn run_pod_sandbox(
+        &self,
+        config: cri::PodSandboxConfig,
+        runtime_handler: String,
+    ) -> Result<String> {
+        let mut request = Request::new(cri::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler,
+        });
+        request.set_timeout(2 * CALL);
+        match self.runtime.clone().run_pod_sandbox(request).await {
+            Ok(response) => Ok(response.into_inner().pod_sandbox_id),
+            Err(status) => Err(CriError::new("run_pod_sandbox", status)),
+        }
+    }
+
+    pub async fn pod_sandbox_status(&self, id: &str) -> Result<cri::PodSandboxStatus> {
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: false,
+        };
+        let call = "pod_sandbox_status";
+        let response = self.runtime.clone().pod_sandbox_status(request).await;
+        match response.map(|response| response.into_inner().status) {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(CriError::new(call, tonic::Status::not_found("no status"))),
+            Err(status) => Err(CriError::new(call, status)),
+        }
+    }
+
+    pub async fn container_status(&self, id: &str) -> Result<cri::ContainerStatus> {
+        let request = cri::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
+        let call = "container_status";
+        let response = self.runtime.clone().container_status(request).await;
+        match response.map(|response| response.into_inner().status) {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(CriError::new(call, tonic::Status::not_found("no status"))),
+            Err(status) => Err(CriError::new(call, status)),
+        }
+    }
+
+    /// Idempotent, like every stop and remove of CRI: what is not there counts as done.
+    pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
+        let request = cri::StopPodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        done("stop_pod_sandbox", self.runtime.clone().stop_pod_sandbox(request).await)
+    }
+
+    /// Removes the sandbox with its containers.
+    pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
+        let request = cri::RemovePodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        done("remove_pod_sandbox", self.runtime.clone().remove_pod_sandbox(request).await)
+    }
+
+    pub async fn start_container(&self, id: &str) -> Result<()> {
+        let request = cri::StartContainerRequest {
+            container_id: id.to_owned(),
+        };
+        let response = self.runtime.clone().start_container(request).await;
+        response
+            .map(drop)
+            .map_err(|status| CriError::new("start_container", status))
+    }
+
+    /// Asks the container to end and kills it after `timeout` seconds. Returns when it has ended.
+    pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
+        let request = cri::StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout,
+        };
+        done("stop_container", self.runtime.clone().stop_container(request).await)
+    }
+
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let request = cri::RemoveContainerRequest {
+            container_id: id.to_owned(),
+        };
+        done("remove_container", self.runtime.clone().remove_container(request).await)
+    }
+
+    pub async fn reopen_container_log(&self, id: &str) -> Result<()> {
+        let request = cri::ReopenContainerLogRequest {
+            container_id: id.to_owned(),
+        };
+        let response = self.runtime.clone().reopen_container_log(request).await;
+        response
+            .map(drop)
+            .map_err(|status| CriError::new("reopen_container_log", status))
+    }
+
+    /// Runs a command to its end; the runtime ends it after `timeout`.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        timeout: Duration,
+    ) -> Result<cri::ExecSyncResponse> {
+        let request = cri::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd,
+            timeout: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        };
+        let response = self.runtime.clone().exec_sync(request).await;
+        response
+            .map(tonic::Response::into_inner)
+            .map_err(|status| CriError::new("exec_sync", status))
+    }
+
+    pub async fn container_events(&self) -> Result<tonic::Streaming<cri::ContainerEventResponse>> {
+        let response = self
+            .runtime
+            .clone()
+            .get_container_events(cri::GetEventsRequest {})
+            .await;
+        response
+            .map(tonic::Response::into_inner)
+            .map_err(|status| CriError::new("get_container_events", status))
+    }
+
+    /// The image, if the runtime has it.
+    pub async fn image_status(&self, image: &str) -> Result<Option<cri::Image>> {
+        let request = cri::ImageStatusRequest {
+            image: Some(image_spec(image)),
+            verbose: false,
+        };
+        match self.images.clone().image_status(request).await {
+            Ok(response) => Ok(response.into_inner().image),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(CriError::new("image_status", status)),
+        }
+    }
+
+    /// Pulls without a deadline: only the runtime knows whether it is getting on.
+    pub async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<cri::AuthConfig>,
+        sandbox_config: Option<cri::PodSandboxConfig>,
+    ) -> Result<String> {
+        let request = cri::PullImageRequest {
+            image: Some(image_spec(image)),
+            auth,
+            sandbox_config,
+        };
+        let response = self.images.clone().pull_image(request).await;
+        response
+            .map(|response| response.into_inner().image_ref)
+            .map_err(|status| CriError::new("pull_image", status))
+    }
+
+    pub async fn remove_image(&self, image: &str) -> Result<()> {
+        let request = cri::RemoveImageRequest {
+            image: Some(image_spec(image)),
+        };
+        done("remove_image", self.images.clone().remove_image(request).await)
+    }
+}
+
+pub fn image_spec(image: &str) -> cri::ImageSpec {
+    cri::ImageSpec {
+        image: image.to_owned(),
+        user_specified_image: image.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn done<T>(
+    call: &'static str,
+    response: std::result::Result<tonic::Response<T>, tonic::Status>,
+) -> Result<()> {
+    match response {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::NotFound => Ok(()),
+        Err(status) => Err(CriError::new(call, status)),
+    }
+}

@@ -1,0 +1,115 @@
+//! The Node object itself: labels, taints, and the facts of its status that do not change while we run.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::context::Context;
+
+/// The version that the node reports: the Kubernetes release whose behaviour this is.
+pub const VERSION: &str = concat!("v1.36.0+corten.", env!("CARGO_PKG_VERSION"));
+
+/// As Kubernetes names architectures.
+pub fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// The object that registers the node.
+pub fn registration(ctx: &Context) -> Node {
+    let options = &ctx.options;
+    let name = &options.node_name;
+    let mut labels: BTreeMap<String, String> = options.config.node_labels.clone();
+    labels.extend(own_labels(name));
+    let taints = options.config.register_with_taints.clone();
+    Node {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            labels: Some(labels),
+            annotations: Some(
+                [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into(),
+            ),
+            ..Default::default()
+        },
+        spec: Some(NodeSpec {
+            taints: (!taints.is_empty()).then_some(taints),
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+/// Labels that a node always has.
+pub fn own_labels(name: &str) -> BTreeMap<String, String> {
+    [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch()),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// The status without conditions and images.
+pub fn base_status(ctx: &Context) -> NodeStatus {
+    let machine = &ctx.machine;
+    let config = &ctx.options.config;
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
+    NodeStatus {
+        addresses: Some(vec![
+            address("InternalIP", ctx.options.node_ip.to_string()),
+            address("Hostname", ctx.options.node_name.clone()),
+        ]),
+        capacity: Some(quantities(machine.capacity(config))),
+        allocatable: Some(quantities(machine.allocatable(config))),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(ctx.options.listen.port()),
+            }),
+        }),
+        node_info: Some(NodeSystemInfo {
+            architecture: arch().into(),
+            boot_id: machine.boot_id.clone(),
+            container_runtime_version: format!("{}://{}", ctx.cri.name, ctx.cri.version),
+            kernel_version: machine.kernel_version.clone(),
+            kube_proxy_version: String::new(),
+            kubelet_version: VERSION.into(),
+            machine_id: machine.machine_id.clone(),
+            operating_system: "linux".into(),
+            os_image: machine.os_image.clone(),
+            swap: None,
+            system_uuid: machine.system_uuid.clone(),
+        }),
+        ..Default::default()
+    }
+}
+
+fn quantities(amounts: BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {
+    let text = |name: &str, amount: i64| match name {
+        "cpu" if amount % 1000 == 0 => (amount / 1000).to_string(),
+        "cpu" => format!("{amount}m"),
+        "memory" if amount % 1024 == 0 => format!("{}Ki", amount / 1024),
+        _ => amount.to_string(),
+    };
+    amounts
+        .into_iter()
+        .map(|(name, amount)| {
+            let text = text(&name, amount);
+            (name, Quantity(text))
+        })
+        .collect()
+}

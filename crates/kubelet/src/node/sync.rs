@@ -1,0 +1,168 @@
+//! Registers the node and keeps its status true: told when it changes, and every five minutes anyway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::object::{base_status, own_labels, registration};
+use super::status::{Health, conditions, runtime_trouble};
+use crate::context::Context;
+
+/// How often the runtime and the machine are asked how they are. Nobody tells us that.
+const CHECK: Duration = Duration::from_secs(10);
+/// While not ready, readiness is what everybody waits for.
+const CHECK_UNREADY: Duration = Duration::from_millis(250);
+/// Upstream's bound on the images that a node reports.
+const IMAGES_MAX: usize = 50;
+
+/// Until `shutdown`; `changed` says that something has happened that may make the node ready.
+pub async fn keep(ctx: Arc<Context>, changed: Arc<Notify>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = keep_forever(ctx, changed) => {}
+    }
+}
+
+async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
+    let mut old = register(&ctx).await;
+    let report_every = report_frequency(&ctx);
+    let mut reported: Option<Instant> = None;
+    loop {
+        let status = gather(&ctx, &old).await;
+        let ready = is_ready(&status);
+        if reported.is_none_or(|at| at.elapsed() >= report_every) || differs(&old, &status) {
+            match report(&ctx, &status).await {
+                Ok(()) => {
+                    if ready && !is_ready(&old) {
+                        info!(node = ctx.options.node_name, "node is ready");
+                        ctx.events.node(&ctx.options.node_name, false, "NodeReady", &format!("Node {} status is now: NodeReady", ctx.options.node_name));
+                    }
+                    old = status;
+                    reported = Some(Instant::now());
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => old = register(&ctx).await,
+                Err(error) => warn!(%error, "cannot report the node's status, trying again"),
+            }
+        }
+        let wait = if ready && reported.is_some() { CHECK } else { CHECK_UNREADY };
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+fn report_frequency(ctx: &Context) -> Duration {
+    let text = &ctx.options.config.node_status_report_frequency;
+    crate::config::duration(text).unwrap_or(Duration::from_secs(300))
+}
+
+/// Makes the Node object, or takes the one that is there; tries until it works.
+async fn register(ctx: &Context) -> NodeStatus {
+    let api: Api<Node> = Api::all(ctx.client.clone());
+    let name = &ctx.options.node_name;
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match try_register(ctx, &api).await {
+            Ok(node) => {
+                ctx.events.node(name, false, "Starting", "Starting kubelet.");
+                return node.status.unwrap_or_default();
+            }
+            Err(error) => debug!(%error, "cannot register the node, trying again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+async fn try_register(ctx: &Context, api: &Api<Node>) -> Result<Node, kube::Error> {
+    let name = &ctx.options.node_name;
+    if ctx.options.config.register_node {
+        // With its status, so that it is whole from the first moment (servers that ignore it hear it next).
+        let node = Node {
+            status: Some(base_status(ctx)),
+            ..registration(ctx)
+        };
+        match api.create(&PostParams::default(), &node).await {
+            Ok(node) => {
+                info!(node = name, "node registered");
+                return Ok(node);
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let node = api.get(name).await?;
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    let own = own_labels(name);
+    if own.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+        return Ok(node);
+    }
+    let patch = serde_json::json!({"metadata": {"labels": own}});
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+}
+
+async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
+    let runtime = ctx.cri.status(cri::StatusRequest { verbose: false });
+    let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
+    let (runtime, images) = tokio::join!(runtime, images);
+    let health = Health {
+        runtime: runtime_trouble(runtime),
+        ..crate::eviction::pressure(ctx)
+    };
+    let conditions = conditions(&health, old.conditions.as_deref().unwrap_or_default(), Timestamp::now());
+    NodeStatus {
+        conditions: Some(conditions),
+        images: images.ok().map(|list| reported_images(list.images)),
+        ..base_status(ctx)
+    }
+}
+
+/// The largest ones.
+fn reported_images(mut images: Vec<cri::Image>) -> Vec<ContainerImage> {
+    images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+    images
+        .into_iter()
+        .take(IMAGES_MAX)
+        .map(|image| ContainerImage {
+            names: Some(image.repo_digests.into_iter().chain(image.repo_tags).take(5).collect()),
+            size_bytes: i64::try_from(image.size).ok(),
+        })
+        .collect()
+}
+
+fn is_ready(status: &NodeStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Differs in more than heartbeat times.
+fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
+    let bare = |status: &NodeStatus| {
+        let mut status = status.clone();
+        for condition in status.conditions.iter_mut().flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        // What others write.
+        status.volumes_attached = None;
+        status.volumes_in_use = None;
+        status
+    };
+    bare(old) != bare(new)
+}
+
+async fn report(ctx: &Context, status: &NodeStatus) -> Result<(), kube::Error> {
+    let api: Api<Node> = Api::all(ctx.client.clone());
+    let patch = serde_json::json!({"status": status});
+    let params = PatchParams::default();
+    api.patch_status(&ctx.options.node_name, &params, &Patch::Strategic(patch)).await.map(drop)
+}

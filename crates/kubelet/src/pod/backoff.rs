@@ -1,0 +1,79 @@
+//! Exponential back-off of restarts and image pulls.
+
+use jiff::{SignedDuration, Timestamp};
+
+const FIRST: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+
+/// 10 s, 20 s, ... 300 s; forgotten when nothing has happened for twice the longest delay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Backoff {
+    current: Option<(SignedDuration, Timestamp)>,
+}
+
+impl Backoff {
+    /// How long after `event` (the end of the last attempt) the next attempt has to wait, and until when;
+    /// nothing when it may go ahead.
+    pub fn until(&self, event: Timestamp, now: Timestamp) -> Option<(SignedDuration, Timestamp)> {
+        let (delay, updated) = self.current?;
+        if expired(event, updated) {
+            return None;
+        }
+        let until = event.checked_add(delay).ok()?;
+        (now < until).then_some((delay, until))
+    }
+
+    /// An attempt is made because of `event`: the next one waits longer.
+    pub fn next(&mut self, event: Timestamp, now: Timestamp) -> SignedDuration {
+        let delay = match self.current {
+            Some((delay, updated)) if !expired(event, updated) => (delay * 2).min(LONGEST),
+            _ => FIRST,
+        };
+        self.current = Some((delay, now));
+        delay
+    }
+
+    pub fn reset(&mut self) {
+        self.current = None;
+    }
+}
+
+fn expired(event: Timestamp, updated: Timestamp) -> bool {
+    event.duration_since(updated) > LONGEST * 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn doubles_up_to_five_minutes() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.until(at(0), at(0)), None, "the first restart is immediate");
+        let delays: Vec<i64> = (0..7)
+            .map(|_| backoff.next(at(0), at(0)).as_secs())
+            .collect();
+        assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn waits_from_the_end_of_the_last_attempt() {
+        let mut backoff = Backoff::default();
+        backoff.next(at(0), at(0));
+        assert_eq!(backoff.until(at(5), at(14)).map(|(_, until)| until), Some(at(15)));
+        assert_eq!(backoff.until(at(5), at(15)), None);
+    }
+
+    #[test]
+    fn ten_good_minutes_are_rewarded() {
+        let mut backoff = Backoff::default();
+        backoff.next(at(0), at(0));
+        backoff.next(at(10), at(10));
+        assert_eq!(backoff.until(at(611), at(611)), None);
+        assert_eq!(backoff.next(at(611), at(611)), FIRST);
+    }
+}

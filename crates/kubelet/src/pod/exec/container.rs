@@ -1,0 +1,282 @@
+//! Starting a container: find out everything, describe it, create it, start it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+
+use super::PodEnv;
+use super::sandbox::config as sandbox_config;
+use crate::container::config::{self, Found};
+use crate::container::env::environment;
+use crate::container::expand::expand;
+use crate::container::field::Facts;
+use crate::container::{sandbox, security, service_env};
+use crate::cri::view::{self, Sandbox};
+use crate::hooks;
+use crate::pod::ext::PodExt;
+use crate::pod::machine::{Input, StartFailure};
+use crate::volumes;
+
+/// What the machine knows and a start needs.
+pub struct Start {
+    pub container: Container,
+    pub attempt: u32,
+    pub image: String,
+    pub discard: Vec<String>,
+    pub sandbox: Sandbox,
+    /// For an ephemeral container: the ID of the container that it looks at.
+    pub target: Option<String>,
+}
+
+pub async fn start(env: Arc<PodEnv>, pod: Arc<Pod>, start: Start) -> Input {
+    let name = start.container.name.clone();
+    let result = try_start(&env, &pod, start).await;
+    Input::Started { name, result }
+}
+
+fn failure(reason: &str, message: String) -> StartFailure {
+    StartFailure {
+        reason: reason.to_owned(),
+        message,
+        container: None,
+    }
+}
+
+async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Container, StartFailure> {
+    let ctx = &env.ctx;
+    let container = &start.container;
+    let name = &container.name;
+    for id in &start.discard {
+        // Its absence is what is wanted; should it stay, the pod's removal takes it along.
+        let _ = ctx.cri.remove_container(id).await;
+    }
+    let config = describe(env, pod, &start)
+        .await
+        .map_err(|message| failure("CreateContainerConfigError", message))?;
+    let sandbox_config = sandbox_config(ctx, pod, start.sandbox.attempt);
+    let request = cri::CreateContainerRequest {
+        pod_sandbox_id: start.sandbox.id.clone(),
+        config: Some(config),
+        sandbox_config: Some(sandbox_config),
+    };
+    let id = match ctx.cri.create_container(request).await {
+        Ok(created) => created.container_id,
+        Err(error) => return Err(failure("CreateContainerError", error.to_string())),
+    };
+    ctx.events.normal(pod, Some(name), "Created", "Container created");
+    let started = ctx.cri.start_container(&id).await;
+    let status = ctx.cri.container_status(&id).await;
+    let known = status.map(|status| view::Container::new(&start.sandbox.id, status));
+    match (started, known) {
+        (Ok(()), Ok(known)) => {
+            ctx.events.normal(pod, Some(name), "Started", "Container started");
+            Ok(known)
+        }
+        (Ok(()), Err(error)) => Err(failure("RunContainerError", error.to_string())),
+        (Err(error), known) => Err(StartFailure {
+            container: known.ok(),
+            ..failure("RunContainerError", error.to_string())
+        }),
+    }
+}
+
+async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::ContainerConfig, String> {
+    let ctx = &env.ctx;
+    let container = &start.container;
+    let image = if security::depends_on_image_user(pod, container) {
+        ctx.cri.image_status(&start.image).await.map_err(|error| error.to_string())?
+    } else {
+        None
+    };
+    security::verify_non_root(pod, container, image.as_ref())?;
+    let host_ips = env.host_ips();
+    let pod_ips = if pod.host_network() { host_ips.clone() } else { start.sandbox.ips.clone() };
+    let allocatable = ctx.allocatable();
+    let facts = Facts {
+        pod,
+        node_name: &ctx.options.node_name,
+        host_ips: &host_ips,
+        pod_ips: &pod_ips,
+        allocatable: &allocatable,
+    };
+    ctx.services.synced().await;
+    let services = ctx.services.list();
+    let links = pod.pod_spec().enable_service_links.unwrap_or(true);
+    let services = service_env::variables(services.iter().map(|service| &**service), pod.namespace(), links);
+    let env_vars = environment(&facts, container, &env.objects, services).await?;
+    let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips))?;
+    let privileged = container.security_context.as_ref().and_then(|context| context.privileged) == Some(true);
+    let seccomp_root = ctx.options.root_dir.join("seccomp");
+    Ok(config::config(
+        pod,
+        container,
+        Found {
+            attempt: start.attempt,
+            image: &start.image,
+            env: env_vars,
+            mounts,
+            // A privileged container gets the node's devices from the runtime.
+            devices: if privileged { Vec::new() } else { devices(container, pod) },
+            memory_capacity: ctx.machine.memory,
+            cfs_quota: ctx.options.config.cpu_cfs_quota,
+            seccomp_root: &seccomp_root,
+            target: start.target.as_deref(),
+        },
+    ))
+}
+
+/// Block volumes need a driver that hands them out; there is none yet, so there are no devices.
+fn devices(_container: &Container, _pod: &Pod) -> Vec<cri::Device> {
+    Vec::new()
+}
+
+/// The volumes, `/etc/hosts` and the termination message file.
+fn mounts(
+    env: &PodEnv,
+    pod: &Pod,
+    start: &Start,
+    env_vars: &[(String, String)],
+    pod_ips: &[String],
+) -> Result<Vec<cri::Mount>, String> {
+    let container = &start.container;
+    let dir = env.ctx.pod_dir(pod.uid());
+    let mut mounts = Vec::new();
+    let log_dir = env.ctx.log_dir(pod).join(&container.name);
+    fs::create_dir_all(&log_dir)
+        .map_err(|error| format!("cannot make the log directory {}: {error}", log_dir.display()))?;
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        mounts.push(volume_mount(env, &dir, container, index, mount, env_vars)?);
+    }
+    let own_hosts = |mount: &cri::Mount| mount.container_path == "/etc/hosts";
+    if !mounts.iter().any(own_hosts) {
+        let file = hosts_file(env, pod, &dir, pod_ips)?;
+        mounts.push(cri::Mount {
+            container_path: "/etc/hosts".into(),
+            host_path: file.display().to_string(),
+            ..Default::default()
+        });
+    }
+    if let Some(path) = container.termination_message_path.as_deref().filter(|path| !path.is_empty()) {
+        let at = dir.join("containers").join(&container.name);
+        let file = at.join(format!("{:08x}", rand::random::<u32>()));
+        let make = || -> std::io::Result<()> {
+            fs::create_dir_all(&at)?;
+            fs::write(&file, b"")?;
+            // The container may run as anybody.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o666))
+        };
+        make().map_err(|error| format!("cannot make the termination message file {}: {error}", file.display()))?;
+        mounts.push(cri::Mount {
+            container_path: path.to_owned(),
+            host_path: file.display().to_string(),
+            ..Default::default()
+        });
+    }
+    Ok(mounts)
+}
+
+fn volume_mount(
+    env: &PodEnv,
+    pod_dir: &Path,
+    container: &Container,
+    index: usize,
+    mount: &VolumeMount,
+    env_vars: &[(String, String)],
+) -> Result<cri::Mount, String> {
+    let mounted = env.mounted.lock();
+    let volume = mounted
+        .paths
+        .get(&mount.name)
+        .cloned()
+        .ok_or_else(|| format!("volume {:?} of container {} is not mounted", mount.name, container.name))?;
+    drop(mounted);
+    let expression = mount.sub_path_expr.as_deref().filter(|expression| !expression.is_empty());
+    let sub_path = match expression {
+        Some(expression) => Some(expand_strictly(expression, env_vars)?),
+        None => mount.sub_path.clone().filter(|path| !path.is_empty()),
+    };
+    let host_path = match sub_path {
+        Some(sub_path) => {
+            let target = pod_dir
+                .join("volume-subpaths")
+                .join(&mount.name)
+                .join(&container.name)
+                .join(index.to_string());
+            volumes::set_up_subpath(&volume, &sub_path, &target)
+                .map_err(|error| format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {error}", mount.name, container.name))?
+        }
+        None => volume,
+    };
+    let container_path = match mount.mount_path.as_str() {
+        path if path.starts_with('/') => path.to_owned(),
+        path => format!("/{path}"),
+    };
+    use cri::MountPropagation::{PropagationBidirectional, PropagationHostToContainer, PropagationPrivate};
+    Ok(cri::Mount {
+        container_path,
+        host_path: host_path.display().to_string(),
+        readonly: mount.read_only == Some(true),
+        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+        propagation: match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => PropagationHostToContainer,
+            Some("Bidirectional") => PropagationBidirectional,
+            _ => PropagationPrivate,
+        } as i32,
+        ..Default::default()
+    })
+}
+
+/// `subPathExpr`: unlike in commands, an unknown variable is an error.
+fn expand_strictly(expression: &str, env_vars: &[(String, String)]) -> Result<String, String> {
+    let missing = std::cell::RefCell::new(Vec::new());
+    let expanded = expand(expression, |name| {
+        let known = env_vars.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        if known.is_none() {
+            missing.borrow_mut().push(name.to_owned());
+        }
+        known
+    });
+    match missing.into_inner() {
+        missing if missing.is_empty() => Ok(expanded),
+        missing => Err(format!("missing value for {}", missing.join(", "))),
+    }
+}
+
+/// One file for all containers of the pod, written before each start: the pod's address may be new.
+fn hosts_file(env: &PodEnv, pod: &Pod, dir: &Path, pod_ips: &[String]) -> Result<PathBuf, String> {
+    let node = pod
+        .host_network()
+        .then(|| fs::read_to_string("/etc/hosts").unwrap_or_default());
+    let domain = &env.ctx.options.cluster_domain;
+    let text = sandbox::hosts(pod, pod_ips, domain, node.as_deref());
+    let path = dir.join("etc-hosts");
+    let make = || -> std::io::Result<()> {
+        fs::create_dir_all(dir)?;
+        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            return Ok(());
+        }
+        // In place: running containers have this very file mounted.
+        fs::write(&path, &text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+    };
+    make().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(path)
+}
+
+/// Runs the postStart hook of a container that has just been started.
+pub async fn post_start(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: String, pod_ip: String) -> Input {
+    let name = container.name.clone();
+    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+    let result = match hook {
+        Some(hook) => {
+            let run = hooks::run(&env.ctx.cri, hook, &container, &id, &pod_ip, None).await;
+            run.map_err(|error| format!("PostStartHook failed: {error} (pod {})", pod.full_name()))
+        }
+        None => Ok(()),
+    };
+    Input::Hooked { name, result }
+}

@@ -1,0 +1,81 @@
+//! Carrying out what the state machine decides: the IO of one pod.
+//!
+//! Each function is one [`super::machine::Action`] and answers with the input that tells how it went.
+
+mod container;
+mod message;
+mod sandbox;
+mod stop;
+mod teardown;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+
+pub use container::{Start, post_start, start};
+pub use message::{complete, complete_one};
+pub use sandbox::run_sandbox;
+pub use stop::{Stop, stop};
+pub use teardown::{finalize, tear_down};
+
+use super::ext::PodExt;
+use super::machine::{Failure, Input};
+use crate::context::Context;
+use crate::objects::PodObjects;
+use crate::volumes::{self, Mounted};
+
+/// What the actions of one pod share.
+pub struct PodEnv {
+    pub ctx: Arc<Context>,
+    pub objects: PodObjects,
+    pub mounted: Mutex<Mounted>,
+}
+
+impl PodEnv {
+    pub fn new(ctx: Arc<Context>, namespace: &str) -> Self {
+        Self {
+            objects: PodObjects::new(ctx.objects.clone(), namespace),
+            mounted: Mutex::default(),
+            ctx,
+        }
+    }
+
+    pub fn host_ips(&self) -> Vec<String> {
+        self.ctx.host_ips().iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Sets up (or renews) the volumes.
+pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
+    let dir = env.ctx.pod_dir(pod.uid());
+    let source = volumes::Source {
+        pod: &pod,
+        objects: &env.objects,
+        client: &env.ctx.client,
+        node_name: &env.ctx.options.node_name,
+        host_ips: &env.host_ips(),
+        allocatable: &env.ctx.allocatable(),
+        dir: &dir,
+    };
+    let result = volumes::mount(&source).await;
+    Input::Volumes(match result {
+        Ok(mounted) => {
+            *env.mounted.lock() = mounted;
+            Ok(())
+        }
+        Err(message) => Err(Failure {
+            reason: "FailedMount".into(),
+            message,
+        }),
+    })
+}
+
+/// Brings the image.
+pub async fn ensure_image(env: Arc<PodEnv>, pod: Arc<Pod>, container: k8s_openapi::api::core::v1::Container) -> Input {
+    let result = env.ctx.images.ensure(&pod, &container, &env.objects).await;
+    Input::Image {
+        name: container.name,
+        result,
+    }
+}

@@ -1,0 +1,83 @@
+//! Running a pod's sandbox.
+
+use std::sync::Arc;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::Pod;
+use tracing::warn;
+
+use super::PodEnv;
+use crate::container::sandbox;
+use crate::context::Context;
+use crate::cri::view::Sandbox;
+use crate::pod::ext::PodExt;
+use crate::pod::machine::{Failure, Input};
+
+/// The configuration of the pod's sandbox: the same whenever it is asked for.
+pub fn config(ctx: &Context, pod: &Pod, attempt: u32) -> cri::PodSandboxConfig {
+    sandbox::config(
+        pod,
+        attempt,
+        &ctx.cluster(),
+        &ctx.log_dir(pod),
+        &ctx.cgroups.parent(pod),
+    )
+}
+
+pub async fn run_sandbox(
+    env: Arc<PodEnv>,
+    pod: Arc<Pod>,
+    attempt: u32,
+    stops: Option<String>,
+    removes: Vec<String>,
+) -> Input {
+    Input::Sandbox(try_run(&env.ctx, &pod, attempt, stops, removes).await.map_err(|message| Failure {
+        reason: "FailedCreatePodSandBox".into(),
+        message,
+    }))
+}
+
+async fn try_run(
+    ctx: &Context,
+    pod: &Pod,
+    attempt: u32,
+    stops: Option<String>,
+    removes: Vec<String>,
+) -> Result<Sandbox, String> {
+    if let Some(id) = stops {
+        ctx.cri.stop_pod_sandbox(&id).await.map_err(|error| error.to_string())?;
+    }
+    for id in removes {
+        if let Err(error) = ctx.cri.remove_pod_sandbox(&id).await {
+            warn!(pod = pod.full_name(), sandbox = id, %error, "cannot remove an old sandbox");
+        }
+    }
+    let logs = ctx.log_dir(pod);
+    tokio::task::block_in_place(|| {
+        ctx.cgroups.make(pod);
+        std::fs::create_dir_all(&logs)
+    })
+    .map_err(|error| format!("cannot make the log directory {}: {error}", logs.display()))?;
+    let handler = handler(ctx, pod).await?;
+    let id = ctx
+        .cri
+        .run_pod_sandbox(config(ctx, pod, attempt), handler)
+        .await
+        .map_err(|error| error.to_string())?;
+    let status = ctx.cri.pod_sandbox_status(&id).await.map_err(|error| error.to_string())?;
+    Ok(Sandbox::new(status))
+}
+
+/// What the pod's RuntimeClass names.
+async fn handler(ctx: &Context, pod: &Pod) -> Result<String, String> {
+    use k8s_openapi::api::node::v1::RuntimeClass;
+    let Some(name) = pod.pod_spec().runtime_class_name.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(String::new());
+    };
+    let api: kube::Api<RuntimeClass> = kube::Api::all(ctx.client.clone());
+    match api.get_opt(name).await {
+        Ok(Some(class)) => Ok(class.handler),
+        Ok(None) => Err(format!("failed to get sandbox runtime: RuntimeClass {name:?} not found")),
+        Err(error) => Err(format!("failed to get sandbox runtime: {error}")),
+    }
+}

@@ -1,0 +1,67 @@
+//! The end of a pod on this node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use tracing::warn;
+
+use super::PodEnv;
+use crate::pod::ext::PodExt;
+use crate::pod::machine::Input;
+use crate::volumes;
+
+pub async fn tear_down(env: Arc<PodEnv>, pod: Arc<Pod>, sandboxes: Vec<String>, remove: bool) -> Input {
+    Input::TornDown(try_tear_down(&env, &pod, sandboxes, remove).await)
+}
+
+async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: bool) -> Result<(), String> {
+    let ctx = &env.ctx;
+    for id in &sandboxes {
+        ctx.cri.stop_pod_sandbox(id).await.map_err(|error| error.to_string())?;
+        if remove {
+            ctx.cri.remove_pod_sandbox(id).await.map_err(|error| error.to_string())?;
+        }
+    }
+    // Nothing runs any more: what it used can go.
+    tokio::task::block_in_place(|| {
+        volumes::remove_pod_dir(&ctx.pod_dir(pod.uid())).map_err(|error| error.to_string())?;
+        ctx.cgroups.remove(pod);
+        if remove {
+            let logs = ctx.log_dir(pod);
+            match std::fs::remove_dir_all(&logs) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("cannot remove {}: {error}", logs.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Tells the API that nothing is left, until it has understood.
+pub async fn finalize(env: Arc<PodEnv>, pod: Arc<Pod>) {
+    let api: Api<Pod> = Api::namespaced(env.ctx.client.clone(), pod.namespace());
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..Default::default()
+    };
+    let mut delay = Duration::from_millis(200);
+    loop {
+        match api.delete(pod.name(), &params).await {
+            Ok(_) => return,
+            // Gone already, or another pod has the name now.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+            Err(error) => warn!(pod = pod.full_name(), %error, "cannot delete the pod from the API, trying again"),
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,226 @@
+//! All pods of the node: starts a worker for each and hands it the news that concern it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use client::Delta;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::admission::{Rejection, admit};
+use super::ext::PodExt;
+use super::machine::Input;
+use super::worker::{self, Handle};
+use crate::context::Context;
+use crate::cri::events::{self, News, PodNews};
+use crate::cri::view::{PodView, State};
+
+struct Known {
+    handle: Handle,
+    pod: Arc<Pod>,
+}
+
+pub struct Manager {
+    ctx: Arc<Context>,
+    pods: HashMap<String, Known>,
+    workers: JoinSet<String>,
+    /// What the runtime had before the API's list of pods was complete.
+    found: HashMap<String, PodNews>,
+    /// Pods of the runtime that nobody knows, being looked at.
+    suspects: HashSet<String>,
+    looked_at: mpsc::UnboundedReceiver<(String, Option<PodNews>)>,
+    looker: mpsc::UnboundedSender<(String, Option<PodNews>)>,
+    synced: bool,
+}
+
+impl Manager {
+    pub fn new(ctx: Arc<Context>) -> Self {
+        let (looker, looked_at) = mpsc::unbounded_channel();
+        Self {
+            ctx,
+            pods: HashMap::new(),
+            workers: JoinSet::new(),
+            found: HashMap::new(),
+            suspects: HashSet::new(),
+            looked_at,
+            looker,
+            synced: false,
+        }
+    }
+
+    /// Works until `shutdown`.
+    pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<News>, shutdown: CancellationToken) {
+        // First what runs, then what should: a pod is adopted with everything that is known of it.
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                said = news.recv() => match said {
+                    Some(News::Pod(pod)) => drop(self.found.insert(pod.uid.clone(), pod)),
+                    Some(News::Listed) => break,
+                    None => return,
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = self.ctx.node.synced() => {}
+        }
+        let mut desired = self.ctx.pods.subscribe();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                delta = desired.recv() => match delta {
+                    Some(delta) => self.desired(delta),
+                    None => return,
+                },
+                said = news.recv() => match said {
+                    Some(News::Pod(pod)) => self.runtime(pod),
+                    Some(News::Listed) => {}
+                    None => return,
+                },
+                Some((uid, pod)) = self.looked_at.recv() => self.looked_at(&uid, pod),
+                Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
+                    Ok(uid) => drop(self.pods.remove(&uid)),
+                    Err(error) => warn!(%error, "a pod's worker ended badly"),
+                },
+            }
+        }
+    }
+
+    fn desired(&mut self, delta: Delta<Pod>) {
+        match delta {
+            Delta::Added(pod) => self.update(pod),
+            Delta::Updated { old, new } => {
+                if old.uid() != new.uid() {
+                    self.gone(&old);
+                }
+                self.update(new);
+            }
+            Delta::Deleted(pod) => self.gone(&pod),
+            Delta::Synced => {
+                self.synced = true;
+                for (_, pod) in std::mem::take(&mut self.found) {
+                    self.suspect(pod);
+                }
+            }
+        }
+    }
+
+    fn update(&mut self, pod: Arc<Pod>) {
+        if pod.is_mirror() {
+            return;
+        }
+        if let Some(known) = self.pods.get_mut(pod.uid()) {
+            known.pod = pod.clone();
+            let _ = known.handle.inbox.send(Input::Desired(pod));
+            return;
+        }
+        let view = self.found.remove(pod.uid()).map(|found| found.view);
+        let new = view.is_none() && matches!(pod.phase(), "Pending") && pod.deletion().is_none();
+        let first = match if new { self.admit(&pod) } else { Ok(()) } {
+            Ok(()) => None,
+            Err(rejection) => {
+                self.ctx.events.warning(&pod, None, &rejection.reason, &rejection.message);
+                Some(Input::Kill {
+                    reason: rejection.reason,
+                    message: format!("Pod was rejected: {}", rejection.message),
+                    grace: None,
+                })
+            }
+        };
+        self.start(pod, view.unwrap_or_default(), first);
+    }
+
+    fn start(&mut self, pod: Arc<Pod>, view: PodView, first: Option<Input>) {
+        let handle = worker::start(self.ctx.clone(), pod.clone(), view, first, &mut self.workers);
+        self.pods.insert(pod.uid().to_owned(), Known { handle, pod });
+    }
+
+    fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
+        let others: Vec<Arc<Pod>> = self
+            .pods
+            .values()
+            .filter(|known| !known.handle.released.load(Ordering::Relaxed))
+            .map(|known| known.pod.clone())
+            .collect();
+        let node = self.ctx.node.get("", &self.ctx.options.node_name);
+        let max_pods = self.ctx.options.config.max_pods;
+        admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)
+    }
+
+    fn gone(&mut self, pod: &Pod) {
+        if let Some(known) = self.pods.get(pod.uid()) {
+            let _ = known.handle.inbox.send(Input::Gone);
+        }
+    }
+
+    fn runtime(&mut self, news: PodNews) {
+        match self.pods.get(&news.uid) {
+            Some(known) => drop(known.handle.inbox.send(Input::Runtime(news.view))),
+            None if !self.synced => match self.found.get_mut(&news.uid) {
+                Some(found) => found.view.merge(news.view),
+                None => drop(self.found.insert(news.uid.clone(), news)),
+            },
+            None if alive(&news.view) => self.suspect(news),
+            None => {}
+        }
+    }
+
+    /// The runtime has a pod that nobody wants. Late news of one that has just been removed looks the same, so ask.
+    fn suspect(&mut self, news: PodNews) {
+        if !self.suspects.insert(news.uid.clone()) {
+            return;
+        }
+        let (cri, looker) = (self.ctx.cri.clone(), self.looker.clone());
+        tokio::spawn(async move {
+            let found = events::pod(&cri, &news.uid).await.ok().flatten();
+            let _ = looker.send((news.uid, found));
+        });
+    }
+
+    fn looked_at(&mut self, uid: &str, found: Option<PodNews>) {
+        self.suspects.remove(uid);
+        let Some(found) = found else { return };
+        if self.pods.contains_key(uid) {
+            return;
+        }
+        info!(pod = found.name, namespace = found.namespace, uid, "removing a pod that the API does not know");
+        let pod = Pod {
+            metadata: ObjectMeta {
+                name: Some(found.name),
+                namespace: Some(found.namespace),
+                uid: Some(uid.to_owned()),
+                ..Default::default()
+            },
+            spec: Some(orphan_spec(&found.view)),
+            ..Default::default()
+        };
+        self.start(Arc::new(pod), found.view, Some(Input::Gone));
+    }
+}
+
+fn alive(view: &PodView) -> bool {
+    view.sandboxes.values().any(|sandbox| sandbox.ready)
+        || view.containers.values().any(|container| container.state == State::Running)
+}
+
+/// As much of a spec as is needed to end the containers.
+fn orphan_spec(view: &PodView) -> k8s_openapi::api::core::v1::PodSpec {
+    use k8s_openapi::api::core::v1::{Container, PodSpec};
+    let mut names: Vec<&String> = view.containers.values().map(|container| &container.name).collect();
+    names.sort();
+    names.dedup();
+    let containers = names.into_iter().map(|name| Container {
+        name: name.clone(),
+        ..Default::default()
+    });
+    PodSpec {
+        containers: containers.collect(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,225 @@
+//! The pod status that the API is told: a pure function of the state machine.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::ext::PodExt;
+use super::machine::{Machine, Stage};
+use super::slot::{Op, Role, Slot};
+use super::status_conditions::conditions;
+use crate::container::qos;
+use crate::cri::view::{Container, State};
+
+/// What statuses say about the node.
+pub struct NodeFacts {
+    pub ips: Vec<IpAddr>,
+    /// The scheme of container IDs: the runtime's name.
+    pub runtime: String,
+}
+
+/// The status of a pod; times of conditions that have not changed are those of `last`.
+pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timestamp) -> PodStatus {
+    let pod = &*machine.pod;
+    let of = |roles: &[Role]| -> Option<Vec<ContainerStatus>> {
+        let slots = machine.slots.iter().filter(|slot| roles.contains(&slot.role));
+        let statuses: Vec<ContainerStatus> = slots
+            .map(|slot| container_status(machine, slot, &node.runtime))
+            .collect();
+        (!statuses.is_empty()).then_some(statuses)
+    };
+    let mut ips: Vec<String> = Vec::new();
+    if pod.host_network() {
+        if machine.sandbox().is_some() {
+            ips.extend(node.ips.iter().map(IpAddr::to_string));
+        }
+    } else if let Some(sandbox) = machine.sandbox() {
+        ips.clone_from(&sandbox.ips);
+    }
+    let phase = phase(machine);
+    let (reason, message) = match &machine.failed {
+        Some(failed) => (Some(failed.reason.clone()), Some(failed.message.clone())),
+        None if terminal(last.phase.as_deref()) => (last.reason.clone(), last.message.clone()),
+        None => (None, None),
+    };
+    let container_statuses = of(&[Role::Main]);
+    let init_container_statuses = of(&[Role::Init, Role::Sidecar]);
+    let conditions = conditions(machine, phase, last, now);
+    PodStatus {
+        phase: Some(phase.to_owned()),
+        reason,
+        message,
+        conditions: Some(conditions),
+        host_ip: node.ips.first().map(IpAddr::to_string),
+        host_ips: Some(node.ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
+        pod_ip: ips.first().cloned(),
+        pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        start_time: Some(Time(machine.start_time)),
+        qos_class: Some(qos::class(pod.pod_spec()).as_str().to_owned()),
+        container_statuses,
+        init_container_statuses,
+        ephemeral_container_statuses: of(&[Role::Ephemeral]),
+        observed_generation: pod.metadata.generation,
+        ..last.clone()
+    }
+}
+
+pub fn terminal(phase: Option<&str>) -> bool {
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Upstream's phase rules. A pod is terminal only when nothing of it runs.
+pub fn phase(machine: &Machine) -> &'static str {
+    let pod = &*machine.pod;
+    let runs = machine.slots.iter().any(|slot| slot.running() || slot.op == Op::Starting);
+    let ended = machine.stage >= Stage::Stopping && !runs;
+    match pod.phase() {
+        "Succeeded" if machine.failed.is_none() => return "Succeeded",
+        "Failed" => return "Failed",
+        _ => {}
+    }
+    if machine.failed.is_some() && ended {
+        return "Failed";
+    }
+    let main = || machine.slots.iter().filter(|slot| slot.role == Role::Main);
+    let stopped = |slot: &&Slot| ever_ended(slot).is_some() && !slot.running();
+    let all_stopped = main().all(|slot| stopped(&slot));
+    let all_succeeded = all_stopped && main().all(|slot| ever_ended(slot).is_some_and(|c| c.exit_code == 0));
+    if ended && machine.completed() {
+        return if all_succeeded { "Succeeded" } else { "Failed" };
+    }
+    if ended && machine.deleted() {
+        // Deleted before it did anything: it stays as pending as it was.
+        let any = machine.slots.iter().any(|slot| slot.current.is_some() || slot.previous.is_some());
+        return match (any, all_succeeded) {
+            (false, _) => "Pending",
+            (true, true) => "Succeeded",
+            (true, false) => "Failed",
+        };
+    }
+    let waiting = main().any(|slot| !slot.running() && ever_ended(&slot).is_none());
+    if !machine.initialized || waiting {
+        "Pending"
+    } else {
+        "Running"
+    }
+}
+
+/// How the container ended last, if it does not run and has ever ended.
+fn ever_ended(slot: &Slot) -> Option<&Container> {
+    slot.exited()
+        .or(slot.previous.as_ref().filter(|previous| previous.state == State::Exited))
+}
+
+fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerStatus {
+    let current = slot.current.as_ref();
+    let previous = slot.previous.as_ref();
+    let shown = current.or(previous);
+    let state = state(machine, slot, runtime);
+    // A container that waits to be restarted shows how it ended as its last state.
+    let last = if state.waiting.is_some() {
+        slot.exited().or(previous)
+    } else {
+        previous
+    };
+    let last_state = match last.filter(|container| container.state == State::Exited) {
+        Some(container) => ContainerState {
+            terminated: Some(terminated(container, runtime)),
+            ..Default::default()
+        },
+        None => ContainerState::default(),
+    };
+    let before = slot.before.as_ref();
+    let restart_count = match shown {
+        Some(container) => i32::try_from(container.restart_count).unwrap_or(i32::MAX),
+        None => before.map_or(0, |status| status.restart_count),
+    };
+    let running = state.running.is_some();
+    ContainerStatus {
+        name: slot.name.clone(),
+        ready: match slot.role {
+            Role::Init => slot.exited().is_some_and(|ended| ended.exit_code == 0),
+            _ => running && slot.ready,
+        },
+        started: Some(running && slot.started),
+        image: shown
+            .map(|container| container.image.clone())
+            .filter(|image| !image.is_empty())
+            .or_else(|| slot.spec.image.clone())
+            .unwrap_or_default(),
+        image_id: shown.map(|container| container.image_id.clone()).unwrap_or_default(),
+        container_id: shown.map(|container| format!("{runtime}://{}", container.id)),
+        restart_count,
+        state: Some(state),
+        last_state: Some(last_state),
+        resources: current.and(slot.spec.resources.clone()),
+        allocated_resources: current
+            .and(slot.spec.resources.as_ref())
+            .and_then(|resources| resources.requests.clone()),
+        user: current.and_then(|container| container.user.as_ref()).map(|user| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid,
+                gid: user.gid,
+                supplemental_groups: Some(user.supplemental_groups.clone()),
+            }),
+        }),
+        ..Default::default()
+    }
+}
+
+fn state(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerState {
+    let waiting = |reason: &str, message: Option<String>| ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
+        ..Default::default()
+    };
+    if let Some(hold) = &slot.hold
+        && !slot.running()
+    {
+        return waiting(&hold.reason, Some(hold.message.clone()));
+    }
+    match &slot.current {
+        Some(container) if container.state == State::Running && slot.op != Op::Hook => ContainerState {
+            running: Some(ContainerStateRunning {
+                started_at: container.started_at.or(Some(container.created_at)).map(Time),
+            }),
+            ..Default::default()
+        },
+        Some(container) if container.state == State::Exited => ContainerState {
+            terminated: Some(terminated(container, runtime)),
+            ..Default::default()
+        },
+        _ => {
+            let has_init = machine.slots.iter().any(Slot::is_init);
+            if has_init && !machine.initialized && machine.stage == Stage::Active {
+                waiting("PodInitializing", None)
+            } else {
+                waiting("ContainerCreating", None)
+            }
+        }
+    }
+}
+
+fn terminated(container: &Container, runtime: &str) -> ContainerStateTerminated {
+    let reason = match (container.reason.as_str(), container.exit_code) {
+        ("", 0) => "Completed",
+        ("", _) => "Error",
+        (reason, _) => reason,
+    };
+    ContainerStateTerminated {
+        exit_code: container.exit_code,
+        reason: Some(reason.to_owned()),
+        message: (!container.message.is_empty()).then(|| container.message.clone()),
+        started_at: Some(Time(container.started_at.unwrap_or(container.created_at))),
+        finished_at: Some(Time(container.finished_at.unwrap_or(container.created_at))),
+        container_id: Some(format!("{runtime}://{}", container.id)),
+        signal: None,
+    }
+}

@@ -1,0 +1,374 @@
+//! The task of one pod: feeds its state machine and carries out what that decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, warn};
+
+use super::exec::{self, PodEnv};
+use super::ext::PodExt;
+use super::machine::{Action, Input, Machine, Stage};
+use super::probed::Kind;
+use super::slot::Slot;
+use super::status::{NodeFacts, status};
+use super::status_writer::StatusWriter;
+use crate::context::Context;
+use crate::cri::view::PodView;
+use crate::probe::{self, Probing};
+use crate::volumes;
+
+/// What the manager keeps of a worker.
+pub struct Handle {
+    pub inbox: mpsc::UnboundedSender<Input>,
+    /// Nothing of the pod runs any more: what it used of the node is free.
+    pub released: Arc<AtomicBool>,
+}
+
+/// What a task of the worker answers.
+enum Done {
+    Input(Input),
+    Refreshed(Input),
+    Finalized,
+}
+
+pub struct Worker {
+    env: Arc<PodEnv>,
+    machine: Machine,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    /// For probes, which answer more than once.
+    own: mpsc::WeakUnboundedSender<Input>,
+    tasks: JoinSet<Done>,
+    pulls: HashMap<String, AbortHandle>,
+    probes: HashMap<(String, Kind), AbortOnDropHandle<()>>,
+    status: StatusWriter,
+    facts: NodeFacts,
+    released: Arc<AtomicBool>,
+    finalize: bool,
+    refreshing: bool,
+    ended: bool,
+}
+
+/// Starts the worker of a pod; `view` is what the runtime has of it. The task ends with the pod and answers with
+/// its UID.
+pub fn start(
+    ctx: Arc<Context>,
+    pod: Arc<Pod>,
+    view: PodView,
+    first: Option<Input>,
+    workers: &mut JoinSet<String>,
+) -> Handle {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    let released = Arc::new(AtomicBool::new(false));
+    let mut known = view;
+    exec::complete(&mut known, &PodView::default());
+    let facts = NodeFacts {
+        ips: ctx.host_ips(),
+        runtime: ctx.cri.name.to_string(),
+    };
+    let worker = Worker {
+        status: StatusWriter::new(ctx.client.clone(), &pod),
+        env: Arc::new(PodEnv::new(ctx, pod.namespace())),
+        machine: Machine::new(pod.clone(), known, Timestamp::now()),
+        inbox,
+        own: sender.downgrade(),
+        tasks: JoinSet::new(),
+        pulls: HashMap::new(),
+        probes: HashMap::new(),
+        facts,
+        released: released.clone(),
+        finalize: false,
+        refreshing: false,
+        ended: false,
+    };
+    // The first step is made by an input: the rejection, the absence, or just the time.
+    let _ = sender.send(first.unwrap_or(Input::Tick));
+    workers.spawn(async move {
+        worker.run().await;
+        pod.uid().to_owned()
+    });
+    Handle {
+        inbox: sender,
+        released,
+    }
+}
+
+impl Worker {
+    async fn run(mut self) {
+        while !self.ended {
+            let wake = self.wake_in();
+            tokio::select! {
+                input = self.inbox.recv() => match input {
+                    Some(input) => self.input(input),
+                    // The manager is gone: the kubelet stops, the pod stays.
+                    None => return,
+                },
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
+                    Ok(Done::Input(input)) => self.input(input),
+                    Ok(Done::Refreshed(input)) => self.refreshed(input),
+                    Ok(Done::Finalized) => {}
+                    Err(failed) if failed.is_cancelled() => {}
+                    Err(failed) => error!(pod = self.machine.pod.full_name(), %failed, "an action panicked"),
+                },
+                () = self.env.objects.changed() => {
+                    self.input(Input::Objects);
+                    self.refresh_volumes();
+                }
+                () = self.status.progress() => self.maybe_finalize(),
+                () = sleep(wake) => {
+                    self.input(Input::Tick);
+                    if self.volumes_due() {
+                        self.refresh_volumes();
+                    }
+                }
+            }
+        }
+        debug!(pod = self.machine.pod.full_name(), "pod is gone");
+    }
+
+    fn wake_in(&self) -> Option<Duration> {
+        let now = Timestamp::now();
+        let refresh_at = self.env.mounted.lock().refresh_at.filter(|_| !self.refreshing);
+        let active = self.machine.stage == Stage::Active;
+        let at = self.machine.wake(now).into_iter().chain(refresh_at.filter(|_| active)).min()?;
+        let wait = at.duration_since(now);
+        // A moment later than asked for, so that it has certainly passed.
+        Some(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(1))
+    }
+
+    fn volumes_due(&self) -> bool {
+        let at = self.env.mounted.lock().refresh_at;
+        at.is_some_and(|at| at <= Timestamp::now())
+    }
+
+    fn input(&mut self, mut input: Input) {
+        let mut metadata_changed = false;
+        match &mut input {
+            Input::Runtime(news) => exec::complete(news, &self.machine.view),
+            Input::Stopped { result: Ok(Some(container)), .. } => exec::complete_one(container, &self.machine.view),
+            Input::Started { result: Ok(container), .. } => exec::complete_one(container, &self.machine.view),
+            Input::Desired(pod) => {
+                let (old, new) = (&self.machine.pod.metadata, &pod.metadata);
+                metadata_changed = old.labels != new.labels || old.annotations != new.annotations;
+                self.status.seen(pod);
+            }
+            _ => {}
+        }
+        let now = Timestamp::now();
+        let actions = self.machine.step(input, now);
+        for action in actions {
+            self.act(action);
+        }
+        if metadata_changed {
+            self.refresh_volumes();
+        }
+        if self.machine.stage >= Stage::Stopped {
+            self.released.store(true, Ordering::Relaxed);
+        }
+        if !self.machine.gone {
+            let next: PodStatus = status(&self.machine, self.status.last(), &self.facts, now);
+            self.status.set(next);
+        }
+        self.maybe_finalize();
+    }
+
+    fn slot(&self, name: &str) -> Option<&Slot> {
+        self.machine.slots.iter().find(|slot| slot.name == name)
+    }
+
+    fn pod_ip(&self) -> String {
+        let pod = &self.machine.pod;
+        if pod.host_network() {
+            return self.facts.ips.first().map(ToString::to_string).unwrap_or_default();
+        }
+        let sandbox = self.machine.sandbox();
+        sandbox.and_then(|sandbox| sandbox.ips.first().cloned()).unwrap_or_default()
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = Input> + Send + 'static) -> AbortHandle {
+        self.tasks.spawn(async move { Done::Input(task.await) })
+    }
+
+    fn act(&mut self, action: Action) {
+        let (env, pod) = (self.env.clone(), self.machine.pod.clone());
+        match action {
+            Action::MountVolumes => drop(self.spawn(exec::mount_volumes(env, pod))),
+            Action::RunSandbox {
+                attempt,
+                stops,
+                removes,
+            } => drop(self.spawn(exec::run_sandbox(env, pod, attempt, stops, removes))),
+            Action::EnsureImage { name } => {
+                if let Some(container) = self.slot(&name).map(|slot| slot.spec.clone()) {
+                    let task = self.spawn(exec::ensure_image(env, pod, container));
+                    self.pulls.insert(name, task);
+                }
+            }
+            Action::CancelImage { name } => {
+                if let Some(task) = self.pulls.remove(&name) {
+                    task.abort();
+                }
+            }
+            Action::Start {
+                name,
+                attempt,
+                image,
+                discard,
+            } => self.start_container(&name, attempt, image, discard),
+            Action::PostStart { name, id } => {
+                let pod_ip = self.pod_ip();
+                if let Some(container) = self.slot(&name).map(|slot| slot.spec.clone()) {
+                    self.spawn(exec::post_start(env, pod, container, id, pod_ip));
+                }
+            }
+            Action::Stop {
+                name,
+                id,
+                grace,
+                message: _,
+                hook,
+            } => self.stop_container(&name, id, grace, hook),
+            Action::Probe { name, id, kind } => self.start_probe(&name, id, kind),
+            Action::EndProbes { name, all } => {
+                self.probes
+                    .retain(|(of, kind), _| *of != name || (!all && *kind == Kind::Readiness));
+            }
+            Action::TearDown { sandboxes, remove } => {
+                self.probes.clear();
+                self.spawn(exec::tear_down(env, pod, sandboxes, remove));
+            }
+            Action::Finalize => self.finalize = true,
+            Action::End => self.ended = true,
+            Action::Event {
+                warning,
+                reason,
+                message,
+                container,
+            } => {
+                let events = &self.env.ctx.events;
+                if warning {
+                    events.warning(&pod, container.as_deref(), reason, &message);
+                } else {
+                    events.normal(&pod, container.as_deref(), reason, &message);
+                }
+            }
+        }
+    }
+
+    fn start_container(&mut self, name: &str, attempt: u32, image: String, discard: Vec<String>) {
+        let Some((slot, sandbox)) = self.slot(name).zip(self.machine.sandbox()) else {
+            return;
+        };
+        let mut ephemeral = self.machine.pod.pod_spec().ephemeral_containers.iter().flatten();
+        let target = ephemeral
+            .find(|container| container.name == name)
+            .and_then(|container| container.target_container_name.clone())
+            .and_then(|target| self.slot(&target)?.current.as_ref().map(|current| current.id.clone()));
+        let start = exec::Start {
+            container: slot.spec.clone(),
+            attempt,
+            image,
+            discard,
+            sandbox: sandbox.clone(),
+            target,
+        };
+        let (env, pod) = (self.env.clone(), self.machine.pod.clone());
+        self.spawn(exec::start(env, pod, start));
+    }
+
+    fn stop_container(&mut self, name: &str, id: String, grace: i64, hook: bool) {
+        let pod_ip = self.pod_ip();
+        let Some(slot) = self.slot(name) else { return };
+        let stop = exec::Stop {
+            container: slot.spec.clone(),
+            sandbox_id: slot.current.as_ref().map(|current| current.sandbox_id.clone()).unwrap_or_default(),
+            id,
+            grace,
+            hook,
+            pod_ip,
+        };
+        let (env, pod) = (self.env.clone(), self.machine.pod.clone());
+        self.spawn(exec::stop(env, pod, stop));
+    }
+
+    fn start_probe(&mut self, name: &str, id: String, kind: Kind) {
+        let pod_ip = self.pod_ip();
+        let Some(slot) = self.slot(name) else { return };
+        let Some(probe) = kind.of(&slot.spec).cloned() else {
+            return;
+        };
+        let started_at = slot.current.as_ref().and_then(|current| current.started_at);
+        let age = started_at.map(|at| Timestamp::now().duration_since(at));
+        let probing = Probing {
+            cri: self.env.ctx.cri.clone(),
+            kind,
+            probe,
+            container: slot.spec.clone(),
+            container_id: id.clone(),
+            pod_ip,
+            age: age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default(),
+        };
+        let own = self.own.clone();
+        let of = name.to_owned();
+        let task = probe::start(probing, move |result| {
+            let Some(own) = own.upgrade() else { return false };
+            // A startup probe has done its work when it succeeds once.
+            let over = kind == Kind::Startup && result.is_ok();
+            let sent = own.send(Input::Probed {
+                name: of.clone(),
+                id: id.clone(),
+                kind,
+                result,
+            });
+            sent.is_ok() && !over
+        });
+        self.probes.insert((name.to_owned(), kind), task);
+    }
+
+    /// Writes volumes anew whose objects, or whose pod, have changed.
+    fn refresh_volumes(&mut self) {
+        let pod = &self.machine.pod;
+        if self.refreshing || self.machine.stage != Stage::Active || !self.machine.mounted() || !volumes::follows_objects(pod) {
+            return;
+        }
+        self.refreshing = true;
+        let task = exec::mount_volumes(self.env.clone(), pod.clone());
+        self.tasks.spawn(async move { Done::Refreshed(task.await) });
+    }
+
+    fn refreshed(&mut self, input: Input) {
+        self.refreshing = false;
+        if let Input::Volumes(Err(failure)) = input {
+            // What is mounted stays; the next change, or a minute, tries again.
+            warn!(pod = self.machine.pod.full_name(), error = failure.message, "cannot renew the pod's volumes");
+            let later = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(60)).ok();
+            self.env.mounted.lock().refresh_at = later;
+        }
+    }
+
+    /// Once everything is cleaned up and the last status is told, the API object may go.
+    fn maybe_finalize(&mut self) {
+        if !self.finalize || self.machine.gone || !self.status.settled() {
+            return;
+        }
+        self.finalize = false;
+        let task = exec::finalize(self.env.clone(), self.machine.pod.clone());
+        self.tasks.spawn(async move {
+            task.await;
+            Done::Finalized
+        });
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,96 @@
+//! The timing of one probe.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Probe};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+
+use super::{grpc, http, port, tcp};
+use crate::cri::Cri;
+use crate::pod::probed::Kind;
+
+/// Output of failed probes is cut to this, as upstream does.
+const OUTPUT_MAX: usize = 1024;
+
+/// What one probe of one running container needs to know.
+#[derive(Clone)]
+pub struct Probing {
+    pub cri: Cri,
+    pub kind: Kind,
+    pub probe: Probe,
+    pub container: Container,
+    pub container_id: String,
+    pub pod_ip: String,
+    /// How long the container had been running when probing began.
+    pub age: Duration,
+}
+
+/// Probes until the handle is dropped; `report` returns false to end it from inside.
+pub fn start(
+    probing: Probing,
+    report: impl Fn(Result<(), String>) -> bool + Send + Sync + 'static,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let seconds = |value: Option<i32>, default: u64| {
+            Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default))
+        };
+        let delay = seconds(probing.probe.initial_delay_seconds, 0).saturating_sub(probing.age);
+        let period = seconds(probing.probe.period_seconds, 10).max(Duration::from_secs(1));
+        let timeout = seconds(probing.probe.timeout_seconds, 1).max(Duration::from_secs(1));
+        let mut timer = tokio::time::interval_at(Instant::now() + delay, period);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            timer.tick().await;
+            if !report(once(&probing, timeout).await) {
+                return;
+            }
+        }
+    }))
+}
+
+async fn once(probing: &Probing, timeout: Duration) -> Result<(), String> {
+    let probe = &probing.probe;
+    if let Some(exec) = &probe.exec {
+        return run(probing, exec.command.clone().unwrap_or_default(), timeout).await;
+    }
+    if let Some(get) = &probe.http_get {
+        let port = port(&get.port, &probing.container)?;
+        let get = http::Get::new(get, &probing.pod_ip, port);
+        return match http::get(&get, timeout).await {
+            Ok(status) if (200..400).contains(&status) => Ok(()),
+            Ok(status) => Err(format!("HTTP probe failed with statuscode: {status}")),
+            Err(error) => Err(error),
+        };
+    }
+    if let Some(socket) = &probe.tcp_socket {
+        let port = port(&socket.port, &probing.container)?;
+        let host = socket.host.as_deref().filter(|host| !host.is_empty());
+        return tcp::connect(host.unwrap_or(&probing.pod_ip), port, timeout).await;
+    }
+    if let Some(action) = &probe.grpc {
+        let port = port(&k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(action.port), &probing.container)?;
+        let service = action.service.as_deref().unwrap_or_default();
+        return grpc::check(&probing.pod_ip, port, service, timeout).await;
+    }
+    Err("the probe has no action that this kubelet knows".into())
+}
+
+async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Result<(), String> {
+    let shown = command.join(" ");
+    let result = probing.cri.exec_sync(&probing.container_id, command, timeout).await;
+    match result {
+        Ok(result) if result.exit_code == 0 => Ok(()),
+        Ok(result) => {
+            let mut output = result.stdout;
+            output.extend(result.stderr);
+            output.truncate(OUTPUT_MAX);
+            Err(String::from_utf8_lossy(&output).into_owned())
+        }
+        Err(error) if error.code == Code::DeadlineExceeded => {
+            Err(format!("command timed out: \"{shown}\" timed out after {}s", timeout.as_secs()))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,78 @@
+//! Service account tokens for pods, from the TokenRequest API, bound to the pod.
+//!
+//! A token is kept until it has to be renewed (80% of its life, a day at most), so that a change of another
+//! source of the same volume does not ask for one again.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
+use kube::Api;
+use kube::api::PostParams;
+use parking_lot::Mutex;
+
+use super::{Source, VolumeError};
+use crate::pod::ext::PodExt;
+
+#[derive(Clone)]
+pub struct Issued {
+    pub token: String,
+    pub refresh_at: Timestamp,
+}
+
+/// Pod UID, audience and lifetime: what makes two requests the same.
+type Key = (String, String, i64);
+
+static KEPT: LazyLock<Mutex<HashMap<Key, Issued>>> = LazyLock::new(Mutex::default);
+
+pub async fn request(source: &Source<'_>, wanted: &ServiceAccountTokenProjection) -> Result<Issued, VolumeError> {
+    let pod = source.pod;
+    let audience = wanted.audience.clone().unwrap_or_default();
+    let lifetime = wanted.expiration_seconds.unwrap_or(3600);
+    let key = (pod.uid().to_owned(), audience.clone(), lifetime);
+    let now = Timestamp::now();
+    if let Some(kept) = KEPT.lock().get(&key).filter(|kept| kept.refresh_at > now) {
+        return Ok(kept.clone());
+    }
+    let account = pod.pod_spec().service_account_name.as_deref().unwrap_or("default");
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            audiences: (!audience.is_empty()).then(|| vec![audience]),
+            expiration_seconds: Some(lifetime),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                name: Some(pod.name().to_owned()),
+                uid: Some(pod.uid().to_owned()),
+            }),
+        }),
+        ..Default::default()
+    };
+    let api: Api<ServiceAccount> = Api::namespaced(source.client.clone(), pod.namespace());
+    let failed = |error: String| {
+        VolumeError::Invalid(format!(
+            "failed to fetch token: serviceaccount {:?}/{account:?}: {error}",
+            pod.namespace()
+        ))
+    };
+    let answer = api
+        .create_token_request(account, &PostParams::default(), &request)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let status = answer.status.ok_or_else(|| failed("the answer has no token".into()))?;
+    let (Some(token), Some(expires)) = (status.token, status.expiration_timestamp) else {
+        return Err(failed("the answer has no token".into()));
+    };
+    let life = expires.0.duration_since(now);
+    let refresh_in = (life * 4 / 5).clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(24));
+    let issued = Issued {
+        token,
+        refresh_at: now.checked_add(refresh_in).unwrap_or(now),
+    };
+    let mut kept = KEPT.lock();
+    kept.retain(|_, issued| issued.refresh_at > now);
+    kept.insert(key, issued.clone());
+    Ok(issued)
+}
