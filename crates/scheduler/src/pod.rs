@@ -1,0 +1,104 @@
+//! What the scheduler wants to know about a pod, worked out once.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
+
+use crate::resources::{self, Resources};
+
+/// A port of the node that a pod takes: address, protocol, number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    pub address: String,
+    pub protocol: String,
+    pub port: i32,
+}
+
+const ANY_ADDRESS: &str = "0.0.0.0";
+
+impl HostPort {
+    /// Whether two pods cannot have these on one node.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address == other.address || self.address == ANY_ADDRESS || other.address == ANY_ADDRESS)
+    }
+}
+
+#[derive(Debug)]
+pub struct PodInfo {
+    pub pod: Arc<Pod>,
+    pub uid: String,
+    pub requests: Resources,
+    pub scored: Resources,
+    pub host_ports: Vec<HostPort>,
+    pub priority: i32,
+}
+
+impl PodInfo {
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            requests: resources::of_pod(&pod),
+            scored: resources::of_pod_for_scoring(&pod),
+            host_ports: host_ports(&pod),
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            pod,
+        }
+    }
+
+    pub fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub fn name(&self) -> &str {
+        self.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn is_terminating(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    pub fn required_affinity(&self) -> &[PodAffinityTerm] {
+        let affinity = self.spec().and_then(|spec| spec.affinity.as_ref()).and_then(|affinity| affinity.pod_affinity.as_ref());
+        let terms = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
+        terms.unwrap_or_default()
+    }
+
+    pub fn required_anti_affinity(&self) -> &[PodAffinityTerm] {
+        let affinity = self.spec().and_then(|spec| spec.affinity.as_ref()).and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        let terms = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
+        terms.unwrap_or_default()
+    }
+}
+
+pub fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Whether a pod has run to its end, so that it needs nothing any more.
+pub fn is_finished(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let taken = ports.filter_map(|port| {
+        let number = port.host_port.filter(|port| *port > 0)?;
+        let address = port.host_ip.clone().filter(|address| !address.is_empty());
+        Some(HostPort {
+            address: address.unwrap_or_else(|| ANY_ADDRESS.to_owned()),
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            port: number,
+        })
+    });
+    taken.collect()
+}
