@@ -98,9 +98,10 @@ fn statements_are_shown_as_meant() {
     check(Hook::Prerouting, Nat::No, &[Expr::Verdict(Verdict::Return)], "return");
     check(Hook::Prerouting, Nat::No, &[Expr::Counter], "counter packets 0 bytes 0");
     check(Hook::Postrouting, Nat::Yes, &[Expr::Masquerade], "masquerade fully-random");
-    check(Hook::Output, Nat::No, &[Expr::Reject(Reject::PortUnreachable)], "reject");
+    let unreachable = [Expr::Reject(Reject::PortUnreachable { ipv6: false })];
+    check(Hook::Output, Nat::No, &unreachable, "reject\n");
     // The services chains reject from the very chains that translate.
-    check(Hook::Prerouting, Nat::Yes, &[Expr::Reject(Reject::PortUnreachable)], "reject");
+    check(Hook::Prerouting, Nat::Yes, &unreachable, "reject\n");
     let reset = [meta(MetaKey::Transport, 0), cmp(&[6]), Expr::Reject(Reject::TcpReset)];
     check(Hook::Forward, Nat::No, &reset, "reject with tcp reset");
     let dnat = [
@@ -158,6 +159,12 @@ fn sets_and_maps_are_shown_as_meant() {
             Expr::UpdateMap { map: "sticky".to_owned(), key: Reg(0), data: Reg(2), timeout_ms: 60_000 },
         ];
         batch.add_rule("target", &random);
+        let delete = [
+            Expr::Random { modulus: 3, to: Reg(0) },
+            payload(Header::Network, 12, 4, 1),
+            Expr::DeleteFromMap { map: "sticky".to_owned(), key: Reg(0), data: Reg(0) },
+        ];
+        batch.add_rule("target", &delete);
     });
     for shown in [
         "elements = { 10.0.0.7 }",
@@ -173,6 +180,7 @@ fn sets_and_maps_are_shown_as_meant() {
         "!= @ranges",
         "update @sticky",
         "timeout 1m",
+        "delete @sticky",
     ] {
         assert!(text.contains(shown), "{shown:?} is not in\n{text}");
     }

@@ -1,7 +1,10 @@
 //! From updates to kernel state, without an API server: what [`crate::run`] drives, and what benchmarks drive.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use net::conntrack::{Conntrack, Flows};
 
 use crate::Config;
 use crate::endpoints::Slice;
@@ -46,7 +49,7 @@ pub struct Engine {
     model: Model,
     /// False until the kernel is known to hold what the model says.
     reconciled: bool,
-    pub(crate) stale: Vec<Stale>,
+    stale: Vec<Stale>,
     pub(crate) health: HashMap<Key, LocalHealth>,
     pub(crate) no_local: [HashSet<Key>; 2],
 }
@@ -134,6 +137,23 @@ impl Engine {
         let commit = self.kernel.reconcile(&self.model.everything())?;
         self.reconciled = true;
         Ok(commit)
+    }
+
+    /// Has the kernel forget connections to what is gone. To be called after [`Engine::sync`], so that nothing is
+    /// remembered anew by the old rules, in the same network namespace.
+    pub fn forget_stale(&mut self) -> Result<(), net::Error> {
+        if self.stale.is_empty() {
+            return Ok(());
+        }
+        let mut conntrack = Conntrack::open()?;
+        std::mem::take(&mut self.stale).into_iter().try_for_each(|stale| {
+            let Stale { frontend, endpoint } = stale;
+            conntrack.forget(&Flows {
+                protocol: frontend.protocol.number(),
+                destination: SocketAddr::new(frontend.ip, frontend.port),
+                endpoint,
+            })
+        })
     }
 
     fn work_off(&mut self) -> Change {

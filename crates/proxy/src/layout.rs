@@ -136,7 +136,7 @@ impl Layout {
         let name = class.chain();
         batch.add_chain(&Chain { name: &name, hook: None });
         match class {
-            Class::Reject => batch.add_rule(&name, &[Expr::Reject(Reject::PortUnreachable)]),
+            Class::Reject => batch.add_rule(&name, &[Expr::Reject(Reject::PortUnreachable { ipv6: self.ipv6 })]),
             Class::Drop => batch.add_rule(&name, &[Expr::Verdict(Verdict::Drop)]),
             Class::Balance(balance) => {
                 for rule in self.balance_rules(balance) {
@@ -190,7 +190,7 @@ impl Layout {
         vec![
             self.address(false, 0),
             Expr::InSet { set: SERVICE_IPS.to_owned(), key: Reg(0), inverted: false },
-            Expr::Reject(Reject::PortUnreachable),
+            Expr::Reject(Reject::PortUnreachable { ipv6: self.ipv6 }),
         ]
     }
 
@@ -237,18 +237,18 @@ impl Layout {
             }
         }
         let timeout_ms = u64::from(balance.affinity) * 1000;
-        // Client and endpoint, for the affinity map: the id again, then the client's address, in the scratch area.
-        let remember = || {
+        // The key of the affinity map: the id again, then the client's address, in the scratch area.
+        let affinity_key = || {
             [
                 Expr::Bitwise { from: Reg(id), to: Reg(0), mask: vec![0xff; 4], xor: vec![0; 4] },
                 self.address(true, 1),
-                Expr::UpdateMap {
-                    map: AFFINITY.to_owned(),
-                    key: Reg(0),
-                    data: Reg(id + 1),
-                    timeout_ms,
-                },
             ]
+        };
+        let renew = || Expr::UpdateMap {
+            map: AFFINITY.to_owned(),
+            key: Reg(0),
+            data: Reg(id + 1),
+            timeout_ms,
         };
         let dnat = || Expr::Dnat {
             ipv6: self.ipv6,
@@ -260,7 +260,8 @@ impl Layout {
             rule.push(self.address(true, id + 1));
             rule.push(Expr::Map { map: AFFINITY.to_owned(), key: Reg(id), to: Reg(id + 1) });
             rule.push(Expr::InSet { set: STICKY.to_owned(), key: Reg(id), inverted: false });
-            rule.extend(remember());
+            rule.extend(affinity_key());
+            rule.push(renew());
             rule.push(dnat());
             rules.push(rule);
         }
@@ -268,7 +269,11 @@ impl Layout {
         rule.push(Expr::Random { modulus: balance.count, to: Reg(id + 1) });
         rule.push(Expr::Map { map: ENDPOINTS.to_owned(), key: Reg(id), to: Reg(id + 1) });
         if timeout_ms > 0 {
-            rule.extend(remember());
+            // What the map has for the client is an endpoint that is gone, and would stay.
+            let map = AFFINITY.to_owned();
+            rule.extend(affinity_key());
+            rule.push(Expr::DeleteFromMap { map, key: Reg(0), data: Reg(id + 1) });
+            rule.push(renew());
         }
         rule.push(dnat());
         rules.push(rule);

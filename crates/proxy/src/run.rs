@@ -3,7 +3,6 @@
 //! Events are gathered here and worked off on a thread of their own, because a transaction blocks. While one is made,
 //! events pile up and become the next one: nothing is delayed on purpose, and nothing is done twice.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 use client::{Delta, Informers, Subscription};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use net::conntrack::{Conntrack, Flows};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +19,6 @@ use crate::engine::{Engine, Update};
 use crate::endpoints::Slice;
 use crate::health::{self, Health};
 use crate::http::{self, Page};
-use crate::model::Stale;
 use crate::service::ServiceSpec;
 use crate::{Config, Error, Metrics};
 
@@ -193,7 +190,9 @@ impl Worker {
         }
         let [internal, external] = &self.engine.no_local;
         self.metrics.no_local_endpoints(internal.len(), external.len());
-        forget(std::mem::take(&mut self.engine.stale));
+        if let Err(error) = self.engine.forget_stale() {
+            tracing::warn!(%error, "datagrams to removed endpoints may be lost until their senders pause");
+        }
         let health: Health =
             self.engine.health.values().map(|health| (health.port, health.clone())).collect();
         self.health.send_if_modified(|shown| {
@@ -202,27 +201,6 @@ impl Worker {
             changed
         });
         true
-    }
-}
-
-/// After the rules have changed, so that nothing is remembered anew by the old ones.
-fn forget(stale: Vec<Stale>) {
-    if stale.is_empty() {
-        return;
-    }
-    let forget = || {
-        let mut conntrack = Conntrack::open()?;
-        stale.iter().try_for_each(|stale| {
-            let Stale { frontend, endpoint } = *stale;
-            conntrack.forget(&Flows {
-                protocol: frontend.protocol.number(),
-                destination: SocketAddr::new(frontend.ip, frontend.port),
-                endpoint,
-            })
-        })
-    };
-    if let Err(error) = forget() {
-        tracing::warn!(%error, "connections to removed endpoints may hang until their clients give up");
     }
 }
 

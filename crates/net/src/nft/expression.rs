@@ -105,7 +105,8 @@ pub enum FibResult {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    PortUnreachable,
+    /// By ICMP; in a table of one address family.
+    PortUnreachable { ipv6: bool },
     TcpReset,
 }
 
@@ -133,7 +134,10 @@ pub enum Expr {
     /// A random number below `modulus`.
     Random { modulus: u32, to: Reg },
     /// Puts an element into a dynamic map, or renews it.
+    /// (An element that is there already keeps its data.)
     UpdateMap { map: String, key: Reg, data: Reg, timeout_ms: u64 },
+    /// Takes an element out of a dynamic map, if it is there. `data` may be any register that is loaded.
+    DeleteFromMap { map: String, key: Reg, data: Reg },
     /// Sends the connection to an address and port in registers.
     Dnat { ipv6: bool, address: Reg, port: Reg },
     /// Gives the connection the address of the interface it leaves by, and a random port.
@@ -162,7 +166,7 @@ impl Expr {
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::InSet { .. } | Self::Map { .. } | Self::VerdictMap { .. } => "lookup",
             Self::Random { .. } => "numgen",
-            Self::UpdateMap { .. } => "dynset",
+            Self::UpdateMap { .. } | Self::DeleteFromMap { .. } => "dynset",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Reject(_) => "reject",
@@ -265,6 +269,13 @@ impl Expr {
                 data.put_be32(5, value.number());
                 data.put_be64(6, *timeout_ms);
             }
+            Self::DeleteFromMap { map, key, data: value } => {
+                const DYNSET_OP_DELETE: u32 = 2;
+                data.put_str(1, map);
+                data.put_be32(3, DYNSET_OP_DELETE);
+                data.put_be32(4, key.number());
+                data.put_be32(5, value.number());
+            }
             Self::Dnat { ipv6, address, port } => {
                 const PROTO_SPECIFIED: u32 = 1 << 1;
                 let family = if *ipv6 { libc::NFPROTO_IPV6 } else { libc::NFPROTO_IPV4 };
@@ -278,9 +289,10 @@ impl Expr {
                 const RANDOM_FULLY: u32 = 1 << 4;
                 data.put_be32(1, RANDOM_FULLY);
             }
-            Self::Reject(Reject::PortUnreachable) => {
-                data.put_be32(1, libc::NFT_REJECT_ICMPX_UNREACH as u32);
-                data.put(2, &[libc::NFT_REJECT_ICMPX_PORT_UNREACH as u8]);
+            Self::Reject(Reject::PortUnreachable { ipv6 }) => {
+                // ICMP_PORT_UNREACH and ICMPV6_PORT_UNREACH.
+                data.put_be32(1, libc::NFT_REJECT_ICMP_UNREACH as u32);
+                data.put(2, &[if *ipv6 { 4 } else { 3 }]);
             }
             Self::Reject(Reject::TcpReset) => {
                 data.put_be32(1, libc::NFT_REJECT_TCP_RST as u32);
