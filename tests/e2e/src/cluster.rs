@@ -37,8 +37,11 @@ pub fn shared() -> &'static Cluster {
 fn busybox_archive() -> &'static Path {
     static ARCHIVE: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = std::env::temp_dir().join(format!("corten-busybox-{}.tar", std::process::id()));
-        let output =
-            host::finish(Command::new(repository().join("script/busybox-image")).args([BUSYBOX.as_ref(), path.as_os_str()]), "");
+        let output = host::finish(
+            Command::new(repository().join("script/busybox-image"))
+                .args([BUSYBOX.as_ref(), path.as_os_str()]),
+            "",
+        );
         assert!(output.ok, "{output:?}");
         path
     });
@@ -143,7 +146,14 @@ impl Cluster {
 
     #[track_caller]
     pub fn wait_pod_ready(&self, namespace: &str, pod: &str) {
-        self.kubectl(&["-n", namespace, "wait", "--for=condition=Ready", "--timeout=60s", &format!("pod/{pod}")]);
+        self.kubectl(&[
+            "-n",
+            namespace,
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=60s",
+            &format!("pod/{pod}"),
+        ]);
     }
 
     /// Ends the process as a crash would.
@@ -166,7 +176,8 @@ impl Cluster {
             if !self.kubeconfig().exists() {
                 return Err(self.log());
             }
-            let output = self.try_kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=1s"], "");
+            let output =
+                self.try_kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=1s"], "");
             if output.ok { Ok(()) } else { Err(format!("{}\n{}", output.stderr, self.log())) }
         });
     }

@@ -42,9 +42,21 @@ impl Host {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let cgroup = format!("/corten-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let directory = tempfile::Builder::new().prefix("corten-test-").tempdir().expect("a directory can be made");
+        let directory =
+            tempfile::Builder::new().prefix("corten-test-").tempdir().expect("a directory can be made");
         let mut init = Command::new("unshare")
-            .args(["--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", INIT])
+            .args([
+                "--net",
+                "--mount",
+                "--uts",
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                "sh",
+                "-c",
+                INIT,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,1 +1,15 @@
+//! End-to-end tests: a module for each numbered line of what Corten promises, driving the built binary in test hosts.
 
+mod bad_input;
+mod faults;
+mod images;
+mod kubectl;
+mod pods;
+mod python;
+mod runtime;
+mod scheduler;
+mod security;
+mod services;
+mod store;
+mod streams;
+mod workloads;

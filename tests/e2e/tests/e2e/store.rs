@@ -1,0 +1,101 @@
+//! What was acknowledged is there; versions, conflicts, watches and pages are as clients expect.
+
+use e2e::{Cluster, shared};
+use serde_json::Value;
+
+/// An API request as the administrator, by `kubectl get --raw` or curl with the kubeconfig's certificate.
+fn raw(c: &Cluster, path: &str) -> Value {
+    serde_json::from_str(&c.kubectl(&["get", "--raw", path])).expect("the API answers JSON")
+}
+
+#[test]
+fn acknowledged_writes_survive_a_crash() {
+    let c = Cluster::start();
+    for round in 0..3 {
+        let names: Vec<String> = (0..20).map(|i| format!("cm-{round}-{i}")).collect();
+        for name in &names {
+            c.kubectl(&["create", "configmap", name]);
+        }
+        c.kill();
+        c.restart();
+        let listed = c.kubectl(&["get", "configmaps", "-o", "name"]);
+        for name in &names {
+            assert!(listed.contains(&format!("configmap/{name}\n")), "{name} is lost");
+        }
+    }
+}
+
+#[test]
+fn a_stale_version_conflicts() {
+    let c = shared();
+    c.namespace("conflict");
+    c.kubectl(&["-n", "conflict", "create", "configmap", "cm"]);
+    let stale = c.kubectl(&["-n", "conflict", "get", "cm", "cm", "-o", "yaml"]);
+    c.kubectl(&["-n", "conflict", "label", "cm", "cm", "x=y"]);
+    let error = c.kubectl_fails(&["replace", "-f", "-"], &stale);
+    assert!(
+        error.contains("the object has been modified; please apply your changes to the latest version"),
+        "{error}"
+    );
+}
+
+#[test]
+fn pages_are_consistent() {
+    let c = shared();
+    c.namespace("pages");
+    let many: Vec<String> = (0..25)
+        .map(|i| {
+            format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: cm-{i:02}, namespace: pages}}}}")
+        })
+        .collect();
+    c.apply(&many.join("\n---\n"));
+    let mut names = Vec::new();
+    let mut path = "/api/v1/namespaces/pages/configmaps?limit=10&labelSelector=".to_owned();
+    let mut pages = 0;
+    loop {
+        let page = raw(c, &path);
+        names.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()),
+        );
+        pages += 1;
+        if pages == 1 {
+            assert_eq!(page["metadata"]["remainingItemCount"], 16, "with kube-root-ca.crt");
+            c.kubectl(&["-n", "pages", "create", "configmap", "zz-late"]);
+        }
+        match page["metadata"]["continue"].as_str() {
+            Some(token) if !token.is_empty() => {
+                path = format!("/api/v1/namespaces/pages/configmaps?limit=10&continue={token}");
+            }
+            _ => break,
+        }
+    }
+    assert_eq!(pages, 3);
+    assert_eq!(names.len(), 26, "the list as it was at the first page: {names:?}");
+}
+
+#[test]
+fn watches_resume_from_a_version_or_are_told_that_it_is_gone() {
+    let c = shared();
+    c.namespace("resume");
+    let version = raw(c, "/api/v1/namespaces/resume/configmaps")["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    c.kubectl(&["-n", "resume", "create", "configmap", "one"]);
+    c.kubectl(&["-n", "resume", "delete", "configmap", "one"]);
+    let watch = |version: &str| {
+        let path = format!(
+            "/api/v1/namespaces/resume/configmaps?watch=1&timeoutSeconds=1&resourceVersion={version}"
+        );
+        c.kubectl(&["get", "--raw", &path])
+    };
+    let events: Vec<Value> = watch(&version).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ADDED", "DELETED"]);
+    let gone = watch("1");
+    assert!(gone.contains("\"code\":410") && gone.contains("Expired"), "{gone}");
+}
