@@ -93,6 +93,11 @@ impl Store {
         self.inner.log.revision()
     }
 
+    /// Whether the writer is gone: no write can succeed any more.
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
     /// Sets `key` to `value`; durable when this returns.
     pub async fn put(
         &self,

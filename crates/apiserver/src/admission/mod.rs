@@ -12,6 +12,7 @@ pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod objects;
+pub mod pod_security;
 pub mod priority;
 pub mod runtime_class;
 pub mod service_account;
@@ -123,6 +124,7 @@ impl Chain {
         limit_ranger::validate(request, objects)?;
         service_account::validate(request)?;
         node_restriction::validate(request, objects)?;
+        pod_security::validate(request, objects)?;
         priority::validate(request, objects)?;
         volume_resize::validate(request, objects)?;
         runtime_class::validate(request, objects)?;

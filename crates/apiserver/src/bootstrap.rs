@@ -1,0 +1,177 @@
+//! What every cluster has: made at each start where it is missing, concurrently, so that it costs a few commits.
+
+use std::sync::Arc;
+
+use api::status::{GroupResource, Status};
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::UserInfo;
+use crate::authn::user::MASTERS;
+use crate::authz::policy;
+use crate::options::WriteOptions;
+use crate::server::StartError;
+use crate::state::State;
+use crate::write::update::Change;
+use crate::write::{Writer, meta};
+
+const USER: &str = "system:apiserver";
+const CONCURRENT: usize = 128;
+
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+/// Name, value, description.
+const PRIORITY_CLASSES: &[(&str, i64, &str)] = &[
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+];
+
+pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
+    let namespaces = NAMESPACES.iter().map(|name| {
+        ensure(state, ("", "namespaces"), json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+    });
+    all(namespaces).await?;
+    let policy = policy::reconcile(&*state.caches).into_iter().map(|write| put(state, write.resource, write.object));
+    all(policy).await?;
+    let classes = PRIORITY_CLASSES.iter().map(|(name, value, description)| {
+        ensure(
+            state,
+            ("scheduling.k8s.io", "priorityclasses"),
+            json!({
+                "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+                "value": value, "description": description,
+            }),
+        )
+    });
+    all(classes).await?;
+    ensure(state, ("", "services"), service(state)).await?;
+    put(state, ("", "endpoints").into(), endpoints(state)).await?;
+    put(state, ("discovery.k8s.io", "endpointslices").into(), endpoint_slice(state)).await
+}
+
+async fn all(writes: impl Iterator<Item = impl Future<Output = Result<(), StartError>>>) -> Result<(), StartError> {
+    stream::iter(writes).buffer_unordered(CONCURRENT).try_collect().await
+}
+
+/// Makes the object if it does not exist.
+async fn ensure(
+    state: &Arc<State>,
+    resource: impl Into<GroupResource<'static>>,
+    object: Value,
+) -> Result<(), StartError> {
+    write(state, resource.into(), object, false).await
+}
+
+/// Makes the object, or brings it to this state.
+async fn put(state: &Arc<State>, resource: GroupResource<'static>, object: Value) -> Result<(), StartError> {
+    write(state, resource, object, true).await
+}
+
+async fn write(
+    state: &Arc<State>,
+    resource: GroupResource<'static>,
+    object: Value,
+    update: bool,
+) -> Result<(), StartError> {
+    let (namespace, name) = (meta::text(&object, "namespace").to_owned(), meta::text(&object, "name").to_owned());
+    let failed = |status: Status| StartError::Bootstrap { object: format!("{} {name:?}", resource.resource), status };
+    let catalog = state.catalog();
+    let served =
+        catalog.stored(resource.group, resource.resource).ok_or_else(|| failed(Status::unknown_resource()))?;
+    let user = UserInfo::authenticated(USER, &[MASTERS]);
+    let warnings = Mutex::default();
+    let writer = Writer {
+        state,
+        served,
+        user: &user,
+        namespace: &namespace,
+        name: &name,
+        subresource: "",
+        dry_run: false,
+        options: WriteOptions::default().to_value("CreateOptions"),
+        manager: "kube-apiserver".to_owned(),
+        warnings: &warnings,
+    };
+    let exists = served.cache.get(&crate::cache::object_key(&namespace, &name)).is_some();
+    if exists && !update {
+        return Ok(());
+    }
+    if exists {
+        let make = |live: &Value| Ok(over(live, &object));
+        return writer.update(&Change { make: &make, managed: false }).await.map(drop).map_err(failed);
+    }
+    match writer.create(object, false).await {
+        Err(status) if status.is("AlreadyExists") => Ok(()),
+        created => created.map(drop).map_err(failed),
+    }
+}
+
+/// What is wanted, with the metadata that others may have added.
+fn over(live: &Value, wanted: &Value) -> Value {
+    let mut object = wanted.clone();
+    object["metadata"] = live["metadata"].clone();
+    for field in ["labels", "annotations"] {
+        for (key, value) in wanted["metadata"][field].as_object().into_iter().flatten() {
+            if !object["metadata"][field].is_object() {
+                object["metadata"][field] = json!({});
+            }
+            object["metadata"][field][key] = value.clone();
+        }
+    }
+    object
+}
+
+fn service(state: &State) -> Value {
+    let mut spec = json!({
+        "type": "ClusterIP",
+        "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": state.config.port}],
+        "sessionAffinity": "None",
+    });
+    if let Some(address) = state.services.first_address() {
+        spec["clusterIP"] = json!(address.to_string());
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": spec,
+    })
+}
+
+fn endpoints(state: &State) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": state.config.advertise.to_string()}],
+            "ports": [{"name": "https", "port": state.config.port, "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn endpoint_slice(state: &State) -> Value {
+    let advertise = state.config.advertise;
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertise.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": state.config.port, "protocol": "TCP"}],
+    })
+}

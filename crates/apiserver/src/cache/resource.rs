@@ -1,0 +1,242 @@
+//! All objects of one resource, and the log of their recent changes.
+//!
+//! Readers take a read lock for as long as it takes to clone some `Arc`s. A watcher has no queue: it remembers the
+//! revision it has reached and reads on from the log when woken. The log is bounded by count and bytes; who falls out
+//! of it is told to list again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use store::Revision;
+use tokio::sync::watch;
+
+use super::event::{Change, Event};
+use super::object::{Key, Object};
+
+/// At most so many events, and at most so many bytes of them, are remembered...
+const MAX_EVENTS: usize = 4096;
+const MAX_BYTES: usize = 8 << 20;
+/// ...but this many whatever their size.
+const MIN_EVENTS: usize = 64;
+
+/// A revision that is no longer remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooOld {
+    pub requested: Revision,
+    pub oldest: Revision,
+}
+
+pub struct ResourceCache {
+    state: RwLock<State>,
+    /// The revision of the last change of this resource.
+    head: watch::Sender<Revision>,
+}
+
+struct State {
+    objects: BTreeMap<Key, Arc<Object>>,
+    events: VecDeque<Arc<Event>>,
+    weight: usize,
+    /// Every change after this revision is in `events`.
+    since: Revision,
+    /// The revision of the last change.
+    revision: Revision,
+}
+
+impl ResourceCache {
+    /// An empty cache that knows all changes after `since`.
+    pub fn new(since: Revision) -> Self {
+        Self {
+            state: RwLock::new(State {
+                objects: BTreeMap::new(),
+                events: VecDeque::new(),
+                weight: 0,
+                since,
+                revision: since,
+            }),
+            head: watch::Sender::new(since),
+        }
+    }
+
+    /// Adds an object that was found in the store when this server started.
+    pub fn load(&self, object: Object) {
+        self.state.write().objects.insert(object.key.clone(), Arc::new(object));
+    }
+
+    /// Everything loaded so far is the state at `revision`.
+    pub fn loaded(&self, revision: Revision) {
+        let mut state = self.state.write();
+        if state.events.is_empty() {
+            state.since = revision;
+            state.revision = revision;
+            self.head.send_replace(revision);
+        }
+    }
+
+    /// A new state of an object.
+    pub fn put(&self, object: Object) {
+        let object = Arc::new(object);
+        let revision = object.revision;
+        let mut state = self.state.write();
+        let previous = state.objects.insert(object.key.clone(), object.clone());
+        let change = if previous.is_some() { Change::Modified } else { Change::Added };
+        state.log(Event::new(change, object, previous));
+        drop(state);
+        self.head.send_replace(revision);
+    }
+
+    /// An object is gone.
+    pub fn remove(&self, key: &str, revision: Revision) {
+        let mut state = self.state.write();
+        let Some(previous) = state.objects.remove(key) else {
+            return;
+        };
+        state.log(Event::new(Change::Deleted, Arc::new(previous.at(revision)), Some(previous)));
+        drop(state);
+        self.head.send_replace(revision);
+    }
+
+    pub fn get(&self, key: &str) -> Option<Arc<Object>> {
+        self.state.read().objects.get(key).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The revision of the last change: as long as it stays, so does everything computed from the objects.
+    pub fn revision(&self) -> Revision {
+        *self.head.borrow()
+    }
+
+    /// Wakes on every change.
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.head.subscribe()
+    }
+
+    /// Objects of a namespace (of all, when empty) in order from `start` on, as long as `visit` wants more. Returns
+    /// the revision of the state that was visited.
+    pub fn scan(
+        &self,
+        namespace: &str,
+        start: &str,
+        mut visit: impl FnMut(&Arc<Object>) -> bool,
+    ) -> Revision {
+        let state = self.state.read();
+        for object in state.range(namespace, start) {
+            if !visit(object) {
+                break;
+            }
+        }
+        state.revision
+    }
+
+    /// As [`Self::scan`], of the state at revision `at`, from `start` on (inclusive).
+    pub fn scan_at(
+        &self,
+        namespace: &str,
+        start: &str,
+        at: Revision,
+        mut visit: impl FnMut(&Arc<Object>) -> bool,
+    ) -> Result<(), TooOld> {
+        let state = self.state.read();
+        if at >= state.revision {
+            for object in state.range(namespace, start) {
+                if !visit(object) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        // What has changed since is undone on the way: the oldest later event of a key knows its state at `at`.
+        let mut undone: BTreeMap<&str, Option<&Arc<Object>>> = BTreeMap::new();
+        for event in state.after(at)?.rev() {
+            undone.insert(&event.object.key, event.previous.as_ref());
+        }
+        let prefix = Prefix::of(namespace);
+        let mut undone = undone
+            .into_iter()
+            .filter(|(key, _)| prefix.holds(key) && *key >= start)
+            .peekable();
+        let mut now = state.range(namespace, start).peekable();
+        loop {
+            let next = match (now.peek(), undone.peek()) {
+                (None, None) => return Ok(()),
+                (Some(object), Some((key, _))) if *object.key < **key => now.next(),
+                (Some(_), None) => now.next(),
+                (object, Some((key, _))) => {
+                    if object.is_some_and(|object| *object.key == **key) {
+                        now.next();
+                    }
+                    undone.next().and_then(|(_, previous)| previous)
+                }
+            };
+            if let Some(object) = next
+                && !visit(object)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Up to `limit` events after `revision`, oldest first.
+    pub fn events_after(&self, revision: Revision, limit: usize) -> Result<Vec<Arc<Event>>, TooOld> {
+        let state = self.state.read();
+        Ok(state.after(revision)?.take(limit).cloned().collect())
+    }
+
+    /// Whether a watch from `revision` is possible.
+    pub fn remembers(&self, revision: Revision) -> Result<(), TooOld> {
+        self.state.read().after(revision).map(drop)
+    }
+}
+
+impl State {
+    fn log(&mut self, event: Event) {
+        self.revision = event.revision;
+        self.weight += event.weight();
+        self.events.push_back(Arc::new(event));
+        while self.events.len() > MAX_EVENTS || (self.weight > MAX_BYTES && self.events.len() > MIN_EVENTS) {
+            let Some(oldest) = self.events.pop_front() else {
+                break;
+            };
+            self.weight = self.weight.saturating_sub(oldest.weight());
+            self.since = oldest.revision;
+        }
+    }
+
+    fn after(&self, revision: Revision) -> Result<impl DoubleEndedIterator<Item = &Arc<Event>>, TooOld> {
+        if revision < self.since {
+            return Err(TooOld { requested: revision, oldest: self.since });
+        }
+        let start = self.events.partition_point(|event| event.revision <= revision);
+        Ok(self.events.range(start..))
+    }
+
+    fn range<'a>(&'a self, namespace: &str, start: &str) -> impl Iterator<Item = &'a Arc<Object>> {
+        let prefix = Prefix::of(namespace);
+        let from = if *start > *prefix.0 { start.to_owned() } else { prefix.0.clone() };
+        self.objects
+            .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded))
+            .map(|(_, object)| object)
+            .take_while(move |object| prefix.holds(&object.key))
+    }
+}
+
+/// `<namespace>/`, or nothing for all namespaces.
+struct Prefix(String);
+
+impl Prefix {
+    fn of(namespace: &str) -> Self {
+        Self(if namespace.is_empty() { String::new() } else { format!("{namespace}/") })
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        key.starts_with(&self.0)
+    }
+}

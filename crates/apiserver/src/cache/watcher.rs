@@ -1,0 +1,111 @@
+//! One client's watch: where it is in the log of its resource, and what of the log it wants.
+//!
+//! A watcher that is not polled costs nothing. When its client is so slow that the log has moved on, it ends with
+//! [`TooOld`] and the client lists again.
+
+use std::sync::Arc;
+
+use store::Revision;
+use tokio::sync::watch;
+
+use super::Caches;
+use super::event::{Change, Event};
+use super::object::Object;
+use super::resource::{ResourceCache, TooOld};
+use super::select::Selection;
+
+/// What a watcher is to be told.
+pub enum Told {
+    /// An event of the log, the same for all who watch.
+    Shared(Arc<Event>),
+    /// The object has begun, or ceased, to match the selectors.
+    Own(Change, Arc<Object>),
+}
+
+impl Told {
+    pub fn change(&self) -> Change {
+        match self {
+            Self::Shared(event) => event.change,
+            Self::Own(change, _) => *change,
+        }
+    }
+
+    pub fn object(&self) -> &Arc<Object> {
+        match self {
+            Self::Shared(event) => &event.object,
+            Self::Own(_, object) => object,
+        }
+    }
+}
+
+pub struct Watcher {
+    cache: Arc<ResourceCache>,
+    caches: Arc<Caches>,
+    head: watch::Receiver<Revision>,
+    selection: Selection,
+    reached: Revision,
+}
+
+/// Events read from the log at a time, so that a long backlog does not hold the lock or memory.
+const CHUNK: usize = 128;
+
+impl Watcher {
+    /// Watches from after revision `from`.
+    pub fn new(
+        caches: Arc<Caches>,
+        cache: Arc<ResourceCache>,
+        selection: Selection,
+        from: Revision,
+    ) -> Result<Self, TooOld> {
+        cache.remembers(from)?;
+        Ok(Self { head: cache.changes(), cache, caches, selection, reached: from })
+    }
+
+    /// A revision up to which this watcher has told everything. Moves on although its resource is quiet.
+    pub fn progress(&mut self) -> Revision {
+        // Read first: what is applied by now is in the log by now.
+        let applied = self.caches.applied();
+        if matches!(self.cache.events_after(self.reached, 1), Ok(events) if events.is_empty()) {
+            self.reached = self.reached.max(applied);
+        }
+        self.reached
+    }
+
+    /// Waits until there is something to tell. May return nothing when nothing that happened was of interest.
+    pub async fn next(&mut self) -> Result<Vec<Told>, TooOld> {
+        loop {
+            self.head.mark_unchanged();
+            let events = self.cache.events_after(self.reached, CHUNK)?;
+            if let Some(last) = events.last() {
+                self.reached = last.revision;
+                let told: Vec<Told> = events.into_iter().filter_map(|event| self.tell(event)).collect();
+                if !told.is_empty() {
+                    return Ok(told);
+                }
+                continue;
+            }
+            if self.head.changed().await.is_err() {
+                // The cache is gone with its server.
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn tell(&self, event: Arc<Event>) -> Option<Told> {
+        if event.change == Change::Deleted {
+            return self.selection.matches(&event.object).then_some(Told::Shared(event));
+        }
+        let now = self.selection.matches(&event.object);
+        let before = event.previous.as_ref().is_some_and(|previous| self.selection.matches(previous));
+        match (before, now) {
+            (true, true) => Some(Told::Shared(event)),
+            (false, true) if event.change == Change::Added => Some(Told::Shared(event)),
+            (false, true) => Some(Told::Own(Change::Added, event.object.clone())),
+            (true, false) => {
+                let last = event.previous.as_ref()?.at(event.revision);
+                Some(Told::Own(Change::Deleted, Arc::new(last)))
+            }
+            (false, false) => None,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What this server serves: every resource of the registry with its cache and where it is stored.
+//!
+//! A catalog never changes; adding a custom resource swaps it for a new one ([`Catalog::of`] is cheap enough for that).
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use api::gvk::GroupVersionKind;
+use api::registry::{Registry, Resource};
+
+use crate::cache::Caches;
+use crate::cache::resource::ResourceCache;
+use crate::server::documents::Documents;
+use crate::strategy::{self, Strategy};
+
+/// One resource in one version.
+pub struct Served {
+    pub resource: Arc<Resource>,
+    /// `pods`, `deployments.apps`: as errors name it.
+    pub group_resource: String,
+    /// `v1`, `apps/v1`.
+    pub api_version: String,
+    pub storage: Arc<Storage>,
+    pub cache: Arc<ResourceCache>,
+    pub strategy: &'static Strategy,
+}
+
+/// How a resource is kept, whatever version or group it is asked for in.
+pub struct Storage {
+    pub group: String,
+    pub plural: String,
+    /// The type of the stored objects.
+    pub gvk: GroupVersionKind,
+    pub selectable_fields: Arc<[String]>,
+}
+
+type ByName<T> = AHashMap<String, AHashMap<String, T>>;
+
+/// All resources of one moment.
+pub struct Catalog {
+    pub registry: Registry,
+    by_version: AHashMap<String, ByName<Arc<Served>>>,
+    pub documents: Documents,
+}
+
+/// Kinds that are one collection under two groups: the second is stored as the first.
+const ALIASES: &[((&str, &str), (&str, &str))] = &[(("events.k8s.io", "events"), ("", "events"))];
+
+impl Catalog {
+    pub fn of(registry: Registry, caches: &Caches) -> Self {
+        let mut by_version: AHashMap<String, ByName<Arc<Served>>> = AHashMap::new();
+        for resource in registry.iter() {
+            let Some(storage) = storage(&registry, &resource.gvk.group, &resource.plural) else {
+                continue;
+            };
+            let served = Served {
+                group_resource: resource.group_resource(),
+                api_version: resource.gvk.api_version(),
+                cache: caches.resource(&storage.group, &storage.plural),
+                strategy: strategy::of(&storage.group, &storage.plural),
+                storage: Arc::new(storage),
+                resource: resource.clone(),
+            };
+            by_version
+                .entry(resource.gvk.group.clone())
+                .or_default()
+                .entry(resource.gvk.version.clone())
+                .or_default()
+                .insert(resource.plural.clone(), Arc::new(served));
+        }
+        Self { registry, by_version, documents: Documents::default() }
+    }
+
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {
+        self.by_version.get(group)?.get(version)?.get(plural)
+    }
+
+    /// The resource of objects of this kind.
+    pub fn kind(&self, gvk: &GroupVersionKind) -> Option<&Arc<Served>> {
+        let resource = self.registry.kind(gvk)?;
+        self.get(&gvk.group, &gvk.version, &resource.plural)
+    }
+
+    /// The resource in the version that its objects are stored in.
+    pub fn stored(&self, group: &str, plural: &str) -> Option<&Arc<Served>> {
+        let storage = storage(&self.registry, group, plural)?;
+        self.get(&storage.gvk.group, &storage.gvk.version, plural)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.by_version.values().flat_map(|versions| versions.values()).flat_map(|plurals| plurals.values())
+    }
+}
+
+/// Where a resource is kept: the version that its group prefers, or the collection it is an alias of.
+pub fn storage(registry: &Registry, group: &str, plural: &str) -> Option<Storage> {
+    let asked = (group, plural);
+    let (group, plural) = ALIASES.iter().find(|(alias, _)| *alias == asked).map_or(asked, |(_, stored)| *stored);
+    let resource = registry
+        .groups()
+        .iter()
+        .find(|known| known.name == group)?
+        .versions
+        .iter()
+        .find_map(|version| registry.resource(group, version, plural))?;
+    Some(Storage {
+        group: group.to_owned(),
+        plural: plural.to_owned(),
+        gvk: resource.gvk.clone(),
+        selectable_fields: resource.selectable_fields.iter().cloned().collect(),
+    })
+}

@@ -1,0 +1,76 @@
+//! Delete, of one object and of many.
+
+use std::sync::Arc;
+
+use api::status::Status;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::{decode, list, render};
+use crate::cache::object::Object;
+use crate::options::{DeleteOptions, WriteOptions};
+use crate::server::respond::{self, Answer};
+use crate::write::delete::Deleted;
+use crate::write::{Writer, meta};
+
+/// Deletes of a collection that are under way at a time: enough to share commits.
+const CONCURRENT: usize = 64;
+
+fn options(call: &Call, body: &[u8]) -> Result<DeleteOptions, Status> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return DeleteOptions::parse(&call.query, None);
+    }
+    let decoded = decode::decoded(call.content_type(), body)?;
+    DeleteOptions::parse(&call.query, Some(&decoded.value))
+}
+
+fn writer<'a>(call: &'a Call, options: &DeleteOptions, namespace: &'a str, name: &'a str) -> Writer<'a> {
+    let write = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
+    Writer { namespace, name, options: options.to_value(), ..call.writer(&write, "DeleteOptions") }
+}
+
+pub async fn one(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+    let options = options(call, body)?;
+    let namespace = if call.served.resource.namespaced { &call.info.namespace } else { "" };
+    let deleted = writer(call, &options, namespace, &call.info.name).delete(&options).await?;
+    let (gone, value) = match &deleted {
+        Deleted::Marked(object) => return render::object(call, StatusCode::OK, object),
+        Deleted::Gone(object) => (true, render::served_value(call, object)),
+        Deleted::DryRun(value) => (value["metadata"]["deletionTimestamp"].is_null(), value.clone()),
+    };
+    if !gone || call.served.strategy.returns_deleted {
+        return render::value(call, StatusCode::OK, value);
+    }
+    let status = Status::deleted(call.group_resource(), &call.info.name, meta::text(&value, "uid"));
+    respond::value(StatusCode::OK, &status.to_value(), call.accept.format, call.query.pretty())
+}
+
+pub async fn collection(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+    let options = options(call, body)?;
+    let objects: Vec<Arc<Object>> = list::objects(call)?;
+    let items: Vec<Value> = stream::iter(objects)
+        .map(|object| delete_listed(call, &options, object).boxed())
+        .buffered(CONCURRENT)
+        .try_filter_map(|deleted| async move { Ok(deleted) })
+        .try_collect()
+        .await?;
+    let list = json!({
+        "kind": call.served.resource.list_kind,
+        "apiVersion": call.served.api_version,
+        "metadata": {"resourceVersion": call.state.caches.applied().to_string()},
+        "items": items,
+    });
+    respond::value(StatusCode::OK, &list, call.accept.format, call.query.pretty())
+}
+
+/// Nothing when somebody else has deleted it in the meantime.
+async fn delete_listed(call: &Call, options: &DeleteOptions, object: Arc<Object>) -> Result<Option<Value>, Status> {
+    match writer(call, options, object.namespace(), object.name()).delete(options).await {
+        Ok(Deleted::Gone(object) | Deleted::Marked(object)) => Ok(Some(render::served_value(call, &object))),
+        Ok(Deleted::DryRun(value)) => Ok(Some(value)),
+        Err(status) if status.is("NotFound") => Ok(None),
+        Err(status) => Err(status),
+    }
+}

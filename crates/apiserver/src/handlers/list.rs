@@ -1,0 +1,299 @@
+//! Lists: from the cache, at the revision that the client asks for, in pages if it likes.
+//!
+//! A long answer is not built as a whole: the objects to send are collected as references, their bytes are copied
+//! while the answer goes out.
+
+use std::sync::Arc;
+
+use api::selector::{FieldSelector, LabelSelector};
+use api::codec::Format;
+use api::status::{Status, StatusCause};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::render;
+use crate::cache::object::Object;
+use crate::cache::resource::TooOld;
+use crate::cache::select::Selection;
+use crate::convert::stored_field;
+use crate::negotiate::Form;
+use crate::options::{ListOptions, VersionMatch};
+use crate::server::body::ResponseBody;
+use crate::server::respond::{self, Answer};
+
+/// Where the next page begins. Opaque to clients.
+#[derive(Serialize, Deserialize)]
+struct Continue {
+    #[serde(rename = "v")]
+    version: String,
+    /// The revision of the first page; -1 for whatever is current.
+    #[serde(rename = "rv")]
+    revision: i64,
+    /// The key after which it begins.
+    start: String,
+}
+
+const CONTINUE_VERSION: &str = "meta.k8s.io/v1";
+
+impl Continue {
+    fn encode(revision: i64, after: &str) -> String {
+        let token = Self { version: CONTINUE_VERSION.to_owned(), revision, start: after.to_owned() };
+        // Text and a number: cannot fail to be written.
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let invalid = |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
+        let json = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| invalid(&error))?;
+        let token: Self = serde_json::from_slice(&json).map_err(|error| invalid(&error))?;
+        if token.version != CONTINUE_VERSION {
+            return Err(invalid(&format!("server does not recognize this encoded version {:?}", token.version)));
+        }
+        Ok(token)
+    }
+}
+
+/// The selection that the options describe; 400 for a selector that makes no sense for this resource.
+pub fn selection(call: &Call, options: &ListOptions) -> Result<Selection, Status> {
+    let labels = LabelSelector::parse(&options.label_selector)
+        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+    let mut fields = FieldSelector::parse(&options.field_selector)
+        .map_err(|error| Status::bad_request(error.to_string()))?;
+    let storage = &call.served.storage;
+    let asked = &call.served.resource.gvk;
+    for requirement in &mut fields.requirements {
+        requirement.field = stored_field(asked, &storage.gvk, &requirement.field).into_owned();
+    }
+    for field in fields.fields() {
+        let known = matches!(field, "metadata.name" | "metadata.namespace")
+            || storage.selectable_fields.iter().any(|selectable| selectable == field);
+        if !known {
+            return Err(Status::bad_request(format!(
+                "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
+                call.served.resource.gvr().to_string(), options.label_selector, options.field_selector,
+            )));
+        }
+    }
+    let mut selection = Selection {
+        namespace: if call.served.resource.namespaced { call.info.namespace.clone() } else { String::new() },
+        labels,
+        fields,
+        selectable: storage.selectable_fields.clone(),
+        namespaced: call.served.resource.namespaced,
+    };
+    // `/watch/pods/x`, and `namespaces/x` as a list of one.
+    if !call.info.name.is_empty() {
+        let only = FieldSelector::parse(&format!("metadata.name={}", call.info.name))
+            .map_err(|error| Status::bad_request(error.to_string()))?;
+        selection.fields.requirements.extend(only.requirements);
+    }
+    Ok(selection)
+}
+
+/// What a list found.
+struct Page {
+    objects: Vec<Arc<Object>>,
+    revision: u64,
+    /// Token and number of what follows.
+    more: Option<(String, Option<u64>)>,
+}
+
+pub fn list(call: &Call) -> Result<Answer, Status> {
+    let options = ListOptions::parse(&call.query, false)?;
+    let selection = selection(call, &options)?;
+    let page = find(call, &options, &selection)?;
+    answer(call, page)
+}
+
+/// The objects that options and selection pick, all of them.
+pub fn objects(call: &Call) -> Result<Vec<Arc<Object>>, Status> {
+    let options = ListOptions::parse(&call.query, false)?;
+    let selection = selection(call, &options)?;
+    Ok(find(call, &options, &selection)?.objects)
+}
+
+fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Page, Status> {
+    let applied = call.state.caches.applied();
+    let mut exact = None;
+    let mut start = String::new();
+    if let Some(text) = &options.continue_token {
+        let token = Continue::decode(text)?;
+        exact = u64::try_from(token.revision).ok();
+        // Keys sort before every longer key that begins with them.
+        start = format!("{}\0", token.start);
+    } else if options.version_match == Some(VersionMatch::Exact) {
+        exact = options.resource_version;
+    }
+    let wanted = exact.or(options.resource_version).unwrap_or(0);
+    if wanted > applied {
+        return Err(too_large(wanted, applied));
+    }
+    if let (Some(key), None, 0) = (selection.single_key(), exact, options.limit) {
+        let found = call.served.cache.get(&key).filter(|object| selection.matches(object));
+        let revision = call.served.cache.revision().max(applied);
+        return Ok(Page { objects: found.into_iter().collect(), revision, more: None });
+    }
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let mut objects = Vec::new();
+    let mut remaining = 0u64;
+    let visit = |object: &Arc<Object>| {
+        if selection.is_everything() || selection.matches(object) {
+            if objects.len() < limit {
+                objects.push(object.clone());
+            } else {
+                remaining += 1;
+                // Only a complete list of everything is counted to its end.
+                return selection.is_everything();
+            }
+        }
+        true
+    };
+    let cache = &call.served.cache;
+    let revision = match exact {
+        Some(exact) => {
+            cache
+                .scan_at(&selection.namespace, &start, exact, visit)
+                .map_err(|too_old| expired(options, &start, too_old))?;
+            exact
+        }
+        None => cache.scan(&selection.namespace, &start, visit).max(applied),
+    };
+    let more = (remaining > 0).then(|| {
+        let last = objects.last().map_or("", |object| &object.key);
+        let token = Continue::encode(i64::try_from(revision).unwrap_or(-1), last);
+        (token, selection.is_everything().then_some(remaining))
+    });
+    Ok(Page { objects, revision, more })
+}
+
+/// The state at the revision of a list's first page is no longer known.
+fn expired(options: &ListOptions, start: &str, too_old: TooOld) -> Status {
+    if options.continue_token.is_none() {
+        return too_old_version(too_old);
+    }
+    let mut status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    status.continue_token = Some(Continue::encode(-1, start.trim_end_matches('\0')).into());
+    status
+}
+
+pub fn too_old_version(too_old: TooOld) -> Status {
+    Status::expired(format!("too old resource version: {} ({})", too_old.requested, too_old.oldest))
+}
+
+/// A revision that has not happened.
+pub fn too_large(wanted: u64, current: u64) -> Status {
+    Status::timeout(format!("Too large resource version: {wanted}, current: {current}"), 1).with_causes(vec![
+        StatusCause {
+            kind: "ResourceVersionTooLarge".to_owned(),
+            message: "Too large resource version".to_owned(),
+            ..StatusCause::default()
+        },
+    ])
+}
+
+fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
+    let metadata = list_metadata(&page);
+    if call.accept.form == Form::Table {
+        let values: Vec<Value> = page.objects.iter().map(|object| render::served_value(call, object)).collect();
+        let table = render::table(call, &values, &metadata, true)?;
+        return respond::value(StatusCode::OK, &table, call.accept.format, call.query.pretty());
+    }
+    let (kind, api_version) = match call.accept.form {
+        Form::Partial => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
+        _ => (call.served.resource.list_kind.as_str(), call.served.api_version.as_str()),
+    };
+    if call.accept.format == Format::Yaml || call.query.pretty() {
+        let mut items = Vec::with_capacity(page.objects.len());
+        for object in &page.objects {
+            let value = render::served_value(call, object);
+            items.push(if call.accept.form == Form::Partial { render::partial(value) } else { value });
+        }
+        let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
+        return respond::value(StatusCode::OK, &list, call.accept.format, call.query.pretty());
+    }
+    let head = format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[", json!(kind), json!(api_version));
+    if render::bytes_suffice(call) {
+        return Ok(respond::with_body(StatusCode::OK, "application/json", stream_objects(head, page.objects)));
+    }
+    let mut body = BytesMut::from(head.as_bytes());
+    for (index, object) in page.objects.iter().enumerate() {
+        if index > 0 {
+            body.put_u8(b',');
+        }
+        body.put(render::item_bytes(call, object)?);
+    }
+    body.put_slice(b"]}\n");
+    Ok(respond::with_body(StatusCode::OK, "application/json", ResponseBody::full(body.freeze())))
+}
+
+fn list_metadata(page: &Page) -> Value {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some((token, remaining)) = &page.more {
+        metadata["continue"] = token.as_str().into();
+        if let Some(remaining) = remaining {
+            metadata["remainingItemCount"] = (*remaining).into();
+        }
+    }
+    metadata
+}
+
+/// The bytes of a list, copied together in pieces as the client takes them.
+fn stream_objects(head: String, objects: Vec<Arc<Object>>) -> ResponseBody {
+    const PIECE: usize = 64 << 10;
+    const TAIL: &[u8] = b"]}\n";
+    let separators = objects.len().saturating_sub(1);
+    let bytes: usize = objects.iter().map(|object| object.bytes().len()).sum();
+    let length = (head.len() + bytes + separators + TAIL.len()) as u64;
+    let pieces = stream::unfold((Some(head), objects, 0usize), move |(mut head, objects, mut next)| async move {
+        if next > objects.len() {
+            return None;
+        }
+        let mut piece = BytesMut::with_capacity(PIECE.min(length as usize) + 4096);
+        if let Some(head) = head.take() {
+            piece.put_slice(head.as_bytes());
+        }
+        while piece.len() < PIECE {
+            match objects.get(next) {
+                Some(object) => {
+                    if next > 0 {
+                        piece.put_u8(b',');
+                    }
+                    piece.put_slice(object.bytes());
+                    next += 1;
+                }
+                None => {
+                    piece.put_slice(TAIL);
+                    next += 1;
+                    break;
+                }
+            }
+        }
+        Some((Ok::<Bytes, _>(piece.freeze()), (head, objects, next)))
+    });
+    ResponseBody::Stream(Box::pin(pieces), Some(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn continue_tokens() {
+        let token = Continue::decode(&Continue::encode(7, "ns/a")).unwrap();
+        assert_eq!((token.revision, token.start.as_str()), (7, "ns/a"));
+        for bad in ["", "%%%", "e30", "bm90IGpzb24"] {
+            assert_eq!(Continue::decode(bad).err().map(|status| status.code), Some(400), "{bad}");
+        }
+    }
+}

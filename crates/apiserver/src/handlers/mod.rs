@@ -1,0 +1,123 @@
+//! Requests for resources: one set of handlers for every kind.
+
+pub mod call;
+pub mod decode;
+mod delete;
+mod list;
+pub mod patch;
+pub mod render;
+mod watch;
+pub mod write;
+
+use std::sync::Arc;
+
+use api::status::Status;
+use http::{Request, StatusCode};
+use parking_lot::Mutex;
+
+use crate::UserInfo;
+use crate::access_review;
+use crate::negotiate::Accept;
+use crate::options::Query;
+use crate::proxy;
+use crate::request::RequestInfo;
+use crate::server::body::RequestBody;
+use crate::server::respond::{self, Answer};
+use crate::state::State;
+use crate::subresources;
+use call::{Call, MAX_BODY, read_body};
+
+/// Answers a request for a resource; authorized already.
+pub async fn serve(
+    state: Arc<State>,
+    info: RequestInfo,
+    user: UserInfo,
+    parts: http::request::Parts,
+    body: RequestBody,
+) -> Result<Answer, Status> {
+    let catalog = state.catalog();
+    let served = catalog.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_resource)?.clone();
+    let resource = &served.resource;
+    let is_namespace = info.group.is_empty() && info.resource == "namespaces";
+    let scope_fits = match (resource.namespaced, info.namespace.is_empty()) {
+        // Everything in all namespaces; but a name is a name within a namespace.
+        (true, true) => info.name.is_empty() && (info.verb != "create" || !info.subresource.is_empty() || creates_without_namespace(&info)),
+        (true, false) => true,
+        (false, unscoped) => unscoped || is_namespace,
+    };
+    if !scope_fits {
+        return Err(Status::unknown_resource());
+    }
+    if !info.subresource.is_empty() {
+        let subresource = resource.subresource(&info.subresource).ok_or_else(Status::unknown_resource)?;
+        if matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy") {
+            return proxy::serve(state, info, user, Request::from_parts(parts, body)).await;
+        }
+        if !subresource.supports(&info.verb) {
+            return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
+        }
+    } else if !resource.supports(&info.verb) {
+        return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
+    }
+    let transforms = matches!(info.verb.as_str(), "get" | "list" | "watch") || info.is_mutating();
+    let accept = Accept::negotiate(&parts.headers, transforms && info.subresource.is_empty())?;
+    let body = match info.is_mutating() {
+        true => read_body(&parts.headers, body, MAX_BODY).await?,
+        false => bytes::Bytes::new(),
+    };
+    let call = Call {
+        query: Query::parse(parts.uri.query()),
+        headers: parts.headers,
+        accept,
+        warnings: Mutex::default(),
+        state,
+        served,
+        info,
+        user,
+    };
+    if call.info.verb == "watch" {
+        return watch::watch(call);
+    }
+    let mut answer = dispatch(&call, &body).await?;
+    respond::warn(&mut answer, &call.warnings.lock());
+    Ok(answer)
+}
+
+async fn dispatch(call: &Call, body: &bytes::Bytes) -> Result<Answer, Status> {
+    if !call.info.subresource.is_empty() && call.info.subresource != "status" {
+        return subresources::serve(call, body).await;
+    }
+    if call.info.verb == "create" && is_review(&call.info) {
+        let object = decode::reviewed(call, body)?;
+        let answered = access_review::review(&call.state, &call.user, &call.info, object).await?;
+        return render::value(call, StatusCode::CREATED, answered);
+    }
+    match call.info.verb.as_str() {
+        "get" => {
+            let object = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?;
+            let options = crate::options::ListOptions::parse(&call.query, false)?;
+            let applied = call.state.caches.applied();
+            match options.resource_version {
+                Some(wanted) if wanted > applied => Err(list::too_large(wanted, applied)),
+                _ => render::object(call, StatusCode::OK, &object),
+            }
+        }
+        "list" => list::list(call),
+        "create" if call.served.resource.plural == "bindings" => subresources::binding(call, body).await,
+        "create" => write::create(call, body).await,
+        "update" => write::update(call, body).await,
+        "patch" => patch::patch(call, body).await,
+        "delete" => delete::one(call, body).await,
+        "deletecollection" => delete::collection(call, body).await,
+        verb => Err(Status::method_not_allowed(call.group_resource(), verb)),
+    }
+}
+
+/// Kinds that are questions: answered, never stored.
+fn is_review(info: &RequestInfo) -> bool {
+    matches!(info.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
+}
+
+fn creates_without_namespace(info: &RequestInfo) -> bool {
+    is_review(info) && info.resource != "localsubjectaccessreviews"
+}

@@ -1,0 +1,207 @@
+//! Watches: what exists (if asked for), then every change, as lines of JSON.
+//!
+//! The answer is made as its client takes it. Frames of whole objects are encoded once per event and shared by all who
+//! watch; selections, tables and partial metadata are made per watch.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::status::Status;
+use bytes::Bytes;
+use futures::stream;
+use http::StatusCode;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::call::Call;
+use super::{list, render};
+use crate::cache::event::{Change, json_frame};
+use crate::cache::object::Object;
+use crate::cache::watcher::{Told, Watcher};
+use crate::negotiate::Form;
+use crate::options::ListOptions;
+use crate::server::body::{BoxError, ResponseBody};
+use crate::server::respond::{self, Answer};
+
+/// A watch that does not say lasts between one and two of these, so that those of one moment do not end together.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How often a quiet watch is told how far it has come.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Before it ends, a watch is told once more.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+pub fn watch(call: Call) -> Result<Answer, Status> {
+    let options = ListOptions::parse(&call.query, true)?;
+    let selection = list::selection(&call, &options)?;
+    let caches = &call.state.caches;
+    let applied = caches.applied();
+    let version = options.resource_version.unwrap_or(0);
+    if version > applied {
+        return Err(list::too_large(version, applied));
+    }
+    let mut initial = Vec::new();
+    // Without a version, or with 0, a watch begins with what exists, unless it says that it does not want that.
+    let from_now = version == 0 || options.send_initial_events == Some(true);
+    let from = if from_now {
+        let wanted = options.send_initial_events != Some(false);
+        let revision = call.served.cache.scan(&selection.namespace, "", |object| {
+            if wanted && selection.matches(object) {
+                initial.push(object.clone());
+            }
+            wanted
+        });
+        revision.max(applied)
+    } else {
+        version
+    };
+    let watcher = match Watcher::new(caches.clone(), call.served.cache.clone(), selection, from) {
+        Ok(watcher) => watcher,
+        Err(too_old) => return Ok(ended(&list::too_old_version(too_old))),
+    };
+    let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(
+        || MIN_TIMEOUT.mul_f64(1.0 + rand::random::<f64>()),
+        |seconds| Duration::from_secs(seconds.min(u64::from(u32::MAX))),
+    );
+    let now = Instant::now();
+    let stream = Stream {
+        call,
+        watcher,
+        initial: initial.into(),
+        // The end of the initial events is told by a bookmark.
+        initial_end: options.send_initial_events == Some(true) && options.allow_bookmarks,
+        initial_revision: from,
+        bookmarks: options.allow_bookmarks,
+        pending: VecDeque::new(),
+        ends: now + timeout,
+        next_bookmark: now + BOOKMARK_EVERY.min(timeout.saturating_sub(BOOKMARK_BEFORE_END)),
+        columns_sent: false,
+        over: false,
+    };
+    let body = ResponseBody::stream(stream::unfold(stream, |mut stream| async move {
+        let frame = stream.next().await?;
+        Some((Ok::<Bytes, BoxError>(frame), stream))
+    }));
+    Ok(respond::with_body(StatusCode::OK, "application/json", body))
+}
+
+/// A watch that ends as it begins.
+fn ended(status: &Status) -> Answer {
+    let frame = json_frame("ERROR", &serde_json::to_vec(status).unwrap_or_default());
+    respond::with_body(StatusCode::OK, "application/json", ResponseBody::full(frame))
+}
+
+struct Stream {
+    call: Call,
+    watcher: Watcher,
+    initial: VecDeque<Arc<Object>>,
+    initial_end: bool,
+    initial_revision: u64,
+    bookmarks: bool,
+    pending: VecDeque<Told>,
+    ends: Instant,
+    next_bookmark: Instant,
+    /// A table's columns go with its first rows.
+    columns_sent: bool,
+    over: bool,
+}
+
+impl Stream {
+    /// The next line, or the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        match self.try_next().await {
+            Ok(frame) => frame,
+            Err(status) => {
+                self.over = true;
+                Some(json_frame("ERROR", &serde_json::to_vec(&status).unwrap_or_default()))
+            }
+        }
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Bytes>, Status> {
+        if let Some(object) = self.initial.pop_front() {
+            return self.frame(Change::Added, &object).map(Some);
+        }
+        if std::mem::take(&mut self.initial_end) {
+            return Ok(Some(self.bookmark(self.initial_revision, true)));
+        }
+        loop {
+            if let Some(told) = self.pending.pop_front() {
+                return self.told(&told).map(Some);
+            }
+            let bookmark_due = async {
+                match self.bookmarks {
+                    true => tokio::time::sleep_until(self.next_bookmark).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                told = self.watcher.next() => {
+                    let told = told.map_err(list::too_old_version)?;
+                    if told.is_empty() {
+                        return Ok(None);
+                    }
+                    self.pending.extend(told);
+                }
+                () = tokio::time::sleep_until(self.ends) => return Ok(None),
+                () = bookmark_due => {
+                    let now = Instant::now();
+                    let before_end = self.ends.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(now);
+                    self.next_bookmark = if now >= before_end {
+                        self.ends + BOOKMARK_EVERY
+                    } else {
+                        (now + BOOKMARK_EVERY).min(before_end)
+                    };
+                    let revision = self.watcher.progress();
+                    return Ok(Some(self.bookmark(revision, false)));
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, told: &Told) -> Result<Bytes, Status> {
+        match told {
+            Told::Shared(event) if render::bytes_suffice(&self.call) => Ok(event.frame()),
+            told => self.frame(told.change(), told.object()),
+        }
+    }
+
+    fn frame(&mut self, change: Change, object: &Arc<Object>) -> Result<Bytes, Status> {
+        if self.call.accept.form != Form::Table {
+            return Ok(json_frame(change.as_str(), &render::item_bytes(&self.call, object)?));
+        }
+        let value = render::served_value(&self.call, object);
+        let metadata = value["metadata"].clone();
+        let headers = !std::mem::replace(&mut self.columns_sent, true);
+        let table = render::table(&self.call, &[value], &metadata, headers)?;
+        let table = serde_json::to_vec(&table).map_err(Status::internal)?;
+        Ok(json_frame(change.as_str(), &table))
+    }
+
+    /// How far this watch has come, as an object with nothing but a version.
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.call.accept.form {
+            Form::Partial => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [], "rows": [],
+                "metadata": {"resourceVersion": revision.to_string()},
+            }),
+            Form::Whole => json!({
+                "kind": self.call.served.resource.gvk.kind,
+                "apiVersion": self.call.served.api_version,
+                "metadata": metadata,
+            }),
+        };
+        json_frame("BOOKMARK", object.to_string().as_bytes())
+    }
+}

@@ -1,0 +1,70 @@
+//! Create and update.
+
+use api::status::Status;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::call::Call;
+use super::{decode, render};
+use crate::options::WriteOptions;
+use crate::server::respond::Answer;
+use crate::write::update::Change;
+use crate::write::{Outcome, Writer};
+
+impl Call {
+    /// A writer of the object (or of the subresource) that this request names.
+    pub fn writer(&self, options: &WriteOptions, kind: &str) -> Writer<'_> {
+        Writer {
+            state: &self.state,
+            served: &self.served,
+            user: &self.user,
+            namespace: if self.served.resource.namespaced { &self.info.namespace } else { "" },
+            name: &self.info.name,
+            subresource: &self.info.subresource,
+            dry_run: options.dry_run,
+            options: options.to_value(kind),
+            manager: self.field_manager(options.field_manager.as_deref()),
+            warnings: &self.warnings,
+        }
+    }
+}
+
+pub async fn create(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+    const KIND: &str = "CreateOptions";
+    let options = WriteOptions::parse(&call.query, KIND)?;
+    let object = decode::object(call, body, options.field_validation)?;
+    let outcome = call.writer(&options, KIND).create(object, false).await?;
+    answer(call, StatusCode::CREATED, outcome)
+}
+
+pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+    const KIND: &str = "UpdateOptions";
+    let options = WriteOptions::parse(&call.query, KIND)?;
+    let object = decode::object(call, body, options.field_validation)?;
+    let writer = call.writer(&options, KIND);
+    let missing = call.served.cache.get(&call.key()).is_none();
+    if missing && call.served.strategy.create_on_update && call.info.subresource.is_empty() {
+        match writer.create(without_version(object.clone()), false).await {
+            Err(status) if status.is("AlreadyExists") => {}
+            outcome => return answer(call, StatusCode::CREATED, outcome?),
+        }
+    }
+    let make = |_: &Value| Ok(object.clone());
+    let outcome = writer.update(&Change { make: &make, managed: false }).await?;
+    answer(call, StatusCode::OK, outcome)
+}
+
+fn without_version(mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
+    object
+}
+
+/// What has become of the object.
+pub fn answer(call: &Call, code: StatusCode, outcome: Outcome) -> Result<Answer, Status> {
+    match outcome {
+        Outcome::Stored(object) | Outcome::Removed(object) => render::object(call, code, &object),
+        Outcome::DryRun(value) => render::value(call, code, value),
+    }
+}

@@ -1,0 +1,139 @@
+//! What the server counts, under upstream's names.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::request::RequestInfo;
+use crate::state::State;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    verb: String,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    scope: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Timed {
+    verb: String,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    scope: &'static str,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    durations: Family<Timed, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::default();
+        registry.register(
+            // The encoder adds `_total`.
+            "apiserver_request",
+            "Counter of apiserver requests broken out for each verb, group, version, resource, scope, and HTTP response code",
+            requests.clone(),
+        );
+        let durations: Family<Timed, Histogram, fn() -> Histogram> = Family::new_with_constructor(|| {
+            Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+        });
+        registry.register(
+            "apiserver_request_duration_seconds",
+            "Response latency distribution in seconds for each verb, group, version, resource, subresource and scope",
+            durations.clone(),
+        );
+        Self { registry, requests, durations }
+    }
+}
+
+impl Metrics {
+    /// A request has been answered.
+    pub fn answered(&self, info: &RequestInfo, code: u16, took: Duration) {
+        let scope = match (info.is_resource, info.name.is_empty(), info.namespace.is_empty()) {
+            (false, ..) => "",
+            (true, false, _) => "resource",
+            (true, true, false) => "namespace",
+            (true, true, true) => "cluster",
+        };
+        // What does not exist is not counted by name: clients could make up any number of them.
+        let named = info.is_resource && code != 404 && code != 403;
+        let label = |text: &str| if named { text.to_owned() } else { String::new() };
+        let timed = Timed {
+            verb: verb(info),
+            group: label(&info.group),
+            version: label(&info.version),
+            resource: label(&info.resource),
+            subresource: label(&info.subresource),
+            scope,
+        };
+        if !info.is_long_running() {
+            self.durations.get_or_create(&timed).observe(took.as_secs_f64());
+        }
+        let Timed { verb, group, version, resource, subresource, scope } = timed;
+        self.requests.get_or_create(&Request { verb, group, version, resource, subresource, scope, code }).inc();
+    }
+
+    /// The Prometheus text.
+    pub fn text(&self, state: &State) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        if let Some(end) = text.rfind("# EOF") {
+            text.truncate(end);
+        }
+        let (reading, writing) = state.in_flight.now();
+        let _ = writeln!(
+            text,
+            "# HELP apiserver_current_inflight_requests Maximal number of currently used inflight request limit of this apiserver per request kind in last second\n\
+             # TYPE apiserver_current_inflight_requests gauge\n\
+             apiserver_current_inflight_requests{{request_kind=\"readOnly\"}} {reading}\n\
+             apiserver_current_inflight_requests{{request_kind=\"mutating\"}} {writing}\n\
+             # HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind\n\
+             # TYPE apiserver_storage_objects gauge"
+        );
+        let resources = state.caches.resources();
+        let mut counts: Vec<(String, usize)> = resources
+            .iter()
+            .map(|((group, resource), cache)| {
+                let name = if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") };
+                (name, cache.len())
+            })
+            .collect();
+        counts.sort();
+        for (name, count) in counts {
+            let _ = writeln!(text, "apiserver_storage_objects{{resource={name:?}}} {count}");
+        }
+        text
+    }
+}
+
+/// Known verbs only.
+fn verb(info: &RequestInfo) -> String {
+    match info.verb.as_str() {
+        "deletecollection" => "DELETECOLLECTION".to_owned(),
+        "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "post" | "put" | "head" | "options" => {
+            match info.verb.as_str() {
+                "create" => "POST".to_owned(),
+                "update" => "PUT".to_owned(),
+                verb => verb.to_ascii_uppercase(),
+            }
+        }
+        _ => "other".to_owned(),
+    }
+}

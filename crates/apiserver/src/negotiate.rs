@@ -1,0 +1,127 @@
+//! In which form a client wants its answer: the `Accept` header.
+
+use api::codec::{ACCEPTED, Format};
+use api::status::Status;
+use http::HeaderMap;
+use http::header::ACCEPT;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// The object, or list of objects.
+    #[default]
+    Whole,
+    /// A `meta.k8s.io/v1` Table, printed by the server.
+    Table,
+    /// Metadata only: `PartialObjectMetadata`, or the list of them.
+    Partial,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    pub format: Format,
+    pub form: Form,
+}
+
+impl Default for Accept {
+    fn default() -> Self {
+        Self { format: Format::Json, form: Form::Whole }
+    }
+}
+
+impl Accept {
+    /// The first clause that can be served, by descending quality. `transforms` says whether tables and partial
+    /// metadata are on offer.
+    pub fn negotiate(headers: &HeaderMap, transforms: bool) -> Result<Self, Status> {
+        let mut clauses = Vec::new();
+        for header in headers.get_all(ACCEPT) {
+            let text = header.to_str().map_err(|_| Status::not_acceptable(ACCEPTED))?;
+            clauses.extend(text.split(',').map(Clause::parse).filter(|clause| !clause.media_type.is_empty()));
+        }
+        if clauses.is_empty() {
+            return Ok(Self::default());
+        }
+        // Stable: of equal quality, the first mentioned.
+        clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+        clauses
+            .iter()
+            .filter(|clause| clause.quality > 0.0)
+            .find_map(|clause| clause.served(transforms))
+            .ok_or_else(|| Status::not_acceptable(ACCEPTED))
+    }
+}
+
+struct Clause<'a> {
+    media_type: &'a str,
+    quality: f32,
+    form: &'a str,
+    version: &'a str,
+    group: &'a str,
+}
+
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let mut clause = Self {
+            media_type: parts.next().unwrap_or_default(),
+            quality: 1.0,
+            form: "",
+            version: "",
+            group: "",
+        };
+        for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+            match key.trim() {
+                "q" => clause.quality = value.trim().parse().unwrap_or(1.0),
+                "as" => clause.form = value.trim(),
+                "v" => clause.version = value.trim(),
+                "g" => clause.group = value.trim(),
+                _ => {}
+            }
+        }
+        clause
+    }
+
+    fn served(&self, transforms: bool) -> Option<Accept> {
+        let format = Format::of_media_type(self.media_type)?;
+        let form = match self.form {
+            "" => Form::Whole,
+            _ if !transforms || self.group != "meta.k8s.io" || self.version != "v1" => return None,
+            "Table" => Form::Table,
+            "PartialObjectMetadata" | "PartialObjectMetadataList" => Form::Partial,
+            _ => return None,
+        };
+        Some(Accept { format, form })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negotiates() {
+        #[track_caller]
+        fn check(accept: &str, expected: Option<(Format, Form)>) {
+            let mut headers = HeaderMap::new();
+            if !accept.is_empty() {
+                headers.insert(ACCEPT, accept.parse().unwrap());
+            }
+            let got = Accept::negotiate(&headers, true).ok();
+            assert_eq!(got.map(|accept| (accept.format, accept.form)), expected, "{accept}");
+        }
+        check("", Some((Format::Json, Form::Whole)));
+        check("*/*", Some((Format::Json, Form::Whole)));
+        check("application/vnd.kubernetes.protobuf,application/json", Some((Format::Json, Form::Whole)));
+        check("application/json;q=0.5, application/yaml", Some((Format::Yaml, Form::Whole)));
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+            Some((Format::Json, Form::Table)),
+        );
+        check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Format::Json, Form::Whole)));
+        check(
+            "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+            Some((Format::Json, Form::Partial)),
+        );
+        check("text/html", None);
+    }
+}

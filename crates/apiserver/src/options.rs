@@ -1,0 +1,378 @@
+//! The options of a request: its query parameters and, for deletes, its body.
+
+use api::status::Status;
+use serde_json::Value;
+
+use crate::request::query_pairs;
+
+/// Decoded query parameters; the first of a name counts.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn parse(query: Option<&str>) -> Self {
+        let pairs = query_pairs(query.unwrap_or_default());
+        Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// As upstream converts query parameters: everything but `false` and `0` means yes, also the bare name.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        let value = self.all(name).next()?;
+        Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        self.get(name)
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+            })
+            .transpose()
+    }
+
+    pub fn pretty(&self) -> bool {
+        self.flag("pretty").unwrap_or(false)
+    }
+}
+
+/// `resourceVersionMatch`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionMatch {
+    NotOlderThan,
+    Exact,
+}
+
+/// Options of list and watch.
+#[derive(Debug, Default)]
+pub struct ListOptions {
+    pub label_selector: String,
+    pub field_selector: String,
+    pub resource_version: Option<u64>,
+    pub version_match: Option<VersionMatch>,
+    /// 0 for no limit.
+    pub limit: usize,
+    pub continue_token: Option<String>,
+    pub timeout_seconds: Option<u64>,
+    pub allow_bookmarks: bool,
+    pub send_initial_events: Option<bool>,
+}
+
+impl ListOptions {
+    pub fn parse(query: &Query, watch: bool) -> Result<Self, Status> {
+        let resource_version = query.get("resourceVersion").map(parse_version).transpose()?;
+        let version_match = match query.get("resourceVersionMatch") {
+            None => None,
+            Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
+            Some("Exact") => Some(VersionMatch::Exact),
+            Some(other) => {
+                return Err(invalid(format!(
+                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+                )));
+            }
+        };
+        let options = Self {
+            label_selector: query.get("labelSelector").unwrap_or_default().to_owned(),
+            field_selector: query.get("fieldSelector").unwrap_or_default().to_owned(),
+            resource_version,
+            version_match,
+            // A negative limit is no limit, as upstream has it.
+            limit: query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
+            continue_token: query.get("continue").map(str::to_owned),
+            timeout_seconds: query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()),
+            allow_bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
+            send_initial_events: query.flag("sendInitialEvents"),
+        };
+        options.check(watch)?;
+        Ok(options)
+    }
+
+    fn check(&self, watch: bool) -> Result<(), Status> {
+        if !watch {
+            if self.send_initial_events.is_some() {
+                return Err(invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"));
+            }
+            if self.version_match.is_some() {
+                if self.resource_version.is_none() {
+                    return Err(invalid(
+                        "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    ));
+                }
+                if self.continue_token.is_some() {
+                    return Err(invalid(
+                        "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+                    ));
+                }
+                if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
+                    return Err(invalid(
+                        "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                    ));
+                }
+            }
+            if self.continue_token.is_some() && self.resource_version.is_some_and(|version| version > 0) {
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            return Ok(());
+        }
+        match (self.send_initial_events, self.version_match) {
+            (Some(_), None) => Err(invalid(
+                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            )),
+            (Some(_), Some(VersionMatch::Exact)) => Err(invalid(
+                "resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
+            )),
+            (None, Some(_)) => Err(invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A `metav1.ListOptions` that contradicts itself.
+fn invalid(why: impl Into<String>) -> Status {
+    let why = why.into();
+    Status::failure(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {why}"))
+}
+
+/// A resourceVersion as clients send it.
+pub fn parse_version(text: &str) -> Result<u64, Status> {
+    text.parse().map_err(|_| {
+        Status::failure(
+            422,
+            "Invalid",
+            format!(" \"\" is invalid: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"),
+        )
+    })
+}
+
+/// What to do about fields that the schema does not know and fields that are there twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Debug, Default)]
+pub struct WriteOptions {
+    pub dry_run: bool,
+    pub field_manager: Option<String>,
+    pub field_validation: FieldValidation,
+    /// Of server-side apply.
+    pub force: Option<bool>,
+}
+
+impl WriteOptions {
+    pub fn parse(query: &Query, kind: &str) -> Result<Self, Status> {
+        let field_validation = match query.get("fieldValidation") {
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some("Strict") => FieldValidation::Strict,
+            Some(other) => {
+                return Err(Status::failure(
+                    422,
+                    "Invalid",
+                    format!(
+                        "{kind}.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                    ),
+                ));
+            }
+        };
+        let field_manager = query.get("fieldManager").map(str::to_owned);
+        if let Some(manager) = &field_manager
+            && (manager.chars().count() > 128 || manager.chars().any(char::is_control))
+        {
+            return Err(Status::failure(
+                422,
+                "Invalid",
+                format!(
+                    "{kind}.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: {manager:?}: may not be more than 128 bytes and should only contain printable characters"
+                ),
+            ));
+        }
+        Ok(Self {
+            dry_run: dry_run(query.all("dryRun"), kind)?,
+            field_manager,
+            field_validation,
+            force: query.flag("force"),
+        })
+    }
+
+    /// As admission plugins see it.
+    pub fn to_value(&self, kind: &str) -> Value {
+        let mut options = serde_json::json!({"apiVersion": "meta.k8s.io/v1", "kind": kind});
+        if self.dry_run {
+            options["dryRun"] = serde_json::json!(["All"]);
+        }
+        if let Some(manager) = &self.field_manager {
+            options["fieldManager"] = manager.as_str().into();
+        }
+        if let Some(force) = self.force {
+            options["force"] = force.into();
+        }
+        options
+    }
+}
+
+fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool, Status> {
+    let mut dry = false;
+    for value in values {
+        match value {
+            "All" => dry = true,
+            "" => {}
+            other => {
+                return Err(Status::failure(
+                    422,
+                    "Invalid",
+                    format!(
+                        "{kind}.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other:?}: supported values: \"All\""
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(dry)
+}
+
+/// What becomes of the objects that a deleted one owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+/// Options of delete and deletecollection.
+#[derive(Debug, Default)]
+pub struct DeleteOptions {
+    pub dry_run: bool,
+    pub grace_period_seconds: Option<i64>,
+    pub propagation: Option<Propagation>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// From the body where there is one, else from the query.
+    pub fn parse(query: &Query, body: Option<&Value>) -> Result<Self, Status> {
+        const KIND: &str = "DeleteOptions";
+        let (grace, policy, orphan, preconditions, dry) = match body {
+            Some(body) => {
+                if let Some(kind) = body["kind"].as_str()
+                    && kind != KIND
+                {
+                    return Err(Status::bad_request(format!("the object provided is unrecognized (must be of type DeleteOptions): couldn't get version/kind; kind was {kind:?}")));
+                }
+                let dry = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                (
+                    body["gracePeriodSeconds"].as_i64(),
+                    body["propagationPolicy"].as_str().map(str::to_owned),
+                    body["orphanDependents"].as_bool(),
+                    body["preconditions"].clone(),
+                    dry_run(dry.chain(query.all("dryRun")), KIND)?,
+                )
+            }
+            None => (
+                query.number("gracePeriodSeconds")?,
+                query.get("propagationPolicy").map(str::to_owned),
+                query.flag("orphanDependents"),
+                Value::Null,
+                dry_run(query.all("dryRun"), KIND)?,
+            ),
+        };
+        if policy.is_some() && orphan.is_some() {
+            return Err(Status::failure(
+                422,
+                "Invalid",
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
+            ));
+        }
+        let propagation = match (policy.as_deref(), orphan) {
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some(""), _) | (None, None) => None,
+            (Some(other), _) => {
+                return Err(Status::failure(
+                    422,
+                    "Invalid",
+                    format!(
+                        "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                    ),
+                ));
+            }
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Ok(Self {
+            dry_run: dry,
+            // Negative ones are treated as the shortest, as upstream does.
+            grace_period_seconds: grace.map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            propagation,
+            uid: text(&preconditions["uid"]),
+            resource_version: text(&preconditions["resourceVersion"]),
+        })
+    }
+
+    pub fn to_value(&self) -> Value {
+        let mut options = serde_json::json!({"apiVersion": "meta.k8s.io/v1", "kind": "DeleteOptions"});
+        if self.dry_run {
+            options["dryRun"] = serde_json::json!(["All"]);
+        }
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = seconds.into();
+        }
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn list_options() {
+        #[track_caller]
+        fn check(query: &str, watch: bool, code: Option<u16>) {
+            let parsed = ListOptions::parse(&Query::parse(Some(query)), watch);
+            assert_eq!(parsed.err().map(|status| status.code), code, "{query}");
+        }
+        check("", false, None);
+        check("limit=5&resourceVersion=0", false, None);
+        check("limit=x", false, Some(400));
+        check("resourceVersion=x", false, Some(422));
+        check("resourceVersionMatch=Exact", false, Some(422));
+        check("resourceVersionMatch=Exact&resourceVersion=0", false, Some(422));
+        check("resourceVersionMatch=Exact&resourceVersion=9", false, None);
+        check("continue=abc&resourceVersion=9", false, Some(400));
+        check("sendInitialEvents=true", true, Some(422));
+        check("sendInitialEvents=true&resourceVersionMatch=NotOlderThan", true, None);
+        check("sendInitialEvents=true&resourceVersionMatch=NotOlderThan", false, Some(422));
+    }
+
+    #[test]
+    fn delete_options() {
+        #[track_caller]
+        fn check(query: &str, body: Option<Value>, expected: Option<Option<Propagation>>) {
+            let parsed = DeleteOptions::parse(&Query::parse(Some(query)), body.as_ref());
+            assert_eq!(parsed.ok().map(|options| options.propagation), expected, "{query}");
+        }
+        check("", None, Some(None));
+        check("propagationPolicy=Orphan", None, Some(Some(Propagation::Orphan)));
+        check("orphanDependents=true", None, Some(Some(Propagation::Orphan)));
+        check("", Some(json!({"propagationPolicy": "Foreground"})), Some(Some(Propagation::Foreground)));
+        check("propagationPolicy=x", None, None);
+        check("", Some(json!({"kind": "Pod"})), None);
+        check("dryRun=some", None, None);
+    }
+}

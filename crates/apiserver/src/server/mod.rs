@@ -1,0 +1,109 @@
+//! The server itself: starting it, calling it in process, serving sockets.
+
+pub mod body;
+pub mod documents;
+mod gzip;
+pub mod in_flight;
+mod listener;
+pub mod pipeline;
+pub mod respond;
+mod system;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use api::status::Status;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response};
+use http_body::Body;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::UserInfo;
+use crate::bootstrap;
+use crate::cache::LoadError;
+use crate::config::Config;
+use crate::state::State;
+use crate::token::keys::KeyError;
+use body::{BoxError, ResponseBody};
+use pipeline::Identity;
+
+/// The API server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot load the objects: {0}")]
+    Load(#[from] LoadError),
+    #[error("cannot load the keys of service-account tokens: {0}")]
+    Keys(#[from] KeyError),
+    #[error("cannot use {path} for serving HTTPS: {reason}")]
+    Tls { path: PathBuf, reason: String },
+    #[error("cannot set up the API server: {0}")]
+    Parts(#[from] Status),
+    #[error("cannot make {object}, which every cluster has: {status}")]
+    Bootstrap { object: String, status: Status },
+}
+
+/// A running API server. Clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    state: Arc<State>,
+    tls: Arc<rustls::ServerConfig>,
+}
+
+impl ApiServer {
+    /// Loads every object from the store and makes those that every cluster has.
+    pub async fn start(config: Config, store: Store) -> Result<Self, StartError> {
+        let tls = listener::tls(&config)?;
+        let state = State::new(config, store)?;
+        bootstrap::run(&state).await?;
+        state.set_ready();
+        Ok(Self { state, tls })
+    }
+
+    /// Requests of `user`, without a connection between.
+    pub fn service(&self, user: UserInfo) -> Service {
+        Service { state: self.state.clone(), identity: Identity::Known(user) }
+    }
+
+    /// Serves HTTPS until `shutdown`.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        listener::serve(self.state.clone(), self.tls.clone(), listener, shutdown).await;
+        self.state.set_stopping();
+    }
+
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+}
+
+/// An API server as one user calls it in this process.
+#[derive(Clone)]
+pub struct Service {
+    state: Arc<State>,
+    identity: Identity,
+}
+
+impl<B> tower::Service<Request<B>> for Service
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request = request.map(body::boxed);
+        let serving = pipeline::serve(self.state.clone(), self.identity.clone(), request);
+        Box::pin(serving.map(Ok))
+    }
+}

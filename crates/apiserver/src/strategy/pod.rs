@@ -1,0 +1,135 @@
+//! Pods: Pending with a QoS class when new; deleted with grace, so that their containers can stop.
+
+use serde_json::{Value, json};
+
+use super::{PLAIN, Strategy, status};
+
+pub static STRATEGY: Strategy = Strategy {
+    create,
+    update,
+    grace,
+    generation: true,
+    returns_deleted: true,
+    ..PLAIN
+};
+
+fn create(pod: &mut Value) {
+    let class = qos_class(pod);
+    let gated = pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
+    let status = status(pod);
+    status["phase"] = json!("Pending");
+    status["qosClass"] = json!(class);
+    if gated {
+        status["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null,
+            "lastTransitionTime": crate::write::meta::now(),
+        }]);
+    }
+}
+
+fn update(pod: &mut Value, old: &Value) {
+    if old["status"]["qosClass"].is_string() {
+        status(pod)["qosClass"] = old["status"]["qosClass"].clone();
+    }
+}
+
+/// The kubelet removes a pod when it has stopped. One that never ran, or has ended, has nothing to stop.
+fn grace(pod: &Value, asked: Option<i64>) -> i64 {
+    let unscheduled = pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if unscheduled || ended {
+        return 0;
+    }
+    let wanted = asked.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30).max(0);
+    match pod["metadata"]["deletionGracePeriodSeconds"].as_i64() {
+        // A second delete without a wish of its own does not hurry the first.
+        Some(current) if pod["metadata"]["deletionTimestamp"].is_string() => match asked {
+            Some(asked) => asked.max(0).min(current),
+            None => current,
+        },
+        _ => wanted,
+    }
+}
+
+/// Guaranteed when every container has equal requests and limits of CPU and memory, Burstable when any has a request
+/// or limit, else BestEffort.
+pub fn qos_class(pod: &Value) -> &'static str {
+    let spec = &pod["spec"];
+    let containers = ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|field| spec[field].as_array().into_iter().flatten());
+    let pod_level = spec["resources"].as_object().filter(|resources| !resources.is_empty()).map(|_| &spec["resources"]);
+    let sets: Vec<&Value> = match pod_level {
+        Some(resources) => vec![resources],
+        None => containers.map(|container| &container["resources"]).collect(),
+    };
+    let amount = |resources: &Value, kind: &str, name: &str| -> Option<api::quantity::Quantity> {
+        let text = match &resources[kind][name] {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        text.parse::<api::quantity::Quantity>().ok().filter(|amount| !amount.is_zero())
+    };
+    let mut any = false;
+    let mut all = !sets.is_empty();
+    for resources in sets {
+        for name in ["cpu", "memory"] {
+            let request = amount(resources, "requests", name);
+            let limit = amount(resources, "limits", name);
+            any |= request.is_some() || limit.is_some();
+            // Without a request of its own, the limit is the request.
+            all &= limit.is_some() && (request.is_none() || request == limit);
+        }
+    }
+    match (any, all) {
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+        (false, _) => "BestEffort",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qos_classes() {
+        #[track_caller]
+        fn check(containers: Value, expected: &str) {
+            assert_eq!(qos_class(&json!({"spec": {"containers": containers}})), expected);
+        }
+        let same = json!({"cpu": "1", "memory": "1Gi"});
+        check(json!([{"name": "a"}]), "BestEffort");
+        check(json!([{"resources": {"limits": same, "requests": same}}]), "Guaranteed");
+        check(json!([{"resources": {"limits": same, "requests": {"cpu": "1000m", "memory": "1Gi"}}}]), "Guaranteed");
+        check(json!([{"resources": {"limits": same}}, {}]), "Burstable");
+        check(json!([{"resources": {"requests": {"cpu": "1"}}}]), "Burstable");
+        check(json!([{"resources": {"requests": {"cpu": "0"}}}]), "BestEffort");
+    }
+
+    #[test]
+    fn grace_periods() {
+        #[track_caller]
+        fn check(pod: Value, asked: Option<i64>, expected: i64) {
+            assert_eq!(grace(&pod, asked), expected, "{pod}");
+        }
+        let running = json!({"spec": {"nodeName": "n", "terminationGracePeriodSeconds": 7}});
+        check(running.clone(), None, 7);
+        check(running.clone(), Some(2), 2);
+        check(running, Some(0), 0);
+        check(json!({"spec": {}}), None, 0);
+        check(json!({"spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}), Some(9), 0);
+        let deleted = json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 20},
+            "spec": {"nodeName": "n"},
+        });
+        check(deleted.clone(), None, 20);
+        check(deleted.clone(), Some(5), 5);
+        check(deleted, Some(50), 20);
+    }
+}

@@ -1,0 +1,48 @@
+//! Subresources whose body is not simply part of their object.
+
+mod binding;
+mod eviction;
+mod scale;
+
+use api::status::Status;
+use http::StatusCode;
+use jiff::Timestamp;
+
+use crate::handlers::call::Call;
+use crate::handlers::{decode, patch, render, write};
+use crate::options::FieldValidation;
+use crate::server::respond::{self, Answer};
+use crate::token;
+
+pub use binding::binding;
+
+/// Answers a request for a subresource that exists and supports the verb.
+pub async fn serve(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+    match (call.info.resource.as_str(), call.info.subresource.as_str()) {
+        ("pods", "binding") => binding(call, body).await,
+        ("pods", "eviction") => eviction::evict(call, body).await,
+        ("serviceaccounts", "token") => service_account_token(call, body),
+        (_, "scale") => scale::serve(call, body).await,
+        // Views of the object itself; the strategy sees to what may change.
+        (_, "ephemeralcontainers" | "resize" | "finalize" | "approval") => match call.info.verb.as_str() {
+            "get" => {
+                let object = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?;
+                render::object(call, StatusCode::OK, &object)
+            }
+            "update" => write::update(call, body).await,
+            "patch" => patch::patch(call, body).await,
+            verb => Err(Status::method_not_allowed(call.group_resource(), verb)),
+        },
+        _ => Err(Status::unknown_resource()),
+    }
+}
+
+fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+    let subresource = call.served.resource.subresource("token").ok_or_else(Status::unknown_resource)?;
+    let schema = subresource.schema();
+    let request = decode::typed(call, body, &subresource.gvk, schema.as_deref(), FieldValidation::Ignore)?;
+    let (namespace, name) = (&call.info.namespace, &call.info.name);
+    let caches = &*call.state.caches;
+    let answered = token::request::create(&call.state.issuer, caches, namespace, name, request, Timestamp::now())?;
+    respond::value(StatusCode::CREATED, &answered, call.accept.format, call.query.pretty())
+}

@@ -1,0 +1,100 @@
+//! New objects.
+
+use api::status::Status;
+use api::{defaults, validation};
+use serde_json::Value;
+use store::Expect;
+
+use super::{Outcome, Phase, Refused, Writer, meta};
+use crate::admission::Operation;
+use crate::strategy;
+
+/// How often a generated name may be taken before the client is told to try again.
+const NAME_ATTEMPTS: usize = 8;
+
+impl Writer<'_> {
+    /// Stores a decoded object. With `managed`, its managed fields have been worked out already (server-side apply).
+    pub async fn create(&self, mut object: Value, managed: bool) -> Result<Outcome, Status> {
+        let resource = &self.served.resource;
+        if !meta::text(&object, "resourceVersion").is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        self.check_namespace(&mut object)?;
+        if !self.name.is_empty() {
+            self.check_name(&mut object)?;
+        }
+        defaults::apply(&resource.gvk, &mut object);
+        self.fill_metadata(&mut object);
+        strategy::reset_new(self.served, &mut object);
+        if !managed {
+            self.own_fields(None, &mut object);
+        }
+        let mut object = self.admit(Phase::Mutate, Operation::Create, object, &Value::Null).await?;
+        // What a plugin has added is defaulted like the rest.
+        defaults::apply(&resource.gvk, &mut object);
+        (self.served.strategy.create)(&mut object);
+        let generated = self.name.is_empty() && meta::text(&object, "name").is_empty();
+        let base = meta::text(&object, "generateName").to_owned();
+        for attempt in 1.. {
+            if generated && !base.is_empty() {
+                meta::of(&mut object).insert("name".to_owned(), meta::generate_name(&base).into());
+            }
+            match self.create_named(object.clone()).await {
+                Err(Refused::Raced) if generated && !base.is_empty() && attempt < NAME_ATTEMPTS => continue,
+                Err(Refused::Raced) => {
+                    let name = meta::text(&object, "name");
+                    return Err(match generated && !base.is_empty() {
+                        true => Status::generate_name_conflict(self.group_resource(), name),
+                        false => Status::already_exists(self.group_resource(), name),
+                    });
+                }
+                Err(Refused::Failed(status)) => return Err(status),
+                Ok(outcome) => return Ok(outcome),
+            }
+        }
+        Err(Status::internal("no name could be generated"))
+    }
+
+    async fn create_named(&self, mut object: Value) -> Result<Outcome, Refused> {
+        let resource = &self.served.resource;
+        let allocation = match strategy::is_service(self.served) {
+            true => Some(self.state.services.allocate(&mut object, None).map_err(Refused::Failed)?),
+            false => None,
+        };
+        let errors = validation::create(&resource.gvk, &object);
+        let name = meta::text(&object, "name").to_owned();
+        if !errors.is_empty() {
+            return Err(Refused::Failed(Status::invalid(&resource.gvk.group, &resource.gvk.kind, &name, &errors)));
+        }
+        let object = self
+            .admit(Phase::Validate, Operation::Create, object, &Value::Null)
+            .await
+            .map_err(Refused::Failed)?;
+        let key = self.key(&name);
+        if self.dry_run {
+            return match self.served.cache.get(&key) {
+                Some(_) => Err(Refused::Raced),
+                None => Ok(Outcome::DryRun(object)),
+            };
+        }
+        let stored = self.put(&key, &object, Expect::Absent).await?;
+        if let Some(allocation) = allocation {
+            allocation.commit();
+        }
+        Ok(Outcome::Stored(stored))
+    }
+
+    /// Identity and time; what only an existing object has is dropped.
+    fn fill_metadata(&self, object: &mut Value) {
+        let generation = self.served.strategy.generation;
+        let metadata = meta::of(object);
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+            metadata.remove(field);
+        }
+        metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+        metadata.insert("creationTimestamp".to_owned(), meta::now().into());
+        if generation {
+            metadata.insert("generation".to_owned(), 1.into());
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Changing objects: the steps from what a client sent to what is stored, the same for every kind.
+//!
+//! A write works on the newest state in the watch cache and is stored only if that is still the newest; else it is
+//! done again from the start ([`update`], [`delete`]). Nothing is locked while it is worked on.
+
+pub mod create;
+pub mod delete;
+pub mod meta;
+pub mod update;
+
+use std::sync::Arc;
+
+use api::status::{GroupResource, Status};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::Value;
+use store::{Expect, Written};
+
+use crate::UserInfo;
+use crate::admission::{AdmissionRequest, Operation};
+use crate::cache::object::{Meta, Object, encode};
+use crate::cache::{object_key, store_key};
+use crate::catalog::Served;
+use crate::convert::convert;
+use crate::state::State;
+
+/// Who writes what, and how.
+pub struct Writer<'a> {
+    pub state: &'a Arc<State>,
+    pub served: &'a Arc<Served>,
+    pub user: &'a UserInfo,
+    /// Empty for cluster-scoped objects.
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub dry_run: bool,
+    /// The options as admission sees them.
+    pub options: Value,
+    /// Who owns the fields that are set.
+    pub manager: String,
+    pub warnings: &'a Mutex<Vec<String>>,
+}
+
+/// What a write has led to.
+pub enum Outcome {
+    /// This state is stored.
+    Stored(Arc<Object>),
+    /// It would have been stored.
+    DryRun(Value),
+    /// The update has removed the last reason to keep an object that was being deleted.
+    Removed(Arc<Object>),
+}
+
+/// Why a write to the store did not happen.
+enum Refused {
+    /// Somebody else was faster.
+    Raced,
+    Failed(Status),
+}
+
+/// Writes that raced are tried so often. Each attempt sees a newer state, so that somebody always gets through.
+const ATTEMPTS: usize = 64;
+
+impl Writer<'_> {
+    pub fn group_resource(&self) -> GroupResource<'_> {
+        (self.served.resource.gvk.group.as_str(), self.served.resource.plural.as_str()).into()
+    }
+
+    fn key(&self, name: &str) -> String {
+        object_key(self.namespace, name)
+    }
+
+    fn not_found(&self) -> Status {
+        Status::not_found(self.group_resource(), self.name)
+    }
+
+    fn modified(&self) -> Status {
+        Status::modified(self.group_resource(), self.name)
+    }
+
+    /// Lets the admission plugins see a write: those that change it, or those that judge it.
+    async fn admit(
+        &self,
+        phase: Phase,
+        operation: Operation,
+        object: Value,
+        old: &Value,
+    ) -> Result<Value, Status> {
+        let gvr = self.served.resource.gvr();
+        let name = match object["metadata"]["name"].as_str() {
+            Some(name) if self.name.is_empty() => name.to_owned(),
+            _ => self.name.to_owned(),
+        };
+        let mut request = AdmissionRequest {
+            user: self.user,
+            operation,
+            resource: &gvr,
+            kind: &self.served.resource.gvk,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            name: &name,
+            object,
+            old_object: old,
+            dry_run: self.dry_run,
+            options: &self.options,
+            warnings: Vec::new(),
+        };
+        match phase {
+            Phase::Mutate => self.state.admission.mutate(&mut request).await?,
+            Phase::Validate => self.state.admission.validate(&mut request).await?,
+        }
+        let AdmissionRequest { object, warnings, .. } = request;
+        self.warnings.lock().extend(warnings);
+        Ok(object)
+    }
+
+    /// Stores `object` (in the served version) under `key`.
+    async fn put(&self, key: &str, object: &Value, expect: Expect) -> Result<Arc<Object>, Refused> {
+        let storage = &self.served.storage;
+        let (stored, meta) = if storage.gvk == self.served.resource.gvk {
+            encoded(object, &storage.selectable_fields)?
+        } else {
+            let mut converted = object.clone();
+            convert(&mut converted, &storage.gvk);
+            encoded(&converted, &storage.selectable_fields)?
+        };
+        let written = self
+            .state
+            .store
+            .put(store_key(&storage.group, &storage.plural, key), stored.clone(), expect, Some(meta.clone()))
+            .await;
+        let Written { revision, .. } = refused(written)?;
+        // The cache has it already, unless somebody has changed it again.
+        if let Some(object) = self.served.cache.get(key).filter(|object| object.revision == revision) {
+            return Ok(object);
+        }
+        let object = Object::from_stored(key.into(), revision, &stored, meta)
+            .map_err(|error| Refused::Failed(Status::internal(error)))?;
+        Ok(Arc::new(object))
+    }
+
+    /// Removes the object that was last seen as `live`.
+    async fn remove(&self, live: &Object) -> Result<Arc<Object>, Refused> {
+        let storage = &self.served.storage;
+        let key = store_key(&storage.group, &storage.plural, &live.key);
+        let written = self.state.store.delete(key, Expect::Revision(live.revision), None).await;
+        let Written { revision, .. } = refused(written)?;
+        if storage.group.is_empty() && storage.plural == "services" {
+            self.state.services.release(&live.value());
+        }
+        Ok(Arc::new(live.at(revision)))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Mutate,
+    Validate,
+}
+
+fn encoded(object: &Value, fields: &[String]) -> Result<(Bytes, Arc<Meta>), Refused> {
+    let stored = encode(object).map_err(|error| Refused::Failed(Status::internal(error)))?;
+    Ok((stored, Arc::new(Meta::of(object, fields))))
+}
+
+fn refused(written: Result<Written, store::Error>) -> Result<Written, Refused> {
+    written.map_err(|error| match error {
+        store::Error::Conflict { .. } => Refused::Raced,
+        error => Refused::Failed(Status::internal(format!("the object was not stored: {error}"))),
+    })
+}
+
+impl Outcome {
+    /// The state in the served version.
+    pub fn into_value(self, served: &Served) -> Value {
+        match self {
+            Self::DryRun(value) => value,
+            Self::Stored(object) | Self::Removed(object) => {
+                let mut value = object.value();
+                convert(&mut value, &served.resource.gvk);
+                value
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Changes of existing objects: update, patch and apply, of the object or one of its subresources.
+
+use std::sync::Arc;
+
+use api::field::FieldErrors;
+use api::patch::apply::{Updater, update_managed_fields};
+use api::status::Status;
+use api::{defaults, validation};
+use serde_json::Value;
+use store::Expect;
+
+use super::{ATTEMPTS, Outcome, Phase, Refused, Writer, meta};
+use crate::admission::Operation;
+use crate::cache::object::Object;
+use crate::convert::convert;
+use crate::strategy;
+
+/// What an update makes of the current state. Called again when another write got in between.
+pub struct Change<'a> {
+    pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Sync),
+    /// `make` has worked out the managed fields (server-side apply).
+    pub managed: bool,
+}
+
+impl Writer<'_> {
+    /// Replaces the object by what `change` makes of it.
+    pub async fn update(&self, change: &Change<'_>) -> Result<Outcome, Status> {
+        let key = self.key(self.name);
+        for _ in 0..ATTEMPTS {
+            let live = self.served.cache.get(&key).ok_or_else(|| self.not_found())?;
+            match self.update_from(&live, change).await {
+                Ok(outcome) => return Ok(outcome),
+                // Whoever named a version is told by the check of the next attempt.
+                Err(Refused::Raced) => {}
+                Err(Refused::Failed(status)) => return Err(status),
+            }
+        }
+        Err(self.modified())
+    }
+
+    async fn update_from(&self, live: &Arc<Object>, change: &Change<'_>) -> Result<Outcome, Refused> {
+        let mut old = live.value();
+        convert(&mut old, &self.served.resource.gvk);
+        let (new, allocation) = self.prepared(&old, change).await.map_err(Refused::Failed)?;
+        if new == old {
+            // Nothing changes: no revision, no event.
+            return Ok(if self.dry_run { Outcome::DryRun(new) } else { Outcome::Stored(live.clone()) });
+        }
+        if self.dry_run {
+            return Ok(Outcome::DryRun(new));
+        }
+        if removes(&new, &old) {
+            let stripped = self.put(&live.key, &new, Expect::Revision(live.revision)).await?;
+            // A failure leaves an object that any later write removes.
+            return self.remove(&stripped).await.map(Outcome::Removed);
+        }
+        let stored = self.put(&live.key, &new, Expect::Revision(live.revision)).await?;
+        if let Some(allocation) = allocation {
+            allocation.commit();
+        }
+        Ok(Outcome::Stored(stored))
+    }
+
+    async fn prepared(
+        &self,
+        old: &Value,
+        change: &Change<'_>,
+    ) -> Result<(Value, Option<crate::alloc::Allocation>), Status> {
+        let resource = &self.served.resource;
+        let mut new = (change.make)(old)?;
+        self.check_name(&mut new)?;
+        self.check_namespace(&mut new)?;
+        let version = meta::text(&new, "resourceVersion");
+        if !version.is_empty() && version != "0" && version != meta::text(old, "resourceVersion") {
+            return Err(self.modified());
+        }
+        self.carry_over(&mut new, old)?;
+        defaults::apply(&resource.gvk, &mut new);
+        strategy::isolate(self.served, self.subresource, &mut new, old);
+        if !change.managed {
+            self.own_fields(Some(old), &mut new);
+        }
+        let mut new = self.admit(Phase::Mutate, Operation::Update, new, old).await?;
+        defaults::apply(&resource.gvk, &mut new);
+        if self.subresource.is_empty() {
+            (self.served.strategy.update)(&mut new, old);
+        }
+        let allocation = match strategy::is_service(self.served) && self.subresource.is_empty() {
+            true => Some(self.state.services.allocate(&mut new, Some(old))?),
+            false => None,
+        };
+        if self.served.strategy.generation
+            && strategy::is_wish(self.subresource)
+            && strategy::spec_changed(&new, old) {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+            meta::of(&mut new).insert("generation".to_owned(), (generation + 1).into());
+        }
+        let errors = match strategy::is_wish(self.subresource) || self.subresource == "status" {
+            true => validation::update(&resource.gvk, &new, old),
+            false => FieldErrors::new(),
+        };
+        if !errors.is_empty() {
+            return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, self.name, &errors));
+        }
+        let new = self.admit(Phase::Validate, Operation::Update, new, old).await?;
+        Ok((new, allocation))
+    }
+
+    /// Records whose the fields are that have been set.
+    pub(super) fn own_fields(&self, old: Option<&Value>, new: &mut Value) {
+        let Some(schema) = self.served.resource.schema() else {
+            return;
+        };
+        let updater = Updater {
+            manager: &self.manager,
+            api_version: &self.served.api_version,
+            subresource: self.subresource,
+            time: &meta::now(),
+            ignored: strategy::ignored(self.served, self.subresource),
+        };
+        update_managed_fields(old, new, schema, &updater);
+    }
+}
+
+/// Whether the last finalizer of an object that is being deleted goes, so that nothing keeps it.
+fn removes(new: &Value, old: &Value) -> bool {
+    let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let own_finalizers = |object: &Value| {
+        object["kind"] == "Namespace" && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+    };
+    let kept = |object: &Value| finalizers(object) || own_finalizers(object);
+    let deleted = new["metadata"]["deletionTimestamp"].is_string();
+    let grace = new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+    deleted && grace == 0 && kept(old) && !kept(new)
+}
