@@ -1,10 +1,38 @@
 //! A container runtime behind the CRI.
+//!
+//! The kubelet (ours, upstream's, or `crictl`) speaks the Container Runtime Interface to a unix socket. A pod sandbox is a
+//! `corten-shim` process with the pod's namespaces; a container is a process tree that the shim starts through an OCI runtime,
+//! ours (`corten oci`) or any other. This process holds nothing that matters: it may be killed at any moment, and finds sandboxes
+//! and containers again in its records and by asking the shims.
+//!
+//! - [`server`]: the gRPC services, thin; [`streaming_server`]: exec, attach and port-forward
+//! - [`sandbox`], [`container`]: what the calls do; [`recover`]: after a restart
+//! - [`spec`]: from the CRI's configuration to the OCI's; [`handler`]: which OCI runtime; [`oci`]: our own
+//! - [`shim_client`]: the conversation with the shims; [`events`], [`stats`], [`cgroup`]
+
+mod cgroup;
+mod container;
+mod disk;
+mod error;
+mod events;
+mod handler;
+pub mod oci;
+mod recover;
+mod sandbox;
+mod server;
+mod shim_client;
+mod spec;
+mod state;
+mod stats;
+mod streaming_server;
+mod table;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub mod oci;
+pub use error::{Error, Result};
 
 /// Where one runtime keeps its things. Nothing outside these paths is touched, so several runtimes live on one machine.
 #[derive(Debug, Clone)]
@@ -19,21 +47,26 @@ pub struct Config {
     pub cgroup_parent: String,
     /// The `corten-shim` binary.
     pub shim: PathBuf,
+    /// The command of the built-in OCI runtime, which ends up in [`oci::main`]: `corten oci`.
+    pub oci: Vec<String>,
     /// Name of the bridge the pods of this node are attached to.
     pub bridge: String,
+    /// The pod networks of the whole cluster: what goes there keeps the pod's address.
+    pub cluster_cidrs: Vec<net::IpNet>,
     /// RuntimeClass handlers besides the built-in one: handler name to OCI runtime binary.
     pub handlers: Vec<(String, PathBuf)>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{operation} {path}: {source}")]
-    Io { operation: &'static str, path: PathBuf, source: std::io::Error },
-}
-
 /// Serves the CRI until `shutdown`. Containers keep running after it.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let _ = config;
-    shutdown.cancelled().await;
-    Ok(())
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    let runtime = state::blocking(move || {
+        let runtime = Arc::new(state::Runtime::open(config)?);
+        runtime.isolate_mounts()?;
+        Ok(runtime)
+    })
+    .await?;
+    runtime.recover().await?;
+    let streaming = runtime.bind_streaming().await?;
+    tokio::spawn(runtime.clone().serve_streaming(streaming, shutdown.clone()));
+    server::serve(runtime, shutdown).await
 }

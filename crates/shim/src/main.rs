@@ -1,2 +1,52 @@
-//! Holds one pod's processes: stdio, logs, exit codes, exec.
-fn main() {}
+//! `corten-shim`: holds one pod's processes.
+//!
+//! The runtime starts one of these per pod. It makes the pod's namespaces and stays in them, so that they live as long as the pod
+//! without a pause container; it is the subreaper, so every process of the pod whose parent ends becomes its child; it owns the
+//! containers' stdio, writes their log files and records how they ended. The runtime may be killed at any moment: it finds all of
+//! this again by connecting to the shim's socket.
+//!
+//! Every pod pays for one, so it is a single thread around one epoll set, with no async runtime and no serialisation framework.
+
+mod attach;
+mod connection;
+mod container;
+mod exec;
+mod log;
+mod namespaces;
+mod poll;
+mod reap;
+mod slab;
+mod stdio;
+mod supervisor;
+mod sys;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use namespaces::Options;
+use supervisor::Supervisor;
+
+/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]...`, in the sandbox's directory.
+fn main() -> ExitCode {
+    match start() {
+        Ok(mut supervisor) => {
+            supervisor.run();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> io::Result<Supervisor> {
+    let options = Options::parse(std::env::args().skip(2))?;
+    sys::detach();
+    let pod_init = namespaces::enter(&options)?;
+    let supervisor = Supervisor::new()?;
+    // The runtime waits for this line; what it says is the process in the pod's PID namespace, 0 if there is none.
+    writeln!(io::stdout(), "ready {pod_init}")?;
+    sys::close_stdio()?;
+    Ok(supervisor)
+}

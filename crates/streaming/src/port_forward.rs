@@ -98,7 +98,7 @@ pub fn port_forward<B>(
     mut request: Request<B>,
     ports: &[u16],
 ) -> Result<
-    (Response<Full<Bytes>>, impl Future<Output = Result<mpsc::Receiver<Forward>, Error>> + Send),
+    (Response<Full<Bytes>>, impl Future<Output = Result<mpsc::Receiver<Forward>, Error>> + Send + use<B>),
     Rejection,
 >
 where

@@ -61,7 +61,9 @@ pub fn start_runtime(parts: &mut Parts, layout: &Layout, args: &RuntimeArgs, shi
         socket: layout.cri_socket(),
         cgroup_parent: args.cgroup_parent.clone(),
         shim,
+        oci: vec![std::env::current_exe().map_or_else(|_| "corten".into(), |p| p.display().to_string()), "oci".into()],
         bridge: args.bridge.clone(),
+        cluster_cidrs: Vec::new(),
         handlers: args.handlers.clone(),
     };
     parts.start("container runtime", runtime::run(config, parts.shutdown()));

@@ -1,0 +1,249 @@
+//! Control groups of both generations: where a container's is, what it uses, how it ends.
+
+mod usage;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_cri::v1::LinuxContainerResources;
+
+use crate::{Error, Result};
+
+pub use usage::Usage;
+
+/// More rounds than this do not help against processes that cannot die.
+const KILL_ROUNDS: usize = 100;
+
+/// How this machine has its control groups mounted.
+#[derive(Debug, Clone)]
+pub enum Cgroups {
+    /// One hierarchy.
+    Unified(PathBuf),
+    /// One hierarchy per controller, or group of controllers that share one.
+    Legacy(Vec<Hierarchy>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Hierarchy {
+    controllers: Vec<String>,
+    mount: PathBuf,
+}
+
+impl Cgroups {
+    pub fn detect() -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        if root.join("cgroup.controllers").exists() {
+            return Self::Unified(root.to_owned());
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self::Legacy(legacy_hierarchies(&mounts))
+    }
+
+    pub fn is_unified(&self) -> bool {
+        matches!(self, Self::Unified(_))
+    }
+
+    /// Every directory of a group.
+    fn directories(&self, group: &str) -> Vec<PathBuf> {
+        let relative = group.trim_start_matches('/');
+        match self {
+            Self::Unified(mount) => vec![mount.join(relative)],
+            Self::Legacy(hierarchies) => hierarchies.iter().map(|h| h.mount.join(relative)).collect(),
+        }
+    }
+
+    /// A group's directory in the hierarchy that has the controller.
+    fn directory(&self, controller: &str, group: &str) -> Option<PathBuf> {
+        let relative = group.trim_start_matches('/');
+        match self {
+            Self::Unified(mount) => Some(mount.join(relative)),
+            Self::Legacy(hierarchies) => {
+                let of = hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller))?;
+                Some(of.mount.join(relative))
+            }
+        }
+    }
+
+    /// The file with the `oom_kill N` line.
+    pub fn oom_file(&self, group: &str) -> Option<PathBuf> {
+        let name = if self.is_unified() { "memory.events" } else { "memory.oom_control" };
+        Some(self.directory("memory", group)?.join(name))
+    }
+
+    /// Moves a process into a group of its own, so that stopping the service that started it does not end it.
+    pub fn adopt(&self, group: &str, pid: i32) -> Result<()> {
+        let controller = "name=systemd";
+        let Some(directory) = self.directory(controller, group) else { return Ok(()) };
+        fs::create_dir_all(&directory).map_err(Error::io("make control group", &directory))?;
+        let file = directory.join("cgroup.procs");
+        fs::write(&file, pid.to_string()).map_err(Error::io("write", &file))
+    }
+
+    fn processes(&self, group: &str) -> Vec<i32> {
+        let directory = match self {
+            Self::Unified(_) => self.directory("", group),
+            Self::Legacy(_) => self.directory("pids", group).or_else(|| self.directory("memory", group)),
+        };
+        let Some(directory) = directory else { return Vec::new() };
+        let mut pids = Vec::new();
+        collect_processes(&directory, &mut pids);
+        pids
+    }
+
+    /// Kills everything in a group. Returns whether it is empty.
+    pub fn kill(&self, group: &str) -> bool {
+        if let Self::Unified(_) = self
+            && let Some(directory) = self.directory("", group)
+            && fs::write(directory.join("cgroup.kill"), "1").is_ok()
+        {
+            return true;
+        }
+        for _ in 0..KILL_ROUNDS {
+            let pids = self.processes(group);
+            if pids.is_empty() {
+                return true;
+            }
+            for pid in pids {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                    // It may have ended since.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    /// Removes a group and those below it. What is gone is gone.
+    pub fn remove(&self, group: &str) -> Result<()> {
+        self.directories(group).iter().try_for_each(|d| remove_tree(d).map_err(Error::io("remove control group", d)))
+    }
+
+    pub fn usage(&self, group: &str) -> Usage {
+        usage::read(self, group)
+    }
+
+    /// Applies new limits to a running container's group.
+    pub fn update(&self, group: &str, limits: &LinuxContainerResources) -> Result<()> {
+        let set = |controller: &str, file: &str, value: String| -> Result<()> {
+            let Some(path) = self.directory(controller, group).map(|d| d.join(file)) else { return Ok(()) };
+            fs::write(&path, &value).map_err(Error::io("set a limit in", &path))
+        };
+        let shares = u64::try_from(limits.cpu_shares).unwrap_or(0);
+        let period = if limits.cpu_period > 0 { limits.cpu_period } else { 100_000 };
+        let memory = limits.memory_limit_in_bytes;
+        if self.is_unified() {
+            if shares > 0 {
+                set("cpu", "cpu.weight", weight_of_shares(shares).to_string())?;
+            }
+            if limits.cpu_quota != 0 {
+                let quota = if limits.cpu_quota > 0 { limits.cpu_quota.to_string() } else { "max".to_owned() };
+                set("cpu", "cpu.max", format!("{quota} {period}"))?;
+            }
+            if memory > 0 {
+                set("memory", "memory.max", memory.to_string())?;
+            }
+            for (file, value) in &limits.unified {
+                if file.contains('/') {
+                    return Err(Error::InvalidArgument(format!("{file:?} is not a control group file")));
+                }
+                set("", file, value.clone())?;
+            }
+        } else {
+            if shares > 0 {
+                set("cpu", "cpu.shares", shares.to_string())?;
+            }
+            if limits.cpu_quota != 0 {
+                set("cpu", "cpu.cfs_period_us", period.to_string())?;
+                set("cpu", "cpu.cfs_quota_us", limits.cpu_quota.to_string())?;
+            }
+            if memory > 0 {
+                set("memory", "memory.limit_in_bytes", memory.to_string())?;
+            }
+        }
+        if !limits.cpuset_cpus.is_empty() {
+            set("cpuset", "cpuset.cpus", limits.cpuset_cpus.clone())?;
+        }
+        if !limits.cpuset_mems.is_empty() {
+            set("cpuset", "cpuset.mems", limits.cpuset_mems.clone())?;
+        }
+        Ok(())
+    }
+}
+
+/// The conversion that the Kubernetes project settled on for cgroup v2: [2, 262144] to [1, 10000].
+fn weight_of_shares(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
+}
+
+fn legacy_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    let line = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let mount = left.split(' ').nth(4)?;
+        let mut right = right.split(' ');
+        let (kind, _source, options) = (right.next()?, right.next()?, right.next()?);
+        (kind == "cgroup").then(|| Hierarchy {
+            controllers: options.split(',').map(str::to_owned).collect(),
+            mount: PathBuf::from(mount),
+        })
+    };
+    mountinfo.lines().filter_map(line).collect()
+}
+
+fn collect_processes(directory: &Path, pids: &mut Vec<i32>) {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    // 0 is a process of another PID namespace.
+    pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    for child in children(directory) {
+        collect_processes(&child, pids);
+    }
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => {
+            let children = children(directory);
+            if children.is_empty() {
+                return Err(e);
+            }
+            children.iter().try_for_each(|c| remove_tree(c))?;
+            crate::disk::ignore_missing(fs::remove_dir(directory))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found() {
+        let info = "30 25 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
+                    31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n\
+                    32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,xattr,name=systemd\n\
+                    33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup rw\n";
+        let groups = Cgroups::Legacy(legacy_hierarchies(info));
+        for (controller, expected) in [
+            ("cpuacct", Some("/sys/fs/cgroup/cpu,cpuacct/a/b")),
+            ("name=systemd", Some("/sys/fs/cgroup/systemd/a/b")),
+            ("memory", None),
+        ] {
+            assert_eq!(groups.directory(controller, "/a/b"), expected.map(PathBuf::from), "{controller}");
+        }
+    }
+
+    #[test]
+    fn weights() {
+        for (shares, weight) in [(0, 1), (2, 1), (1024, 39), (262_144, 10_000), (u64::MAX, 10_000)] {
+            assert_eq!(weight_of_shares(shares), weight, "{shares}");
+        }
+    }
+}

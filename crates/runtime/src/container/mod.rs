@@ -1,0 +1,154 @@
+//! Containers: one process tree each, in a sandbox, from an image.
+
+mod create;
+pub mod exec;
+mod remove;
+mod rootfs;
+mod start;
+mod stop;
+mod watch;
+
+use std::sync::Arc;
+
+use k8s_cri::v1::{
+    self as cri, ContainerConfig, ContainerResources, ContainerState, ContainerStatus, ContainerUser, LinuxContainerUser,
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch as channel;
+
+use crate::sandbox::Sandbox;
+use crate::spec::user::User;
+
+pub use rootfs::Overlay;
+
+pub struct Container {
+    pub id: String,
+    pub sandbox: Arc<Sandbox>,
+    pub record: Mutex<Record>,
+    /// Held while the container is started, stopped or removed.
+    pub busy: tokio::sync::Mutex<()>,
+    /// Becomes true when it has ended.
+    ended: channel::Sender<bool>,
+}
+
+/// What is on disk of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    pub id: String,
+    pub sandbox: String,
+    pub config: ContainerConfig,
+    pub image_id: String,
+    pub image_ref: String,
+    pub user: User,
+    /// In the sandbox's log directory; empty for none.
+    pub log_file: String,
+    pub cgroup: String,
+    pub stop_signal: i32,
+    /// Nanoseconds since 1970, as all times here.
+    pub created_at: i64,
+    pub state: State,
+    pub pid: i32,
+    pub started_at: i64,
+    pub finished_at: i64,
+    pub exit_code: i32,
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    Created,
+    Running,
+    Exited,
+}
+
+impl State {
+    fn to_cri(self) -> ContainerState {
+        match self {
+            Self::Created => ContainerState::ContainerCreated,
+            Self::Running => ContainerState::ContainerRunning,
+            Self::Exited => ContainerState::ContainerExited,
+        }
+    }
+}
+
+impl Container {
+    pub fn new(record: Record, sandbox: Arc<Sandbox>) -> Self {
+        let ended = channel::Sender::new(record.state == State::Exited);
+        Self { id: record.id.clone(), sandbox, record: Mutex::new(record), busy: tokio::sync::Mutex::default(), ended }
+    }
+
+    pub fn state(&self) -> State {
+        self.record.lock().state
+    }
+
+    /// Waits until the container has ended.
+    pub async fn wait(&self) {
+        // The sender lives in self, so this cannot fail.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    pub fn status(&self) -> ContainerStatus {
+        let r = self.record.lock();
+        ContainerStatus {
+            id: self.id.clone(),
+            metadata: r.config.metadata.clone(),
+            state: r.state.to_cri() as i32,
+            created_at: r.created_at,
+            started_at: r.started_at,
+            finished_at: r.finished_at,
+            exit_code: r.exit_code,
+            image: r.config.image.clone(),
+            image_ref: r.image_ref.clone(),
+            reason: r.reason.clone(),
+            message: r.message.clone(),
+            labels: r.config.labels.clone(),
+            annotations: r.config.annotations.clone(),
+            mounts: r.config.mounts.clone(),
+            log_path: r.log_file.clone(),
+            resources: r
+                .config
+                .linux
+                .as_ref()
+                .and_then(|l| l.resources.clone())
+                .map(|linux| ContainerResources { linux: Some(linux), windows: None }),
+            image_id: r.image_id.clone(),
+            user: Some(ContainerUser {
+                linux: Some(LinuxContainerUser {
+                    uid: r.user.uid.into(),
+                    gid: r.user.gid.into(),
+                    supplemental_groups: r.user.groups.iter().map(|g| (*g).into()).collect(),
+                }),
+            }),
+        }
+    }
+
+    pub fn listed(&self) -> cri::Container {
+        let r = self.record.lock();
+        cri::Container {
+            id: self.id.clone(),
+            pod_sandbox_id: r.sandbox.clone(),
+            metadata: r.config.metadata.clone(),
+            image: r.config.image.clone(),
+            image_ref: r.image_ref.clone(),
+            state: r.state.to_cri() as i32,
+            created_at: r.created_at,
+            labels: r.config.labels.clone(),
+            annotations: r.config.annotations.clone(),
+            image_id: r.image_id.clone(),
+        }
+    }
+}
+
+impl Record {
+    /// What no two containers may share.
+    pub fn name(&self, sandbox: &str) -> String {
+        name(&self.config, sandbox)
+    }
+}
+
+fn name(config: &ContainerConfig, sandbox: &str) -> String {
+    let metadata = config.metadata.clone().unwrap_or_default();
+    format!("{}_{sandbox}_{}", metadata.name, metadata.attempt)
+}

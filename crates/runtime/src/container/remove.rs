@@ -1,0 +1,48 @@
+//! RemoveContainer: nothing of it stays.
+
+use std::sync::Arc;
+
+use k8s_cri::v1::ContainerEventType;
+use shim_protocol::Request;
+use tracing::debug;
+
+use super::{Container, State, rootfs};
+use crate::state::{Runtime, blocking};
+use crate::{Result, disk};
+
+impl Runtime {
+    /// A running container is killed first.
+    pub async fn remove_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let _alone = container.busy.lock().await;
+        if container.state() == State::Running {
+            self.kill_container(container).await?;
+        }
+        if container.sandbox.record.lock().ready {
+            let forget = Request::Forget { container: container.id.clone() };
+            if let Err(error) = container.sandbox.shim.call(forget).await {
+                debug!(container = container.id, %error, "the shim keeps its note of the container");
+            }
+        }
+        let (runtime, held) = (self.clone(), container.clone());
+        blocking(move || {
+            runtime.clean_runtime_state(&held)?;
+            runtime.clean_container(&held.id)
+        })
+        .await?;
+        self.containers.remove(&container.id);
+        self.publish_container(container, ContainerEventType::ContainerDeletedEvent);
+        Ok(())
+    }
+
+    /// Removes a container's files. The record goes last, so that what is interrupted is found again.
+    pub fn clean_container(&self, id: &str) -> Result<()> {
+        let bundle = self.bundle(id);
+        rootfs::unmount_root(&bundle.join("rootfs"))?;
+        disk::remove_tree(&bundle)?;
+        let dir = self.container_dir(id);
+        disk::remove_tree(&dir.join("work"))?;
+        disk::remove_tree(&dir.join("upper"))?;
+        self.images.release(id)?;
+        disk::remove_tree(&dir)
+    }
+}

@@ -1,0 +1,139 @@
+//! RunPodSandbox.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_cri::v1::{ContainerEventType, NamespaceMode, PodSandboxConfig};
+use tracing::{info, warn};
+
+use super::{Record, Sandbox, files, name};
+use crate::events::now;
+use crate::shim_client;
+use crate::state::{Runtime, blocking, new_id};
+use crate::{Error, Result, disk, spec};
+
+impl Runtime {
+    pub async fn run_sandbox(self: &Arc<Self>, config: PodSandboxConfig, handler: String) -> Result<String> {
+        validate(&config)?;
+        self.handler(&handler)?;
+        let id = new_id();
+        self.sandboxes.reserve(&name(config.metadata.as_ref()), &id)?;
+        let runtime = self.clone();
+        let task_id = id.clone();
+        // A client that goes away in the middle must not leave half a sandbox: the work goes on without it.
+        let made = tokio::spawn(async move { runtime.make_sandbox(task_id, config, handler).await });
+        match made.await {
+            Ok(Ok(())) => Ok(id),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    async fn make_sandbox(self: &Arc<Self>, id: String, config: PodSandboxConfig, handler: String) -> Result<()> {
+        let record = Record {
+            id: id.clone(),
+            config,
+            handler,
+            created_at: now(),
+            ready: true,
+            released: false,
+            shim_pid: 0,
+            pod_init: None,
+            ips: Vec::new(),
+            boot_id: self.boot_id.clone(),
+        };
+        let sandbox = Arc::new(Sandbox::new(record, self.sandbox_dir(&id)));
+        if let Err(error) = self.build_sandbox(&sandbox).await {
+            warn!(sandbox = id, %error, "could not make a sandbox; what there is of it is removed");
+            if let Err(error) = self.release_sandbox(&sandbox).await {
+                warn!(sandbox = id, %error, "could not clean up after it");
+            }
+            self.sandboxes.remove(&id);
+            return Err(error);
+        }
+        self.sandboxes.insert(&id, sandbox.clone());
+        self.publish_sandbox(&sandbox, ContainerEventType::ContainerCreatedEvent);
+        self.publish_sandbox(&sandbox, ContainerEventType::ContainerStartedEvent);
+        info!(sandbox = id, name = sandbox.record.lock().name(), "sandbox runs");
+        Ok(())
+    }
+
+    async fn build_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
+        disk::make_private_dir(&sandbox.dir)?;
+        let (config, host_network) = {
+            let record = sandbox.record.lock();
+            (record.config.clone(), record.host_network())
+        };
+        let arguments = shim_arguments(&config);
+        let dir: PathBuf = sandbox.dir.clone();
+        let make_files = blocking(move || files::make(&dir, &config));
+        let start = shim_client::spawn(&self.config.shim, &sandbox.id, &sandbox.dir, &arguments);
+        let (spawned, made) = tokio::join!(start, make_files);
+        let spawned = spawned?;
+        {
+            let mut record = sandbox.record.lock();
+            record.shim_pid = spawned.pid;
+            record.pod_init = spawned.pod_init;
+        }
+        made?;
+        self.cgroups.adopt(&format!("{}/shims", self.config.cgroup_parent), spawned.pid).unwrap_or_else(|error| {
+            warn!(sandbox = sandbox.id, %error, "the shim stays in the control group of this process");
+        });
+        if !host_network {
+            self.attach_network(sandbox, spawned.pid).await?;
+        }
+        self.watch_shim(sandbox).await?;
+        self.save_sandbox(sandbox)
+    }
+
+    async fn attach_network(self: &Arc<Self>, sandbox: &Arc<Sandbox>, shim: i32) -> Result<()> {
+        let (runtime, sandbox) = (self.clone(), sandbox.clone());
+        blocking(move || {
+            let namespace = PathBuf::from(format!("/proc/{shim}/ns/net"));
+            let attachment = runtime.bridge.attach(&sandbox.id, &namespace)?;
+            sandbox.record.lock().ips = attachment.ips;
+            Ok(())
+        })
+        .await
+    }
+
+    pub fn save_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        let record = sandbox.record.lock().clone();
+        disk::save(&self.sandbox_record(&sandbox.id), &record)
+    }
+}
+
+fn validate(config: &PodSandboxConfig) -> Result<()> {
+    let invalid = |message: &str| Err(Error::InvalidArgument(message.to_owned()));
+    let Some(metadata) = &config.metadata else { return invalid("sandbox config has no metadata") };
+    if metadata.name.is_empty() || metadata.uid.is_empty() || metadata.namespace.is_empty() {
+        return invalid("sandbox metadata needs name, namespace and uid");
+    }
+    let options = spec::namespace_options(config);
+    if options.userns_options.as_ref().is_some_and(|u| u.mode() == NamespaceMode::Pod) {
+        return Err(Error::Unimplemented("user namespaces of pods"));
+    }
+    if config.hostname.len() > 64 {
+        return invalid("host name is longer than 64 bytes");
+    }
+    Ok(())
+}
+
+fn shim_arguments(config: &PodSandboxConfig) -> Vec<String> {
+    let options = spec::namespace_options(config);
+    let mut namespaces = Vec::new();
+    if options.network() != NamespaceMode::Node {
+        namespaces.extend(["net", "uts"]);
+    }
+    if options.ipc() != NamespaceMode::Node {
+        namespaces.push("ipc");
+    }
+    if options.pid() == NamespaceMode::Pod {
+        namespaces.push("pid");
+    }
+    let mut arguments = vec!["--new".to_owned(), namespaces.join(","), "--hostname".to_owned(), config.hostname.clone()];
+    for (key, value) in config.linux.iter().flat_map(|l| &l.sysctls) {
+        arguments.extend(["--sysctl".to_owned(), format!("{key}={value}")]);
+    }
+    arguments
+}

@@ -1,0 +1,139 @@
+//! ImageService.
+
+use std::collections::HashMap;
+
+use k8s_cri::v1::image_service_server::ImageService;
+use k8s_cri::v1::{
+    AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFsInfoRequest, ImageFsInfoResponse, ImageSpec,
+    ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest, ListImagesResponse, PullImageRequest,
+    PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
+};
+use tonic::{Request, Response, Status};
+
+use super::Service;
+use crate::events::now;
+use crate::spec::process::ImageProcess;
+use crate::state::blocking;
+use crate::{Error, Result};
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+#[async_trait::async_trait]
+impl ImageService for Service {
+    async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
+        let wanted = name(request.into_inner().filter.and_then(|f| f.image));
+        let store = self.0.images.clone();
+        let images = blocking(move || {
+            if wanted.is_empty() {
+                return Ok(store.list()?.iter().map(describe).collect());
+            }
+            Ok(store.get(&wanted)?.iter().map(describe).collect())
+        });
+        Ok(Response::new(ListImagesResponse { images: images.await? }))
+    }
+
+    /// An image that is not there is an answer without an image, not an error.
+    async fn image_status(&self, request: Request<ImageStatusRequest>) -> Answer<ImageStatusResponse> {
+        let request = request.into_inner();
+        let wanted = required(request.image)?;
+        let image = self.0.images.get(&wanted).map_err(Error::from)?;
+        let mut info = HashMap::new();
+        if let Some(image) = image.as_ref().filter(|_| request.verbose) {
+            info.insert("info".to_owned(), format!(r#"{{"imageSpec":{}}}"#, image.config));
+        }
+        Ok(Response::new(ImageStatusResponse { image: image.as_ref().map(describe), info }))
+    }
+
+    async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
+        let request = request.into_inner();
+        let wanted = required(request.image)?;
+        let auth = auth(request.auth)?;
+        let registries = images::Registries::default();
+        let store = self.0.images.clone();
+        // A kubelet that gives up waiting asks again: the pull goes on and is then there.
+        let pulled = tokio::spawn(async move { store.pull(&wanted, &auth, &registries, &images::no_progress()).await });
+        let image = pulled.await.map_err(|e| Status::internal(e.to_string()))?.map_err(Error::from)?;
+        Ok(Response::new(PullImageResponse { image_ref: image.id }))
+    }
+
+    async fn remove_image(&self, request: Request<RemoveImageRequest>) -> Answer<RemoveImageResponse> {
+        let wanted = required(request.into_inner().image)?;
+        let runtime = self.0.clone();
+        blocking(move || {
+            // By whatever name it is asked for, all names go: the CRI removes images, not tags.
+            if let Some(image) = runtime.images.get(&wanted)? {
+                runtime.images.remove(&image.id)?;
+                runtime.accounts.lock().remove(&image.id);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Response::new(RemoveImageResponse {}))
+    }
+
+    async fn image_fs_info(&self, _: Request<ImageFsInfoRequest>) -> Answer<ImageFsInfoResponse> {
+        let store = self.0.images.clone();
+        let usage = blocking(move || Ok(store.usage()?)).await?;
+        let filesystem = FilesystemUsage {
+            timestamp: now(),
+            fs_id: Some(FilesystemIdentifier { mountpoint: self.0.images.root().display().to_string() }),
+            used_bytes: Some(UInt64Value { value: usage.bytes }),
+            inodes_used: Some(UInt64Value { value: usage.inodes }),
+        };
+        let response = ImageFsInfoResponse {
+            image_filesystems: vec![filesystem.clone()],
+            container_filesystems: vec![FilesystemUsage {
+                fs_id: Some(FilesystemIdentifier { mountpoint: self.0.config.root_dir.display().to_string() }),
+                ..filesystem
+            }],
+        };
+        Ok(Response::new(response))
+    }
+}
+
+fn name(spec: Option<ImageSpec>) -> String {
+    spec.map(|s| s.image).unwrap_or_default()
+}
+
+fn required(spec: Option<ImageSpec>) -> Result<String> {
+    Some(name(spec)).filter(|n| !n.is_empty()).ok_or_else(|| Error::InvalidArgument("the request names no image".into()))
+}
+
+fn describe(image: &images::Image) -> Image {
+    let process = image.configuration().map(|c| ImageProcess::of(&c)).unwrap_or_default();
+    let user = process.user.split(':').next().unwrap_or_default();
+    // A number is the user's id, anything else a name; the kubelet checks runAsNonRoot against them.
+    let (uid, username) = match user.parse() {
+        Ok(uid) => (Some(Int64Value { value: uid }), String::new()),
+        Err(_) => (None, user.to_owned()),
+    };
+    Image {
+        id: image.id.clone(),
+        repo_tags: image.repo_tags.clone(),
+        repo_digests: image.repo_digests.clone(),
+        size: image.size,
+        uid,
+        username,
+        spec: None,
+        pinned: image.pinned,
+    }
+}
+
+fn auth(config: Option<AuthConfig>) -> Result<images::Auth> {
+    use base64::Engine;
+    let Some(config) = config else { return Ok(images::Auth::Anonymous) };
+    if !config.registry_token.is_empty() {
+        return Ok(images::Auth::Bearer(config.registry_token));
+    }
+    if !config.username.is_empty() {
+        return Ok(images::Auth::Basic { user: config.username, password: config.password });
+    }
+    if config.auth.is_empty() {
+        return Ok(images::Auth::Anonymous);
+    }
+    let invalid = || Error::InvalidArgument("the registry credentials are not base64 of user:password".to_owned());
+    let bytes = base64::engine::general_purpose::STANDARD.decode(&config.auth).map_err(|_| invalid())?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+    let (user, password) = text.split_once(':').ok_or_else(invalid)?;
+    Ok(images::Auth::Basic { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
+}

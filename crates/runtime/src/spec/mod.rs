@@ -1,0 +1,209 @@
+//! From a CRI container to an OCI runtime configuration.
+
+pub mod layers;
+pub mod mounts;
+pub mod process;
+pub mod resources;
+pub mod seccomp;
+pub mod security;
+pub mod user;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use k8s_cri::v1::{ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig};
+use serde_json::{Value, json};
+
+use crate::Result;
+use mounts::SandboxFiles;
+use process::ImageProcess;
+use user::User;
+
+/// Everything that shapes a container.
+pub struct Input<'a> {
+    pub sandbox_id: &'a str,
+    pub sandbox: &'a PodSandboxConfig,
+    pub config: &'a ContainerConfig,
+    pub image: &'a ImageProcess,
+    pub user: &'a User,
+    pub files: &'a SandboxFiles,
+    pub rootfs: &'a Path,
+    pub cgroup: &'a str,
+    pub unified_cgroup: bool,
+    pub namespaces: Namespaces,
+}
+
+/// The processes whose namespaces the container joins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Namespaces {
+    /// The shim, which is in the pod's network, IPC and UTS namespaces.
+    pub shim: i32,
+    /// Whoever is in the PID namespace to join: the pod's init, or the target container's first process.
+    pub pid: Option<i32>,
+}
+
+pub fn context(config: &ContainerConfig) -> LinuxContainerSecurityContext {
+    config.linux.as_ref().and_then(|l| l.security_context.clone()).unwrap_or_default()
+}
+
+pub fn namespace_options(sandbox: &PodSandboxConfig) -> NamespaceOption {
+    let context = sandbox.linux.as_ref().and_then(|l| l.security_context.as_ref());
+    context.and_then(|c| c.namespace_options.clone()).unwrap_or_default()
+}
+
+/// The host's name for a pod in the host's network, else its own.
+pub fn hostname(sandbox: &PodSandboxConfig) -> String {
+    if sandbox.hostname.is_empty() {
+        let uname = rustix::system::uname();
+        uname.nodename().to_string_lossy().into_owned()
+    } else {
+        sandbox.hostname.clone()
+    }
+}
+
+/// The `config.json` of the container's bundle.
+pub fn build(input: &Input<'_>) -> Result<Value> {
+    let context = context(input.config);
+    let capabilities = security::capabilities(&context)?;
+    let (masked, readonly) = security::hidden_paths(&context);
+    let pod = namespace_options(input.sandbox);
+    let devices = resources::devices(&input.config.devices, context.privileged)?;
+    let limits = input.config.linux.as_ref().and_then(|l| l.resources.as_ref());
+
+    let mut process = process::process(input.config, input.image, input.user, &hostname(input.sandbox))?;
+    process["capabilities"] = json!({
+        "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+    });
+    process["noNewPrivileges"] = context.no_new_privs.into();
+    if let Some(limits) = limits {
+        process["oomScoreAdj"] = limits.oom_score_adj.clamp(-1000, 1000).into();
+    }
+    if let Some(profile) = apparmor(&context) {
+        process["apparmorProfile"] = profile.into();
+    }
+
+    let mut linux = json!({
+        "resources": resources::resources(limits, &devices, context.privileged),
+        "cgroupsPath": input.cgroup,
+        "namespaces": namespaces(&context, &pod, input.namespaces, input.unified_cgroup),
+        "devices": devices.iter().map(without_access).collect::<Vec<_>>(),
+        "maskedPaths": masked,
+        "readonlyPaths": readonly,
+        "rootfsPropagation": mounts::root_propagation(&input.config.mounts),
+    });
+    if let Some(profile) = seccomp::profile(context.seccomp.as_ref(), context.privileged, &capabilities)? {
+        linux["seccomp"] = profile;
+    }
+
+    let given = mounts::Given {
+        config: input.config,
+        files: input.files,
+        privileged: context.privileged,
+        readonly_rootfs: context.readonly_rootfs,
+        unified_cgroup: input.unified_cgroup,
+    };
+    Ok(json!({
+        "ociVersion": "1.1.0",
+        "process": process,
+        "root": {"path": input.rootfs, "readonly": context.readonly_rootfs},
+        "mounts": mounts::mounts(&given)?,
+        "annotations": annotations(input),
+        "linux": linux,
+    }))
+}
+
+/// Names that OCI runtimes other than ours (Kata, gVisor) look for, and the pod's own.
+fn annotations(input: &Input<'_>) -> BTreeMap<String, String> {
+    let mut annotations: BTreeMap<String, String> =
+        input.config.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let metadata = input.sandbox.metadata.clone().unwrap_or_default();
+    let name = input.config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
+    for (key, value) in [
+        ("io.kubernetes.cri.container-type", "container".to_owned()),
+        ("io.kubernetes.cri.container-name", name),
+        ("io.kubernetes.cri.sandbox-id", input.sandbox_id.to_owned()),
+        ("io.kubernetes.cri.sandbox-name", metadata.name),
+        ("io.kubernetes.cri.sandbox-namespace", metadata.namespace),
+        ("io.kubernetes.cri.sandbox-uid", metadata.uid),
+    ] {
+        annotations.insert(key.to_owned(), value);
+    }
+    annotations
+}
+
+fn namespaces(context: &LinuxContainerSecurityContext, pod: &NamespaceOption, join: Namespaces, unified: bool) -> Vec<Value> {
+    let mut list = vec![json!({"type": "mount"})];
+    let mut joined = |kind: &str, file: &str, process: i32| {
+        list.push(json!({"type": kind, "path": format!("/proc/{process}/ns/{file}")}));
+    };
+    if pod.network() != NamespaceMode::Node {
+        joined("network", "net", join.shim);
+        joined("uts", "uts", join.shim);
+    }
+    if pod.ipc() != NamespaceMode::Node {
+        joined("ipc", "ipc", join.shim);
+    }
+    let pid_mode = context.namespace_options.as_ref().map_or(pod.pid(), NamespaceOption::pid);
+    match (pid_mode, join.pid) {
+        (NamespaceMode::Node, _) => {}
+        (_, Some(process)) => joined("pid", "pid", process),
+        (_, None) => list.push(json!({"type": "pid"})),
+    }
+    if unified && !context.privileged {
+        list.push(json!({"type": "cgroup"}));
+    }
+    list
+}
+
+fn apparmor(context: &LinuxContainerSecurityContext) -> Option<String> {
+    use k8s_cri::v1::security_profile::ProfileType;
+    let profile = context.apparmor.as_ref()?;
+    let wanted = profile.profile_type() == ProfileType::Localhost && !context.privileged;
+    wanted.then(|| profile.localhost_ref.clone())
+}
+
+fn without_access(device: &Value) -> Value {
+    let mut device = device.clone();
+    if let Some(object) = device.as_object_mut() {
+        object.remove("access");
+    }
+    device
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_valid_oci() {
+        let sandbox = PodSandboxConfig { hostname: "pod".into(), ..Default::default() };
+        let config = ContainerConfig { command: vec!["/bin/true".into()], ..Default::default() };
+        let files = SandboxFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into(), shm: "/s".into() };
+        let input = Input {
+            sandbox_id: "s",
+            sandbox: &sandbox,
+            config: &config,
+            image: &ImageProcess::default(),
+            user: &User::default(),
+            files: &files,
+            rootfs: Path::new("/rootfs"),
+            cgroup: "/pods/c",
+            unified_cgroup: true,
+            namespaces: Namespaces { shim: 7, pid: None },
+        };
+        let json = build(&input).unwrap();
+        let spec: oci_spec::runtime::Spec = serde_json::from_value(json).unwrap();
+        let kinds: Vec<String> = spec
+            .linux()
+            .as_ref()
+            .and_then(|l| l.namespaces().as_ref())
+            .into_iter()
+            .flatten()
+            .map(|n| format!("{}={}", n.typ(), n.path().as_ref().map_or_else(String::new, |p| p.display().to_string())))
+            .collect();
+        assert_eq!(
+            kinds,
+            ["mount=", "network=/proc/7/ns/net", "uts=/proc/7/ns/uts", "ipc=/proc/7/ns/ipc", "pid=", "cgroup="]
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! What containers and pods use, as the CRI counts it.
+
+use std::path::Path;
+use std::{fs, io};
+
+use k8s_cri::v1::{
+    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage, LinuxPodSandboxStats, MemoryUsage,
+    NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes, PodSandboxStats, ProcessUsage, SwapUsage, UInt64Value,
+};
+
+use crate::cgroup::Usage;
+use crate::container::{Container, State};
+use crate::events::now;
+use crate::sandbox::Sandbox;
+use crate::state::Runtime;
+
+fn value(value: u64) -> Option<UInt64Value> {
+    Some(UInt64Value { value })
+}
+
+impl Runtime {
+    /// Reads files of the kernel and walks the writable layer: call it where blocking harms nobody.
+    pub fn container_stats(&self, container: &Container) -> ContainerStats {
+        let (config, cgroup, state) = {
+            let record = container.record.lock();
+            (record.config.clone(), record.cgroup.clone(), record.state)
+        };
+        let upper = self.container_dir(&container.id).join("upper");
+        let (bytes, inodes) = disk_usage(&upper).unwrap_or_default();
+        let timestamp = now();
+        let mut stats = ContainerStats {
+            attributes: Some(ContainerAttributes {
+                id: container.id.clone(),
+                metadata: config.metadata,
+                labels: config.labels,
+                annotations: config.annotations,
+            }),
+            writable_layer: Some(FilesystemUsage {
+                timestamp,
+                fs_id: Some(FilesystemIdentifier { mountpoint: self.config.root_dir.display().to_string() }),
+                used_bytes: value(bytes),
+                inodes_used: value(inodes),
+            }),
+            ..ContainerStats::default()
+        };
+        if state == State::Running {
+            let usage = self.cgroups.usage(&cgroup);
+            stats.cpu = Some(cpu(&usage, timestamp));
+            stats.memory = Some(memory(&usage, timestamp));
+            stats.swap = Some(SwapUsage { timestamp, swap_available_bytes: None, swap_usage_bytes: value(usage.swap) });
+        }
+        stats
+    }
+
+    pub fn sandbox_stats(&self, sandbox: &Sandbox) -> PodSandboxStats {
+        let timestamp = now();
+        let (config, shim, ready) = {
+            let record = sandbox.record.lock();
+            (record.config.clone(), record.shim_pid, record.ready)
+        };
+        let mut total = Usage::default();
+        let mut containers = Vec::new();
+        for container in self.containers_of(&sandbox.id) {
+            if container.state() == State::Running {
+                let usage = self.cgroups.usage(&container.record.lock().cgroup.clone());
+                total.cpu_nanoseconds += usage.cpu_nanoseconds;
+                total.memory += usage.memory;
+                total.working_set += usage.working_set;
+                total.rss += usage.rss;
+                total.page_faults += usage.page_faults;
+                total.major_page_faults += usage.major_page_faults;
+                total.processes += usage.processes;
+            }
+            containers.push(self.container_stats(&container));
+        }
+        let network = if ready { network(shim, timestamp) } else { None };
+        PodSandboxStats {
+            attributes: Some(PodSandboxAttributes {
+                id: sandbox.id.clone(),
+                metadata: config.metadata,
+                labels: config.labels,
+                annotations: config.annotations,
+            }),
+            linux: Some(LinuxPodSandboxStats {
+                cpu: Some(cpu(&total, timestamp)),
+                memory: Some(memory(&total, timestamp)),
+                network,
+                process: Some(ProcessUsage { timestamp, process_count: value(total.processes) }),
+                containers,
+            }),
+            windows: None,
+        }
+    }
+}
+
+fn cpu(usage: &Usage, timestamp: i64) -> CpuUsage {
+    CpuUsage { timestamp, usage_core_nano_seconds: value(usage.cpu_nanoseconds), usage_nano_cores: None }
+}
+
+fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
+    MemoryUsage {
+        timestamp,
+        working_set_bytes: value(usage.working_set),
+        available_bytes: usage.memory_limit.and_then(|limit| value(limit.saturating_sub(usage.working_set))),
+        usage_bytes: value(usage.memory),
+        rss_bytes: value(usage.rss),
+        page_faults: value(usage.page_faults),
+        major_page_faults: value(usage.major_page_faults),
+    }
+}
+
+/// The interfaces of the network namespace that the shim is in.
+fn network(shim: i32, timestamp: i64) -> Option<NetworkUsage> {
+    let text = fs::read_to_string(format!("/proc/{shim}/net/dev")).ok()?;
+    let mut interfaces: Vec<_> = text.lines().filter_map(interface).filter(|i| i.name != "lo").collect();
+    let default = interfaces.iter().position(|i| i.name == "eth0").map(|i| interfaces.remove(i));
+    Some(NetworkUsage { timestamp, default_interface: default, interfaces })
+}
+
+/// A line of `/proc/net/dev`: eight counters received, eight sent.
+fn interface(line: &str) -> Option<NetworkInterfaceUsage> {
+    let (name, counters) = line.split_once(':')?;
+    let counters: Vec<u64> = counters.split_ascii_whitespace().map_while(|c| c.parse().ok()).collect();
+    let at = |i: usize| counters.get(i).copied();
+    Some(NetworkInterfaceUsage {
+        name: name.trim().to_owned(),
+        rx_bytes: value(at(0)?),
+        rx_errors: value(at(2)?),
+        tx_bytes: value(at(8)?),
+        tx_errors: value(at(10)?),
+    })
+}
+
+/// Bytes and inodes below a directory, without following links.
+fn disk_usage(directory: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let (mut bytes, mut inodes) = (0, 0);
+    let mut left = vec![directory.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            bytes += metadata.blocks() * 512;
+            inodes += 1;
+            if metadata.is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    Ok((bytes, inodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces() {
+        let line = "  eth0: 1296 16 1 0 0 0 0 0 2048 17 3 0 0 0 0 0";
+        let found = interface(line).unwrap();
+        let numbers = [found.rx_bytes, found.rx_errors, found.tx_bytes, found.tx_errors].map(|v| v.unwrap().value);
+        assert_eq!((found.name.as_str(), numbers), ("eth0", [1296, 1, 2048, 3]));
+        for bad in ["", "Inter-| Receive", " face |bytes: packets", "eth0: 1 2"] {
+            assert!(interface(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A runtime of a test's own, in namespaces of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use hyper_util::rt::TokioIo;
+use k8s_cri::v1::image_service_client::ImageServiceClient;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::*;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+pub const IMAGE: &str = "test.local/busybox:1";
+
+pub struct Host {
+    pub directory: tempfile::TempDir,
+    pub cgroup: String,
+    server: Child,
+    pub runtime: RuntimeServiceClient<Channel>,
+    #[expect(dead_code, reason = "for tests of images")]
+    pub images: ImageServiceClient<Channel>,
+}
+
+/// Runs a test with a runtime. The test's thread, and all it starts, are in new namespaces.
+pub fn with_host<F: Future<Output = ()>>(test: impl FnOnce(Host) -> F) {
+    // SAFETY: file descriptors are not unshared; other threads go on in the namespaces they were in.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }.expect("tests of the runtime need root");
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    threads.block_on(async { test(Host::start().await).await });
+}
+
+impl Host {
+    async fn start() -> Self {
+        let directory = tempfile::Builder::new().prefix("cri-test-").tempdir().unwrap();
+        let store = images::Store::open(&directory.path().join("root/images")).unwrap();
+        let archive = super::image::archive(IMAGE);
+        store.import_from(archive.as_slice(), "test", None, &images::no_progress()).unwrap();
+        let cgroup = format!("/cri-test-{}", directory.path().file_name().unwrap().to_string_lossy());
+        let server = serve(directory.path(), &cgroup);
+        let channel = connect(directory.path()).await;
+        let mut runtime = RuntimeServiceClient::new(channel.clone());
+        let network_config = Some(NetworkConfig { pod_cidr: "10.244.7.0/24".into() });
+        let request = UpdateRuntimeConfigRequest { runtime_config: Some(RuntimeConfig { network_config }) };
+        runtime.update_runtime_config(request).await.unwrap();
+        Self { directory, cgroup, server, runtime, images: ImageServiceClient::new(channel) }
+    }
+
+    pub async fn start_again(&mut self) {
+        self.server = serve(self.directory.path(), &self.cgroup);
+        self.runtime = RuntimeServiceClient::new(connect(self.directory.path()).await);
+    }
+
+    pub fn kill_server(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    /// What would be left behind of pods: mounts, control groups, interfaces, files.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let here = self.directory.path().display().to_string();
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        // The run directory is a mount of its own as long as the runtime runs.
+        let own = format!("{here}/run");
+        left.extend(mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|m| m.starts_with(&here) && *m != own).map(str::to_owned));
+        let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        left.extend(links.lines().filter(|l| l.trim_start().starts_with("veth")).map(str::to_owned));
+        for directory in ["root/sandboxes", "root/containers", "run/sandboxes", "run/containers", "run/oci", "root/net/leases"] {
+            let entries = fs::read_dir(self.directory.path().join(directory)).into_iter().flatten();
+            left.extend(entries.flatten().map(|e| e.path().display().to_string()));
+        }
+        let groups = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for mount in groups.lines().filter(|l| l.contains(" - cgroup")).filter_map(|l| l.split(' ').nth(4)) {
+            let group = Path::new(mount).join(self.cgroup.trim_start_matches('/'));
+            let entries = fs::read_dir(group).into_iter().flatten().flatten();
+            left.extend(entries.filter(|e| e.path().is_dir() && e.file_name() != "shims").map(|e| e.path().display().to_string()));
+        }
+        left
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        for mount in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().filter(|l| l.contains(" - cgroup")) {
+            let group = Path::new(mount.split(' ').nth(4).unwrap_or_default()).join(self.cgroup.trim_start_matches('/'));
+            let _ = fs::remove_dir(group.join("shims"));
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+fn serve(directory: &Path, cgroup: &str) -> Child {
+    let program = Path::new(env!("CARGO_BIN_EXE_corten-runtime"));
+    let shim = program.with_file_name("corten-shim");
+    assert!(shim.exists(), "{} is missing: build it with `cargo build -p shim`", shim.display());
+    Command::new(program)
+        .arg("serve")
+        .args([directory.join("root"), directory.join("run")])
+        .arg(cgroup)
+        .arg(shim)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for the socket to be there.
+async fn connect(directory: &Path) -> Channel {
+    let path = directory.join("run/cri.sock");
+    let channel = async || {
+        let path = path.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        Endpoint::from_static("http://cri").connect_with_connector(connector).await
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        match channel().await {
+            Ok(channel) => return channel,
+            Err(error) if std::time::Instant::now() > deadline => panic!("{}: {error}", path.display()),
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    }
+}

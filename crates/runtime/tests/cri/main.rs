@@ -1,0 +1,7 @@
+//! The CRI socket, driven as a kubelet would, with real containers. Needs root; every test has its own mount and network
+//! namespaces and directories.
+
+mod containers;
+mod host;
+mod image;
+mod recovery;
