@@ -160,8 +160,8 @@ pub(crate) mod testing {
         pub name: String,
         pub object: Value,
         pub old_object: Value,
-        kind: GroupVersionKind,
-        options: Value,
+        pub kind: GroupVersionKind,
+        pub options: Value,
     }
 
     impl Case {
