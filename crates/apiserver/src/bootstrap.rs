@@ -53,6 +53,10 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
     });
     all(classes).await?;
     ensure(state, ("", "services"), service(state)).await?;
+    if state.config.advertise.is_loopback() {
+        // Nobody else can reach such an address; pods that ask for the Service are refused at once.
+        return Ok(());
+    }
     put(state, ("", "endpoints").into(), endpoints(state)).await?;
     put(state, ("discovery.k8s.io", "endpointslices").into(), endpoint_slice(state)).await
 }

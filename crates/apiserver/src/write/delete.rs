@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(object, first);
         mark(&mut object, 5);
         let time = |object: &Value| object["metadata"]["deletionTimestamp"].as_str().unwrap().parse::<Timestamp>().unwrap();
-        assert_eq!(time(&first) - time(&object), SignedDuration::from_secs(25).try_into().unwrap());
+        assert_eq!(time(&first).duration_since(time(&object)), SignedDuration::from_secs(25));
         assert_eq!(object["metadata"]["deletionGracePeriodSeconds"], 5);
         assert_eq!(object["metadata"]["generation"], 2);
     }
