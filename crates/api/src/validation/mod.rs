@@ -1,21 +1,136 @@
-//! What the API server refuses, one file per kind.
+//! What the API server refuses, one file for each family of kinds.
+//!
+//! Runs after the schema has checked types and defaults have been filled in, on every write. Messages are those of
+//! kube-apiserver. Nothing here fails on a value of an unexpected type: it is treated as absent.
+
+mod admission;
+mod batch;
+mod cluster;
+mod config;
+mod container;
+pub mod cron;
+mod env;
+#[cfg(test)]
+pub mod fuzz;
+mod metadata;
+pub mod names;
+mod networking;
+mod pod;
+mod pod_update;
+mod policy;
+mod probe;
+mod rbac;
+mod read;
+mod resources;
+mod scheduling;
+mod security;
+mod selector;
+mod service;
+mod storage;
+mod volume;
+mod workloads;
 
 use crate::field::FieldErrors;
 use crate::gvk::GroupVersionKind;
 use serde_json::Value;
 
-#[cfg(test)]
-pub mod fuzz;
-pub mod names;
-
 /// What is wrong with a new object.
 pub fn create(gvk: &GroupVersionKind, object: &Value) -> FieldErrors {
-    let _ = (gvk, object);
-    FieldErrors::new()
+    let mut errors = FieldErrors::new();
+    metadata::create(gvk, &object["metadata"], &mut errors);
+    contents(gvk, object, true, &mut errors);
+    errors
 }
 
-/// What is wrong with a change.
+/// What is wrong with a change of the object itself.
 pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
-    let _ = (gvk, new, old);
-    FieldErrors::new()
+    let mut errors = FieldErrors::new();
+    metadata::update(gvk, &new["metadata"], &old["metadata"], &mut errors);
+    contents(gvk, new, false, &mut errors);
+    let e = &mut errors;
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Pod") => pod_update::update(new, old, e),
+        ("", "Service") => service::service_update(new, old, e),
+        ("", "ConfigMap") => config::config_map_update(new, old, e),
+        ("", "Secret") => config::secret_update(new, old, e),
+        ("", "Node") => cluster::node_update(new, old, e),
+        ("", "PersistentVolumeClaim") => storage::claim_update(new, old, e),
+        ("", "PersistentVolume") => storage::volume_update(new, old, e),
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => workloads::selector_update(new, old, e),
+        ("apps", "StatefulSet") => workloads::stateful_set_update(new, old, e),
+        ("batch", "Job") => batch::job_update(new, old, e),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => rbac::binding_update(new, old, e),
+        ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, e),
+        ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class_update(new, old, e),
+        ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice_update(new, old, e),
+        ("node.k8s.io", "RuntimeClass") => cluster::runtime_class_update(new, old, e),
+        _ => {}
+    }
+    errors
 }
+
+/// What is wrong with a change through a subresource (`status`, `ephemeralcontainers`, `resize`, ...).
+pub fn update_subresource(gvk: &GroupVersionKind, subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    metadata::update(gvk, &new["metadata"], &old["metadata"], &mut errors);
+    if (gvk.group.as_str(), gvk.kind.as_str()) == ("", "Pod") {
+        match subresource {
+            "ephemeralcontainers" => {
+                contents(gvk, new, false, &mut errors);
+                pod_update::ephemeral_containers(new, old, &mut errors);
+            }
+            "resize" => {
+                contents(gvk, new, false, &mut errors);
+                pod_update::resize(new, old, &mut errors);
+            }
+            _ => {}
+        }
+    }
+    errors
+}
+
+fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErrors) {
+    let spec = crate::field::Path::new("spec");
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Pod") if new => pod::create(object, e),
+        ("", "Pod") => pod::spec(&object["spec"], &spec, e),
+        ("", "PodTemplate") => pod::template(object, &crate::field::Path::ROOT, e),
+        ("", "Service") => service::service(object, e),
+        ("", "Endpoints") => service::endpoints(object, e),
+        ("", "ConfigMap") => config::config_map(object, e),
+        ("", "Secret") => config::secret(object, e),
+        ("", "Namespace") => cluster::namespace(object, e),
+        ("", "Node") => cluster::node(object, e),
+        ("", "ReplicationController") => workloads::replication_controller(object, e),
+        ("", "ResourceQuota") => cluster::resource_quota(object, e),
+        ("", "LimitRange") => cluster::limit_range(object, e),
+        ("", "PersistentVolume") => storage::volume(object, e),
+        ("", "PersistentVolumeClaim") => storage::claim(object, e),
+        ("apps", "Deployment") => workloads::deployment(object, e),
+        ("apps", "ReplicaSet") => workloads::replica_set(object, e),
+        ("apps", "StatefulSet") => workloads::stateful_set(object, e),
+        ("apps", "DaemonSet") => workloads::daemon_set(object, e),
+        ("batch", "Job") => batch::job(object, e),
+        ("batch", "CronJob") => batch::cron_job(object, e),
+        ("rbac.authorization.k8s.io", "Role") => rbac::role(object, true, e),
+        ("rbac.authorization.k8s.io", "ClusterRole") => rbac::role(object, false, e),
+        ("rbac.authorization.k8s.io", "RoleBinding") => rbac::binding(object, true, e),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => rbac::binding(object, false, e),
+        ("networking.k8s.io", "Ingress") => networking::ingress(object, e),
+        ("networking.k8s.io", "NetworkPolicy") => networking::network_policy(object, e),
+        ("storage.k8s.io", "StorageClass") => storage::class(object, e),
+        ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(object, e),
+        ("coordination.k8s.io", "Lease") => cluster::lease(object, e),
+        ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(object, e),
+        ("node.k8s.io", "RuntimeClass") => cluster::runtime_class(object, e),
+        ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, e),
+        ("autoscaling", "HorizontalPodAutoscaler") => policy::autoscaler(object, e),
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+            admission::webhooks(object, e);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

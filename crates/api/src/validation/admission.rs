@@ -1,0 +1,93 @@
+//! Admission webhook configurations.
+
+use super::names;
+use super::read::{given, in_range, is_empty, items, one_of, text};
+use super::selector::label_selector;
+use crate::field::{FieldErrors, Path};
+use serde_json::Value;
+use std::collections::HashSet;
+
+pub fn webhooks(object: &Value, errors: &mut FieldErrors) {
+    let list = Path::new("webhooks");
+    let mut seen = HashSet::new();
+    for (i, hook) in items(&object["webhooks"]).iter().enumerate() {
+        let path = list.index(i);
+        let name = text(&hook["name"]);
+        if names::dns1123_subdomain(name).is_some() || name.split('.').count() < 3 {
+            let detail = "should be a domain with at least three segments separated by dots";
+            errors.invalid(&path.child("name"), name, detail);
+        } else if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+        client_config(&hook["clientConfig"], &path.child("clientConfig"), errors);
+        rules(&hook["rules"], &path.child("rules"), errors);
+        one_of(&hook["failurePolicy"], &["Fail", "Ignore"], &path.child("failurePolicy"), errors);
+        one_of(&hook["matchPolicy"], &["Equivalent", "Exact"], &path.child("matchPolicy"), errors);
+        one_of(&hook["reinvocationPolicy"], &["IfNeeded", "Never"], &path.child("reinvocationPolicy"), errors);
+        if given(&hook["sideEffects"]) {
+            one_of(&hook["sideEffects"], &["None", "NoneOnDryRun"], &path.child("sideEffects"), errors);
+        } else {
+            errors.required(&path.child("sideEffects"), "must specify one of None, NoneOnDryRun");
+        }
+        in_range(&hook["timeoutSeconds"], 1, 30, &path.child("timeoutSeconds"), errors);
+        label_selector(&hook["namespaceSelector"], &path.child("namespaceSelector"), errors);
+        label_selector(&hook["objectSelector"], &path.child("objectSelector"), errors);
+        let versions = items(&hook["admissionReviewVersions"]);
+        let path = path.child("admissionReviewVersions");
+        if versions.is_empty() {
+            errors.required(&path, "must specify one of v1, v1beta1");
+        } else if !versions.iter().any(|v| matches!(text(v), "v1" | "v1beta1")) {
+            let detail = "must include at least one of v1, v1beta1";
+            errors.invalid(&path, hook["admissionReviewVersions"].clone(), detail);
+        }
+    }
+}
+
+fn client_config(config: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let service = &config["service"];
+    match (given(&config["url"]), given(service)) {
+        (true, false) => {
+            let url = text(&config["url"]);
+            let path = path.child("url");
+            if !url.starts_with("https://") {
+                let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
+                errors.invalid(&path, url, detail);
+            } else if url.contains(['#', '?']) || url.contains('@') {
+                let detail = "user information, fragments and query parameters are not permitted in the URL";
+                errors.invalid(&path, url, detail);
+            }
+        }
+        (false, true) => {
+            let path = path.child("service");
+            for field in ["name", "namespace"] {
+                if is_empty(&service[field]) {
+                    errors.required(&path.child(field), format!("service {field} is required"));
+                }
+            }
+            in_range(&service["port"], 1, 65535, &path.child("port"), errors);
+        }
+        _ => errors.required(path, "exactly one of url or service is required"),
+    }
+}
+
+fn rules(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    for (i, rule) in items(list).iter().enumerate() {
+        let path = path.index(i);
+        for field in ["operations", "apiGroups", "apiVersions", "resources"] {
+            let values = items(&rule[field]);
+            let path = path.child(field);
+            if values.is_empty() {
+                errors.required(&path, "");
+            }
+            if values.len() > 1 && values.iter().any(|v| text(v) == "*") && field != "resources" {
+                errors.invalid(&path, rule[field].clone(), "if '*' is present, must not specify other values");
+            }
+        }
+        let operations = path.child("operations");
+        for (j, operation) in items(&rule["operations"]).iter().enumerate() {
+            let known = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+            one_of(operation, &known, &operations.index(j), errors);
+        }
+        one_of(&rule["scope"], &["*", "Cluster", "Namespaced"], &path.child("scope"), errors);
+    }
+}

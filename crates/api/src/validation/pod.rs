@@ -1,0 +1,127 @@
+//! Pods, and the pod templates of workloads.
+
+use super::container::{self, Sort};
+use super::read::{given, in_range, invalid_if, is_empty, is_true, items, one_of, text};
+use super::{metadata, names, resources, scheduling, security, volume};
+use crate::field::{FieldErrors, Path};
+use serde_json::Value;
+use std::collections::HashSet;
+
+pub fn create(pod: &Value, errors: &mut FieldErrors) {
+    let path = Path::new("spec");
+    spec(&pod["spec"], &path, errors);
+    if !is_empty(&pod["spec"]["ephemeralContainers"]) {
+        errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+    }
+    if !is_empty(&pod["spec"]["nodeName"]) && !is_empty(&pod["spec"]["schedulingGates"]) {
+        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+}
+
+/// The `template` of a workload's spec.
+pub fn template(owner: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let template = &owner["template"];
+    let path = path.child("template");
+    let metadata_path = path.child("metadata");
+    metadata::labels(&template["metadata"]["labels"], &metadata_path.child("labels"), errors);
+    metadata::annotations(&template["metadata"]["annotations"], &metadata_path.child("annotations"), errors);
+    let spec_path = path.child("spec");
+    spec(&template["spec"], &spec_path, errors);
+    if !is_empty(&template["spec"]["ephemeralContainers"]) {
+        errors.forbidden(&spec_path.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+    }
+}
+
+/// A template whose pods are replaced when they end.
+pub fn template_restarting_always(owner: &Value, kind: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    template(owner, path, errors);
+    let spec = &owner["template"]["spec"];
+    let path = path.child("template");
+    let path = path.child("spec");
+    let policy = text(&spec["restartPolicy"]);
+    if policy != "Always" {
+        errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
+    }
+    if given(&spec["activeDeadlineSeconds"]) {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.forbidden(&path.child("activeDeadlineSeconds"), detail);
+    }
+}
+
+pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let volumes = volume::volumes(&spec["volumes"], &path.child("volumes"), errors);
+    containers(spec, &volumes, path, errors);
+    if !text(&spec["restartPolicy"]).is_empty() {
+        one_of(&spec["restartPolicy"], &["Always", "OnFailure", "Never"], &path.child("restartPolicy"), errors);
+    }
+    security::dns(spec, path, errors);
+    security::pod(spec, path, errors);
+    scheduling::scheduling(spec, path, errors);
+    references(spec, path, errors);
+    in_range(&spec["activeDeadlineSeconds"], 1, i64::from(i32::MAX), &path.child("activeDeadlineSeconds"), errors);
+    one_of(&spec["preemptionPolicy"], &["Never", "PreemptLowerPriority"], &path.child("preemptionPolicy"), errors);
+    resources::amounts(&spec["overhead"], &path.child("overhead"), errors);
+    if given(&spec["resources"]) {
+        resources::requirements(&spec["resources"], &path.child("resources"), errors);
+    }
+    let gates = path.child("readinessGates");
+    for (i, gate) in items(&spec["readinessGates"]).iter().enumerate() {
+        let condition = &gate["conditionType"];
+        let path = gates.index(i);
+        invalid_if(names::qualified_name(text(condition)), condition, &path.child("conditionType"), errors);
+    }
+    if given(&spec["os"]) {
+        one_of(&spec["os"]["name"], &["linux", "windows"], &path.child("os").child("name"), errors);
+    }
+}
+
+/// Names of other objects, and of the pod's host.
+fn references(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    for field in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
+        if !is_empty(&spec[field]) {
+            invalid_if(names::dns1123_subdomain(text(&spec[field])), &spec[field], &path.child(field), errors);
+        }
+    }
+    for field in ["hostname", "subdomain"] {
+        if !is_empty(&spec[field]) {
+            invalid_if(names::dns1123_label(text(&spec[field])), &spec[field], &path.child(field), errors);
+        }
+    }
+}
+
+fn containers(spec: &Value, volumes: &volume::Names<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
+    let host_network = is_true(&spec["hostNetwork"]);
+    let regular = path.child("containers");
+    if items(&spec["containers"]).is_empty() {
+        errors.required(&regular, "");
+    }
+    let mut seen = HashSet::new();
+    for (field, sort) in
+        [("initContainers", Sort::Init), ("containers", Sort::Regular), ("ephemeralContainers", Sort::Ephemeral)]
+    {
+        let list = path.child(field);
+        for (i, c) in items(&spec[field]).iter().enumerate() {
+            let path = list.index(i);
+            container::container(c, sort, volumes, &path, errors);
+            let name = text(&c["name"]);
+            if !name.is_empty() && !seen.insert(name) {
+                errors.duplicate(&path.child("name"), name);
+            }
+        }
+        if sort != Sort::Ephemeral {
+            container::host_ports(&spec[field], host_network, &list, errors);
+        }
+    }
+    let list = path.child("ephemeralContainers");
+    let ephemeral = items(&spec["ephemeralContainers"]);
+    if !ephemeral.is_empty() {
+        let targets: Vec<&str> = items(&spec["containers"])
+            .iter()
+            .chain(items(&spec["initContainers"]))
+            .map(|c| text(&c["name"]))
+            .collect();
+        for (i, c) in ephemeral.iter().enumerate() {
+            container::ephemeral(c, &targets, &list.index(i), errors);
+        }
+    }
+}

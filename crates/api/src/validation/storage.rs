@@ -1,0 +1,188 @@
+//! Persistent volumes, claims and storage classes.
+
+use super::names;
+use super::read::{IMMUTABLE, given, invalid_if, is_empty, items, one_of, quantity, required, same, text};
+use super::selector::label_selector;
+use super::{resources, scheduling, volume};
+use crate::field::{FieldErrors, Path};
+use crate::quantity::Quantity;
+use serde_json::{Map, Value};
+
+const SPEC: Path<'static> = Path::new("spec");
+const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
+/// Fields of a PersistentVolumeSpec that are not sources.
+const NOT_SOURCES: [&str; 9] = [
+    "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
+    "storageClassName", "volumeAttributesClassName", "volumeMode",
+];
+
+fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let modes = items(&spec["accessModes"]);
+    let path = path.child("accessModes");
+    if modes.is_empty() {
+        errors.required(&path, "at least 1 access mode is required");
+    }
+    for mode in modes {
+        one_of(mode, &ACCESS_MODES, &path, errors);
+    }
+    if modes.len() > 1 && modes.iter().any(|m| text(m) == "ReadWriteOncePod") {
+        errors.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn class_name(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    if !is_empty(value) {
+        invalid_if(names::dns1123_subdomain(text(value)), value, path, errors);
+    }
+}
+
+fn storage(amounts: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let path = path.key("storage");
+    if !given(&amounts["storage"]) {
+        errors.required(&path, "");
+    } else if let Some(amount) = quantity(&amounts["storage"], &path, errors)
+        && amount.is_zero()
+    {
+        errors.invalid(&path, amounts["storage"].clone(), "must be greater than zero");
+    }
+}
+
+pub fn claim_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    access_modes(spec, path, errors);
+    label_selector(&spec["selector"], &path.child("selector"), errors);
+    resources::requirements_of_storage(&spec["resources"], &path.child("resources"), errors);
+    let resources = path.child("resources");
+    storage(&spec["resources"]["requests"], &resources.child("requests"), errors);
+    class_name(&spec["storageClassName"], &path.child("storageClassName"), errors);
+    one_of(&spec["volumeMode"], &VOLUME_MODES, &path.child("volumeMode"), errors);
+}
+
+pub fn claim(object: &Value, errors: &mut FieldErrors) {
+    claim_spec(&object["spec"], &SPEC, errors);
+}
+
+pub fn claim_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let bound = text(&new["status"]["phase"]) == "Bound" || text(&old["status"]["phase"]) == "Bound";
+    let (new, old) = (&new["spec"], &old["spec"]);
+    let field = |spec: &Value, name: &str| spec.get(name).cloned().unwrap_or(Value::Null);
+    let names = ["accessModes", "selector", "volumeMode", "dataSource", "dataSourceRef"];
+    // The volume and the class are filled in once.
+    let filled = ["volumeName", "storageClassName"].iter().any(|f| !is_empty(&old[*f]) && !same(&new[*f], &old[*f]));
+    if filled || names.iter().any(|f| !same(&field(new, f), &field(old, f))) {
+        let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.forbidden(&SPEC, detail);
+    }
+    let amount = |spec: &Value| Quantity::from_value(&spec["resources"]["requests"]["storage"]).ok();
+    if let (Some(new_amount), Some(old_amount)) = (amount(new), amount(old))
+        && new_amount != old_amount
+    {
+        let resources = SPEC.child("resources");
+        let requests = resources.child("requests");
+        if new_amount < old_amount {
+            errors.forbidden(&requests.key("storage"), "field can not be less than previous value");
+        } else if !bound {
+            errors.forbidden(&SPEC, "only bound claims may be expanded");
+        }
+    }
+}
+
+pub fn volume(object: &Value, errors: &mut FieldErrors) {
+    let spec = &object["spec"];
+    access_modes(spec, &SPEC, errors);
+    let capacity = SPEC.child("capacity");
+    if is_empty(&spec["capacity"]) {
+        errors.required(&capacity, "");
+    } else {
+        storage(&spec["capacity"], &capacity, errors);
+        resources::amounts(&spec["capacity"], &capacity, errors);
+    }
+    let mut found = false;
+    for (name, source) in super::read::members(spec) {
+        if NOT_SOURCES.contains(&name.as_str()) || !given(source) {
+            continue;
+        }
+        let path = SPEC.child(name);
+        if std::mem::replace(&mut found, true) {
+            errors.forbidden(&path, "may not specify more than 1 volume type");
+            continue;
+        }
+        match name.as_str() {
+            "hostPath" => volume::host_path(source, &path, errors),
+            "local" => {
+                required(&source["path"], &path.child("path"), errors);
+                if !given(&spec["nodeAffinity"]["required"]) {
+                    errors.required(&SPEC.child("nodeAffinity"), "Local volume requires node affinity");
+                }
+            }
+            "nfs" => {
+                required(&source["server"], &path.child("server"), errors);
+                required(&source["path"], &path.child("path"), errors);
+            }
+            "csi" => {
+                required(&source["driver"], &path.child("driver"), errors);
+                required(&source["volumeHandle"], &path.child("volumeHandle"), errors);
+            }
+            _ => {}
+        }
+    }
+    if !found {
+        errors.required(&SPEC, "must specify a volume type");
+    }
+    one_of(
+        &spec["persistentVolumeReclaimPolicy"],
+        &["Delete", "Recycle", "Retain"],
+        &SPEC.child("persistentVolumeReclaimPolicy"),
+        errors,
+    );
+    one_of(&spec["volumeMode"], &VOLUME_MODES, &SPEC.child("volumeMode"), errors);
+    class_name(&spec["storageClassName"], &SPEC.child("storageClassName"), errors);
+    let affinity = &spec["nodeAffinity"]["required"];
+    if given(affinity) {
+        let path = SPEC.child("nodeAffinity");
+        scheduling::node_selector(affinity, &path.child("required"), errors);
+    }
+}
+
+pub fn volume_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let sources = |object: &Value| -> Map<String, Value> {
+        let spec = object["spec"].as_object().cloned().unwrap_or_default();
+        spec.into_iter().filter(|(k, v)| !NOT_SOURCES.contains(&k.as_str()) && given(v)).collect()
+    };
+    if sources(new) != sources(old) {
+        let detail = "spec.persistentvolumesource is immutable after creation";
+        errors.forbidden(&SPEC.child("persistentvolumesource"), detail);
+    }
+    let (new, old) = (&new["spec"], &old["spec"]);
+    if !same(&new["volumeMode"], &old["volumeMode"]) {
+        errors.invalid(&SPEC.child("volumeMode"), new["volumeMode"].clone(), IMMUTABLE);
+    }
+    if !is_empty(&old["nodeAffinity"]) && !same(&new["nodeAffinity"], &old["nodeAffinity"]) {
+        errors.invalid(&SPEC.child("nodeAffinity"), new["nodeAffinity"].clone(), IMMUTABLE);
+    }
+}
+
+pub fn class(object: &Value, errors: &mut FieldErrors) {
+    let provisioner = &object["provisioner"];
+    if text(provisioner).is_empty() {
+        errors.required(&Path::new("provisioner"), "");
+    } else {
+        let problem = names::qualified_name(&text(provisioner).to_lowercase());
+        invalid_if(problem, provisioner, &Path::new("provisioner"), errors);
+    }
+    one_of(&object["reclaimPolicy"], &["Delete", "Retain"], &Path::new("reclaimPolicy"), errors);
+    one_of(
+        &object["volumeBindingMode"],
+        &["Immediate", "WaitForFirstConsumer"],
+        &Path::new("volumeBindingMode"),
+        errors,
+    );
+}
+
+pub fn class_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        if !same(&new[field], &old[field]) {
+            errors.forbidden(&Path::new(field), format!("updates to {field} are forbidden."));
+        }
+    }
+}
