@@ -4,6 +4,7 @@ mod markers;
 mod proto;
 mod roots;
 mod schemas;
+mod zeroes;
 
 fn main() -> anyhow::Result<()> {
     let command = std::env::args().nth(1).unwrap_or_default();

@@ -9,8 +9,8 @@ use api::schema::{Field, List, Map, Object, Opaque, Schema, SchemaRef, Shape};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::markers;
 use crate::proto::{self, Message, Messages};
+use crate::{markers, zeroes};
 
 /// Writes `crates/api/data/*.json.gz`.
 pub fn write() -> Result<()> {
@@ -117,6 +117,10 @@ impl Table {
             println!("no field number: {name}.{}", field.name);
         }
         markers::correct(name, &mut object);
+        for field in &mut object.fields {
+            let shape = self.resolve(&field.schema).shape;
+            field.zero_is_absent = zeroes::is_absent(name, field, &shape);
+        }
         Ok((Schema { shape: Shape::Object(object), nullable: false }, description))
     }
 
@@ -157,6 +161,7 @@ impl Table {
                         patch_retain_keys: false,
                         patch_merge_key: None,
                         default: None,
+                        zero_is_absent: false,
                         tags: Box::default(),
                     });
                 }

@@ -69,9 +69,8 @@ pub fn aggregated(registry: &Registry, root: Root, version: &str) -> Value {
                 .versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> = of_version(registry, &group.name, version)
-                        .map(|resource| aggregated_resource(resource))
-                        .collect();
+                    let resources: Vec<Value> =
+                        of_version(registry, &group.name, version).map(aggregated_resource).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();

@@ -196,7 +196,7 @@ impl Check<'_> {
         let mut faulty = false;
         for (name, value) in entries.iter_mut() {
             match object.field(name) {
-                Some(_) if value.is_null() => faulty = true,
+                Some(field) if is_absent(field, value) => faulty = true,
                 Some(field) => self.reference(&field.schema, value, &place.below(Step::Field(name))),
                 None => faulty = true,
             }
@@ -206,10 +206,10 @@ impl Check<'_> {
         }
     }
 
-    /// Whether an entry stays that is null or has no field.
+    /// Whether an entry stays that may be as good as absent or may have no field.
     fn keep(&mut self, object: &Object, name: &str, value: &Value, place: &Place<'_>) -> bool {
         match object.field(name) {
-            Some(Field { schema, .. }) => !value.is_null() || schema.nullable,
+            Some(field) => !is_absent(field, value),
             None if object.preserve_unknown => true,
             None if object.embedded && matches!(name, "apiVersion" | "kind" | "metadata") => true,
             None => {
@@ -312,6 +312,19 @@ fn short_name(index: u16) -> &'static str {
     match builtin::name(index) {
         Some(name) => name.rsplit('.').next().unwrap_or(name),
         None => "",
+    }
+}
+
+/// A null, or a zero value where that means the same.
+fn is_absent(field: &Field, value: &Value) -> bool {
+    match value {
+        Value::Null => !field.schema.nullable,
+        _ if !field.zero_is_absent => false,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
     }
 }
 

@@ -130,6 +130,10 @@ pub struct Field {
     /// The value that a missing key of an associative list stands for, and what custom resources are defaulted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Box<serde_json::Value>>,
+    /// An empty value (`false`, `0`, `""`, `[]`, `{}`) is the same as no value, and is not kept. So it is with Go's
+    /// types that are no pointers; custom resources keep what they are given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub zero_is_absent: bool,
     /// The field numbers in protobuf that lead from the object to the field: several where Go embeds a struct, which
     /// JSON inlines and protobuf nests. Empty where it has no protobuf form.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -107,6 +107,26 @@ fn values_take_the_form_in_which_they_are_stored() {
 }
 
 #[test]
+fn zero_values_that_mean_nothing_are_not_kept() {
+    #[track_caller]
+    fn check(kind: &str, mut object: Value, want: Value) {
+        assert_eq!(schema(kind).check(&mut object), SchemaReport::default());
+        assert_eq!(object, want);
+    }
+    check(
+        POD,
+        json!({"metadata": {"labels": {}, "namespace": ""}, "spec": {"hostNetwork": false, "containers": [], "volumes": []}}),
+        json!({"metadata": {}, "spec": {"containers": []}}),
+    );
+    let same = |kind: &str, object: Value| check(kind, object.clone(), object);
+    same(DEPLOYMENT, json!({"spec": {"replicas": 0, "strategy": {}}}));
+    same(POD, json!({"spec": {"automountServiceAccountToken": false, "securityContext": {}}}));
+    same(POD, json!({"spec": {"volumes": [{"emptyDir": {}, "name": "a"}]}}));
+    same("io.k8s.api.core.v1.PersistentVolumeClaim", json!({"spec": {"storageClassName": ""}}));
+    same("io.k8s.api.coordination.v1.Lease", json!({"spec": {"holderIdentity": ""}}));
+}
+
+#[test]
 fn free_form_values_are_kept() {
     let mut object = json!({"data": {"any": [1, null, {"x": "y"}]}, "revision": 1});
     let before = object.clone();
