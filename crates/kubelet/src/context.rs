@@ -8,6 +8,7 @@ use std::sync::Arc;
 use client::{Informer, Informers};
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use tokio::sync::broadcast;
 
 use crate::Options;
 use crate::cgroups::Cgroups;
@@ -31,6 +32,8 @@ pub struct Context {
     pub pods: Informer<Pod>,
     pub services: Informer<Service>,
     pub node: Informer<Node>,
+    /// UIDs of pods of which the runtime has news: for those who follow a log.
+    pub changes: broadcast::Sender<Arc<str>>,
     host_dns: cri::DnsConfig,
 }
 
@@ -46,6 +49,7 @@ impl Context {
             services: informers.all(),
             node: informers.fields(&format!("metadata.name={name}")),
             images: Images::new(cri.clone(), events.clone()),
+            changes: broadcast::channel(256).0,
             objects: Arc::new(Objects::new(client.clone())),
             cgroups: Cgroups::new(&options.config),
             machine: MachineInfo::read(&options.root_dir),

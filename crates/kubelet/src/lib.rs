@@ -66,6 +66,8 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Serve(#[from] server::ServeError),
 }
 
 /// Runs until `shutdown`; containers go on running.
@@ -88,10 +90,16 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     tasks.spawn(node::keep_status(ctx.clone(), ready.clone(), shutdown.clone()));
     tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
-    tasks.spawn(Manager::new(ctx).run(news, shutdown.clone()));
-    shutdown.cancelled().await;
+    tasks.spawn(Manager::new(ctx.clone()).run(news, shutdown.clone()));
+    let server = server::Server::new(ctx);
+    let served = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        served = server::serve(server, shutdown.clone()) => served,
+    };
+    // Without its API a kubelet is of no use: all of it stops, and the pods stay.
+    shutdown.cancel();
     while tasks.join_next().await.is_some() {}
-    Ok(())
+    Ok(served?)
 }
 
 /// The runtime may be starting just now: waits for it.

@@ -15,7 +15,6 @@ pub struct MachineInfo {
     pub ephemeral_storage: i64,
     /// Page size as a quantity (`2Mi`), bytes.
     pub hugepages: BTreeMap<String, i64>,
-    pub hostname: String,
     pub machine_id: String,
     pub boot_id: String,
     pub system_uuid: String,
@@ -36,7 +35,6 @@ impl MachineInfo {
             memory: meminfo("MemTotal:").unwrap_or(0),
             ephemeral_storage: disk_size(root_dir).unwrap_or(0),
             hugepages: hugepages(),
-            hostname: uname.nodename().to_string_lossy().into_owned(),
             machine_id: read("/etc/machine-id"),
             boot_id: read("/proc/sys/kernel/random/boot_id"),
             system_uuid: read("/sys/class/dmi/id/product_uuid"),

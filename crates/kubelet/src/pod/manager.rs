@@ -160,6 +160,8 @@ impl Manager {
     }
 
     fn runtime(&mut self, news: PodNews) {
+        // Nobody listening is the usual case.
+        let _ = self.ctx.changes.send(news.uid.as_str().into());
         match self.pods.get(&news.uid) {
             Some(known) => drop(known.handle.inbox.send(Input::Runtime(news.view))),
             None if !self.synced => match self.found.get_mut(&news.uid) {

@@ -307,7 +307,6 @@ impl Worker {
         let age = started_at.map(|at| Timestamp::now().duration_since(at));
         let probing = Probing {
             cri: self.env.ctx.cri.clone(),
-            kind,
             probe,
             container: slot.spec.clone(),
             container_id: id.clone(),

@@ -9,7 +9,6 @@ use tonic::Code;
 
 use super::{grpc, http, port, tcp};
 use crate::cri::Cri;
-use crate::pod::probed::Kind;
 
 /// Output of failed probes is cut to this, as upstream does.
 const OUTPUT_MAX: usize = 1024;
@@ -18,7 +17,6 @@ const OUTPUT_MAX: usize = 1024;
 #[derive(Clone)]
 pub struct Probing {
     pub cri: Cri,
-    pub kind: Kind,
     pub probe: Probe,
     pub container: Container,
     pub container_id: String,

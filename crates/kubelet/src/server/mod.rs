@@ -1,3 +1,72 @@
-//! The kubelet's HTTPS API on port 10250.
+//! The kubelet's HTTPS API on port 10250: what `kubectl logs`, `exec`, `attach`, `port-forward` and `top` end at.
+//!
+//! [`tls`] accepts, [`auth`] decides who may, [`routes`] which handler answers. Handlers are one file each.
 
+mod auth;
+mod log_file;
 pub mod log_format;
+mod logs;
+mod metrics;
+mod routes;
+mod stats;
+mod streaming;
+mod tls;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+
+pub use tls::{ServeError, serve};
+
+use crate::context::Context;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct Server {
+    pub ctx: Arc<Context>,
+    auth: Arc<auth::Authority>,
+}
+
+impl Server {
+    pub fn new(ctx: Arc<Context>) -> Self {
+        Self {
+            auth: Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options.node_name)),
+            ctx,
+        }
+    }
+}
+
+fn full(data: impl Into<Bytes>) -> Body {
+    Full::new(data.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A plain answer. Bodies of errors end in a newline, as Go's do.
+fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+fn error(status: StatusCode, message: impl Into<String>) -> Response<Body> {
+    text(status, message.into() + "\n")
+}
+
+fn json(value: &impl serde::Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => {
+            let mut response = Response::new(full(bytes));
+            let kind = header::HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
+    }
+}

@@ -11,9 +11,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, 
 
 use super::{VolumeError, mounts};
 
-/// Why a part of a volume cannot be shown.
-pub type SubpathError = VolumeError;
-
 /// Makes `sub_path` of the volume visible at `target` (below the pod's directory) and returns that.
 pub fn set_up(volume: &Path, sub_path: &str, target: &Path) -> Result<PathBuf, VolumeError> {
     let plain = Path::new(sub_path)

@@ -1,0 +1,136 @@
+//! Paths to handlers, behind authentication and authorization.
+
+use http::{Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::Pod;
+use tracing::debug;
+
+use super::auth::{Refusal, User};
+use super::{Body, Server, error, json, logs, metrics, stats, streaming, text};
+
+pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    if let Err((status, message)) = admit(&server, user, &request, &path).await {
+        debug!(path, %status, message, "request refused");
+        return error(status, message);
+    }
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let method = request.method().clone();
+    let read = method == Method::GET || method == Method::HEAD;
+    match parts.as_slice() {
+        ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => text(StatusCode::OK, "ok"),
+        ["pods"] | ["runningpods"] if read => pods(&server),
+        ["configz"] if read => json(&serde_json::json!({"kubeletconfig": server.ctx.options.config})),
+        ["metrics"] if read => metrics::kubelet(&server.ctx).await,
+        ["metrics", "resource"] if read => metrics::resource(&server.ctx).await,
+        ["metrics", "cadvisor"] if read => metrics::cadvisor(&server.ctx).await,
+        ["metrics", "probes"] if read => text(StatusCode::OK, ""),
+        ["stats", "summary"] if read => stats::summary(&server.ctx).await,
+        ["containerLogs", namespace, pod, container] if read => {
+            logs::handle(&server.ctx, namespace, pod, container, request.uri().query().unwrap_or_default()).await
+        }
+        ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
+            streaming::exec(&server.ctx, namespace, pod, container, request).await
+        }
+        ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
+            streaming::attach(&server.ctx, namespace, pod, container, request).await
+        }
+        ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
+            streaming::port_forward(&server.ctx, namespace, pod, request).await
+        }
+        ["run", namespace, pod, container] | ["run", namespace, pod, _, container] if method == Method::POST => {
+            streaming::run(&server.ctx, namespace, pod, container, request).await
+        }
+        _ => error(StatusCode::NOT_FOUND, "404 page not found"),
+    }
+}
+
+async fn admit(server: &Server, user: Option<User>, request: &Request<Incoming>, path: &str) -> Result<(), Refusal> {
+    let user = match user {
+        Some(user) => user,
+        None => {
+            let token = request
+                .headers()
+                .get(header::AUTHORIZATION)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| value.strip_prefix("Bearer "))
+                .map(str::trim)
+                .filter(|token| !token.is_empty());
+            match token {
+                Some(token) => server.auth.authenticate(token).await?,
+                None => return Err((StatusCode::UNAUTHORIZED, "Unauthorized".into())),
+            }
+        }
+    };
+    server.auth.authorize(&user, request.method(), path).await
+}
+
+fn pods(server: &Server) -> Response<Body> {
+    let items: Vec<Pod> = server.ctx.pods.list().iter().map(|pod| (**pod).clone()).collect();
+    json(&List {
+        items,
+        ..Default::default()
+    })
+}
+
+/// The value of a query parameter, percent-decoded; the last one wins.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    parameters(query, name).pop()
+}
+
+/// All values of a query parameter.
+pub fn parameters(query: &str, name: &str) -> Vec<String> {
+    query
+        .split('&')
+        .filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key) == name).then(|| decode(value))
+        })
+        .collect()
+}
+
+pub fn is_true(query: &str, name: &str) -> bool {
+    parameter(query, name).is_some_and(|value| matches!(value.as_str(), "1" | "true" | "True" | "t"))
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = (*first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match (first, hex) {
+            (_, Some(byte)) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            (b'+', None) => {
+                bytes.push(b' ');
+                rest = after;
+            }
+            (byte, None) => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries() {
+        let query = "command=sh&command=-c&command=echo+a%20%26&tty=true&empty";
+        assert_eq!(parameters(query, "command"), ["sh", "-c", "echo a &"]);
+        assert!(is_true(query, "tty"));
+        assert!(!is_true(query, "empty"));
+        assert_eq!(parameter(query, "none"), None);
+        assert_eq!(decode("%zz%2"), "%zz%2");
+    }
+}
