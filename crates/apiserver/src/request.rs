@@ -49,14 +49,14 @@ impl RequestInfo {
             ..Self::default()
         };
         let mut segments = path.trim_matches('/').split('/').peekable();
-        match segments.next() {
-            Some("api") => {}
+        let group = match segments.next() {
+            Some("api") => "",
             Some("apis") => match segments.next() {
-                Some(group) if !group.is_empty() => info.group = group.to_owned(),
+                Some(group) if !group.is_empty() => group,
                 _ => return info,
             },
             _ => return info,
-        }
+        };
         let Some(version) = segments.next().filter(|version| !version.is_empty()) else {
             return info;
         };
@@ -69,6 +69,7 @@ impl RequestInfo {
             return info;
         }
         info.is_resource = true;
+        info.group = group.to_owned();
         info.version = version.to_owned();
         info.parse_resource(rest);
         info.verb = info.resource_verb(method, query, watch_prefix);

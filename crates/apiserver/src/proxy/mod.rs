@@ -26,6 +26,9 @@ use crate::state::State;
 use backend::Connector;
 use target::Target;
 
+#[cfg(test)]
+mod tests;
+
 /// Connections to kubelets and endpoints.
 pub struct NodeProxy {
     connector: Connector,

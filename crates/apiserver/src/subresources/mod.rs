@@ -7,7 +7,9 @@ mod scale;
 use api::status::Status;
 use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::Value;
 
+use crate::admission::{AdmissionRequest, Operation};
 use crate::handlers::call::Call;
 use crate::handlers::{decode, patch, render, write};
 use crate::options::FieldValidation;
@@ -21,7 +23,7 @@ pub async fn serve(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     match (call.info.resource.as_str(), call.info.subresource.as_str()) {
         ("pods", "binding") => binding(call, body).await,
         ("pods", "eviction") => eviction::evict(call, body).await,
-        ("serviceaccounts", "token") => service_account_token(call, body),
+        ("serviceaccounts", "token") => service_account_token(call, body).await,
         (_, "scale") => scale::serve(call, body).await,
         // Views of the object itself; the strategy sees to what may change.
         (_, "ephemeralcontainers" | "resize" | "finalize" | "approval") => match call.info.verb.as_str() {
@@ -37,11 +39,28 @@ pub async fn serve(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     }
 }
 
-fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Status> {
+async fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let subresource = call.served.resource.subresource("token").ok_or_else(Status::unknown_resource)?;
     let schema = subresource.schema();
     let request = decode::typed(call, body, &subresource.gvk, schema.as_deref(), FieldValidation::Ignore)?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
+    let mut admission = AdmissionRequest {
+        user: &call.user,
+        operation: Operation::Create,
+        resource: &call.served.resource.gvr(),
+        kind: &subresource.gvk,
+        subresource: "token",
+        namespace,
+        name,
+        object: request,
+        old_object: &Value::Null,
+        dry_run: false,
+        options: &Value::Null,
+        warnings: Vec::new(),
+    };
+    call.state.admission.mutate(&mut admission).await?;
+    call.state.admission.validate(&mut admission).await?;
+    let request = admission.object;
     let caches = &*call.state.caches;
     let answered = token::request::create(&call.state.issuer, caches, namespace, name, request, Timestamp::now())?;
     respond::value(StatusCode::CREATED, &answered, call.accept.format, call.query.pretty())
