@@ -48,3 +48,60 @@ impl From<PatchError> for Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validation::fuzz;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    /// All pointers into a value, and some that lead nowhere.
+    fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
+        out.push(at.to_owned());
+        match value {
+            Value::Object(map) => map.iter().for_each(|(k, v)| {
+                pointers(v, &format!("{at}/{}", k.replace('~', "~0").replace('/', "~1")), out);
+            }),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(i, v)| pointers(v, &format!("{at}/{i}"), out));
+                out.extend(["-", "-1", "99999999999999999999"].map(|i| format!("{at}/{i}")));
+            }
+            _ => out.push(format!("{at}/x")),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_patch_panics((gvk, document, patch) in fuzz::any_pair(), picks in proptest::collection::vec((0..6usize, any::<u16>(), any::<u16>()), 0..8)) {
+            let resource = crate::registry::Registry::builtin().kind(&gvk).unwrap();
+            let _ = strategic_merge(&document, &patch, resource.schema().unwrap());
+            let _ = merge_patch(&document, &patch);
+            let _ = json_patch(&document, &patch);
+
+            let mut paths = Vec::new();
+            pointers(&document, "", &mut paths);
+            let path = |i: u16| paths.get(usize::from(i) % paths.len()).cloned();
+            let operations: Vec<Value> = picks
+                .into_iter()
+                .map(|(op, path_at, from)| {
+                    let op = ["add", "remove", "replace", "move", "copy", "test"].get(op);
+                    json!({"op": op, "path": path(path_at), "from": path(from), "value": patch["spec"]})
+                })
+                .collect();
+            let _ = json_patch(&document, &json!(operations));
+        }
+
+        #[test]
+        fn merging_a_document_into_itself_changes_nothing((gvk, document) in fuzz::any_object()) {
+            let merged = merge_patch(&json!({}), &document).unwrap_or_default();
+            prop_assert_eq!(merge_patch(&merged, &merged).unwrap_or_default(), merged.clone());
+            let resource = crate::registry::Registry::builtin().kind(&gvk).unwrap();
+            let schema = resource.schema().unwrap();
+            let once = strategic_merge(&json!({}), &document, schema).unwrap_or_default();
+            if let Ok(twice) = strategic_merge(&once, &once, schema) {
+                prop_assert_eq!(strategic_merge(&twice, &once, schema), Ok(twice));
+            }
+        }
+    }
+}

@@ -38,7 +38,8 @@ pub fn config_map(object: &Value, errors: &mut FieldErrors) {
 /// The number of bytes that base64 text stands for.
 fn decoded_len(value: &Value) -> usize {
     let text = text(value);
-    text.len() / 4 * 3 - text.bytes().rev().take(2).filter(|b| *b == b'=').count().min(text.len() / 4 * 3)
+    let padding = text.bytes().rev().take_while(|b| *b == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding)
 }
 
 pub fn config_map_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -77,11 +78,6 @@ pub fn secret(object: &Value, errors: &mut FieldErrors) {
 
 fn secret_type(object: &Value, errors: &mut FieldErrors) {
     let data = &object["data"];
-    let mut need = |key: &str| {
-        if data.get(key).is_none() {
-            errors.required(&DATA.key(key), "");
-        }
-    };
     match text(&object["type"]) {
         "kubernetes.io/service-account-token" => {
             let key = "kubernetes.io/service-account.name";
@@ -92,20 +88,17 @@ fn secret_type(object: &Value, errors: &mut FieldErrors) {
         }
         "kubernetes.io/dockercfg" => json_key(data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => json_key(data, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if data.get("username").is_none() && data.get("password").is_none() {
-                errors.required(&DATA.key("username"), "");
-                errors.required(&DATA.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
+            errors.required(&DATA.key("username"), "");
+            errors.required(&DATA.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if text(&data["ssh-privatekey"]).is_empty() {
-                errors.required(&DATA.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if text(&data["ssh-privatekey"]).is_empty() => {
+            errors.required(&DATA.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
-            need("tls.crt");
-            need("tls.key");
+            for key in ["tls.crt", "tls.key"].into_iter().filter(|key| data.get(key).is_none()) {
+                errors.required(&DATA.key(key), "");
+            }
         }
         _ => {}
     }

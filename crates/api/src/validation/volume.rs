@@ -52,10 +52,8 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match kind {
         "hostPath" => host_path(source, path, errors),
-        "emptyDir" => {
-            if given(&source["sizeLimit"]) {
-                quantity(&source["sizeLimit"], &path.child("sizeLimit"), errors);
-            }
+        "emptyDir" if given(&source["sizeLimit"]) => {
+            quantity(&source["sizeLimit"], &path.child("sizeLimit"), errors);
         }
         "secret" => {
             required(&source["secretName"], &path.child("secretName"), errors);

@@ -1,7 +1,8 @@
 //! An applied configuration merged into the live object.
 
 use super::typed::{View, associative, child, element, view};
-use crate::schema::{List, Schema};
+use crate::quantity::Quantity;
+use crate::schema::{List, Schema, Shape};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -23,8 +24,15 @@ pub fn merge(live: &Value, config: &Value, schema: Option<&Schema>) -> Value {
             Some(list) => Value::Array(merge_lists(old, new, list)),
             None => config.clone(),
         },
+        _ if same_quantity(live, config, schema) => live.clone(),
         _ => config.clone(),
     }
+}
+
+/// The same amount, perhaps written otherwise than the server does (`0.5` for `500m`): no change to anybody.
+fn same_quantity(live: &Value, config: &Value, schema: Option<&Schema>) -> bool {
+    schema.is_some_and(|s| s.shape == Shape::Quantity)
+        && matches!((Quantity::from_value(live), Quantity::from_value(config)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Items of the configuration keep its order. Items that only the live list has keep their place between those that

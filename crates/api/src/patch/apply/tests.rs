@@ -228,6 +228,16 @@ fn keys_of_items_have_defaults() {
 }
 
 #[test]
+fn amounts_are_compared_by_value() {
+    let quotas = schema("core.v1.ResourceQuota");
+    let by = Updater { api_version: "v1", ..updater("a", "t1") };
+    let quota = |cpu: &str| json!({"metadata": {"name": "q"}, "spec": {"hard": {"cpu": cpu}}});
+    let live = server_side_apply(None, &quota("500m"), &quotas, &by, false).unwrap();
+    let again = server_side_apply(Some(&live), &quota("0.5"), &quotas, &Updater { time: "t2", ..by }, false).unwrap();
+    assert_eq!(again, live);
+}
+
+#[test]
 fn malformed_configurations() {
     #[track_caller]
     fn check(config: Value, want: &str) {
