@@ -11,12 +11,15 @@ mod kit;
 
 mod deployment;
 mod endpointslice;
+mod garbage_collector;
+mod job;
 mod namespace;
 mod node_ipam;
 mod replicaset;
 mod root_ca;
 mod service_account;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use client::Informers;
@@ -55,6 +58,8 @@ pub async fn run(informers: Informers, config: Config, shutdown: CancellationTok
     };
     deployment::start(&world, &mut loops);
     endpointslice::start(&world, &mut loops);
+    garbage_collector::start(&world, &mut loops);
+    job::start(&world, &mut loops);
     namespace::start(&world, &mut loops);
     node_ipam::start(&world, &mut loops, &config)?;
     replicaset::start(&world, &mut loops);
@@ -76,6 +81,14 @@ struct Loops {
 }
 
 impl Loops {
+    /// Runs something that is no queue.
+    fn spawn<F>(&mut self, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.running.spawn(task(self.shutdown.clone()));
+    }
+
     fn add<C: kit::Controller>(&mut self, controller: C, queue: kit::Queue) {
         let (started, shutdown) = (self.started.clone(), self.shutdown.clone());
         self.running.spawn(async move {

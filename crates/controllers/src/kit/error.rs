@@ -9,12 +9,6 @@ pub enum SyncError {
         object: String,
         source: Box<kube::Error>,
     },
-    #[error("{object} has an invalid {field}: {reason}")]
-    Invalid {
-        object: String,
-        field: &'static str,
-        reason: String,
-    },
     /// Not a failure: something else has to happen first.
     #[error("waiting for {0}")]
     Waiting(String),
@@ -63,11 +57,6 @@ impl SyncError {
             Some(status) => status.message.clone(),
             None => self.to_string(),
         }
-    }
-
-    /// The API server's reason, such as `Forbidden`.
-    pub fn api_reason(&self) -> &str {
-        self.status().map_or("", |status| &status.reason)
     }
 }
 

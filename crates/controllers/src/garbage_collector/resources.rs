@@ -1,0 +1,235 @@
+//! Which resources there are, and the watches that keep the graph current: one for each resource that this process
+//! does not watch anyway, of metadata only.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Watched;
+use futures::StreamExt;
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::discovery::{ApiResource, Discovery, Scope, verbs};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, ResourceExt};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::graph::{Due, Graph, Object};
+use crate::kit::{Key, Queue, View, World};
+
+/// Changes of CRDs come in bursts, and what they define is served a moment later.
+const SETTLE: Duration = Duration::from_millis(300);
+const RETRY: Duration = Duration::from_secs(2);
+/// An owner that is not in the graph is asked for after this, unless the watch tells of it first.
+const LATE: Duration = Duration::from_secs(2);
+const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+/// The graph, and how to reach the objects in it.
+pub struct Resources {
+    client: kube::Client,
+    pub graph: Mutex<Graph>,
+    pub queue: Queue,
+    known: RwLock<HashMap<String, (ApiResource, Scope)>>,
+    /// Resources that the views of this process tell about.
+    viewed: Mutex<HashSet<String>>,
+    watches: Mutex<HashMap<String, AbortHandle>>,
+    pub changed: Notify,
+}
+
+pub fn resource_name(resource: &ApiResource) -> String {
+    format!("{}.{}", resource.plural, resource.group)
+}
+
+impl Resources {
+    pub fn new(client: kube::Client, queue: Queue) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            graph: Mutex::default(),
+            queue,
+            known: RwLock::default(),
+            viewed: Mutex::default(),
+            watches: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// The requests for one resource, and whether its objects are in namespaces.
+    pub fn get(&self, name: &str) -> Option<(ApiResource, Scope)> {
+        self.known.read().get(name).cloned()
+    }
+
+    /// The resource of a kind, as an owner reference names it.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<(ApiResource, Scope)> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let known = self.known.read();
+        known.values().find(|(resource, _)| resource.kind == kind && resource.group == group).cloned()
+    }
+
+    pub fn api(&self, resource: &ApiResource, scope: &Scope, namespace: &str) -> Api<DynamicObject> {
+        match scope {
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, resource),
+            Scope::Cluster => Api::all_with(self.client.clone(), resource),
+        }
+    }
+
+    pub fn add_due(&self, due: Due) {
+        for uid in due.now {
+            self.queue.add(Key::cluster(uid));
+        }
+        for uid in due.later {
+            self.queue.add_after(Key::cluster(uid), LATE);
+        }
+    }
+
+    /// Lets the views of this process tell the graph.
+    pub fn follow_views(self: &Arc<Self>, world: &World) {
+        self.follow(&world.config_maps);
+        self.follow(&world.controller_revisions);
+        self.follow(&world.cron_jobs);
+        self.follow(&world.daemon_sets);
+        self.follow(&world.deployments);
+        self.follow(&world.endpoint_slices);
+        self.follow(&world.endpoints);
+        self.follow(&world.jobs);
+        self.follow(&world.leases);
+        self.follow(&world.nodes);
+        self.follow(&world.persistent_volume_claims);
+        self.follow(&world.persistent_volumes);
+        self.follow(&world.pod_disruption_budgets);
+        self.follow(&world.pods);
+        self.follow(&world.replica_sets);
+        self.follow(&world.replication_controllers);
+        self.follow(&world.resource_quotas);
+        self.follow(&world.service_accounts);
+        self.follow(&world.services);
+        self.follow(&world.stateful_sets);
+    }
+
+    fn follow<K: Watched>(self: &Arc<Self>, view: &View<K>) {
+        let name = format!("{}.{}", K::plural(&()), K::group(&()));
+        self.viewed.lock().insert(name.clone());
+        let resources = self.clone();
+        view.on(move |change| {
+            let due = match (change.old, change.new) {
+                (_, Some(new)) => {
+                    let uid = new.meta().uid.as_deref().unwrap_or_default();
+                    let replaced = change.old.and_then(|old| old.meta().uid.clone()).filter(|old| old != uid);
+                    let mut graph = resources.graph.lock();
+                    let mut due = graph.observe(uid, Object::new(name.clone(), new.meta()));
+                    if let Some(old) = replaced {
+                        due.now.extend(graph.remove(&old).now);
+                    }
+                    due
+                }
+                (Some(gone), None) => resources.graph.lock().remove(gone.meta().uid.as_deref().unwrap_or_default()),
+                (None, None) => return,
+            };
+            resources.add_due(due);
+        });
+    }
+
+    /// Finds out which resources there are, now and whenever a CRD changes.
+    pub async fn keep_current(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let discovered = self.discover().await;
+            let wait = async {
+                if let Err(error) = &discovered {
+                    warn!(%error, "cannot discover resources for the garbage collector, trying again");
+                    tokio::time::sleep(RETRY).await;
+                } else {
+                    self.changed.notified().await;
+                    tokio::time::sleep(SETTLE).await;
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+        for (_, watch) in self.watches.lock().drain() {
+            watch.abort();
+        }
+    }
+
+    async fn discover(self: &Arc<Self>) -> Result<(), kube::Error> {
+        let discovery = match Discovery::new(self.client.clone()).run_aggregated().await {
+            Ok(discovery) => discovery,
+            Err(_) => Discovery::new(self.client.clone()).run().await?,
+        };
+        let mut found = HashMap::new();
+        for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
+            let collectable = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb));
+            // Events are told, not owned.
+            if collectable && resource.kind != "Event" {
+                found.insert(resource_name(&resource), (resource, capabilities.scope));
+            }
+        }
+        let mut watches = self.watches.lock();
+        watches.retain(|name, watch| {
+            let stays = found.contains_key(name);
+            if !stays {
+                watch.abort();
+                self.add_due(self.graph.lock().remove_resource(name));
+            }
+            stays
+        });
+        let viewed = self.viewed.lock();
+        for (name, (resource, _)) in &found {
+            if !watches.contains_key(name) && !viewed.contains(name) {
+                watches.insert(name.clone(), tokio::spawn(watch(self.clone(), resource.clone())).abort_handle());
+            }
+        }
+        debug!(resources = found.len(), watches = watches.len(), "garbage collector knows what to watch");
+        *self.known.write() = found;
+        Ok(())
+    }
+
+    fn observe(&self, name: &str, object: &PartialObjectMeta<DynamicObject>) {
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        let due = self.graph.lock().observe(uid, Object::new(name.to_owned(), &object.metadata));
+        self.add_due(due);
+        self.note_crd(name);
+    }
+
+    fn note_crd(&self, name: &str) {
+        if name == CRDS {
+            self.changed.notify_one();
+        }
+    }
+}
+
+async fn watch(resources: Arc<Resources>, resource: ApiResource) {
+    let name = resource_name(&resource);
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(resources.client.clone(), &resource);
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                listed.extend(object.uid());
+                resources.observe(&name, &object);
+            }
+            Ok(Event::InitDone) => {
+                let listed = std::mem::take(&mut listed);
+                let missing = resources.graph.lock().missing(&name, &listed);
+                for uid in missing {
+                    let due = resources.graph.lock().remove(&uid);
+                    resources.add_due(due);
+                }
+            }
+            Ok(Event::Apply(object)) => resources.observe(&name, &object),
+            Ok(Event::Delete(object)) => {
+                let due = resources.graph.lock().remove(object.metadata.uid.as_deref().unwrap_or_default());
+                resources.add_due(due);
+                resources.note_crd(&name);
+            }
+            Err(error) => debug!(resource = name, %error, "watch failed, trying again"),
+        }
+    }
+}
