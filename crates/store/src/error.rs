@@ -9,15 +9,9 @@ use crate::{Entry, Revision};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot open the store at {path}: {source}")]
-    Open {
-        path: PathBuf,
-        source: Arc<redb::Error>,
-    },
+    Open { path: PathBuf, source: Arc<redb::Error> },
     #[error("cannot {operation}: {source}")]
-    Engine {
-        operation: &'static str,
-        source: Arc<redb::Error>,
-    },
+    Engine { operation: &'static str, source: Arc<redb::Error> },
     #[error("cannot start the store's writer thread: {0}")]
     Thread(Arc<std::io::Error>),
     #[error("the store holds a damaged entry at key {key:?}; restore it from a snapshot")]
@@ -27,25 +21,16 @@ pub enum Error {
     Conflict { current: Option<Box<Entry>> },
     /// That revision's state is no longer known.
     #[error("revision {requested} has been compacted; the oldest known is {oldest}")]
-    Compacted {
-        requested: Revision,
-        oldest: Revision,
-    },
+    Compacted { requested: Revision, oldest: Revision },
     /// That revision has not happened yet.
     #[error("revision {requested} is in the future; the current one is {current}")]
-    Future {
-        requested: Revision,
-        current: Revision,
-    },
+    Future { requested: Revision, current: Revision },
     #[error("the store is closed")]
     Closed,
 }
 
 impl Error {
     pub(crate) fn engine(operation: &'static str) -> impl Fn(redb::Error) -> Self {
-        move |source| Self::Engine {
-            operation,
-            source: Arc::new(source),
-        }
+        move |source| Self::Engine { operation, source: Arc::new(source) }
     }
 }

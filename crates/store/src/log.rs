@@ -28,10 +28,7 @@ struct Recent {
 impl Log {
     pub fn new(revision: Revision, capacity: usize) -> Self {
         Self {
-            events: RwLock::new(Recent {
-                events: VecDeque::new(),
-                since: revision,
-            }),
+            events: RwLock::new(Recent { events: VecDeque::new(), since: revision }),
             head: watch::Sender::new(revision),
             capacity,
         }
@@ -51,10 +48,7 @@ impl Log {
                 recent.since = oldest.revision;
             }
             // Notes are for observers; the log outlives them.
-            recent.events.push_back(Event {
-                note: None,
-                ..event.clone()
-            });
+            recent.events.push_back(Event { note: None, ..event.clone() });
         }
         drop(recent);
         self.head.send_replace(revision);
@@ -63,9 +57,7 @@ impl Log {
     /// Forgets changes up to and including `revision`.
     pub fn compact(&self, revision: Revision) {
         let mut recent = self.events.write();
-        let keep = recent
-            .events
-            .partition_point(|event| event.revision <= revision);
+        let keep = recent.events.partition_point(|event| event.revision <= revision);
         recent.events.drain(..keep);
         recent.since = recent.since.max(revision);
     }
@@ -79,14 +71,9 @@ impl Log {
     ) -> Result<(Vec<Event>, Revision), Error> {
         let recent = self.events.read();
         if revision < recent.since {
-            return Err(Error::Compacted {
-                requested: revision,
-                oldest: recent.since,
-            });
+            return Err(Error::Compacted { requested: revision, oldest: recent.since });
         }
-        let start = recent
-            .events
-            .partition_point(|event| event.revision <= revision);
+        let start = recent.events.partition_point(|event| event.revision <= revision);
         let mut reached = revision;
         let mut found = Vec::new();
         for event in recent.events.range(start..) {
@@ -103,12 +90,7 @@ impl Log {
 
     pub fn watch(self: &Arc<Self>, prefix: Bytes, from: Revision) -> Result<Watch, Error> {
         self.after(from, &prefix, 0)?;
-        Ok(Watch {
-            head: self.head.subscribe(),
-            log: self.clone(),
-            prefix,
-            reached: from,
-        })
+        Ok(Watch { head: self.head.subscribe(), log: self.clone(), prefix, reached: from })
     }
 }
 

@@ -33,17 +33,14 @@ pub(crate) fn read(
         return page(inner, prefix, after, limit);
     };
     let everything = page(inner, prefix, after, usize::MAX)?;
+    // A commit is visible a moment before it is in the log.
+    while inner.log.revision() < everything.revision {
+        std::thread::yield_now();
+    }
     let (events, _) = inner.log.after(at, prefix, usize::MAX)?;
-    let mut state: BTreeMap<Bytes, Entry> = everything
-        .entries
-        .into_iter()
-        .map(|entry| (entry.key.clone(), entry))
-        .collect();
-    for event in events
-        .into_iter()
-        .rev()
-        .filter(|event| after.is_none_or(|after| *event.key > *after))
-    {
+    let mut state: BTreeMap<Bytes, Entry> =
+        everything.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+    for event in events.into_iter().rev().filter(|event| after.is_none_or(|after| *event.key > *after)) {
         match event.previous {
             Some(previous) => state.insert(event.key, previous),
             None => state.remove(&event.key),
@@ -51,11 +48,7 @@ pub(crate) fn read(
     }
     let more = state.len() > limit;
     let entries = state.into_values().take(limit).collect();
-    Ok(Range {
-        entries,
-        more,
-        revision: at,
-    })
+    Ok(Range { entries, more, revision: at })
 }
 
 fn page(inner: &Inner, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Range, Error> {
@@ -69,9 +62,5 @@ fn page(inner: &Inner, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Res
         entries.push(entry);
         true
     })?;
-    Ok(Range {
-        entries,
-        more,
-        revision,
-    })
+    Ok(Range { entries, more, revision })
 }

@@ -24,16 +24,12 @@ pub(crate) struct RedbEngine {
 impl RedbEngine {
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let opened = || -> Result<Database, redb::Error> {
-            let database = Database::builder()
-                .set_cache_size(cache_bytes)
-                .create(path)?;
+            let database = Database::builder().set_cache_size(cache_bytes).create(path)?;
             Self::prepare(&database)?;
             Ok(database)
         };
-        let database = opened().map_err(|source| Error::Open {
-            path: path.to_owned(),
-            source: source.into(),
-        })?;
+        let database =
+            opened().map_err(|source| Error::Open { path: path.to_owned(), source: source.into() })?;
         Ok(Self { database })
     }
 
@@ -62,8 +58,7 @@ impl RedbEngine {
             events: Vec::with_capacity(writes.len()),
             revision,
         };
-        self.try_apply(writes, &mut applied)
-            .map_err(Error::engine("commit to the store"))?;
+        self.try_apply(writes, &mut applied).map_err(Error::engine("commit to the store"))?;
         Ok(applied)
     }
 
@@ -100,12 +95,7 @@ impl RedbEngine {
                         let created = previous.as_ref().map_or(applied.revision, |p| p.created);
                         encode(&mut buffer, created, applied.revision, &value);
                         table.insert(&*write.key, &*buffer)?;
-                        Some(Entry {
-                            key: write.key.clone(),
-                            value,
-                            created,
-                            modified: applied.revision,
-                        })
+                        Some(Entry { key: write.key.clone(), value, created, modified: applied.revision })
                     }
                     (None, Some(_)) => {
                         applied.revision += 1;
@@ -114,17 +104,11 @@ impl RedbEngine {
                     }
                     (None, None) => {
                         let revision = applied.revision;
-                        applied.answers.push(Ok(Written {
-                            revision,
-                            previous: None,
-                        }));
+                        applied.answers.push(Ok(Written { revision, previous: None }));
                         continue;
                     }
                 };
-                applied.answers.push(Ok(Written {
-                    revision: applied.revision,
-                    previous: previous.clone(),
-                }));
+                applied.answers.push(Ok(Written { revision: applied.revision, previous: previous.clone() }));
                 applied.events.push(Event {
                     revision: applied.revision,
                     key: write.key,
@@ -151,9 +135,7 @@ impl RedbEngine {
             Ok(table.get(key)?)
         };
         let stored = read().map_err(Error::engine("read from the store"))?;
-        stored
-            .map(|stored| decode(Bytes::copy_from_slice(key), stored.value()))
-            .transpose()
+        stored.map(|stored| decode(Bytes::copy_from_slice(key), stored.value())).transpose()
     }
 
     pub fn scan(
@@ -163,9 +145,8 @@ impl RedbEngine {
         visit: &mut dyn FnMut(Entry) -> bool,
     ) -> Result<Revision, Error> {
         let failed = Error::engine("read from the store");
-        let table =
-            (|| -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(TABLE)?) })()
-                .map_err(&failed)?;
+        let table = (|| -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(TABLE)?) })()
+            .map_err(&failed)?;
         let revision = stored_revision(&table).map_err(&failed)?;
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
@@ -173,9 +154,8 @@ impl RedbEngine {
             _ if prefix.is_empty() => Bound::Excluded(REVISION_KEY),
             _ => Bound::Included(prefix),
         };
-        let range = table
-            .range::<&[u8]>((start, Bound::Unbounded))
-            .map_err(|source| failed(source.into()))?;
+        let range =
+            table.range::<&[u8]>((start, Bound::Unbounded)).map_err(|source| failed(source.into()))?;
         for item in range {
             let (key, value) = item.map_err(|source| failed(source.into()))?;
             if !key.value().starts_with(prefix) {
@@ -201,9 +181,7 @@ fn stored_revision(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
 ) -> Result<Revision, redb::Error> {
     let stored = table.get(REVISION_KEY)?;
-    Ok(stored
-        .and_then(|stored| stored.value().try_into().ok().map(u64::from_be_bytes))
-        .unwrap_or(0))
+    Ok(stored.and_then(|stored| stored.value().try_into().ok().map(u64::from_be_bytes)).unwrap_or(0))
 }
 
 fn encode(buffer: &mut Vec<u8>, created: Revision, modified: Revision, value: &[u8]) {
@@ -220,14 +198,9 @@ fn decode(key: Bytes, stored: &[u8]) -> Result<Entry, Error> {
         Some((created, modified, value))
     });
     match header {
-        Some((created, modified, value)) => Ok(Entry {
-            key,
-            value: Bytes::copy_from_slice(value),
-            created,
-            modified,
-        }),
-        None => Err(Error::Damaged {
-            key: String::from_utf8_lossy(&key).into_owned(),
-        }),
+        Some((created, modified, value)) => {
+            Ok(Entry { key, value: Bytes::copy_from_slice(value), created, modified })
+        }
+        None => Err(Error::Damaged { key: String::from_utf8_lossy(&key).into_owned() }),
     }
 }

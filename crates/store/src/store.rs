@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,10 +26,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_bytes: 8 << 20,
-            recent_events: 128,
-        }
+        Self { cache_bytes: 8 << 20, recent_events: 128 }
     }
 }
 
@@ -58,6 +56,7 @@ impl Inner {
 pub struct Store {
     inner: Arc<Inner>,
     requests: mpsc::Sender<Request>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Store {
@@ -74,18 +73,27 @@ impl Store {
 
     fn start(engine: Engine, options: Options) -> Result<Self, Error> {
         let log = Arc::new(Log::new(engine.revision()?, options.recent_events));
-        let inner = Arc::new(Inner {
-            engine,
-            log,
-            observers: Mutex::default(),
-        });
+        let inner = Arc::new(Inner { engine, log, observers: Mutex::default() });
         let (requests, receiver) = writer::channel();
         let for_writer = inner.clone();
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer::run(for_writer, receiver))
             .map_err(|error| Error::Thread(Arc::new(error)))?;
-        Ok(Self { inner, requests })
+        let writer = Arc::new(Mutex::new(Some(writer)));
+        Ok(Self { inner, requests, writer })
+    }
+
+    /// Waits until the last write is done and the file is closed; blocks while there are other handles.
+    pub fn close(self) {
+        let Self { inner, requests, writer } = self;
+        let writer = writer.lock().take();
+        drop((inner, requests));
+        if let Some(writer) = writer
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer had panicked");
+        }
     }
 
     /// The revision of the last change.
@@ -106,13 +114,7 @@ impl Store {
         expect: Expect,
         note: Option<Note>,
     ) -> Result<Written, Error> {
-        self.write(Write {
-            key: key.into(),
-            value: Some(value.into()),
-            expect,
-            note,
-        })
-        .await
+        self.write(Write { key: key.into(), value: Some(value.into()), expect, note }).await
     }
 
     /// Removes `key`; durable when this returns. Removing what is not there is no error.
@@ -122,22 +124,13 @@ impl Store {
         expect: Expect,
         note: Option<Note>,
     ) -> Result<Written, Error> {
-        self.write(Write {
-            key: key.into(),
-            value: None,
-            expect,
-            note,
-        })
-        .await
+        self.write(Write { key: key.into(), value: None, expect, note }).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, Error> {
         debug_assert!(!write.key.is_empty(), "keys are not empty");
         let (answer, answered) = oneshot::channel();
-        self.requests
-            .send(Request { write, answer })
-            .await
-            .map_err(|_| Error::Closed)?;
+        self.requests.send(Request { write, answer }).await.map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
 
@@ -189,10 +182,7 @@ impl Store {
                 observer(events, revision);
             } else {
                 let wanted = |event: &&Event| event.key.starts_with(&prefix);
-                observer(
-                    &events.iter().filter(wanted).cloned().collect::<Vec<_>>(),
-                    revision,
-                );
+                observer(&events.iter().filter(wanted).cloned().collect::<Vec<_>>(), revision);
             }
         }));
         Ok(seen)
@@ -203,10 +193,7 @@ impl Store {
     pub fn compact(&self, revision: Revision) -> Result<(), Error> {
         let current = self.revision();
         if revision > current {
-            return Err(Error::Future {
-                requested: revision,
-                current,
-            });
+            return Err(Error::Future { requested: revision, current });
         }
         self.inner.log.compact(revision);
         Ok(())

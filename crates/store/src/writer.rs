@@ -31,16 +31,10 @@ pub(crate) fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
 pub(crate) fn run(inner: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
     let mut batch = Vec::new();
     while requests.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let (writes, waiting): (Vec<Write>, Vec<_>) = batch
-            .drain(..)
-            .map(|request| (request.write, request.answer))
-            .unzip();
+        let (writes, waiting): (Vec<Write>, Vec<_>) =
+            batch.drain(..).map(|request| (request.write, request.answer)).unzip();
         match inner.engine.apply(writes, inner.log.revision()) {
-            Ok(Applied {
-                answers,
-                events,
-                revision,
-            }) => {
+            Ok(Applied { answers, events, revision }) => {
                 inner.publish(events, revision);
                 for (waiting, answer) in waiting.into_iter().zip(answers) {
                     // The requester may have given up; its write happened all the same.
