@@ -1,15 +1,19 @@
 //! Forgetting connections.
 //!
 //! The kernel remembers where a flow of datagrams was sent for as long as it flows. When that place is gone, the memory
-//! must go too. The kernel itself finds the entries: it is given a filter and walks its table once.
+//! must go too. The kernel lists what might be meant (it can filter by protocol and port, but confuses IPv6 addresses),
+//! and is told which of those to forget.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::Result;
 use crate::error::Context;
-use crate::netlink::{Message, Socket};
+use crate::netlink::{Attributes, Message, Reply, Socket};
 
+const CT_GET: u16 = 1 << 8 | 1;
 const CT_DELETE: u16 = 1 << 8 | 2;
+const NFGEN: usize = 4;
 
 /// Attribute numbers of `linux/netfilter/nfnetlink_conntrack.h`.
 mod attr {
@@ -18,6 +22,8 @@ mod attr {
     pub const FILTER: u16 = 25;
     pub const TUPLE_IP: u16 = 1;
     pub const TUPLE_PROTO: u16 = 2;
+    pub const IP_SRC: [u16; 2] = [1, 3];
+    pub const IP_DST: [u16; 2] = [2, 4];
     pub const PROTO_NUM: u16 = 1;
     pub const PROTO_SRC_PORT: u16 = 2;
     pub const PROTO_DST_PORT: u16 = 3;
@@ -26,13 +32,8 @@ mod attr {
 }
 
 /// Which fields of a tuple a filter compares.
-mod compare {
-    pub const IP_SRC: u32 = 1;
-    pub const IP_DST: u32 = 1 << 1;
-    pub const PROTO_NUM: u32 = 1 << 3;
-    pub const PROTO_SRC_PORT: u32 = 1 << 4;
-    pub const PROTO_DST_PORT: u32 = 1 << 5;
-}
+const COMPARE_PROTO_NUM: u32 = 1 << 3;
+const COMPARE_DST_PORT: u32 = 1 << 5;
 
 /// Connections by where they were meant to go, and where they were sent instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Flows {
     /// `IPPROTO_*`
     pub protocol: u8,
     pub destination: SocketAddr,
-    /// Only those that were translated to this endpoint.
+    /// Only those that were translated to this endpoint; all when there is none.
     pub endpoint: Option<SocketAddr>,
 }
 
@@ -55,44 +56,90 @@ impl Conntrack {
         Ok(Self { socket })
     }
 
-    /// Forgets the connections. That there are none is fine.
-    pub fn forget(&mut self, flows: &Flows) -> Result<()> {
-        let ipv6 = flows.destination.is_ipv6();
-        let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
-        let (ip_source, ip_destination) = if ipv6 { (3, 4) } else { (1, 2) };
-        let mut message = Message::new(CT_DELETE, 0).raw(&[family as u8, 0, 0, 0]);
-        message.nest(attr::TUPLE_ORIG, |tuple| {
-            put_ip(tuple, ip_destination, flows.destination.ip());
-            tuple.nest(attr::TUPLE_PROTO, |proto| {
-                proto.put(attr::PROTO_NUM, &[flows.protocol]);
-                proto.put(attr::PROTO_DST_PORT, &flows.destination.port().to_be_bytes());
-            });
-        });
-        if let Some(endpoint) = flows.endpoint {
-            message.nest(attr::TUPLE_REPLY, |tuple| {
-                put_ip(tuple, ip_source, endpoint.ip());
+    /// Forgets the connections; gives how many there were. The table is walked once per address family.
+    pub fn forget(&mut self, flows: &[Flows]) -> Result<usize> {
+        let mut count = 0;
+        for ipv6 in [false, true] {
+            let flows: Vec<&Flows> =
+                flows.iter().filter(|flows| flows.destination.is_ipv6() == ipv6).collect();
+            if let Some(first) = flows.first() {
+                let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
+                let found = self.list(family, first, &flows)?;
+                count += found.len();
+                for tuple in found {
+                    self.delete(family, &tuple)?;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// The original tuples of the connections that `flows` (of one family) mean.
+    fn list(&mut self, family: u8, first: &Flows, flows: &[&Flows]) -> Result<Vec<Vec<u8>>> {
+        let mut wanted: HashMap<(u8, SocketAddr), HashSet<Option<SocketAddr>>> = HashMap::new();
+        for flows in flows {
+            wanted.entry((flows.protocol, flows.destination)).or_default().insert(flows.endpoint);
+        }
+        let mut message =
+            Message::new(CT_GET, libc::NLM_F_DUMP as u16).raw(&[family, 0, 0, 0]);
+        let port = first.destination.port();
+        let alike = |flows: &&Flows| flows.protocol == first.protocol && flows.destination.port() == port;
+        if flows.iter().all(alike) {
+            message.nest(attr::TUPLE_ORIG, |tuple| {
                 tuple.nest(attr::TUPLE_PROTO, |proto| {
-                    proto.put(attr::PROTO_NUM, &[flows.protocol]);
-                    proto.put(attr::PROTO_SRC_PORT, &endpoint.port().to_be_bytes());
+                    proto.put(attr::PROTO_NUM, &[first.protocol]);
+                    proto.put(attr::PROTO_DST_PORT, &port.to_be_bytes());
                 });
             });
+            message.nest(attr::FILTER, |filter| {
+                filter.put_u32(attr::FILTER_ORIG_FLAGS, COMPARE_PROTO_NUM | COMPARE_DST_PORT);
+                filter.put_u32(attr::FILTER_REPLY_FLAGS, 0);
+            });
         }
-        message.nest(attr::FILTER, |filter| {
-            use compare::{IP_DST, IP_SRC, PROTO_DST_PORT, PROTO_NUM, PROTO_SRC_PORT};
-            filter.put_u32(attr::FILTER_ORIG_FLAGS, IP_DST | PROTO_NUM | PROTO_DST_PORT);
-            let reply = flows.endpoint.map_or(0, |_| IP_SRC | PROTO_NUM | PROTO_SRC_PORT);
-            filter.put_u32(attr::FILTER_REPLY_FLAGS, reply);
-        });
+        let mut found = Vec::new();
+        let mut each = |reply: Reply<'_>| {
+            let attributes = reply.attributes(NFGEN);
+            let meant = parse_flow(&attributes).is_some_and(|(protocol, destination, endpoint)| {
+                let endpoints = wanted.get(&(protocol, destination));
+                endpoints.is_some_and(|e| e.contains(&None) || e.contains(&Some(endpoint)))
+            });
+            if meant {
+                found.extend(attributes.find_kind(attr::TUPLE_ORIG).map(|a| a.payload.to_vec()));
+            }
+        };
+        let object = || format!("connections to {}", first.destination);
+        self.socket.query(&mut message, &mut each).context("list", object())?;
+        Ok(found)
+    }
+
+    fn delete(&mut self, family: u8, tuple: &[u8]) -> Result<()> {
+        let mut message = Message::new(CT_DELETE, 0).raw(&[family, 0, 0, 0]);
+        message.put(attr::TUPLE_ORIG | libc::NLA_F_NESTED as u16, tuple);
         match self.socket.request(&mut message) {
+            // It has ended by itself.
             Err(error) if error.errno == libc::ENOENT => Ok(()),
-            result => result.context("forget connections to", flows.destination.to_string()),
+            result => result.context("forget", "a connection"),
         }
     }
 }
 
-fn put_ip(tuple: &mut Message, kind: u16, ip: IpAddr) {
-    tuple.nest(attr::TUPLE_IP, |inner| match ip {
-        IpAddr::V4(ip) => inner.put(kind, &ip.octets()),
-        IpAddr::V6(ip) => inner.put(kind, &ip.octets()),
-    });
+/// Protocol, destination, and who answers.
+fn parse_flow(attributes: &Attributes<'_>) -> Option<(u8, SocketAddr, SocketAddr)> {
+    let original = attributes.find_kind(attr::TUPLE_ORIG)?.nested();
+    let reply = attributes.find_kind(attr::TUPLE_REPLY)?.nested();
+    let protocol = original.find_kind(attr::TUPLE_PROTO)?.nested().find_kind(attr::PROTO_NUM)?;
+    let destination = parse_end(&original, attr::IP_DST, attr::PROTO_DST_PORT)?;
+    let endpoint = parse_end(&reply, attr::IP_SRC, attr::PROTO_SRC_PORT)?;
+    Some((*protocol.payload.first()?, destination, endpoint))
+}
+
+fn parse_end(tuple: &Attributes<'_>, ip: [u16; 2], port: u16) -> Option<SocketAddr> {
+    let ips = tuple.find_kind(attr::TUPLE_IP)?.nested();
+    let port = tuple.find_kind(attr::TUPLE_PROTO)?.nested().find_kind(port)?.payload;
+    let ip = match (ips.find_kind(ip[0]), ips.find_kind(ip[1])) {
+        (Some(v4), _) => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(v4.payload).ok()?)),
+        (_, Some(v6)) => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(v6.payload).ok()?)),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(port.get(..2)?.try_into().ok()?)))
 }

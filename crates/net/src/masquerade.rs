@@ -21,9 +21,9 @@ impl Masquerade<'_> {
     /// Puts the rules into the kernel, in place of what the table held.
     pub fn apply(&self) -> Result<()> {
         let mut batch = Batch::new(Family::Inet, self.table);
-        batch.add_table(&[]);
+        batch.add_table();
         batch.delete_table();
-        batch.add_table(&[]);
+        batch.add_table();
         let hook = Some((Hook::Postrouting, SOURCE_NAT, Nat::Yes));
         batch.add_chain(&Chain { name: CHAIN, hook });
         let multicast = MULTICAST.iter().filter_map(|net| net.parse().ok());

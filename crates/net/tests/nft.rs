@@ -14,7 +14,7 @@ fn listed(family: Family, fill: impl FnOnce(&mut Batch) + Send) -> String {
     let namespace = Namespace::new();
     namespace.run(|| {
         let mut batch = Batch::new(family, TABLE);
-        batch.add_table(b"note");
+        batch.add_table_with_comment("note");
         fill(&mut batch);
         Nft::open().expect("open").commit(&mut batch).expect("commit");
     });
@@ -167,6 +167,7 @@ fn sets_and_maps_are_shown_as_meant() {
         batch.add_rule("target", &delete);
     });
     for shown in [
+        "comment \"note\"",
         "elements = { 10.0.0.7 }",
         "10.96.0.1 . tcp . 443 : 10.244.0.2 . 6443",
         "10.96.0.1 . tcp . 443 : goto target",
@@ -193,7 +194,7 @@ fn what_was_written_is_read_back() {
         let mut nft = Nft::open().expect("open");
         assert_eq!(nft.table(Family::Ipv6, TABLE).expect("table"), None);
         let mut batch = Batch::new(Family::Ipv6, TABLE);
-        batch.add_table(b"layout 1");
+        batch.add_table_with_comment("layout 1");
         batch.add_chain(&Chain { name: "one", hook: None });
         batch.add_set(&Set::map("m", &[Field::Ipv6, Field::Service], &[Field::Number]));
         let key = |n: u32| {
@@ -210,12 +211,12 @@ fn what_was_written_is_read_back() {
         nft.commit(&mut batch).expect("commit");
 
         let table = nft.table(Family::Ipv6, TABLE).expect("table").expect("exists");
-        assert_eq!((table.name.as_str(), table.userdata.as_slice()), (TABLE, &b"layout 1"[..]));
+        assert_eq!((table.name.as_str(), table.comment.as_str()), (TABLE, "layout 1"));
         assert_eq!(nft.chains(Family::Ipv6, TABLE).expect("chains"), ["one"]);
         let mut found = nft.elements(Family::Ipv6, TABLE, "m").expect("elements");
         found.sort_by(|a, b| a.key.cmp(&b.key));
         let expected: Vec<ListedElement> = (0..count)
-            .map(|n| ListedElement { key: key(n), key_end: None, data: Some(n.to_ne_bytes().to_vec()) })
+            .map(|n| ListedElement { key: key(n), key_end: None, data: Some(n.to_ne_bytes().to_vec()), chain: None })
             .collect();
         assert!(found == expected, "{} elements", found.len());
 
@@ -238,7 +239,7 @@ fn a_refused_batch_changes_nothing_and_names_the_object() {
     let error = namespace.run(|| {
         let mut nft = Nft::open().expect("open");
         let mut batch = Batch::new(Family::Ipv4, TABLE);
-        batch.add_table(&[]);
+        batch.add_table();
         batch.add_set(&Set::new("plain", &[Field::Ipv4]));
         batch.delete_elements("plain", [Element::key(&[10, 0, 0, 7])]);
         batch.add_chain(&Chain { name: "later", hook: None });

@@ -1,7 +1,9 @@
 //! Classes: what a destination's packets go through, apart from which endpoints they can reach.
 //!
-//! Destinations with the same number of endpoints and the same options share one chain. A class is plain
-//! numbers in the kernel's maps, so a restarted proxy finds in them what the one before it meant.
+//! Destinations with the same number of endpoints and the same options share one chain. A class has a number, which
+//! destinations lead to; the name of its chain says what it is, so a restarted proxy finds the numbers again.
+
+use std::fmt;
 
 /// Which map a packet's destination was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,82 +49,62 @@ pub struct Balance {
     pub affinity: u32,
 }
 
-const AFFINITY_BITS: u32 = 17;
-const AFFINITY_MASK: u32 = (1 << AFFINITY_BITS) - 1;
-const MASQUERADE_SHIFT: u32 = AFFINITY_BITS;
-const RANGES: u32 = 1 << 20;
-const INSIDE: u32 = 1 << 21;
-const DROP: u32 = 1 << 22;
-
-impl Class {
-    /// Count and options, as they are in the maps.
-    pub fn numbers(self) -> (u32, u32) {
-        match self {
-            Self::Reject => (0, 0),
-            Self::Drop => (0, DROP),
-            Self::Balance(balance) => {
-                let masquerade = match balance.masquerade {
-                    Masquerade::Never => 0,
-                    Masquerade::OffCluster => 1,
-                    Masquerade::FromNode => 2,
-                    Masquerade::Always => 3,
-                };
-                let mut options = balance.affinity & AFFINITY_MASK | masquerade << MASQUERADE_SHIFT;
-                if balance.ranges {
-                    options |= RANGES;
-                }
-                if balance.view == View::Inside {
-                    options |= INSIDE;
-                }
-                (balance.count, options)
-            }
-        }
-    }
-
-    /// The class that has these numbers, if any has.
-    pub fn from_numbers(count: u32, options: u32) -> Option<Self> {
-        let class = match (count, options) {
-            (0, 0) => Self::Reject,
-            (0, DROP) => Self::Drop,
-            (0, _) => return None,
-            (count, options) => Self::Balance(Balance {
-                view: if options & INSIDE == 0 { View::Services } else { View::Inside },
-                count,
-                masquerade: match options >> MASQUERADE_SHIFT & 3 {
-                    0 => Masquerade::Never,
-                    1 => Masquerade::OffCluster,
-                    2 => Masquerade::FromNode,
-                    _ => Masquerade::Always,
-                },
-                ranges: options & RANGES != 0,
-                affinity: options & AFFINITY_MASK,
-            }),
+/// The name of the class's chain.
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let balance = match self {
+            Self::Reject => return f.write_str("reject"),
+            Self::Drop => return f.write_str("drop"),
+            Self::Balance(balance) => balance,
         };
-        (class.numbers() == (count, options)).then_some(class)
-    }
-
-    /// The name of its chain.
-    pub fn chain(self) -> String {
-        let Self::Balance(balance) = self else {
-            return if self == Self::Drop { "drop" } else { "reject" }.to_owned();
-        };
-        let mut name = format!("n{}", balance.count);
-        name.push_str(match balance.masquerade {
+        write!(f, "n{}", balance.count)?;
+        f.write_str(match balance.masquerade {
             Masquerade::Never => "",
             Masquerade::OffCluster => "-offcluster",
             Masquerade::FromNode => "-fromnode",
             Masquerade::Always => "-masquerade",
-        });
+        })?;
         if balance.view == View::Inside {
-            name.push_str("-inside");
+            f.write_str("-inside")?;
         }
         if balance.ranges {
-            name.push_str("-ranges");
+            f.write_str("-ranges")?;
         }
         if balance.affinity > 0 {
-            name.push_str(&format!("-sticky{}", balance.affinity));
+            write!(f, "-sticky{}", balance.affinity)?;
         }
-        name
+        Ok(())
+    }
+}
+
+impl Class {
+    /// The class whose chain has that name.
+    pub fn parse(chain: &str) -> Option<Self> {
+        match chain {
+            "reject" => return Some(Self::Reject),
+            "drop" => return Some(Self::Drop),
+            _ => {}
+        }
+        let mut parts = chain.strip_prefix('n')?.split('-');
+        let mut balance = Balance {
+            view: View::Services,
+            count: parts.next()?.parse().ok().filter(|count| *count > 0)?,
+            masquerade: Masquerade::Never,
+            ranges: false,
+            affinity: 0,
+        };
+        for part in parts {
+            match part {
+                "offcluster" => balance.masquerade = Masquerade::OffCluster,
+                "fromnode" => balance.masquerade = Masquerade::FromNode,
+                "masquerade" => balance.masquerade = Masquerade::Always,
+                "inside" => balance.view = View::Inside,
+                "ranges" => balance.ranges = true,
+                part => balance.affinity = part.strip_prefix("sticky")?.parse().ok()?,
+            }
+        }
+        let class = Self::Balance(balance);
+        (class.to_string() == chain).then_some(class)
     }
 }
 
@@ -133,22 +115,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_read_back(count in 1u32.., masquerade in 0u8..4, ranges: bool, inside: bool, affinity in 0u32..=86_400) {
+        fn names_are_read_back(count in 1u32.., masquerade in 0u8..4, ranges: bool, inside: bool, affinity in 0u32..=86_400) {
             let class = Class::Balance(Balance {
                 view: if inside { View::Inside } else { View::Services },
                 count,
-                masquerade: match masquerade { 0 => Masquerade::Never, 1 => Masquerade::OffCluster, 2 => Masquerade::FromNode, _ => Masquerade::Always },
+                masquerade: match masquerade {
+                    0 => Masquerade::Never,
+                    1 => Masquerade::OffCluster,
+                    2 => Masquerade::FromNode,
+                    _ => Masquerade::Always,
+                },
                 ranges,
                 affinity,
             });
-            let (count, options) = class.numbers();
-            prop_assert_eq!(Class::from_numbers(count, options), Some(class));
+            prop_assert_eq!(Class::parse(&class.to_string()), Some(class));
         }
 
         #[test]
-        fn foreign_numbers_are_no_class_or_mean_themselves(count: u32, options: u32) {
-            if let Some(class) = Class::from_numbers(count, options) {
-                prop_assert_eq!(class.numbers(), (count, options));
+        fn foreign_names_are_no_class_or_mean_themselves(name in "n?[0-9]{0,12}(-[a-z]{0,10}[0-9]{0,3}){0,4}") {
+            if let Some(class) = Class::parse(&name) {
+                prop_assert_eq!(class.to_string(), name);
             }
         }
     }
@@ -156,8 +142,7 @@ mod tests {
     #[test]
     fn the_two_verdicts_are_read_back() {
         for class in [Class::Reject, Class::Drop] {
-            let (count, options) = class.numbers();
-            assert_eq!(Class::from_numbers(count, options), Some(class));
+            assert_eq!(Class::parse(&class.to_string()), Some(class));
         }
     }
 }

@@ -145,15 +145,16 @@ impl Engine {
         if self.stale.is_empty() {
             return Ok(());
         }
-        let mut conntrack = Conntrack::open()?;
-        std::mem::take(&mut self.stale).into_iter().try_for_each(|stale| {
-            let Stale { frontend, endpoint } = stale;
-            conntrack.forget(&Flows {
+        let stale = std::mem::take(&mut self.stale);
+        let flows: Vec<Flows> = stale
+            .into_iter()
+            .map(|Stale { frontend, endpoint }| Flows {
                 protocol: frontend.protocol.number(),
                 destination: SocketAddr::new(frontend.ip, frontend.port),
                 endpoint,
             })
-        })
+            .collect();
+        Conntrack::open()?.forget(&flows).map(|_| ())
     }
 
     fn work_off(&mut self) -> Change {

@@ -1,15 +1,15 @@
-//! The kernel's side: transactions, and reading back what an earlier process left.
+//! The kernel's side: transactions.
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
 
 use net::nft::{Batch, Data, Element as NftElement, ListedElement, Nft, Verdict};
 
-use crate::class::{Class, View};
-use crate::layout::{self, CLASSES, ENDPOINTS, Encoded, Layout, OWNED};
-use crate::model::{Change, Hints};
-use crate::render::Frontend;
-use crate::service::Protocol;
+use crate::class::Class;
+use crate::layout::{self, CLASSES, Encoded, Layout, OWNED};
+use crate::model::{Change, Hints, NumberedClass};
+use present::Present;
+
+mod present;
 
 /// The routing tables of the network namespace in which this was opened.
 pub(crate) struct Kernel {
@@ -50,56 +50,39 @@ impl Kernel {
     }
 
     /// Makes the kernel hold `everything` and nothing else, changing only what differs. Connections and packets
-    /// notice nothing: what was right stays, and the rest changes in one transaction.
+    /// notice nothing: it is one transaction, and what was right stays.
     pub fn reconcile(&mut self, everything: &Change) -> Result<Commit, net::Error> {
         let mut commit = Commit::default();
         for layout in &self.families {
             let wanted = Edit::of_change(everything, layout.ipv6);
             let mut batch = layout.batch();
-            let edit = match read(&mut self.nft, layout)? {
-                Some(present) => wanted.beyond(&present),
+            let edit = match Present::read(&mut self.nft, layout)? {
+                Some(present) => {
+                    layout.fixed_chains(&mut batch);
+                    let kept = wanted.add_classes.iter().filter(|class| present.has_class(class));
+                    kept.for_each(|kept| layout.class_chain(&mut batch, kept.class));
+                    wanted.beyond(&present)
+                }
                 None => {
                     layout.create(&mut batch);
+                    layout.fixed_chains(&mut batch);
                     wanted
                 }
             };
             edit.write(layout, &mut batch);
-            if !batch.is_empty() {
-                self.nft.commit(&mut batch)?;
-            }
+            self.nft.commit(&mut batch)?;
             commit.elements += edit.remove.len() + edit.add.len();
             commit.bytes += batch.bytes();
         }
         Ok(commit)
     }
 
-    /// The ids and slots that the kernel has.
+    /// The numbers that the kernel has.
     pub fn hints(&mut self) -> Result<Hints, net::Error> {
         let mut hints = Hints::default();
         for layout in &self.families {
-            let Some(present) = read(&mut self.nft, layout)? else { continue };
-            for view in [View::Services, View::Inside] {
-                let elements = present.get(layout::view_map(view)).into_iter().flatten();
-                let routes = elements.filter_map(|(key, element)| {
-                    let id = number(element.data.as_deref()?, 0)?;
-                    Some(((view, parse_destination(key)?), id))
-                });
-                hints.ids.extend(routes);
-            }
-            let elements = present.get(ENDPOINTS).into_iter().flatten();
-            let mut slots: HashMap<u32, Vec<(u32, SocketAddr)>> = HashMap::new();
-            for (key, element) in elements {
-                let parsed = || -> Option<(u32, u32, SocketAddr)> {
-                    let address = parse_address(element.data.as_deref()?)?;
-                    Some((number(key, 0)?, number(key, 4)?, address))
-                };
-                if let Some((id, index, address)) = parsed() {
-                    slots.entry(id).or_default().push((index, address));
-                }
-            }
-            for (id, mut numbered) in slots {
-                numbered.sort_unstable();
-                hints.slots.insert(id, numbered.into_iter().map(|(_, address)| address).collect());
+            if let Some(present) = Present::read(&mut self.nft, layout)? {
+                present.add_hints(&mut hints);
             }
         }
         Ok(hints)
@@ -109,7 +92,7 @@ impl Kernel {
     pub fn remove(&mut self) -> Result<(), net::Error> {
         for layout in &self.families {
             let mut batch = layout.batch();
-            batch.add_table(&[]);
+            batch.add_table();
             batch.delete_table();
             self.nft.commit(&mut batch)?;
         }
@@ -117,30 +100,13 @@ impl Kernel {
     }
 }
 
-type Present = HashMap<&'static str, HashMap<Vec<u8>, ListedElement>>;
-
-/// The elements of one family's table, if it has our shape.
-fn read(nft: &mut Nft, layout: &Layout) -> Result<Option<Present>, net::Error> {
-    let table = nft.table(layout.family(), &layout.table)?;
-    if table.is_none_or(|table| table.userdata != layout.note()) {
-        return Ok(None);
-    }
-    let mut present = Present::new();
-    for map in OWNED {
-        let elements = nft.elements(layout.family(), &layout.table, map)?;
-        let keyed = elements.into_iter().map(|element| (element.key.clone(), element));
-        present.insert(map, keyed.collect());
-    }
-    Ok(Some(present))
-}
-
 /// The changes of one table, as bytes.
 #[derive(Debug, Default)]
 struct Edit {
     remove: Vec<Encoded>,
     add: Vec<Encoded>,
-    add_classes: Vec<Class>,
-    remove_classes: Vec<Class>,
+    add_classes: Vec<NumberedClass>,
+    remove_classes: Vec<NumberedClass>,
 }
 
 impl Edit {
@@ -149,9 +115,8 @@ impl Edit {
             let ours = elements.iter().filter(|element| element.is_ipv6() == ipv6);
             ours.map(layout::encode).collect()
         };
-        let classes = |classes: &[(bool, Class)]| {
-            let ours = classes.iter().filter(|(v6, _)| *v6 == ipv6);
-            ours.map(|(_, class)| *class).collect()
+        let classes = |classes: &[NumberedClass]| {
+            classes.iter().filter(|class| class.ipv6 == ipv6).copied().collect()
         };
         Self {
             remove: encode(&change.remove),
@@ -167,7 +132,7 @@ impl Edit {
         let mut wanted: HashSet<(&str, &[u8])> = HashSet::with_capacity(self.add.len());
         for element in &self.add {
             wanted.insert((element.map, &element.key));
-            let there = present.get(element.map).and_then(|map| map.get(&element.key));
+            let there = present.elements.get(element.map).and_then(|map| map.get(&element.key));
             match there {
                 Some(there) if there.data == element.data && there.key_end == element.key_end => {}
                 Some(there) => {
@@ -177,29 +142,26 @@ impl Edit {
                 None => edit.add.push(element.clone()),
             }
         }
-        for (map, elements) in present.iter().filter(|(map, _)| **map != CLASSES) {
+        for (map, elements) in &present.elements {
             let extra = elements.iter().filter(|(key, _)| !wanted.contains(&(*map, key.as_slice())));
             edit.remove.extend(extra.map(|(_, element)| listed(map, element)));
         }
-        let keys: HashSet<Vec<u8>> = self.add_classes.iter().map(|c| layout::class_key(*c)).collect();
-        let known = present.get(CLASSES);
-        let missing = |class: &Class| {
-            known.is_none_or(|known| !known.contains_key(&layout::class_key(*class)))
-        };
-        edit.add_classes = self.add_classes.into_iter().filter(missing).collect();
-        let extra = known.into_iter().flatten().filter(|(key, _)| !keys.contains(*key));
-        edit.remove_classes = extra
-            .filter_map(|(key, _)| Class::from_numbers(number(key, 0)?, number(key, 4)?))
-            .collect();
+        edit.remove_classes = present.classes.clone();
+        edit.remove_classes.retain(|class| !self.add_classes.contains(class));
+        edit.add_classes = self.add_classes;
+        edit.add_classes.retain(|class| !present.has_class(class));
         edit
     }
 
     /// Chains before what leads to them, endpoints before the destinations that lead there, and removals of each map
     /// before its additions.
     fn write(&self, layout: &Layout, batch: &mut Batch) {
-        let gotos: Vec<(Vec<u8>, Data)> = self.add_classes.iter().map(|class| class_element(*class)).collect();
+        // Numbers may have changed hands.
+        let gone: Vec<Vec<u8>> = self.remove_classes.iter().map(layout::class_key).collect();
+        batch.delete_elements(CLASSES, gone.iter().map(|key| NftElement::key(key)));
+        let gotos: Vec<(Vec<u8>, Data)> = self.add_classes.iter().map(goto).collect();
         for class in &self.add_classes {
-            layout.add_class(batch, *class);
+            layout.class_chain(batch, class.class);
         }
         let element = |(key, data)| NftElement { data: Some(data), ..NftElement::key(key) };
         batch.add_elements(CLASSES, gotos.iter().map(|(key, data)| element((key, data))));
@@ -219,16 +181,15 @@ impl Edit {
                 data: element.data.as_ref().map(|_| data),
             }));
         }
-        let gone: Vec<Vec<u8>> = self.remove_classes.iter().map(|c| layout::class_key(*c)).collect();
-        batch.delete_elements(CLASSES, gone.iter().map(|key| NftElement::key(key)));
-        for class in &self.remove_classes {
-            batch.delete_chain(&class.chain());
+        let needed: HashSet<Class> = self.add_classes.iter().map(|class| class.class).collect();
+        for class in self.remove_classes.iter().filter(|gone| !needed.contains(&gone.class)) {
+            batch.delete_chain(&class.class.to_string());
         }
     }
 }
 
-fn class_element(class: Class) -> (Vec<u8>, Data) {
-    (layout::class_key(class), Data::Verdict(Verdict::Goto(class.chain())))
+fn goto(class: &NumberedClass) -> (Vec<u8>, Data) {
+    (layout::class_key(class), Data::Verdict(Verdict::Goto(class.class.to_string())))
 }
 
 fn listed(map: &'static str, element: &ListedElement) -> Encoded {
@@ -238,34 +199,4 @@ fn listed(map: &'static str, element: &ListedElement) -> Encoded {
         key_end: element.key_end.clone(),
         data: element.data.clone(),
     }
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// An address of either family, which its length tells, and what follows it.
-fn split_address(bytes: &[u8], rest: usize) -> Option<(IpAddr, &[u8])> {
-    let (address, rest) = bytes.split_at_checked(bytes.len().checked_sub(rest)?)?;
-    let address = match address.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
-        _ => return None,
-    };
-    Some((address, rest))
-}
-
-fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
-    let (ip, rest) = split_address(bytes, 4)?;
-    Some(SocketAddr::new(ip, u16::from_be_bytes([rest[0], rest[1]])))
-}
-
-fn parse_destination(bytes: &[u8]) -> Option<Frontend> {
-    let (ip, rest) = split_address(bytes, 8)?;
-    let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-    Some(Frontend {
-        ip,
-        protocol: known.into_iter().find(|protocol| protocol.number() == rest[0])?,
-        port: u16::from_be_bytes([rest[4], rest[5]]),
-    })
 }

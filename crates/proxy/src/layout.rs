@@ -4,16 +4,19 @@
 //! ```text
 //! nat-prerouting, nat-output ──► services
 //! services:    from a pod or from this node ──► inside
-//!              destination → @services → backend set . class → @classes → goto n…
+//!              destination → @services → class and backend set; class → @classes → goto n…
 //!              destination address in @service-ips: reject
-//! inside:      destination → @inside → backend set . class → @classes → goto n…
-//! n3-…:        sources outside @ranges: drop; mark what is to be masqueraded;
-//!              a client in @affinity goes where it was, if that is still in @sticky;
-//!              others: backend set . random(3) → @endpoints → dnat
+//! inside:      the same with @inside
+//! n3-…:        sources outside @ranges: drop; mark what is to be masqueraded
+//!              backend set . random(3) → @endpoints → dnat
+//! n3-…-sticky: backend set . client → @affinity → number; backend set . number → @numbered → dnat
+//!              others: backend set . random(3) → @numbers → number; → @numbered → dnat, and remember
 //! nat-postrouting: marked, or sent to itself (@hairpin): masquerade
 //! ```
-//! A rule may use only registers that it has loaded itself, so each of a class's rules begins with the lookup of the
-//! backend set; a chain is run once per connection.
+//! `@services` is no verdict map, because for each new verdict the kernel checks the whole map (20 ms at 44,000
+//! elements, measured). What a map gives can be a key again only by way of the packet mark, as `nft` sees it: its
+//! listing gives up on anything else. The mark is put back in the same rule. A rule may use only registers that it has
+//! loaded itself, so each rule of a class begins with the lookup; a chain is run once per connection.
 
 use std::net::IpAddr;
 
@@ -24,11 +27,11 @@ use net::nft::{
 };
 
 use crate::class::{Balance, Class, Masquerade, View};
-use crate::model::Element;
+use crate::model::{Element, ID_BITS, ID_MASK, NumberedClass};
 use crate::render::Frontend;
 
-/// Changes with every change of this module: a table with another note is replaced whole.
-const LAYOUT: &str = "corten proxy layout 1";
+/// Changes with every change of sets and maps: a table with another note is replaced whole.
+const NOTE: &str = "Corten service routing, layout 1";
 const DESTINATION_NAT: i32 = -100;
 const SOURCE_NAT: i32 = 100;
 /// Upstream's bit, which other software knows to leave alone.
@@ -38,19 +41,29 @@ const RTN_LOCAL: u32 = 2;
 /// How many clients can stick to endpoints at a time.
 const AFFINITY_SIZE: u32 = 262_144;
 
-pub(crate) const SERVICES: &str = "services";
+const SERVICES: &str = "services";
 const INSIDE: &str = "inside";
 pub(crate) const ENDPOINTS: &str = "endpoints";
-const STICKY: &str = "sticky";
+pub(crate) const NUMBERS: &str = "numbers";
+pub(crate) const NUMBERED: &str = "numbered";
 const AFFINITY: &str = "affinity";
 const RANGES: &str = "ranges";
 const SERVICE_IPS: &str = "service-ips";
 const HAIRPIN: &str = "hairpin";
 pub(crate) const CLASSES: &str = "classes";
 
-/// The maps and sets whose elements are ours (not made by packets).
+/// The maps and sets whose elements are ours (not made by packets), in the order in which they are changed: what is led
+/// to before what leads there.
 pub(crate) const OWNED: [&str; 8] =
-    [ENDPOINTS, STICKY, RANGES, HAIRPIN, SERVICES, INSIDE, SERVICE_IPS, CLASSES];
+    [ENDPOINTS, NUMBERED, NUMBERS, RANGES, HAIRPIN, SERVICES, INSIDE, SERVICE_IPS];
+
+// Registers. A destination is looked up from 0 on; the same registers then hold the backend set's id, the client's
+// address behind it. The others must not overlap with those.
+const KEY: u8 = 0;
+const SECOND_KEY: u8 = 6;
+const ENDPOINT: u8 = 8;
+const FOUND: u8 = 14;
+const MARK: u8 = 15;
 
 /// The shape for one address family.
 #[derive(Clone, Debug)]
@@ -79,40 +92,44 @@ impl Layout {
     }
 
     /// The note on a table that has this very shape.
-    pub fn note(&self) -> Vec<u8> {
-        format!("{LAYOUT} {:?}", self.cluster).into_bytes()
+    pub fn note(&self) -> &'static str {
+        NOTE
     }
 
     /// Makes the table in place of what is there, without elements.
     pub fn create(&self, batch: &mut Batch) {
-        batch.add_table(&[]);
+        batch.add_table();
         batch.delete_table();
-        batch.add_table(&self.note());
+        batch.add_table_with_comment(self.note());
         let address = if self.ipv6 { Field::Ipv6 } else { Field::Ipv4 };
         let (number, port) = (Field::Number, Field::Service);
         let destination = [address, Field::Protocol, port];
-        let target = [number, number, number];
-        batch.add_set(&Set::map(SERVICES, &destination, &target));
-        batch.add_set(&Set::map(INSIDE, &destination, &target));
-        batch.add_set(&Set::map(ENDPOINTS, &[number, number], &[address, port]));
-        batch.add_set(&Set::new(STICKY, &[number, address, port]));
-        let affinity = Set::map(AFFINITY, &[number, address], &[address, port]);
+        let pair = [number, number];
+        batch.add_set(&Set::map(SERVICES, &destination, &[number]));
+        batch.add_set(&Set::map(INSIDE, &destination, &[number]));
+        batch.add_set(&Set::map(ENDPOINTS, &pair, &[address, port]));
+        batch.add_set(&Set::map(NUMBERS, &pair, &[number]));
+        batch.add_set(&Set::map(NUMBERED, &pair, &[address, port]));
+        let affinity = Set::map(AFFINITY, &[number, address], &[number]);
         batch.add_set(&Set { dynamic: Some(AFFINITY_SIZE), ..affinity });
         batch.add_set(&Set { interval: true, ..Set::new(RANGES, &[number, address]) });
         batch.add_set(&Set::new(SERVICE_IPS, &[address]));
         batch.add_set(&Set::new(HAIRPIN, &[address, address]));
-        batch.add_set(&Set::verdict_map(CLASSES, &[number, number]));
+        batch.add_set(&Set::verdict_map(CLASSES, &[number]));
+    }
 
-        for name in ["inside", "services"] {
-            batch.add_chain(&Chain { name, hook: None });
-        }
-        for (name, hook, priority) in [
-            ("nat-prerouting", Hook::Prerouting, DESTINATION_NAT),
-            ("nat-output", Hook::Output, DESTINATION_NAT),
-            ("nat-postrouting", Hook::Postrouting, SOURCE_NAT),
-        ] {
-            batch.add_chain(&Chain { name, hook: Some((hook, priority, Nat::Yes)) });
-        }
+    /// Makes the chains that are always there, and their rules in place of those that they had.
+    pub fn fixed_chains(&self, batch: &mut Batch) {
+        let mut chain = |name, hook| {
+            batch.add_chain(&Chain { name, hook });
+            batch.flush_chain(name);
+        };
+        let nat = |hook, priority| Some((hook, priority, Nat::Yes));
+        chain("inside", None);
+        chain("services", None);
+        chain("nat-prerouting", nat(Hook::Prerouting, DESTINATION_NAT));
+        chain("nat-output", nat(Hook::Output, DESTINATION_NAT));
+        chain("nat-postrouting", nat(Hook::Postrouting, SOURCE_NAT));
         let jump = |chain: &str| Expr::Verdict(Verdict::Jump(chain.to_owned()));
         batch.add_rule("nat-prerouting", &[jump("services")]);
         batch.add_rule("nat-output", &[jump("services")]);
@@ -131,12 +148,16 @@ impl Layout {
         batch.add_rule("nat-postrouting", &self.masquerade_hairpin());
     }
 
-    /// Makes a class's chain, with what leads to it.
-    pub fn add_class(&self, batch: &mut Batch, class: Class) {
-        let name = class.chain();
+    /// Makes a class's chain, and its rules in place of those that it had.
+    pub fn class_chain(&self, batch: &mut Batch, class: Class) {
+        let name = class.to_string();
         batch.add_chain(&Chain { name: &name, hook: None });
+        batch.flush_chain(&name);
         match class {
-            Class::Reject => batch.add_rule(&name, &[Expr::Reject(Reject::PortUnreachable { ipv6: self.ipv6 })]),
+            Class::Reject => {
+                let ipv6 = self.ipv6;
+                batch.add_rule(&name, &[Expr::Reject(Reject::PortUnreachable { ipv6 })]);
+            }
             Class::Drop => batch.add_rule(&name, &[Expr::Verdict(Verdict::Drop)]),
             Class::Balance(balance) => {
                 for rule in self.balance_rules(balance) {
@@ -146,16 +167,9 @@ impl Layout {
         }
     }
 
-    // Registers: a destination or other scratch from 0; the backend set's id, and what is looked up with it, behind.
-
     /// How many registers an address takes.
     fn words(&self) -> u8 {
         if self.ipv6 { 4 } else { 1 }
-    }
-
-    /// The register of the backend set's id; count and options follow, until something else is put there.
-    fn id(&self) -> u8 {
-        self.words() + 4
     }
 
     fn address(&self, source: bool, to: u8) -> Expr {
@@ -164,25 +178,35 @@ impl Layout {
         Expr::Payload { header: Header::Network, offset, length, to: Reg(to) }
     }
 
-    /// Loads backend set and class of the packet's destination; ends the rule where there is none.
-    fn find(&self, view: View) -> Vec<Expr> {
+    /// Looks up the packet's destination and loads the backend set's id into `ids`; ends the rule where there is none.
+    fn find(&self, view: View, ids: &[u8]) -> Vec<Expr> {
+        let mut rule = self.lookup(view, ids);
+        rule.extend(ids.iter().map(|id| and(*id, ID_MASK)));
+        rule
+    }
+
+    /// Looks up the packet's destination and loads what it leads to into each of `to`.
+    fn lookup(&self, view: View, to: &[u8]) -> Vec<Expr> {
         let words = self.words();
-        vec![
-            self.address(false, 0),
-            Expr::Meta { key: MetaKey::Transport, to: Reg(words) },
+        let mut rule = vec![
+            self.address(false, KEY),
+            Expr::Meta { key: MetaKey::Transport, to: Reg(KEY + words) },
             Expr::Payload {
                 header: Header::Transport,
                 offset: 2,
                 length: 2,
-                to: Reg(words + 1),
+                to: Reg(KEY + words + 1),
             },
-            Expr::Map { map: view_map(view).to_owned(), key: Reg(0), to: Reg(self.id()) },
-        ]
+            Expr::Map { map: view_map(view).to_owned(), key: Reg(KEY), to: Reg(FOUND) },
+        ];
+        rule.extend(by_way_of_mark(to));
+        rule
     }
 
     fn dispatch(&self, view: View) -> Vec<Expr> {
-        let mut rule = self.find(view);
-        rule.push(Expr::VerdictMap { map: CLASSES.to_owned(), key: Reg(self.id() + 1) });
+        let mut rule = self.lookup(view, &[KEY]);
+        rule.push(and(KEY, !ID_MASK));
+        rule.push(Expr::VerdictMap { map: CLASSES.to_owned(), key: Reg(KEY) });
         rule
     }
 
@@ -206,7 +230,7 @@ impl Layout {
     fn masquerade_hairpin(&self) -> Vec<Expr> {
         let mut rule = vec![
             Expr::Ct { key: CtKey::Status, to: Reg(0) },
-            and(IPS_DST_NAT),
+            and(0, IPS_DST_NAT),
             Expr::Cmp { from: Reg(0), compare: Compare::NotEqual, value: vec![0; 4] },
         ];
         rule.push(self.address(true, 0));
@@ -218,12 +242,10 @@ impl Layout {
 
     fn balance_rules(&self, balance: Balance) -> Vec<Vec<Expr>> {
         let mut rules = Vec::new();
-        let id = self.id();
-        let find = || self.find(balance.view);
         if balance.ranges {
-            let mut rule = find();
-            rule.push(self.address(true, id + 1));
-            rule.push(Expr::InSet { set: RANGES.to_owned(), key: Reg(id), inverted: true });
+            let mut rule = self.find(balance.view, &[KEY]);
+            rule.push(self.address(true, KEY + 1));
+            rule.push(Expr::InSet { set: RANGES.to_owned(), key: Reg(KEY), inverted: true });
             rule.push(Expr::Verdict(Verdict::Drop));
             rules.push(rule);
         }
@@ -236,48 +258,81 @@ impl Layout {
                 rules.push([elsewhere.flatten().collect(), mark()].concat());
             }
         }
-        let timeout_ms = u64::from(balance.affinity) * 1000;
-        // The key of the affinity map: the id again, then the client's address, in the scratch area.
-        let affinity_key = || {
-            [
-                Expr::Bitwise { from: Reg(id), to: Reg(0), mask: vec![0xff; 4], xor: vec![0; 4] },
-                self.address(true, 1),
-            ]
-        };
-        let renew = || Expr::UpdateMap {
-            map: AFFINITY.to_owned(),
-            key: Reg(0),
-            data: Reg(id + 1),
-            timeout_ms,
-        };
-        let dnat = || Expr::Dnat {
-            ipv6: self.ipv6,
-            address: Reg(id + 1),
-            port: Reg(id + 1 + self.words()),
-        };
-        if timeout_ms > 0 {
-            let mut rule = find();
-            rule.push(self.address(true, id + 1));
-            rule.push(Expr::Map { map: AFFINITY.to_owned(), key: Reg(id), to: Reg(id + 1) });
-            rule.push(Expr::InSet { set: STICKY.to_owned(), key: Reg(id), inverted: false });
-            rule.extend(affinity_key());
-            rule.push(renew());
-            rule.push(dnat());
-            rules.push(rule);
+        if balance.affinity > 0 {
+            rules.push(self.remembered(balance));
+            rules.push(self.random_and_remember(balance));
+        } else {
+            rules.push(self.random(balance));
         }
-        let mut rule = find();
-        rule.push(Expr::Random { modulus: balance.count, to: Reg(id + 1) });
-        rule.push(Expr::Map { map: ENDPOINTS.to_owned(), key: Reg(id), to: Reg(id + 1) });
-        if timeout_ms > 0 {
-            // What the map has for the client is an endpoint that is gone, and would stay.
-            let map = AFFINITY.to_owned();
-            rule.extend(affinity_key());
-            rule.push(Expr::DeleteFromMap { map, key: Reg(0), data: Reg(id + 1) });
-            rule.push(renew());
-        }
-        rule.push(dnat());
-        rules.push(rule);
         rules
+    }
+
+    fn random(&self, balance: Balance) -> Vec<Expr> {
+        let mut rule = self.find(balance.view, &[SECOND_KEY]);
+        rule.push(Expr::Random { modulus: balance.count, to: Reg(SECOND_KEY + 1) });
+        rule.push(map(ENDPOINTS, SECOND_KEY, ENDPOINT));
+        rule.push(self.dnat());
+        rule
+    }
+
+    /// A client that is known goes where it was, if that is still there.
+    fn remembered(&self, balance: Balance) -> Vec<Expr> {
+        let mut rule = self.find(balance.view, &[KEY, SECOND_KEY]);
+        rule.push(self.address(true, KEY + 1));
+        rule.push(map(AFFINITY, KEY, FOUND));
+        rule.extend(by_way_of_mark(&[SECOND_KEY + 1]));
+        rule.push(map(NUMBERED, SECOND_KEY, ENDPOINT));
+        rule.push(remember(balance));
+        rule.push(self.dnat());
+        rule
+    }
+
+    fn random_and_remember(&self, balance: Balance) -> Vec<Expr> {
+        let mut rule = self.find(balance.view, &[KEY, SECOND_KEY]);
+        rule.push(self.address(true, KEY + 1));
+        rule.push(Expr::Random { modulus: balance.count, to: Reg(SECOND_KEY + 1) });
+        rule.push(map(NUMBERS, SECOND_KEY, FOUND));
+        rule.extend(by_way_of_mark(&[SECOND_KEY + 1]));
+        rule.push(map(NUMBERED, SECOND_KEY, ENDPOINT));
+        // What the map has for the client, if anything, is an endpoint that is gone; renewing would keep it.
+        let map = AFFINITY.to_owned();
+        rule.push(Expr::DeleteFromMap { map, key: Reg(KEY), data: Reg(SECOND_KEY + 1) });
+        rule.push(remember(balance));
+        rule.push(self.dnat());
+        rule
+    }
+
+    fn dnat(&self) -> Expr {
+        Expr::Dnat {
+            ipv6: self.ipv6,
+            address: Reg(ENDPOINT),
+            port: Reg(ENDPOINT + self.words()),
+        }
+    }
+}
+
+fn map(map: &str, key: u8, to: u8) -> Expr {
+    Expr::Map { map: map.to_owned(), key: Reg(key), to: Reg(to) }
+}
+
+/// Loads what a map has given into each of `to`, and leaves the packet's mark as it was.
+fn by_way_of_mark(to: &[u8]) -> Vec<Expr> {
+    let key = MetaKey::Mark;
+    let mut exprs = vec![
+        Expr::Meta { key, to: Reg(MARK) },
+        Expr::SetMeta { key, from: Reg(FOUND) },
+    ];
+    exprs.extend(to.iter().map(|to| Expr::Meta { key, to: Reg(*to) }));
+    exprs.push(Expr::SetMeta { key, from: Reg(MARK) });
+    exprs
+}
+
+fn remember(balance: Balance) -> Expr {
+    Expr::UpdateMap {
+        map: AFFINITY.to_owned(),
+        key: Reg(KEY),
+        data: Reg(SECOND_KEY + 1),
+        timeout_ms: u64::from(balance.affinity) * 1000,
     }
 }
 
@@ -296,10 +351,10 @@ fn from_this_node() -> Vec<Expr> {
     ]
 }
 
-fn and(bits: u32) -> Expr {
+fn and(register: u8, bits: u32) -> Expr {
     Expr::Bitwise {
-        from: Reg(0),
-        to: Reg(0),
+        from: Reg(register),
+        to: Reg(register),
         mask: bits.to_ne_bytes().to_vec(),
         xor: vec![0; 4],
     }
@@ -322,10 +377,10 @@ fn mark() -> Vec<Expr> {
 fn masquerade_marked() -> Vec<Expr> {
     vec![
         Expr::Meta { key: MetaKey::Mark, to: Reg(0) },
-        and(MASQUERADE_MARK),
+        and(0, MASQUERADE_MARK),
         Expr::Cmp { from: Reg(0), compare: Compare::NotEqual, value: vec![0; 4] },
         Expr::Meta { key: MetaKey::Mark, to: Reg(0) },
-        and(!MASQUERADE_MARK),
+        and(0, !MASQUERADE_MARK),
         Expr::SetMeta { key: MetaKey::Mark, from: Reg(0) },
         Expr::Masquerade,
     ]
@@ -360,7 +415,7 @@ pub(crate) struct Encoded {
     pub data: Option<Vec<u8>>,
 }
 
-pub(crate) fn destination(frontend: &Frontend) -> Vec<u8> {
+fn destination(frontend: &Frontend) -> Vec<u8> {
     let mut key = octets(frontend.ip);
     key.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
     key.extend_from_slice(&port_bytes(frontend.port));
@@ -368,29 +423,33 @@ pub(crate) fn destination(frontend: &Frontend) -> Vec<u8> {
 }
 
 /// The key of a class in the map of classes.
-pub(crate) fn class_key(class: Class) -> Vec<u8> {
-    let (count, options) = class.numbers();
-    [count.to_ne_bytes(), options.to_ne_bytes()].concat()
+pub(crate) fn class_key(class: &NumberedClass) -> Vec<u8> {
+    (class.number << ID_BITS).to_ne_bytes().to_vec()
+}
+
+fn pair(one: u32, other: u32) -> Vec<u8> {
+    [one.to_ne_bytes(), other.to_ne_bytes()].concat()
+}
+
+fn endpoint(address: &std::net::SocketAddr) -> Vec<u8> {
+    let mut data = octets(address.ip());
+    data.extend_from_slice(&port_bytes(address.port()));
+    data
 }
 
 pub(crate) fn encode(element: &Element) -> Encoded {
     let set = |map, key| Encoded { map, key, key_end: None, data: None };
+    let map = |map, key, data| Encoded { data: Some(data), ..set(map, key) };
     match element {
-        Element::Frontend { view, frontend, id, class } => {
-            let data = [id.to_ne_bytes().to_vec(), class_key(*class)].concat();
-            Encoded { data: Some(data), ..set(view_map(*view), destination(frontend)) }
+        Element::Frontend { view, frontend, target } => {
+            map(view_map(*view), destination(frontend), target.to_ne_bytes().to_vec())
         }
-        Element::Endpoint { id, index, address } => {
-            let mut data = octets(address.ip());
-            data.extend_from_slice(&port_bytes(address.port()));
-            let key = [id.to_ne_bytes(), index.to_ne_bytes()].concat();
-            Encoded { data: Some(data), ..set(ENDPOINTS, key) }
+        Element::Endpoint { id, slot, address } => map(ENDPOINTS, pair(*id, *slot), endpoint(address)),
+        Element::Number { id, slot, number, .. } => {
+            map(NUMBERS, pair(*id, *slot), number.to_ne_bytes().to_vec())
         }
-        Element::Sticky { id, address } => {
-            let mut key = id.to_ne_bytes().to_vec();
-            key.extend_from_slice(&octets(address.ip()));
-            key.extend_from_slice(&port_bytes(address.port()));
-            set(STICKY, key)
+        Element::Numbered { id, number, address } => {
+            map(NUMBERED, pair(*id, *number), endpoint(address))
         }
         Element::Range { id, range } => {
             let bound = |ip| [id.to_ne_bytes().to_vec(), octets(ip)].concat();

@@ -7,26 +7,36 @@ use std::sync::Arc;
 use net::IpNet;
 
 use crate::class::{Balance, Class, View};
-use crate::render::{Backend, Desired, Frontend, Policy, To};
+use crate::render::{Desired, Frontend, To};
 use crate::service::Protocol;
+use backends::Set;
+use classes::Classes;
 use ids::Ids;
 use presence::Presence;
 
+mod backends;
+mod classes;
 mod ids;
 mod presence;
 
 /// `namespace/name` of a Service.
 pub(crate) type Key = Arc<str>;
 
+/// Where a destination leads: the number of its class above, the id of its backend set below these bits.
+pub(crate) const ID_BITS: u32 = 20;
+pub(crate) const ID_MASK: u32 = (1 << ID_BITS) - 1;
+
 /// One element of one of the kernel's maps or sets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Element {
-    /// Destination to backend set and class.
-    Frontend { view: View, frontend: Frontend, id: u32, class: Class },
-    /// Backend set and number to endpoint.
-    Endpoint { id: u32, index: u32, address: SocketAddr },
-    /// An endpoint to which clients of the set may stick.
-    Sticky { id: u32, address: SocketAddr },
+    /// Destination to class number and backend set.
+    Frontend { view: View, frontend: Frontend, target: u32 },
+    /// Backend set and slot to endpoint.
+    Endpoint { id: u32, slot: u32, address: SocketAddr },
+    /// The same in two steps, for sets with sticky clients: slots are filled up when endpoints go, the numbers that
+    /// clients are remembered with stay.
+    Number { id: u32, slot: u32, number: u32, ipv6: bool },
+    Numbered { id: u32, number: u32, address: SocketAddr },
     /// Sources that may use the set.
     Range { id: u32, range: IpNet },
     /// An address of which every port is a Service's.
@@ -39,7 +49,8 @@ impl Element {
     pub fn is_ipv6(&self) -> bool {
         match self {
             Self::Frontend { frontend, .. } => frontend.ip.is_ipv6(),
-            Self::Endpoint { address, .. } | Self::Sticky { address, .. } => address.is_ipv6(),
+            Self::Endpoint { address, .. } | Self::Numbered { address, .. } => address.is_ipv6(),
+            Self::Number { ipv6, .. } => *ipv6,
             Self::Range { range, .. } => range.addr().is_ipv6(),
             Self::Own { ip } | Self::Hairpin { ip } => ip.is_ipv6(),
         }
@@ -59,40 +70,27 @@ pub(crate) struct Stale {
 pub(crate) struct Change {
     pub remove: Vec<Element>,
     pub add: Vec<Element>,
-    /// Chains to be made, and those that nothing refers to any more; true for IPv6.
-    pub add_classes: Vec<(bool, Class)>,
-    pub remove_classes: Vec<(bool, Class)>,
+    /// Chains to be made, and those that nothing refers to any more.
+    pub add_classes: Vec<NumberedClass>,
+    pub remove_classes: Vec<NumberedClass>,
     pub stale: Vec<Stale>,
 }
 
-/// What a running kernel tells of the ids that an earlier process gave out.
+/// A class in one address family, with the number that leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NumberedClass {
+    pub ipv6: bool,
+    pub class: Class,
+    pub number: u32,
+}
+
+/// What a running kernel tells of the numbers that an earlier process gave out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hints {
     pub ids: HashMap<(View, Frontend), u32>,
     pub slots: HashMap<u32, Vec<SocketAddr>>,
-}
-
-/// A backend set as the kernel has it.
-#[derive(Clone, Debug)]
-struct Set {
-    port: String,
-    protocol: Protocol,
-    policy: Policy,
-    ipv6: bool,
-    id: u32,
-    /// In the order of their numbers.
-    slots: Vec<SocketAddr>,
-    affinity: u32,
-    ranges: Vec<IpNet>,
-}
-
-impl Set {
-    fn is(&self, backend: &Backend) -> bool {
-        self.port == backend.port
-            && self.protocol == backend.protocol
-            && self.policy == backend.policy
-            && self.ipv6 == backend.ipv6
-    }
+    pub numbers: HashMap<(u32, SocketAddr), u32>,
+    pub classes: HashMap<Class, u32>,
 }
 
 /// A destination as the kernel has it.
@@ -100,18 +98,23 @@ impl Set {
 struct Route {
     view: View,
     frontend: Frontend,
-    id: u32,
+    target: u32,
     class: Class,
 }
 
 impl Route {
+    /// The id of its backend set; 0 when it leads to none.
+    fn id(&self) -> u32 {
+        self.target & ID_MASK
+    }
+
     fn place(&self) -> (View, Frontend) {
         (self.view, self.frontend)
     }
 
     fn element(&self) -> Element {
-        let Route { view, frontend, id, class } = *self;
-        Element::Frontend { view, frontend, id, class }
+        let Route { view, frontend, target, .. } = *self;
+        Element::Frontend { view, frontend, target }
     }
 }
 
@@ -136,13 +139,14 @@ pub(crate) struct Model {
     ids: Ids,
     own_ips: Presence<IpAddr>,
     hairpins: Presence<IpAddr>,
-    classes: Presence<(bool, Class)>,
+    classes: Classes,
     change: Change,
 }
 
 impl Model {
     /// Ids are given out as an earlier process did, so that clients stick to their endpoints.
-    pub fn set_hints(&mut self, hints: Hints) {
+    pub fn set_hints(&mut self, mut hints: Hints) {
+        self.classes.hints = std::mem::take(&mut hints.classes);
         self.ids.hints = hints;
     }
 
@@ -190,11 +194,11 @@ impl Model {
         let mut all = Change::default();
         for held in self.held.values() {
             all.add.extend(held.routes.iter().map(Route::element));
-            held.sets.iter().for_each(|set| all.add.extend(set_elements(set)));
+            held.sets.iter().for_each(|set| all.add.extend(set.elements()));
         }
         all.add.extend(self.own_ips.iter().map(|ip| Element::Own { ip: *ip }));
         all.add.extend(self.hairpins.iter().map(|ip| Element::Hairpin { ip: *ip }));
-        all.add_classes = self.classes.iter().copied().collect();
+        all.add_classes = self.classes.all();
         all
     }
 
@@ -202,28 +206,16 @@ impl Model {
     fn place_sets(&mut self, old: &Held, desired: &Desired) -> Vec<Set> {
         let mut sets = Vec::with_capacity(desired.backends.len());
         for (index, backend) in desired.backends.iter().enumerate() {
-            let before = old.sets.iter().find(|set| set.is(backend));
-            let (id, slots) = match before {
-                Some(before) => (before.id, reslot(&before.slots, &backend.endpoints)),
-                None => {
-                    let leads_here = desired.frontends.iter().filter(|(_, _, to)| {
-                        matches!(to, To::Backend { index: i, .. } if *i == index)
-                    });
-                    let places = leads_here.map(|(view, frontend, _)| (*view, *frontend));
-                    let (id, slots) = self.ids.allocate(places);
-                    (id, reslot(&slots, &backend.endpoints))
-                }
-            };
-            sets.push(Set {
-                port: backend.port.clone(),
-                protocol: backend.protocol,
-                policy: backend.policy,
-                ipv6: backend.ipv6,
-                id,
-                slots,
-                affinity: backend.affinity,
-                ranges: backend.ranges.clone(),
-            });
+            if let Some(before) = old.sets.iter().find(|set| set.is(backend)) {
+                sets.push(before.changed(backend));
+                continue;
+            }
+            let leads_here = desired.frontends.iter().filter(
+                |(_, _, to)| matches!(to, To::Backend { index: i, .. } if *i == index),
+            );
+            let places = leads_here.map(|(view, frontend, _)| (*view, *frontend));
+            let (id, slots) = self.ids.allocate(places);
+            sets.push(Set::new(id, backend, &slots, &self.ids.hints.numbers));
         }
         sets
     }
@@ -245,9 +237,8 @@ impl Model {
                 continue;
             }
             let (id, class) = match *to {
-                To::Reject => (0, Class::Reject),
                 To::Drop => (0, Class::Drop),
-                To::Backend { index, masquerade, ranges } => {
+                To::Backend { index, masquerade, ranges } if sets[index].id != 0 => {
                     let set = &sets[index];
                     let balance = Balance {
                         view,
@@ -258,8 +249,13 @@ impl Model {
                     };
                     (set.id, Class::Balance(balance))
                 }
+                To::Reject | To::Backend { .. } => (0, Class::Reject),
             };
-            routes.push(Route { view, frontend, id, class });
+            let (id, class, number) = match self.classes.number(class) {
+                Some(number) => (id, class, number),
+                None => (0, Class::Reject, classes::REJECT),
+            };
+            routes.push(Route { view, frontend, target: number << ID_BITS | id, class });
         }
         routes.sort_unstable_by_key(Route::place);
         routes.dedup_by_key(|route| route.place());
@@ -276,7 +272,6 @@ impl Model {
     }
 
     fn change_routes(&mut self, old: &[Route], new: &[Route]) -> Vec<Key> {
-        let class_of = |route: &Route| (route.frontend.ip.is_ipv6(), route.class);
         for route in new {
             match find(old, route) {
                 Some(before) if before == route => continue,
@@ -294,8 +289,8 @@ impl Model {
             self.owners.remove(&route.place());
             released.extend(self.waiting.get(&route.place()).into_iter().flatten().cloned());
         }
-        new.iter().for_each(|route| self.classes.add(class_of(route)));
-        old.iter().for_each(|route| self.classes.remove(&class_of(route)));
+        new.iter().for_each(|route| self.classes.add(route.frontend.ip.is_ipv6(), route.class));
+        old.iter().for_each(|route| self.classes.remove(route.frontend.ip.is_ipv6(), route.class));
         released
     }
 
@@ -303,7 +298,7 @@ impl Model {
     /// are gone, and destinations that led nowhere.
     fn note_stale(&mut self, old: &Held, routes: &[Route], sets: &[Set]) {
         let slots = |sets: &[Set], route: &Route| -> Option<Vec<SocketAddr>> {
-            Some(sets.iter().find(|set| set.id == route.id)?.slots.clone())
+            Some(sets.iter().find(|set| set.id == route.id())?.slots.clone())
         };
         let udp = |route: &&Route| {
             route.frontend.protocol == Protocol::Udp && route.view == View::Services
@@ -313,8 +308,6 @@ impl Model {
             let frontend = route.frontend;
             match find(routes, route) {
                 None => self.change.stale.push(Stale { frontend, endpoint: None }),
-                Some(now) if now.id == route.id && now.class == route.class && sets.len() == old.sets.len()
-                    && slots(sets, now).as_ref() == Some(&before) => {}
                 Some(now) => {
                     let mut after = slots(sets, now).unwrap_or_default();
                     after.sort_unstable();
@@ -324,8 +317,8 @@ impl Model {
                 }
             }
         }
-        for route in routes.iter().filter(udp).filter(|route| route.id != 0) {
-            if find(&old.routes, route).is_none_or(|before| before.id == 0) {
+        for route in routes.iter().filter(udp).filter(|route| route.id() != 0) {
+            if find(&old.routes, route).is_none_or(|before| before.id() == 0) {
                 self.change.stale.push(Stale { frontend: route.frontend, endpoint: None });
             }
         }
@@ -334,13 +327,13 @@ impl Model {
     fn change_sets(&mut self, old: &[Set], new: &[Set]) {
         for set in new {
             match old.iter().find(|before| before.id == set.id) {
-                None => self.change.add.extend(set_elements(set)),
-                Some(before) => change_set(&mut self.change, before, set),
+                None => self.change.add.extend(set.elements()),
+                Some(before) => set.differ(before, &mut self.change),
             }
         }
         for set in old {
             if !new.iter().any(|after| after.id == set.id) {
-                self.change.remove.extend(set_elements(set));
+                self.change.remove.extend(set.elements());
                 self.ids.free(set.id);
             }
         }
@@ -350,60 +343,4 @@ impl Model {
 fn find<'a>(routes: &'a [Route], like: &Route) -> Option<&'a Route> {
     let index = routes.binary_search_by_key(&like.place(), Route::place).ok()?;
     routes.get(index)
-}
-
-fn set_elements(set: &Set) -> Vec<Element> {
-    let id = set.id;
-    let sticky = set.slots.iter().filter(|_| set.affinity > 0);
-    let slots = set.slots.iter().enumerate();
-    slots
-        .map(|(index, address)| Element::Endpoint { id, index: index as u32, address: *address })
-        .chain(sticky.map(|address| Element::Sticky { id, address: *address }))
-        .chain(set.ranges.iter().map(|range| Element::Range { id, range: *range }))
-        .collect()
-}
-
-fn change_set(change: &mut Change, old: &Set, new: &Set) {
-    let id = new.id;
-    let common = old.slots.len().min(new.slots.len());
-    let differ = |index: &usize| old.slots.get(*index) != new.slots.get(*index);
-    let at = |index: usize, slots: &[SocketAddr]| {
-        let address = *slots.get(index)?;
-        Some(Element::Endpoint { id, index: index as u32, address })
-    };
-    for index in (0..common).filter(differ).chain(common..old.slots.len().max(new.slots.len())) {
-        change.remove.extend(at(index, &old.slots));
-        change.add.extend(at(index, &new.slots));
-    }
-    let sticky = |set: &Set| -> BTreeSet<SocketAddr> {
-        set.slots.iter().filter(|_| set.affinity > 0).copied().collect()
-    };
-    if old.affinity + new.affinity > 0 {
-        let (before, after) = (sticky(old), sticky(new));
-        let element = |address: &SocketAddr| Element::Sticky { id, address: *address };
-        change.remove.extend(before.difference(&after).map(element));
-        change.add.extend(after.difference(&before).map(element));
-    }
-    let range = |range: &IpNet| Element::Range { id, range: *range };
-    change.remove.extend(old.ranges.iter().filter(|r| !new.ranges.contains(r)).map(range));
-    change.add.extend(new.ranges.iter().filter(|r| !old.ranges.contains(r)).map(range));
-}
-
-/// Puts `wanted` (sorted) into numbered slots so that as few as can be change.
-fn reslot(old: &[SocketAddr], wanted: &[SocketAddr]) -> Vec<SocketAddr> {
-    if old.is_empty() {
-        return wanted.to_vec();
-    }
-    let mut kept = vec![false; wanted.len()];
-    let mut slots: Vec<Option<SocketAddr>> = vec![None; wanted.len()];
-    for (slot, address) in slots.iter_mut().zip(old) {
-        if let Ok(index) = wanted.binary_search(address)
-            && !std::mem::replace(&mut kept[index], true)
-        {
-            *slot = Some(*address);
-        }
-    }
-    let mut others = wanted.iter().zip(kept).filter(|(_, kept)| !kept).map(|(address, _)| *address);
-    // As many are missing as are left over.
-    slots.into_iter().filter_map(|slot| slot.or_else(|| others.next())).collect()
 }

@@ -85,12 +85,19 @@ impl Batch {
         message
     }
 
-    /// Makes the table, unless it exists. `userdata` is the maker's own note on it.
-    pub fn add_table(&mut self, userdata: &[u8]) {
+    /// Makes the table, unless it exists.
+    pub fn add_table(&mut self) {
+        self.messages.push(self.message(libc::NFT_MSG_NEWTABLE, CREATE, attr::TABLE_NAME));
+    }
+
+    /// Makes the table with a note of its maker, as `nft` shows comments. Longer than 127 bytes it is cut off.
+    pub fn add_table_with_comment(&mut self, comment: &str) {
+        let text = &comment.as_bytes()[..comment.len().min(127)];
+        let mut userdata = vec![0, text.len() as u8 + 1];
+        userdata.extend_from_slice(text);
+        userdata.push(0);
         let mut message = self.message(libc::NFT_MSG_NEWTABLE, CREATE, attr::TABLE_NAME);
-        if !userdata.is_empty() {
-            message.put(attr::TABLE_USERDATA, userdata);
-        }
+        message.put(attr::TABLE_USERDATA, &userdata);
         self.messages.push(message);
     }
 

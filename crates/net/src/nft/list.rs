@@ -14,15 +14,17 @@ const NFGEN: usize = 4;
 pub struct ListedTable {
     pub name: String,
     /// Its maker's note.
-    pub userdata: Vec<u8>,
+    pub comment: String,
 }
 
-/// An element found. Verdicts are not told: their keys are enough for a reconcile.
+/// An element found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListedElement {
     pub key: Vec<u8>,
     pub key_end: Option<Vec<u8>>,
     pub data: Option<Vec<u8>>,
+    /// The chain that a verdict leads to.
+    pub chain: Option<String>,
 }
 
 impl Nft {
@@ -80,7 +82,7 @@ fn parse_table(reply: &Reply<'_>) -> Option<ListedTable> {
     let userdata = attributes.find_kind(attr::TABLE_USERDATA);
     Some(ListedTable {
         name: attributes.find_kind(attr::TABLE_NAME)?.str()?.to_owned(),
-        userdata: userdata.map(|a| a.payload.to_vec()).unwrap_or_default(),
+        comment: userdata.and_then(|a| parse_comment(a.payload)).unwrap_or_default(),
     })
 }
 
@@ -90,9 +92,28 @@ fn parse_element(element: &Attribute<'_>) -> Option<ListedElement> {
         let value = parts.find_kind(kind)?.nested().find_kind(attr::DATA_VALUE)?;
         Some(value.payload.to_vec())
     };
+    let chain = || {
+        let data = parts.find_kind(attr::ELEM_DATA)?.nested();
+        let verdict = data.find_kind(attr::DATA_VERDICT)?.nested();
+        Some(verdict.find_kind(attr::VERDICT_CHAIN)?.str()?.to_owned())
+    };
     Some(ListedElement {
         key: value(attr::ELEM_KEY)?,
         key_end: value(attr::ELEM_KEY_END),
         data: value(attr::ELEM_DATA),
+        chain: chain(),
     })
+}
+
+/// User data is `nft`'s own: type, length, value, one after the other, the comment being of type 0.
+fn parse_comment(mut userdata: &[u8]) -> Option<String> {
+    loop {
+        let (kind, length) = (*userdata.first()?, usize::from(*userdata.get(1)?));
+        let value = userdata.get(2..2 + length)?;
+        if kind == 0 {
+            let text = value.strip_suffix(&[0]).unwrap_or(value);
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        userdata = userdata.get(2 + length..)?;
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use super::Hints;
+use super::{Hints, ID_MASK};
 use crate::class::View;
 use crate::render::Frontend;
 
@@ -19,7 +19,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// An id for a set to which `places` lead, and the slots that the kernel has under it.
+    /// An id for a set to which `places` lead, and the slots that the kernel has under it. 0 when there are too many.
     pub fn allocate(
         &mut self,
         mut places: impl Iterator<Item = (View, Frontend)>,
@@ -28,26 +28,31 @@ impl Ids {
             let id = *self.hints.ids.get(&place)?;
             (id != 0 && !self.used.contains(&id)).then_some(id)
         });
-        let id = hint.unwrap_or_else(|| self.next());
+        let Some(id) = hint.or_else(|| self.next()) else {
+            tracing::error!(limit = ID_MASK, "too many sets of endpoints: rejecting");
+            return (0, Vec::new());
+        };
         self.used.insert(id);
         (id, self.hints.slots.remove(&id).unwrap_or_default())
     }
 
-    fn next(&mut self) -> u32 {
+    fn next(&mut self) -> Option<u32> {
         if let Some(id) = self.free.pop() {
-            return id;
+            return Some(id);
         }
-        loop {
+        while self.last < ID_MASK {
             self.last += 1;
             if !self.used.contains(&self.last) && !self.hints.slots.contains_key(&self.last) {
-                return self.last;
+                return Some(self.last);
             }
         }
+        None
     }
 
     pub fn free(&mut self, id: u32) {
-        self.used.remove(&id);
-        self.freed.push(id);
+        if self.used.remove(&id) {
+            self.freed.push(id);
+        }
     }
 
     /// The transaction is over, and with it what hints are good for.

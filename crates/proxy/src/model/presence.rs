@@ -62,6 +62,10 @@ impl<T: Clone + Eq + Hash> Presence<T> {
         (added, removed)
     }
 
+    pub fn has(&self, thing: &T) -> bool {
+        self.counts.contains_key(thing)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.counts.keys()
     }
