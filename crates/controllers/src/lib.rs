@@ -10,14 +10,19 @@
 mod kit;
 
 mod deployment;
+mod endpoints;
 mod endpointslice;
 mod garbage_collector;
 mod job;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
+mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod taint_eviction;
+mod ttl_after_finished;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -63,6 +68,11 @@ pub async fn run(informers: Informers, config: Config, shutdown: CancellationTok
     namespace::start(&world, &mut loops);
     node_ipam::start(&world, &mut loops, &config)?;
     replicaset::start(&world, &mut loops);
+    ttl_after_finished::start(&world, &mut loops);
+    taint_eviction::start(&world, &mut loops);
+    pod_gc::start(&world, &mut loops);
+    node_lifecycle::start(&world, &mut loops);
+    endpoints::start(&world, &mut loops);
     root_ca::start(&world, &mut loops, &config);
     service_account::start(&world, &mut loops);
     tokio::select! {

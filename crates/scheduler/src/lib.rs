@@ -6,6 +6,7 @@
 //! them, counted in advance.
 
 mod cluster;
+pub mod fit;
 mod labels;
 mod outcome;
 mod plugins;

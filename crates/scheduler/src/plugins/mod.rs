@@ -14,6 +14,8 @@ mod node_unschedulable;
 mod pod_topology_spread;
 mod taint_toleration;
 
+pub use taint_toleration::tolerates;
+
 use crate::cluster::{Cluster, NodeState};
 use crate::pod::PodInfo;
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, PodSpec};
 
 use super::{Check, Events, Plugin, Refusal, normalize_to_max};
 use crate::cluster::{Cluster, NodeState};
-use crate::labels;
+use crate::{fit, labels};
 use crate::pod::PodInfo;
 
 pub struct NodeAffinity;
@@ -36,10 +36,7 @@ fn affinity(spec: &PodSpec) -> Option<&Affinity> {
 
 /// Whether the node selector and the required affinity of a pod pick a node.
 pub fn picks(spec: &PodSpec, node: &NodeState) -> bool {
-    let Some(object) = &node.node else { return false };
-    let required = affinity(spec).and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    labels::contains_all(spec.node_selector.as_ref(), node.labels())
-        && required.is_none_or(|required| labels::selects_node(required, object))
+    node.node.as_ref().is_some_and(|node| fit::selects_node(spec, node))
 }
 
 struct Picky<'a>(&'a PodSpec);
