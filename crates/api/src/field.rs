@@ -26,34 +26,19 @@ pub struct Path<'a> {
 
 impl<'a> Path<'a> {
     /// The path of the object itself; it renders as nothing in front of its children.
-    pub const ROOT: Path<'static> = Path {
-        parent: None,
-        segment: Segment::Root,
-    };
+    pub const ROOT: Path<'static> = Path { parent: None, segment: Segment::Root };
 
     pub const fn new(name: &'a str) -> Path<'a> {
-        Path {
-            parent: None,
-            segment: Segment::Child(name),
-        }
+        Path { parent: None, segment: Segment::Child(name) }
     }
     pub const fn child<'b>(&'b self, name: &'b str) -> Path<'b> {
-        Path {
-            parent: Some(self),
-            segment: Segment::Child(name),
-        }
+        Path { parent: Some(self), segment: Segment::Child(name) }
     }
     pub const fn index(&self, index: usize) -> Path<'_> {
-        Path {
-            parent: Some(self),
-            segment: Segment::Index(index),
-        }
+        Path { parent: Some(self), segment: Segment::Index(index) }
     }
     pub const fn key<'b>(&'b self, key: &'b str) -> Path<'b> {
-        Path {
-            parent: Some(self),
-            segment: Segment::Key(key),
-        }
+        Path { parent: Some(self), segment: Segment::Key(key) }
     }
 }
 
@@ -63,9 +48,7 @@ impl Display for Path<'_> {
         if let Some(parent) = self.parent {
             Display::fmt(parent, f)?;
         }
-        let first = self
-            .parent
-            .is_none_or(|p| p.parent.is_none() && matches!(p.segment, Segment::Root));
+        let first = self.parent.is_none_or(|p| p.parent.is_none() && matches!(p.segment, Segment::Root));
         match self.segment {
             Segment::Root => Ok(()),
             Segment::Child(name) if first => f.write_str(name),
@@ -124,10 +107,7 @@ impl FieldErrorKind {
 
     /// Whether the offending value is part of the message.
     const fn shows_value(self) -> bool {
-        !matches!(
-            self,
-            Self::Required | Self::Forbidden | Self::TooLong | Self::Internal
-        )
+        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::Internal)
     }
 }
 
@@ -153,12 +133,7 @@ impl FieldError {
         if field.is_empty() {
             field.push_str("<nil>");
         }
-        Self {
-            kind,
-            field,
-            value: value.into(),
-            detail: detail.into(),
-        }
+        Self { kind, field, value: value.into(), detail: detail.into() }
     }
 
     /// The message without the field name: `Invalid value: "x": must be ...`.
@@ -245,33 +220,13 @@ impl FieldErrors {
     }
 
     pub fn required(&mut self, path: &Path<'_>, detail: impl Into<String>) {
-        self.push(FieldError::new(
-            FieldErrorKind::Required,
-            path,
-            Value::Null,
-            detail,
-        ));
+        self.push(FieldError::new(FieldErrorKind::Required, path, Value::Null, detail));
     }
     pub fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) {
-        self.push(FieldError::new(
-            FieldErrorKind::Invalid,
-            path,
-            value,
-            detail,
-        ));
+        self.push(FieldError::new(FieldErrorKind::Invalid, path, value, detail));
     }
-    pub fn type_invalid(
-        &mut self,
-        path: &Path<'_>,
-        value: impl Into<Value>,
-        detail: impl Into<String>,
-    ) {
-        self.push(FieldError::new(
-            FieldErrorKind::TypeInvalid,
-            path,
-            value,
-            detail,
-        ));
+    pub fn type_invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) {
+        self.push(FieldError::new(FieldErrorKind::TypeInvalid, path, value, detail));
     }
     pub fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
         self.push(FieldError::new(FieldErrorKind::Duplicate, path, value, ""));
@@ -280,12 +235,7 @@ impl FieldErrors {
         self.push(FieldError::new(FieldErrorKind::NotFound, path, value, ""));
     }
     pub fn forbidden(&mut self, path: &Path<'_>, detail: impl Into<String>) {
-        self.push(FieldError::new(
-            FieldErrorKind::Forbidden,
-            path,
-            Value::Null,
-            detail,
-        ));
+        self.push(FieldError::new(FieldErrorKind::Forbidden, path, Value::Null, detail));
     }
     /// `supported` in the order in which it is to be listed.
     pub fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
@@ -294,12 +244,7 @@ impl FieldErrors {
             let quoted: Vec<String> = supported.iter().map(|s| quote(s)).collect();
             detail = format!("supported values: {}", quoted.join(", "));
         }
-        self.push(FieldError::new(
-            FieldErrorKind::NotSupported,
-            path,
-            value,
-            detail,
-        ));
+        self.push(FieldError::new(FieldErrorKind::NotSupported, path, value, detail));
     }
     pub fn too_long(&mut self, path: &Path<'_>, max: usize) {
         let unit = if max == 1 { "byte" } else { "bytes" };
@@ -320,12 +265,7 @@ impl FieldErrors {
         ));
     }
     pub fn internal(&mut self, path: &Path<'_>, detail: impl Into<String>) {
-        self.push(FieldError::new(
-            FieldErrorKind::Internal,
-            path,
-            Value::Null,
-            detail,
-        ));
+        self.push(FieldError::new(FieldErrorKind::Internal, path, Value::Null, detail));
     }
 }
 
@@ -333,11 +273,8 @@ impl Display for FieldErrors {
     /// One error as it is; several as `[a, b]`, each message once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut seen = HashSet::new();
-        let messages: Vec<String> = self
-            .iter()
-            .map(ToString::to_string)
-            .filter(|m| seen.insert(m.clone()))
-            .collect();
+        let messages: Vec<String> =
+            self.iter().map(ToString::to_string).filter(|m| seen.insert(m.clone())).collect();
         match messages.as_slice() {
             [one] => f.write_str(one),
             many => write!(f, "[{}]", many.join(", ")),
@@ -373,10 +310,7 @@ mod tests {
         let root = Path::ROOT;
         let metadata = root.child("metadata");
         let annotations = metadata.child("annotations");
-        assert_eq!(
-            annotations.key("a.b/c").to_string(),
-            "metadata.annotations[a.b/c]"
-        );
+        assert_eq!(annotations.key("a.b/c").to_string(), "metadata.annotations[a.b/c]");
     }
 
     #[test]

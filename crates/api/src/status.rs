@@ -147,9 +147,7 @@ impl Serialize for Status {
         Wire {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: WireMeta {
-                continue_token: self.continue_token.clone(),
-            },
+            metadata: WireMeta { continue_token: self.continue_token.clone() },
             status: if self.success { "Success" } else { "Failure" }.into(),
             message: self.message.clone(),
             reason: self.reason.clone(),
@@ -182,10 +180,7 @@ impl Status {
     }
 
     pub fn success() -> Self {
-        Self {
-            success: true,
-            ..Self::failure(200, "", "")
-        }
+        Self { success: true, ..Self::failure(200, "", "") }
     }
 
     /// The JSON body.
@@ -240,22 +235,13 @@ impl Status {
     pub fn unknown_resource() -> Self {
         Self {
             details: Some(Box::default()),
-            ..Self::failure(
-                404,
-                "NotFound",
-                "the server could not find the requested resource",
-            )
+            ..Self::failure(404, "NotFound", "the server could not find the requested resource")
         }
     }
 
     pub fn already_exists<'a>(resource: impl Into<GroupResource<'a>>, name: &str) -> Self {
         let r = resource.into();
-        Self::failure(
-            409,
-            "AlreadyExists",
-            format!("{r} {} already exists", quote(name)),
-        )
-        .on(r, name)
+        Self::failure(409, "AlreadyExists", format!("{r} {} already exists", quote(name))).on(r, name)
     }
 
     /// For a `generateName` that found no free name.
@@ -265,26 +251,13 @@ impl Status {
             "{r} {} already exists, the server was not able to generate a unique name for the object",
             quote(name)
         );
-        Self::failure(409, "AlreadyExists", message)
-            .on(r, name)
-            .retry_after(1)
+        Self::failure(409, "AlreadyExists", message).on(r, name).retry_after(1)
     }
 
-    pub fn conflict<'a>(
-        resource: impl Into<GroupResource<'a>>,
-        name: &str,
-        why: impl Display,
-    ) -> Self {
+    pub fn conflict<'a>(resource: impl Into<GroupResource<'a>>, name: &str, why: impl Display) -> Self {
         let r = resource.into();
-        Self::failure(
-            409,
-            "Conflict",
-            format!(
-                "Operation cannot be fulfilled on {r} {}: {why}",
-                quote(name)
-            ),
-        )
-        .on(r, name)
+        Self::failure(409, "Conflict", format!("Operation cannot be fulfilled on {r} {}: {why}", quote(name)))
+            .on(r, name)
     }
 
     /// A write based on an old resourceVersion.
@@ -316,9 +289,7 @@ impl Status {
                 field: e.field.clone(),
             })
             .collect();
-        Self::failure(422, "Invalid", message)
-            .on(gk, name)
-            .with_causes(causes)
+        Self::failure(422, "Invalid", message).on(gk, name).with_causes(causes)
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -329,11 +300,7 @@ impl Status {
         Self::failure(401, "Unauthorized", "Unauthorized")
     }
 
-    pub fn forbidden<'a>(
-        resource: impl Into<GroupResource<'a>>,
-        name: &str,
-        why: impl Display,
-    ) -> Self {
+    pub fn forbidden<'a>(resource: impl Into<GroupResource<'a>>, name: &str, why: impl Display) -> Self {
         let r = resource.into();
         let message = match (r.resource, name) {
             ("", _) => format!("forbidden: {why}"),
@@ -353,11 +320,7 @@ impl Status {
     }
 
     pub fn too_large(why: impl Display) -> Self {
-        Self::failure(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: {why}"),
-        )
+        Self::failure(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
 
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
@@ -369,19 +332,13 @@ impl Status {
     }
 
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            accepted.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
         Self::failure(406, "NotAcceptable", message)
     }
 
     pub fn method_not_allowed<'a>(resource: impl Into<GroupResource<'a>>, action: &str) -> Self {
         let r = resource.into();
-        let message = format!(
-            "{action} is not supported on resources of kind {}",
-            quote(&r.to_string())
-        );
+        let message = format!("{action} is not supported on resources of kind {}", quote(&r.to_string()));
         Self::failure(405, "MethodNotAllowed", message).on(r, "")
     }
 
@@ -390,8 +347,7 @@ impl Status {
     }
 
     pub fn timeout(message: impl Display, retry_after_seconds: u32) -> Self {
-        Self::failure(504, "Timeout", format!("Timeout: {message}"))
-            .retry_after(retry_after_seconds)
+        Self::failure(504, "Timeout", format!("Timeout: {message}")).retry_after(retry_after_seconds)
     }
 
     pub fn server_timeout<'a>(
@@ -403,9 +359,7 @@ impl Status {
         let message = format!(
             "The {operation} operation against {r} could not be completed at this time, please try again."
         );
-        Self::failure(500, "ServerTimeout", message)
-            .on(r, operation)
-            .retry_after(retry_after_seconds)
+        Self::failure(500, "ServerTimeout", message).on(r, operation).retry_after(retry_after_seconds)
     }
 
     pub fn service_unavailable(message: impl Into<String>) -> Self {
@@ -413,16 +367,9 @@ impl Status {
     }
 
     pub fn internal(why: impl Display) -> Self {
-        let cause = StatusCause {
-            message: why.to_string(),
-            ..StatusCause::default()
-        };
-        Self::failure(
-            500,
-            "InternalError",
-            format!("Internal error occurred: {why}"),
-        )
-        .with_causes(vec![cause])
+        let cause = StatusCause { message: why.to_string(), ..StatusCause::default() };
+        Self::failure(500, "InternalError", format!("Internal error occurred: {why}"))
+            .with_causes(vec![cause])
     }
 }
 
@@ -441,12 +388,7 @@ mod tests {
         let spec = Path::new("spec");
         required.required(&spec.child("containers"), "");
         let table = [
-            (
-                Status::not_found(PODS, "x"),
-                404,
-                "NotFound",
-                r#"pods "x" not found"#,
-            ),
+            (Status::not_found(PODS, "x"), 404, "NotFound", r#"pods "x" not found"#),
             (
                 Status::already_exists(DEPLOYMENTS, "x"),
                 409,
@@ -471,30 +413,10 @@ mod tests {
                 "Invalid",
                 r#"Deployment.apps "x" is invalid"#,
             ),
-            (
-                Status::forbidden(PODS, "", "no"),
-                403,
-                "Forbidden",
-                "pods is forbidden: no",
-            ),
-            (
-                Status::forbidden(PODS, "x", "no"),
-                403,
-                "Forbidden",
-                r#"pods "x" is forbidden: no"#,
-            ),
-            (
-                Status::forbidden(("", ""), "", "no"),
-                403,
-                "Forbidden",
-                "forbidden: no",
-            ),
-            (
-                Status::internal("boom"),
-                500,
-                "InternalError",
-                "Internal error occurred: boom",
-            ),
+            (Status::forbidden(PODS, "", "no"), 403, "Forbidden", "pods is forbidden: no"),
+            (Status::forbidden(PODS, "x", "no"), 403, "Forbidden", r#"pods "x" is forbidden: no"#),
+            (Status::forbidden(("", ""), "", "no"), 403, "Forbidden", "forbidden: no"),
+            (Status::internal("boom"), 500, "InternalError", "Internal error occurred: boom"),
             (
                 Status::method_not_allowed(DEPLOYMENTS, "create"),
                 405,
@@ -503,10 +425,7 @@ mod tests {
             ),
         ];
         for (status, code, reason, message) in table {
-            assert_eq!(
-                (status.code, &*status.reason, &*status.message),
-                (code, reason, message)
-            );
+            assert_eq!((status.code, &*status.reason, &*status.message), (code, reason, message));
         }
     }
 
@@ -520,10 +439,7 @@ mod tests {
         );
         assert_eq!(Status::from_value(&s.to_value()), Some(s));
         assert_eq!(Status::from_value(&json!({"kind": "Pod"})), None);
-        assert_eq!(
-            Status::from_value(&json!({"kind": "Status", "code": "x"})),
-            None
-        );
+        assert_eq!(Status::from_value(&json!({"kind": "Status", "code": "x"})), None);
     }
 
     #[test]

@@ -25,7 +25,12 @@ pub fn horizontal_pod_autoscaler(version: &str, object: &mut Object) {
         }
     });
     let Some(behavior) = get(spec, "behavior") else { return };
-    rules(behavior, "scaleUp", Some(0), json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]));
+    rules(
+        behavior,
+        "scaleUp",
+        Some(0),
+        json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]),
+    );
     rules(behavior, "scaleDown", None, json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
 }
 

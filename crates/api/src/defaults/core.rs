@@ -81,7 +81,8 @@ pub fn limit_range(object: &mut Object) {
 
 /// Copies the members of one object that another lacks into it.
 fn fill(item: &mut Object, to: &str, from: &str) {
-    let Some(Value::Object(source)) = item.get(from).filter(|v| v.as_object().is_some_and(|m| !m.is_empty())).cloned()
+    let Some(Value::Object(source)) =
+        item.get(from).filter(|v| v.as_object().is_some_and(|m| !m.is_empty())).cloned()
     else {
         return;
     };

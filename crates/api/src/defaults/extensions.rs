@@ -19,7 +19,8 @@ pub fn custom_resource_definition(object: &mut Object) {
         }
     }
     set(spec, "conversion", json!({"strategy": "None"}));
-    let webhook = get(spec, "conversion").and_then(|c| get(c, "webhook")).and_then(|w| get(w, "clientConfig"));
+    let webhook =
+        get(spec, "conversion").and_then(|c| get(c, "webhook")).and_then(|w| get(w, "clientConfig"));
     if let Some(service) = webhook.and_then(|c| get(c, "service")) {
         set_number(service, "port", 443);
     }

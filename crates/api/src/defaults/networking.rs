@@ -7,7 +7,9 @@ pub fn network_policy(object: &mut Object) {
     for direction in ["ingress", "egress"] {
         each(spec, direction, |rule| each(rule, "ports", |port| set(port, "protocol", "TCP")));
     }
-    if !has_items(spec, "policyTypes") && (missing(spec, "policyTypes") || spec.get("policyTypes").is_some_and(serde_json::Value::is_array)) {
+    if !has_items(spec, "policyTypes")
+        && (missing(spec, "policyTypes") || spec.get("policyTypes").is_some_and(serde_json::Value::is_array))
+    {
         let mut types = vec!["Ingress"];
         if has_items(spec, "egress") {
             types.push("Egress");

@@ -31,7 +31,9 @@ pub fn service(object: &mut Object) {
         }
     });
     let kind = text(spec, "type").to_owned();
-    let external = kind == "NodePort" || kind == "LoadBalancer" || (kind == "ClusterIP" && has_items(spec, "externalIPs"));
+    let external = kind == "NodePort"
+        || kind == "LoadBalancer"
+        || (kind == "ClusterIP" && has_items(spec, "externalIPs"));
     if external {
         set_text(spec, "externalTrafficPolicy", "Cluster");
     }

@@ -36,7 +36,9 @@ pub fn volume(v: &mut Object) {
         let policy = pull_policy(text(image, "reference"));
         set_text(image, "pullPolicy", policy);
     }
-    if let Some(claim) = get(v, "ephemeral").and_then(|e| get(e, "volumeClaimTemplate")).and_then(|t| get(t, "spec")) {
+    if let Some(claim) =
+        get(v, "ephemeral").and_then(|e| get(e, "volumeClaimTemplate")).and_then(|t| get(t, "spec"))
+    {
         storage::claim_spec(claim);
     }
     source(v);

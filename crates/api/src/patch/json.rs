@@ -13,7 +13,9 @@ const MAX_COPIED_BYTES: usize = 3 << 20;
 /// The document with the operations applied, all or none.
 pub fn json_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
-        return Err(PatchError::Malformed("error decoding patch: a JSON patch must be an array of operations".into()));
+        return Err(PatchError::Malformed(
+            "error decoding patch: a JSON patch must be an array of operations".into(),
+        ));
     };
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooLarge(format!(
@@ -46,7 +48,9 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
     let pointer = parse(path)?;
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     let missing = |path: &str| {
-        PatchError::DoesNotApply(format!("jsonpatch {kind} operation does not apply: doc is missing path: \"{path}\": missing value"))
+        PatchError::DoesNotApply(format!(
+            "jsonpatch {kind} operation does not apply: doc is missing path: \"{path}\": missing value"
+        ))
     };
     match kind {
         "add" => add(document, &pointer, value()).ok_or_else(|| missing(path)),
@@ -105,7 +109,9 @@ fn parse(pointer: &str) -> Result<Vec<String>, PatchError> {
     if pointer.is_empty() {
         return Ok(Vec::new());
     }
-    let rest = pointer.strip_prefix('/').ok_or_else(|| malformed(format!("path \"{pointer}\" does not start with '/'")))?;
+    let rest = pointer
+        .strip_prefix('/')
+        .ok_or_else(|| malformed(format!("path \"{pointer}\" does not start with '/'")))?;
     Ok(rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect())
 }
 
@@ -222,9 +228,11 @@ mod tests {
 
     #[test]
     fn growth_is_bounded() {
-        let many: Vec<Value> = (0..=MAX_OPERATIONS).map(|_| json!({"op": "test", "path": "/a", "value": 1})).collect();
+        let many: Vec<Value> =
+            (0..=MAX_OPERATIONS).map(|_| json!({"op": "test", "path": "/a", "value": 1})).collect();
         assert!(matches!(json_patch(&json!({"a": 1}), &json!(many)), Err(PatchError::TooLarge(_))));
-        let doubling: Vec<Value> = (0..64).map(|i| json!({"op": "copy", "from": "", "path": format!("/{i}")})).collect();
+        let doubling: Vec<Value> =
+            (0..64).map(|i| json!({"op": "copy", "from": "", "path": format!("/{i}")})).collect();
         assert!(matches!(json_patch(&json!({"a": 1}), &json!(doubling)), Err(PatchError::TooLarge(_))));
     }
 }

@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 /// The document with the patch merged in.
 pub fn merge_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::Malformed("error decoding patch: a merge patch must be a JSON object".into()));
+        return Err(PatchError::Malformed(
+            "error decoding patch: a merge patch must be a JSON object".into(),
+        ));
     }
     let mut out = document.clone();
     merge(&mut out, patch);

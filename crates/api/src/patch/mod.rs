@@ -35,7 +35,11 @@ impl From<PatchError> for Status {
         match e {
             PatchError::Malformed(why) => Status::bad_request(why),
             PatchError::DoesNotApply(why) => {
-                let cause = StatusCause { kind: "UnexpectedServerResponse".into(), message: why, ..StatusCause::default() };
+                let cause = StatusCause {
+                    kind: "UnexpectedServerResponse".into(),
+                    message: why,
+                    ..StatusCause::default()
+                };
                 let message = "the server rejected our request due to an error in our request";
                 Status::failure(422, "Invalid", message).with_causes(vec![cause])
             }

@@ -23,7 +23,12 @@ pub fn webhooks(object: &Value, errors: &mut FieldErrors) {
         rules(&hook["rules"], &path.child("rules"), errors);
         one_of(&hook["failurePolicy"], &["Fail", "Ignore"], &path.child("failurePolicy"), errors);
         one_of(&hook["matchPolicy"], &["Equivalent", "Exact"], &path.child("matchPolicy"), errors);
-        one_of(&hook["reinvocationPolicy"], &["IfNeeded", "Never"], &path.child("reinvocationPolicy"), errors);
+        one_of(
+            &hook["reinvocationPolicy"],
+            &["IfNeeded", "Never"],
+            &path.child("reinvocationPolicy"),
+            errors,
+        );
         if given(&hook["sideEffects"]) {
             one_of(&hook["sideEffects"], &["None", "NoneOnDryRun"], &path.child("sideEffects"), errors);
         } else {
@@ -80,7 +85,11 @@ fn rules(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 errors.required(&path, "");
             }
             if values.len() > 1 && values.iter().any(|v| text(v) == "*") && field != "resources" {
-                errors.invalid(&path, rule[field].clone(), "if '*' is present, must not specify other values");
+                errors.invalid(
+                    &path,
+                    rule[field].clone(),
+                    "if '*' is present, must not specify other values",
+                );
             }
         }
         let operations = path.child("operations");

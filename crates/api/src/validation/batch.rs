@@ -26,8 +26,13 @@ pub fn job(object: &Value, errors: &mut FieldErrors) {
 
 fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for field in [
-        "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex", "maxFailedIndexes",
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
     ] {
         not_negative(&spec[field], &path.child(field), errors);
     }
@@ -83,16 +88,32 @@ fn failure_policy(spec: &Value, restart_policy: &str, path: &Path<'_>, errors: &
         let path = rules.index(i);
         let action = text(&rule["action"]);
         if action.is_empty() {
-            errors.required(&path.child("action"), "valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"");
+            errors.required(
+                &path.child("action"),
+                "valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
+            );
         } else {
-            one_of(&rule["action"], &["Count", "FailIndex", "FailJob", "Ignore"], &path.child("action"), errors);
+            one_of(
+                &rule["action"],
+                &["Count", "FailIndex", "FailJob", "Ignore"],
+                &path.child("action"),
+                errors,
+            );
         }
         match (given(&rule["onExitCodes"]), items(&rule["onPodConditions"]).is_empty()) {
             (true, false) => {
-                errors.invalid(&path, rule.clone(), "specifying both OnExitCodes and OnPodConditions is not supported");
+                errors.invalid(
+                    &path,
+                    rule.clone(),
+                    "specifying both OnExitCodes and OnPodConditions is not supported",
+                );
             }
             (false, true) => {
-                errors.invalid(&path, rule.clone(), "specifying one of OnExitCodes and OnPodConditions is required");
+                errors.invalid(
+                    &path,
+                    rule.clone(),
+                    "specifying one of OnExitCodes and OnPodConditions is required",
+                );
             }
             _ => {}
         }
@@ -164,7 +185,11 @@ fn time_zone(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if name.is_empty() {
         errors.invalid(path, name, "timeZone must be nil or non-empty string");
     } else if name.eq_ignore_ascii_case("local") {
-        errors.invalid(path, name, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+        errors.invalid(
+            path,
+            name,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
     } else if jiff::tz::TimeZone::get(name).is_err() {
         errors.invalid(path, name, format!("unknown time zone {name}"));
     }

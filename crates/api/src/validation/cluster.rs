@@ -51,7 +51,12 @@ pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
     let scopes = SPEC.child("scopes");
     for scope in items(&spec["scopes"]) {
         let known = [
-            "BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating",
+            "BestEffort",
+            "CrossNamespacePodAffinity",
+            "NotBestEffort",
+            "NotTerminating",
+            "PriorityClass",
+            "Terminating",
             "VolumeAttributesClass",
         ];
         if !known.contains(&text(scope)) {
@@ -79,7 +84,13 @@ pub fn limit_range(object: &Value, errors: &mut FieldErrors) {
             }
         }
         // (lower, upper): each amount of the first must not exceed that of the second.
-        for (lower, upper) in [("min", "max"), ("min", "default"), ("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "max")] {
+        for (lower, upper) in [
+            ("min", "max"),
+            ("min", "default"),
+            ("default", "max"),
+            ("defaultRequest", "default"),
+            ("defaultRequest", "max"),
+        ] {
             for (name, low) in members(&item[lower]) {
                 let high = item[upper].get(name).and_then(|v| Quantity::from_value(v).ok());
                 if let (Ok(low), Some(high)) = (Quantity::from_value(low), high)
@@ -128,7 +139,8 @@ pub fn lease(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     positive(&spec["leaseDurationSeconds"], &SPEC.child("leaseDurationSeconds"), errors);
     not_negative(&spec["leaseTransitions"], &SPEC.child("leaseTransitions"), errors);
-    if given(&spec["holderIdentity"]) && text(&spec["holderIdentity"]).is_empty() && given(&spec["strategy"]) {
+    if given(&spec["holderIdentity"]) && text(&spec["holderIdentity"]).is_empty() && given(&spec["strategy"])
+    {
         errors.required(&SPEC.child("holderIdentity"), "");
     }
 }
@@ -137,11 +149,7 @@ pub fn runtime_class(object: &Value, errors: &mut FieldErrors) {
     let path = Path::new("handler");
     invalid_if(names::dns1123_label(text(&object["handler"])), &object["handler"], &path, errors);
     let scheduling_path = Path::new("scheduling");
-    metadata::labels(
-        &object["scheduling"]["nodeSelector"],
-        &scheduling_path.child("nodeSelector"),
-        errors,
-    );
+    metadata::labels(&object["scheduling"]["nodeSelector"], &scheduling_path.child("nodeSelector"), errors);
     scheduling::tolerations(
         &object["scheduling"]["tolerations"],
         &scheduling_path.child("tolerations"),

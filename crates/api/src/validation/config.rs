@@ -110,7 +110,8 @@ fn json_key(data: &Value, key: &str, errors: &mut FieldErrors) {
     match data.get(key) {
         None => errors.required(&path, ""),
         Some(value) => {
-            let valid = BASE64.decode(text(value)).is_ok_and(|json| serde_json::from_slice::<Value>(&json).is_ok());
+            let valid =
+                BASE64.decode(text(value)).is_ok_and(|json| serde_json::from_slice::<Value>(&json).is_ok());
             if !valid {
                 errors.invalid(&path, "<secret contents redacted>", "invalid character in JSON");
             }

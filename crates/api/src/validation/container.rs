@@ -14,7 +14,13 @@ pub enum Sort {
     Ephemeral,
 }
 
-pub fn container(c: &Value, sort: Sort, volumes: &volume::Names<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn container(
+    c: &Value,
+    sort: Sort,
+    volumes: &volume::Names<'_>,
+    path: &Path<'_>,
+    errors: &mut FieldErrors,
+) {
     let name = &c["name"];
     if text(name).is_empty() {
         errors.required(&path.child("name"), "");
@@ -22,7 +28,12 @@ pub fn container(c: &Value, sort: Sort, volumes: &volume::Names<'_>, path: &Path
         invalid_if(names::dns1123_label(text(name)), name, &path.child("name"), errors);
     }
     image(c, path, errors);
-    one_of(&c["imagePullPolicy"], &["Always", "IfNotPresent", "Never"], &path.child("imagePullPolicy"), errors);
+    one_of(
+        &c["imagePullPolicy"],
+        &["Always", "IfNotPresent", "Never"],
+        &path.child("imagePullPolicy"),
+        errors,
+    );
     one_of(
         &c["terminationMessagePolicy"],
         &["FallbackToLogsOnError", "File"],
@@ -125,7 +136,11 @@ pub fn host_ports(containers: &Value, host_network: bool, path: &Path<'_>, error
 /// What an ephemeral container may not have, since it joins a pod whose resources are settled.
 pub fn ephemeral(c: &Value, targets: &[&str], path: &Path<'_>, errors: &mut FieldErrors) {
     for field in ["ports", "resources", "resizePolicy"] {
-        let set = if field == "resources" { c[field].as_object().is_some_and(|r| !r.is_empty()) } else { given(&c[field]) };
+        let set = if field == "resources" {
+            c[field].as_object().is_some_and(|r| !r.is_empty())
+        } else {
+            given(&c[field])
+        };
         if set {
             errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
         }

@@ -1,7 +1,8 @@
 //! Cron schedules: five fields, or a descriptor such as `@daily` or `@every 1h`.
 
 /// Names that may stand for numbers, from the first number of their field on.
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 struct Field {
@@ -102,7 +103,12 @@ impl Field {
 }
 
 fn parse_number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {}: invalid syntax", crate::field::quote(text)))
+    text.parse().map_err(|_| {
+        format!(
+            "failed to parse int from {text}: strconv.Atoi: parsing {}: invalid syntax",
+            crate::field::quote(text)
+        )
+    })
 }
 
 #[cfg(test)]
@@ -112,7 +118,13 @@ mod tests {
     #[test]
     fn schedules() {
         for good in [
-            "* * * * *", "*/5 0-12/2 1,15 jan-MAR sun", "0 0 ? * 6", "@daily", "@every 1h30m", "5/10 * * * *", "  0 0 1 1 0  ",
+            "* * * * *",
+            "*/5 0-12/2 1,15 jan-MAR sun",
+            "0 0 ? * 6",
+            "@daily",
+            "@every 1h30m",
+            "5/10 * * * *",
+            "  0 0 1 1 0  ",
         ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }

@@ -6,11 +6,25 @@ use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 
 const FIELDS: [&str; 11] = [
-    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
-    "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 const RESOURCES: [&str; 6] = [
-    "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
 ];
 
 pub fn variables(env: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -91,7 +105,11 @@ pub fn field_ref(reference: &Value, environment: bool, path: &Path<'_>, errors: 
         _ => environment,
     };
     if !FIELDS.contains(&field) {
-        errors.invalid(&path, field, format!("error converting fieldPath: field label not supported: {field}"));
+        errors.invalid(
+            &path,
+            field,
+            format!("error converting fieldPath: field label not supported: {field}"),
+        );
     } else if !allowed(&field) {
         let supported: Vec<&str> = FIELDS.into_iter().filter(allowed).collect();
         errors.not_supported(&path, field, &supported);
@@ -116,9 +134,15 @@ pub fn env_from(sources: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (i, source) in items(sources).iter().enumerate() {
         let path = path.index(i);
         if !is_empty(&source["prefix"]) {
-            invalid_if(names::env_var_name(text(&source["prefix"])), &source["prefix"], &path.child("prefix"), errors);
+            invalid_if(
+                names::env_var_name(text(&source["prefix"])),
+                &source["prefix"],
+                &path.child("prefix"),
+                errors,
+            );
         }
-        let given: Vec<&str> = ["configMapRef", "secretRef"].into_iter().filter(|name| given(&source[*name])).collect();
+        let given: Vec<&str> =
+            ["configMapRef", "secretRef"].into_iter().filter(|name| given(&source[*name])).collect();
         match given.as_slice() {
             [] => errors.invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"),
             [one] => required(&source[*one]["name"], &path.child(one).child("name"), errors),

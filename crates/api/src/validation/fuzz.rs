@@ -8,9 +8,46 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 const WORDS: [&str; 40] = [
-    "", "a", "b", "name", "Always", "Never", "OnFailure", "RollingUpdate", "Recreate", "OnDelete", "ClusterIP", "NodePort",
-    "LoadBalancer", "ExternalName", "None", "25%", "100%", "-1", "1Gi", "100m", "cpu", "memory", "TCP", "http", "Exists", "In", "*",
-    "*/5 * * * *", "10.0.0.1", "::1", "a.b/c", "kubernetes", "Indexed", "ClientIP", "/a/../b", "Container", "Resource", "..", "é\u{0}", "$(A)",
+    "",
+    "a",
+    "b",
+    "name",
+    "Always",
+    "Never",
+    "OnFailure",
+    "RollingUpdate",
+    "Recreate",
+    "OnDelete",
+    "ClusterIP",
+    "NodePort",
+    "LoadBalancer",
+    "ExternalName",
+    "None",
+    "25%",
+    "100%",
+    "-1",
+    "1Gi",
+    "100m",
+    "cpu",
+    "memory",
+    "TCP",
+    "http",
+    "Exists",
+    "In",
+    "*",
+    "*/5 * * * *",
+    "10.0.0.1",
+    "::1",
+    "a.b/c",
+    "kubernetes",
+    "Indexed",
+    "ClientIP",
+    "/a/../b",
+    "Container",
+    "Resource",
+    "..",
+    "é\u{0}",
+    "$(A)",
 ];
 
 /// A generator whose whole state is one number, so that a failing case is reproduced by its seed.
@@ -89,7 +126,22 @@ fn word(rng: &mut Rng) -> Value {
 }
 
 fn number(rng: &mut Rng) -> Value {
-    let numbers = [0, 1, 2, 3, 80, 443, 65535, 65536, 420, -1, i64::from(i32::MAX), i64::from(i32::MIN), i64::MAX, i64::MIN];
+    let numbers = [
+        0,
+        1,
+        2,
+        3,
+        80,
+        443,
+        65535,
+        65536,
+        420,
+        -1,
+        i64::from(i32::MAX),
+        i64::from(i32::MIN),
+        i64::MAX,
+        i64::MIN,
+    ];
     json!(numbers[rng.below(numbers.len())])
 }
 
@@ -123,13 +175,15 @@ fn value(schema: &Schema, depth: usize, rng: &mut Rng) -> Value {
         }
         Shape::Map(map) => {
             let len = if depth > 9 { 0 } else { rng.below(4) };
-            let entries = (0..len).map(|_| (WORDS[rng.below(WORDS.len())].to_owned(), value(&map.values, depth + 1, rng)));
+            let entries = (0..len)
+                .map(|_| (WORDS[rng.below(WORDS.len())].to_owned(), value(&map.values, depth + 1, rng)));
             Value::Object(entries.collect())
         }
         Shape::Object(object) => {
             let mut out = Map::new();
             for field in &object.fields {
-                let wanted = if field.required || depth < 2 { !rng.one_in(8) } else { rng.one_in(3 + depth / 2) };
+                let wanted =
+                    if field.required || depth < 2 { !rng.one_in(8) } else { rng.one_in(3 + depth / 2) };
                 if wanted && depth < 12 {
                     out.insert(field.name.to_string(), value(&field.schema, depth + 1, rng));
                 }

@@ -45,7 +45,9 @@ fn common(gvk: &GroupVersionKind, metadata: &Value, errors: &mut FieldErrors) {
     let namespace_path = path.child("namespace");
     match Registry::builtin().kind(gvk).map(|r| r.namespaced) {
         Some(true) if text(namespace).is_empty() => errors.required(&namespace_path, ""),
-        Some(false) if !text(namespace).is_empty() => errors.forbidden(&namespace_path, "not allowed on this type"),
+        Some(false) if !text(namespace).is_empty() => {
+            errors.forbidden(&namespace_path, "not allowed on this type")
+        }
         _ if !text(namespace).is_empty() => {
             invalid_if(names::dns1123_label(text(namespace)), namespace, &namespace_path, errors);
         }
@@ -118,7 +120,11 @@ fn finalizers(gvk: &GroupVersionKind, finalizers: &Value, path: &Path<'_>, error
         deletion[1] |= name == "foregroundDeletion";
     }
     if deletion == [true, true] {
-        errors.invalid(path, finalizers.clone(), "finalizer orphan and foregroundDeletion cannot be both set");
+        errors.invalid(
+            path,
+            finalizers.clone(),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        );
     }
 }
 
@@ -138,7 +144,9 @@ pub fn finalizer(value: &Value, strict: bool, path: &Path<'_>, errors: &mut Fiel
 pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = Path::new("metadata");
     // Clients may leave these out, but not change them.
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
         let (new, old) = (&new[field], &old[field]);
         let dropped = !given(new) || text(new).is_empty() && new.is_string();
         if new != old && !dropped {
@@ -152,8 +160,11 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value, errors: &mut Fie
     }
     if given(&old["deletionTimestamp"]) {
         let before = items(&old["finalizers"]);
-        let added: Vec<String> =
-            items(&new["finalizers"]).iter().filter(|f| !before.contains(f)).map(|f| quote(text(f))).collect();
+        let added: Vec<String> = items(&new["finalizers"])
+            .iter()
+            .filter(|f| !before.contains(f))
+            .map(|f| quote(text(f)))
+            .collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",

@@ -59,7 +59,9 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => workloads::selector_update(new, old, e),
         ("apps", "StatefulSet") => workloads::stateful_set_update(new, old, e),
         ("batch", "Job") => batch::job_update(new, old, e),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => rbac::binding_update(new, old, e),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            rbac::binding_update(new, old, e)
+        }
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, e),
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class_update(new, old, e),
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice_update(new, old, e),
@@ -70,7 +72,12 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
 }
 
 /// What is wrong with a change through a subresource (`status`, `ephemeralcontainers`, `resize`, ...).
-pub fn update_subresource(gvk: &GroupVersionKind, subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+pub fn update_subresource(
+    gvk: &GroupVersionKind,
+    subresource: &str,
+    new: &Value,
+    old: &Value,
+) -> FieldErrors {
     let mut errors = FieldErrors::new();
     metadata::update(gvk, &new["metadata"], &old["metadata"], &mut errors);
     if (gvk.group.as_str(), gvk.kind.as_str()) == ("", "Pod") {
@@ -125,7 +132,10 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class(object, e),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, e),
         ("autoscaling", "HorizontalPodAutoscaler") => policy::autoscaler(object, e),
-        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => {
             admission::webhooks(object, e);
         }
         _ => {}

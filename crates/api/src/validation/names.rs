@@ -16,7 +16,9 @@ fn lower(b: u8) -> bool {
 
 fn is_label(text: &str) -> bool {
     let b = text.as_bytes();
-    b.first().is_some_and(|c| lower(*c)) && b.last().is_some_and(|c| lower(*c)) && b.iter().all(|c| lower(*c) || *c == b'-')
+    b.first().is_some_and(|c| lower(*c))
+        && b.last().is_some_and(|c| lower(*c))
+        && b.iter().all(|c| lower(*c) || *c == b'-')
 }
 
 fn too_long(max: usize) -> String {
@@ -71,7 +73,9 @@ pub fn path_segment(text: &str) -> Option<String> {
 fn is_name_part(text: &str) -> bool {
     let b = text.as_bytes();
     let word = |c: &u8| c.is_ascii_alphanumeric();
-    b.first().is_some_and(word) && b.last().is_some_and(word) && b.iter().all(|c| word(c) || matches!(c, b'-' | b'_' | b'.'))
+    b.first().is_some_and(word)
+        && b.last().is_some_and(word)
+        && b.iter().all(|c| word(c) || matches!(c, b'-' | b'_' | b'.'))
 }
 
 /// Label and annotation keys, finalizers, resource names: `name` or `prefix.example.com/name`.
@@ -79,7 +83,9 @@ pub fn qualified_name(text: &str) -> Option<String> {
     let (prefix, name) = match text.split_once('/') {
         None => (None, text),
         Some((_, name)) if name.contains('/') => {
-            return Some(format!("a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"));
+            return Some(format!(
+                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            ));
         }
         Some((prefix, name)) => (Some(prefix), name),
     };
@@ -114,7 +120,8 @@ pub fn config_map_key(text: &str) -> Option<String> {
     if text.len() > 253 {
         return Some(too_long(253));
     }
-    if text.is_empty() || !text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) {
+    if text.is_empty() || !text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+    {
         return Some(CONFIG_KEY.to_owned());
     }
     match text {
@@ -127,7 +134,8 @@ pub fn config_map_key(text: &str) -> Option<String> {
 
 /// Environment variable names: anything printable but `=`.
 pub fn env_var_name(text: &str) -> Option<String> {
-    const WHY: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+    const WHY: &str =
+        "a valid environment variable name must consist only of printable ASCII characters other than '='";
     (text.is_empty() || !text.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=')).then(|| WHY.to_owned())
 }
 
@@ -172,7 +180,11 @@ mod tests {
         check(dns1123_label, &["a", "0", "a-b", "a0"], &["", "-", "a-", "-a", "A", "a.b", "a_b", "é", &long]);
         check(dns1123_subdomain, &["a", "a.b", "0.1-2"], &["", ".", "a.", ".a", "a..b", "A.b", &very_long]);
         check(dns1035_label, &["a", "a-1"], &["1a", "", "a.b", "a-"]);
-        check(qualified_name, &["a", "A_b.c-d", "x.y/z"], &["", "/", "a/", "/a", "a/b/c", "X.y/z", "-a", &long]);
+        check(
+            qualified_name,
+            &["a", "A_b.c-d", "x.y/z"],
+            &["", "/", "a/", "/a", "a/b/c", "X.y/z", "-a", &long],
+        );
         check(label_value, &["", "a", "A_b.c"], &["-", "a b", "é", &long]);
         check(config_map_key, &["a", "a.b", ".hidden", "A_B"], &["", ".", "..", "..a", "a/b"]);
         check(path_segment, &["system:node", "a b"], &[".", "..", "a/b", "50%"]);

@@ -1,7 +1,9 @@
 //! Ingresses and network policies.
 
 use super::names;
-use super::read::{cidr, given, in_range, invalid_if, is_empty, items, one_of, parse_ip, port, port_or_name, text};
+use super::read::{
+    cidr, given, in_range, invalid_if, is_empty, items, one_of, parse_ip, port, port_or_name, text,
+};
 use super::selector::label_selector;
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
@@ -84,7 +86,11 @@ fn ingress_path(p: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 errors.invalid(&path.child("path"), value, "must be an absolute path");
             }
         }
-        other => errors.not_supported(&path.child("pathType"), other, &["Exact", "ImplementationSpecific", "Prefix"]),
+        other => errors.not_supported(
+            &path.child("pathType"),
+            other,
+            &["Exact", "ImplementationSpecific", "Prefix"],
+        ),
     }
     backend(&p["backend"], &path.child("backend"), errors);
 }
@@ -100,15 +106,24 @@ fn backend(backend: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             if is_empty(&service["name"]) {
                 errors.required(&path.child("name"), "");
             } else {
-                invalid_if(names::dns1035_label(text(&service["name"])), &service["name"], &path.child("name"), errors);
+                invalid_if(
+                    names::dns1035_label(text(&service["name"])),
+                    &service["name"],
+                    &path.child("name"),
+                    errors,
+                );
             }
             let by_name = !is_empty(&service["port"]["name"]);
             let by_number = service["port"]["number"].as_i64().is_some_and(|n| n != 0);
             match (by_name, by_number) {
                 (true, true) => errors.invalid(&path, "", "cannot set both port name & port number"),
                 (false, false) => errors.required(&path, "port name or number is required"),
-                (true, false) => port_or_name(&service["port"]["name"], &path.child("port").child("name"), errors),
-                (false, true) => port(&service["port"]["number"], &path.child("port").child("number"), errors),
+                (true, false) => {
+                    port_or_name(&service["port"]["name"], &path.child("port").child("name"), errors)
+                }
+                (false, true) => {
+                    port(&service["port"]["number"], &path.child("port").child("number"), errors)
+                }
             }
         }
     }

@@ -14,7 +14,8 @@ pub fn create(pod: &Value, errors: &mut FieldErrors) {
         errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
     }
     if !is_empty(&pod["spec"]["nodeName"]) && !is_empty(&pod["spec"]["schedulingGates"]) {
-        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+        errors
+            .forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
 }
 
@@ -28,7 +29,10 @@ pub fn template(owner: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let spec_path = path.child("spec");
     spec(&template["spec"], &spec_path, errors);
     if !is_empty(&template["spec"]["ephemeralContainers"]) {
-        errors.forbidden(&spec_path.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+        errors.forbidden(
+            &spec_path.child("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
     }
 }
 
@@ -52,14 +56,30 @@ pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let volumes = volume::volumes(&spec["volumes"], &path.child("volumes"), errors);
     containers(spec, &volumes, path, errors);
     if !text(&spec["restartPolicy"]).is_empty() {
-        one_of(&spec["restartPolicy"], &["Always", "OnFailure", "Never"], &path.child("restartPolicy"), errors);
+        one_of(
+            &spec["restartPolicy"],
+            &["Always", "OnFailure", "Never"],
+            &path.child("restartPolicy"),
+            errors,
+        );
     }
     security::dns(spec, path, errors);
     security::pod(spec, path, errors);
     scheduling::scheduling(spec, path, errors);
     references(spec, path, errors);
-    in_range(&spec["activeDeadlineSeconds"], 1, i64::from(i32::MAX), &path.child("activeDeadlineSeconds"), errors);
-    one_of(&spec["preemptionPolicy"], &["Never", "PreemptLowerPriority"], &path.child("preemptionPolicy"), errors);
+    in_range(
+        &spec["activeDeadlineSeconds"],
+        1,
+        i64::from(i32::MAX),
+        &path.child("activeDeadlineSeconds"),
+        errors,
+    );
+    one_of(
+        &spec["preemptionPolicy"],
+        &["Never", "PreemptLowerPriority"],
+        &path.child("preemptionPolicy"),
+        errors,
+    );
     resources::amounts(&spec["overhead"], &path.child("overhead"), errors);
     if given(&spec["resources"]) {
         resources::requirements(&spec["resources"], &path.child("resources"), errors);
@@ -79,7 +99,12 @@ pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 fn references(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for field in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         if !is_empty(&spec[field]) {
-            invalid_if(names::dns1123_subdomain(text(&spec[field])), &spec[field], &path.child(field), errors);
+            invalid_if(
+                names::dns1123_subdomain(text(&spec[field])),
+                &spec[field],
+                &path.child(field),
+                errors,
+            );
         }
     }
     for field in ["hostname", "subdomain"] {
@@ -96,9 +121,11 @@ fn containers(spec: &Value, volumes: &volume::Names<'_>, path: &Path<'_>, errors
         errors.required(&regular, "");
     }
     let mut seen = HashSet::new();
-    for (field, sort) in
-        [("initContainers", Sort::Init), ("containers", Sort::Regular), ("ephemeralContainers", Sort::Ephemeral)]
-    {
+    for (field, sort) in [
+        ("initContainers", Sort::Init),
+        ("containers", Sort::Regular),
+        ("ephemeralContainers", Sort::Ephemeral),
+    ] {
         let list = path.child(field);
         for (i, c) in items(&spec[field]).iter().enumerate() {
             let path = list.index(i);

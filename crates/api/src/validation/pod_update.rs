@@ -21,7 +21,9 @@ pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     }
     deadline(new, old, &path, errors);
     gates(new, old, &path, errors);
-    let kept = items(&old["tolerations"]).iter().all(|t| items(&new["tolerations"]).iter().any(|n| toleration_like(n, t)));
+    let kept = items(&old["tolerations"])
+        .iter()
+        .all(|t| items(&new["tolerations"]).iter().any(|n| toleration_like(n, t)));
     if !kept {
         errors.forbidden(
             &path.child("tolerations"),
@@ -56,9 +58,15 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut FieldErrors) 
     for before in items(&old["spec"]["ephemeralContainers"]) {
         let name = text(&before["name"]);
         match new.iter().position(|c| text(&c["name"]) == name) {
-            None => errors.forbidden(&path, format!("existing ephemeral containers {} may not be removed\n", crate::field::quote(name))),
+            None => errors.forbidden(
+                &path,
+                format!("existing ephemeral containers {} may not be removed\n", crate::field::quote(name)),
+            ),
             Some(i) if new.get(i).is_some_and(|c| !same(c, before)) => {
-                let detail = format!("existing ephemeral containers {} may not be changed\n", crate::field::quote(name));
+                let detail = format!(
+                    "existing ephemeral containers {} may not be changed\n",
+                    crate::field::quote(name)
+                );
                 errors.forbidden(&path, detail);
             }
             Some(_) => {}
@@ -90,7 +98,10 @@ fn all_keys<'a>(new: &'a Value, old: &'a Value) -> impl Iterator<Item = &'a str>
 fn same_but(new: &Value, old: &Value, fields: &[&str]) -> bool {
     let (new, old) = (items(new), items(old));
     new.len() == old.len()
-        && new.iter().zip(old).all(|(n, o)| all_keys(n, o).all(|key| fields.contains(&key) || same(&n[key], &o[key])))
+        && new
+            .iter()
+            .zip(old)
+            .all(|(n, o)| all_keys(n, o).all(|key| fields.contains(&key) || same(&n[key], &o[key])))
 }
 
 fn toleration_like(a: &Value, b: &Value) -> bool {
@@ -99,9 +110,12 @@ fn toleration_like(a: &Value, b: &Value) -> bool {
 
 fn deadline(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let path = path.child("activeDeadlineSeconds");
-    let (new_deadline, old_deadline) = (new["activeDeadlineSeconds"].as_i64(), old["activeDeadlineSeconds"].as_i64());
+    let (new_deadline, old_deadline) =
+        (new["activeDeadlineSeconds"].as_i64(), old["activeDeadlineSeconds"].as_i64());
     match (new_deadline, old_deadline) {
-        (Some(n), Some(o)) if n > o => errors.invalid(&path, n, "must be less than or equal to previous value"),
+        (Some(n), Some(o)) if n > o => {
+            errors.invalid(&path, n, "must be less than or equal to previous value")
+        }
         (None, Some(_)) => {
             errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value");
         }
@@ -113,7 +127,8 @@ fn gates(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let before = items(&old["schedulingGates"]);
     for gate in items(&new["schedulingGates"]) {
         if !before.contains(gate) {
-            let detail = "only deletion is allowed, but found new scheduling gate ".to_owned() + &crate::field::quote(text(&gate["name"]));
+            let detail = "only deletion is allowed, but found new scheduling gate ".to_owned()
+                + &crate::field::quote(text(&gate["name"]));
             errors.forbidden(&path.child("schedulingGates"), detail);
         }
     }

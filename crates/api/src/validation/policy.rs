@@ -1,6 +1,8 @@
 //! Disruption budgets and autoscalers.
 
-use super::read::{at_most_all, count_or_percent, given, in_range, items, not_negative, one_of, required, text};
+use super::read::{
+    at_most_all, count_or_percent, given, in_range, items, not_negative, one_of, required, text,
+};
 use super::selector::label_selector;
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
@@ -29,7 +31,11 @@ pub fn autoscaler(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     let (min, max) = (spec["minReplicas"].as_i64(), spec["maxReplicas"].as_i64().unwrap_or_default());
     if min.is_some_and(|n| n < 1) {
-        errors.invalid(&SPEC.child("minReplicas"), spec["minReplicas"].clone(), "must be greater than or equal to 1");
+        errors.invalid(
+            &SPEC.child("minReplicas"),
+            spec["minReplicas"].clone(),
+            "must be greater than or equal to 1",
+        );
     }
     if max < 1 {
         errors.invalid(&SPEC.child("maxReplicas"), max, "must be greater than 0");
@@ -55,7 +61,13 @@ pub fn autoscaler(object: &Value, errors: &mut FieldErrors) {
     for direction in ["scaleUp", "scaleDown"] {
         let rules = &spec["behavior"][direction];
         let path = behavior.child(direction);
-        in_range(&rules["stabilizationWindowSeconds"], 0, 3600, &path.child("stabilizationWindowSeconds"), errors);
+        in_range(
+            &rules["stabilizationWindowSeconds"],
+            0,
+            3600,
+            &path.child("stabilizationWindowSeconds"),
+            errors,
+        );
         one_of(&rules["selectPolicy"], &["Disabled", "Max", "Min"], &path.child("selectPolicy"), errors);
         let policies = path.child("policies");
         for (i, policy) in items(&rules["policies"]).iter().enumerate() {

@@ -11,7 +11,9 @@ pub fn probe(probe: &Value, must_succeed_once: bool, path: &Path<'_>, errors: &m
         return;
     }
     handler(probe, path, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         not_negative(&probe[field], &path.child(field), errors);
     }
     if must_succeed_once && probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
@@ -75,6 +77,10 @@ pub fn lifecycle(lifecycle: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         return;
     }
     if given(&lifecycle["stopSignal"]) && !text(&lifecycle["stopSignal"]).starts_with("SIG") {
-        errors.not_supported(&path.child("stopSignal"), lifecycle["stopSignal"].clone(), &["SIGTERM", "SIGKILL", "SIGINT", "SIGHUP", "SIGQUIT"]);
+        errors.not_supported(
+            &path.child("stopSignal"),
+            lifecycle["stopSignal"].clone(),
+            &["SIGTERM", "SIGKILL", "SIGINT", "SIGHUP", "SIGQUIT"],
+        );
     }
 }

@@ -21,7 +21,10 @@ pub fn role(object: &Value, namespaced: bool, errors: &mut FieldErrors) {
             if namespaced {
                 errors.invalid(&path, urls.clone(), "namespaced rules cannot apply to non-resource URLs");
             }
-            if !is_empty(&rule["apiGroups"]) || !is_empty(&rule["resources"]) || !is_empty(&rule["resourceNames"]) {
+            if !is_empty(&rule["apiGroups"])
+                || !is_empty(&rule["resources"])
+                || !is_empty(&rule["resourceNames"])
+            {
                 let detail = "rules cannot apply to both regular resources and non-resource URLs";
                 errors.invalid(&path, urls.clone(), detail);
             }

@@ -132,7 +132,11 @@ pub fn cidr(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) -> bool {
         prefix.bytes().all(|b| b.is_ascii_digit()) && prefix.parse::<u8>().is_ok_and(|n| n <= max)
     });
     if !valid {
-        errors.invalid(path, value.clone(), "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+        errors.invalid(
+            path,
+            value.clone(),
+            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+        );
     }
     valid
 }

@@ -13,7 +13,8 @@ fn standard_for_containers(name: &str) -> bool {
 
 /// A vendor's resource, which is counted in whole pieces and cannot be overcommitted.
 fn extended(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(prefix, _)| !prefix.ends_with("kubernetes.io") && !name.starts_with("requests."))
+    name.split_once('/')
+        .is_some_and(|(prefix, _)| !prefix.ends_with("kubernetes.io") && !name.starts_with("requests."))
 }
 
 /// Names of compute resources in lists of containers and pods.

@@ -72,7 +72,12 @@ pub fn taints(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         let (key, effect) = (text(&taint["key"]), text(&taint["effect"]));
         invalid_if(names::qualified_name(key), &taint["key"], &path.child("key"), errors);
         if !text(&taint["value"]).is_empty() {
-            invalid_if(names::label_value(text(&taint["value"])), &taint["value"], &path.child("value"), errors);
+            invalid_if(
+                names::label_value(text(&taint["value"])),
+                &taint["value"],
+                &path.child("value"),
+                errors,
+            );
         }
         if effect.is_empty() {
             errors.required(&path.child("effect"), "");
@@ -152,7 +157,10 @@ fn node_term(term: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                     errors.forbidden(&values_path, detail);
                 }
                 "Gt" | "Lt" if values.len() != 1 => {
-                    errors.required(&values_path, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+                    errors.required(
+                        &values_path,
+                        "must be specified single value when `operator` is 'Lt' or 'Gt'",
+                    );
                 }
                 "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
                 other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
@@ -195,7 +203,12 @@ fn spread(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             errors.invalid(&path.child("maxSkew"), c["maxSkew"].clone(), "must be greater than zero");
         }
         topology_key(c, &path, errors);
-        one_of(&c["whenUnsatisfiable"], &["DoNotSchedule", "ScheduleAnyway"], &path.child("whenUnsatisfiable"), errors);
+        one_of(
+            &c["whenUnsatisfiable"],
+            &["DoNotSchedule", "ScheduleAnyway"],
+            &path.child("whenUnsatisfiable"),
+            errors,
+        );
         if !seen.insert((text(&c["topologyKey"]), text(&c["whenUnsatisfiable"]))) {
             let value = format!("{{{}, {}}}", text(&c["topologyKey"]), text(&c["whenUnsatisfiable"]));
             errors.duplicate(&path.child("{topologyKey, whenUnsatisfiable}"), value);

@@ -23,7 +23,10 @@ fn profile(profile: &Value, kind: &str, path: &Path<'_>, errors: &mut FieldError
         "" => errors.required(&path.child("type"), "type is required when seccompProfile is set"),
         "Localhost" => {
             if text(local).is_empty() {
-                errors.required(&path.child("localhostProfile"), format!("must be set when {kind} type is Localhost"));
+                errors.required(
+                    &path.child("localhostProfile"),
+                    format!("must be set when {kind} type is Localhost"),
+                );
             } else if kind == "seccomp" {
                 descending(local, &path.child("localhostProfile"), errors);
             }
@@ -34,7 +37,9 @@ fn profile(profile: &Value, kind: &str, path: &Path<'_>, errors: &mut FieldError
                 errors.invalid(&path.child("localhostProfile"), local.clone(), detail);
             }
         }
-        other => errors.not_supported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]),
+        other => {
+            errors.not_supported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"])
+        }
     }
 }
 
@@ -68,7 +73,12 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (i, group) in items(&context["supplementalGroups"]).iter().enumerate() {
         in_range(group, 0, MAX_ID, &groups.index(i), errors);
     }
-    one_of(&context["fsGroupChangePolicy"], &["Always", "OnRootMismatch"], &path.child("fsGroupChangePolicy"), errors);
+    one_of(
+        &context["fsGroupChangePolicy"],
+        &["Always", "OnRootMismatch"],
+        &path.child("fsGroupChangePolicy"),
+        errors,
+    );
     one_of(
         &context["supplementalGroupsPolicy"],
         &["Merge", "Strict"],
@@ -121,7 +131,11 @@ pub fn container(context: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     profile(&context["appArmorProfile"], "AppArmor", &path.child("appArmorProfile"), errors);
     if context["allowPrivilegeEscalation"] == Value::Bool(false) {
         if is_true(&context["privileged"]) {
-            errors.invalid(path, context.clone(), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            errors.invalid(
+                path,
+                context.clone(),
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
         if items(&context["capabilities"]["add"]).iter().any(|c| text(c) == "CAP_SYS_ADMIN") {
             errors.invalid(

@@ -18,7 +18,10 @@ pub fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut FieldError
         match text(&expression["operator"]) {
             "In" | "NotIn" => {
                 if is_empty(values) {
-                    errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                    errors.required(
+                        &path.child("values"),
+                        "must be specified when `operator` is 'In' or 'NotIn'",
+                    );
                 }
             }
             "Exists" | "DoesNotExist" => {
@@ -31,7 +34,12 @@ pub fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut FieldError
             }
             other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
         }
-        invalid_if(names::qualified_name(text(&expression["key"])), &expression["key"], &path.child("key"), errors);
+        invalid_if(
+            names::qualified_name(text(&expression["key"])),
+            &expression["key"],
+            &path.child("key"),
+            errors,
+        );
         let values_path = path.child("values");
         for (j, value) in items(values).iter().enumerate() {
             invalid_if(names::label_value(text(value)), value, &values_path.index(j), errors);

@@ -1,7 +1,10 @@
 //! Services, Endpoints and EndpointSlices.
 
 use super::names;
-use super::read::{given, in_range, invalid_if, ip, is_empty, is_true, items, one_of, parse_ip, port, port_or_name, text, unchanged};
+use super::read::{
+    given, in_range, invalid_if, ip, is_empty, is_true, items, one_of, parse_ip, port, port_or_name, text,
+    unchanged,
+};
 use crate::field::{FieldErrors, Path};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -13,7 +16,8 @@ const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 pub fn service(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     let kind = text(&spec["type"]);
-    let headless = text(&spec["clusterIP"]) == "None" || items(&spec["clusterIPs"]).first().is_some_and(|ip| text(ip) == "None");
+    let headless = text(&spec["clusterIP"]) == "None"
+        || items(&spec["clusterIPs"]).first().is_some_and(|ip| text(ip) == "None");
     if is_empty(&spec["ports"]) && !headless && kind != "ExternalName" {
         errors.required(&SPEC.child("ports"), "");
     }
@@ -38,7 +42,12 @@ fn external_name(spec: &Value, errors: &mut FieldErrors) {
     if name.is_empty() {
         errors.required(&SPEC.child("externalName"), "");
     } else {
-        invalid_if(names::dns1123_subdomain(name), &spec["externalName"], &SPEC.child("externalName"), errors);
+        invalid_if(
+            names::dns1123_subdomain(name),
+            &spec["externalName"],
+            &SPEC.child("externalName"),
+            errors,
+        );
     }
     if !is_empty(&spec["clusterIP"]) {
         errors.forbidden(&SPEC.child("clusterIPs"), "may not be set when type is 'ExternalName'");
@@ -126,7 +135,11 @@ fn addresses(spec: &Value, kind: &str, errors: &mut FieldErrors) {
     for (i, address) in items(&spec["clusterIPs"]).iter().enumerate() {
         match text(address) {
             "None" if i == 0 => {}
-            "None" => errors.invalid(&path.index(i), "None", "may not be set to 'None' when multiple clusterIPs are specified"),
+            "None" => errors.invalid(
+                &path.index(i),
+                "None",
+                "may not be set to 'None' when multiple clusterIPs are specified",
+            ),
             _ => ip(address, &path.index(i), errors),
         }
     }
@@ -170,7 +183,8 @@ fn policies(spec: &Value, kind: &str, errors: &mut FieldErrors) {
     if let Some(number) = spec["healthCheckNodePort"].as_i64().filter(|n| *n != 0) {
         in_range(&spec["healthCheckNodePort"], 1, 65535, &SPEC.child("healthCheckNodePort"), errors);
         if kind != "LoadBalancer" || external != "Local" {
-            let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            let detail =
+                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
             errors.invalid(&SPEC.child("healthCheckNodePort"), number, detail);
         }
     }
@@ -240,8 +254,12 @@ fn endpoint_ip(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let problem = match address {
         a if a.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
         a if a.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        std::net::IpAddr::V4(a) if a.is_link_local() => "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        std::net::IpAddr::V6(a) if a.is_unicast_link_local() => "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        std::net::IpAddr::V4(a) if a.is_link_local() => {
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+        }
+        std::net::IpAddr::V6(a) if a.is_unicast_link_local() => {
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+        }
         std::net::IpAddr::V4(a) if a.octets().starts_with(&[224, 0, 0]) => {
             "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
         }

@@ -13,8 +13,15 @@ const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
 /// Fields of a PersistentVolumeSpec that are not sources.
 const NOT_SOURCES: [&str; 9] = [
-    "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
-    "storageClassName", "volumeAttributesClassName", "volumeMode",
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
 ];
 
 fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -68,7 +75,8 @@ pub fn claim_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let field = |spec: &Value, name: &str| spec.get(name).cloned().unwrap_or(Value::Null);
     let names = ["accessModes", "selector", "volumeMode", "dataSource", "dataSourceRef"];
     // The volume and the class are filled in once.
-    let filled = ["volumeName", "storageClassName"].iter().any(|f| !is_empty(&old[*f]) && !same(&new[*f], &old[*f]));
+    let filled =
+        ["volumeName", "storageClassName"].iter().any(|f| !is_empty(&old[*f]) && !same(&new[*f], &old[*f]));
     if filled || names.iter().any(|f| !same(&field(new, f), &field(old, f))) {
         let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         errors.forbidden(&SPEC, detail);

@@ -88,7 +88,12 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
         }
         "image" => {
             required(&source["reference"], &path.child("reference"), errors);
-            one_of(&source["pullPolicy"], &["Always", "IfNotPresent", "Never"], &path.child("pullPolicy"), errors);
+            one_of(
+                &source["pullPolicy"],
+                &["Always", "IfNotPresent", "Never"],
+                &path.child("pullPolicy"),
+                errors,
+            );
         }
         _ => {}
     }
@@ -137,10 +142,16 @@ fn downward_files(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         file_path(item, &path, errors);
         match (given(&item["fieldRef"]), given(&item["resourceFieldRef"])) {
             (true, true) => {
-                errors.invalid(&path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+                errors.invalid(
+                    &path,
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
             }
             (true, false) => env::field_ref(&item["fieldRef"], false, &path.child("fieldRef"), errors),
-            (false, true) => env::resource_ref(&item["resourceFieldRef"], true, &path.child("resourceFieldRef"), errors),
+            (false, true) => {
+                env::resource_ref(&item["resourceFieldRef"], true, &path.child("resourceFieldRef"), errors)
+            }
             (false, false) => errors.required(&path, "one of fieldRef and resourceFieldRef is required"),
         }
     }
@@ -171,7 +182,9 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 "serviceAccountToken" => token(projection, &path, errors),
                 _ => {}
             }
-            let targets = items(&projection["items"]).iter().chain((kind == "serviceAccountToken").then_some(projection));
+            let targets = items(&projection["items"])
+                .iter()
+                .chain((kind == "serviceAccountToken").then_some(projection));
             for target in targets.map(|t| text(&t["path"])).filter(|t| !t.is_empty()) {
                 if !paths.insert(target) {
                     errors.invalid(&path, target, "conflicting duplicate paths");
@@ -191,7 +204,9 @@ fn token(projection: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let field = path.child("expirationSeconds");
     match expiration.as_i64() {
         Some(n) if n < 600 => errors.invalid(&field, n, "may not specify a duration less than 10 minutes"),
-        Some(n) if n > 1 << 32 => errors.invalid(&field, n, "may not specify a duration larger than 2^32 seconds"),
+        Some(n) if n > 1 << 32 => {
+            errors.invalid(&field, n, "may not specify a duration larger than 2^32 seconds")
+        }
         _ => {}
     }
 }
@@ -219,13 +234,25 @@ pub fn mounts(container: &Value, volumes: &Names<'_>, path: &Path<'_>, errors: &
             errors.invalid(&path.child("subPathExpr"), mount["subPathExpr"].clone(), detail);
         }
         let propagation = path.child("mountPropagation");
-        one_of(&mount["mountPropagation"], &["Bidirectional", "HostToContainer", "None"], &propagation, errors);
-        if text(&mount["mountPropagation"]) == "Bidirectional" && !is_true(&container["securityContext"]["privileged"]) {
-            errors.forbidden(&propagation, "Bidirectional mount propagation is available only to privileged containers");
+        one_of(
+            &mount["mountPropagation"],
+            &["Bidirectional", "HostToContainer", "None"],
+            &propagation,
+            errors,
+        );
+        if text(&mount["mountPropagation"]) == "Bidirectional"
+            && !is_true(&container["securityContext"]["privileged"])
+        {
+            errors.forbidden(
+                &propagation,
+                "Bidirectional mount propagation is available only to privileged containers",
+            );
         }
         let recursive = path.child("recursiveReadOnly");
         one_of(&mount["recursiveReadOnly"], &["Disabled", "Enabled", "IfPossible"], &recursive, errors);
-        if matches!(text(&mount["recursiveReadOnly"]), "Enabled" | "IfPossible") && !is_true(&mount["readOnly"]) {
+        if matches!(text(&mount["recursiveReadOnly"]), "Enabled" | "IfPossible")
+            && !is_true(&mount["readOnly"])
+        {
             errors.forbidden(&recursive, "may only be specified when readOnly is true");
         }
     }

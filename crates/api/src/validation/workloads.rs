@@ -18,10 +18,15 @@ pub fn deployment(object: &Value, errors: &mut FieldErrors) {
     selector::workload(spec, "deployment", &SPEC, errors);
     pod::template_restarting_always(spec, "ReplicaSet", &SPEC, errors);
     strategy(&spec["strategy"], &SPEC.child("strategy"), errors);
-    if let (Some(deadline), ready) = (spec["progressDeadlineSeconds"].as_i64(), spec["minReadySeconds"].as_i64())
+    if let (Some(deadline), ready) =
+        (spec["progressDeadlineSeconds"].as_i64(), spec["minReadySeconds"].as_i64())
         && deadline <= ready.unwrap_or_default()
     {
-        errors.invalid(&SPEC.child("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds");
+        errors.invalid(
+            &SPEC.child("progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        );
     }
 }
 
@@ -114,7 +119,11 @@ pub fn daemon_set(object: &Value, errors: &mut FieldErrors) {
                 }
                 (false, false) => {
                     let value = rolling["maxSurge"].clone();
-                    errors.invalid(&path.child("maxSurge"), value, "may not be set when maxUnavailable is non-zero");
+                    errors.invalid(
+                        &path.child("maxSurge"),
+                        value,
+                        "may not be set when maxUnavailable is non-zero",
+                    );
                 }
                 _ => {}
             }
@@ -200,7 +209,12 @@ pub fn selector_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 
 pub fn stateful_set_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     const MAY_CHANGE: [&str; 7] = [
-        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy",
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
         "minReadySeconds",
     ];
     let (new, old) = (&new["spec"], &old["spec"]);

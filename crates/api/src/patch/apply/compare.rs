@@ -24,9 +24,11 @@ impl Changes {
     }
 
     fn nest(&mut self, element: &str, inner: Changes) {
-        for (mine, theirs) in
-            [(&mut self.added, inner.added), (&mut self.modified, inner.modified), (&mut self.removed, inner.removed)]
-        {
+        for (mine, theirs) in [
+            (&mut self.added, inner.added),
+            (&mut self.modified, inner.modified),
+            (&mut self.removed, inner.removed),
+        ] {
             if !theirs.is_empty() {
                 mine.insert_children(element.to_owned(), theirs);
             }
@@ -34,7 +36,13 @@ impl Changes {
     }
 
     /// One member of the two values.
-    fn member(&mut self, element: impl Fn() -> String, old: Option<&Value>, new: Option<&Value>, schema: Option<&Schema>) {
+    fn member(
+        &mut self,
+        element: impl Fn() -> String,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        schema: Option<&Schema>,
+    ) {
         match (old, new) {
             (Some(old), Some(new)) => match compare_values(old, new, schema) {
                 Outcome::Same => {}

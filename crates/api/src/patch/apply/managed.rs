@@ -156,7 +156,10 @@ pub fn store(object: &mut Value, entries: Vec<Entry>) {
             (&a.manager, &a.api_version, &a.subresource).cmp(&(&b.manager, &b.api_version, &b.subresource))
         })
     });
-    put(object, (!entries.is_empty()).then(|| Value::Array(entries.into_iter().map(Entry::encode).collect())));
+    put(
+        object,
+        (!entries.is_empty()).then(|| Value::Array(entries.into_iter().map(Entry::encode).collect())),
+    );
 }
 
 fn put(object: &mut Value, entries: Option<Value>) {

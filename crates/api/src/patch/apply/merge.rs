@@ -38,14 +38,17 @@ fn same_quantity(live: &Value, config: &Value, schema: Option<&Schema>) -> bool 
 /// Items of the configuration keep its order. Items that only the live list has keep their place between those that
 /// both have.
 fn merge_lists(live: &[Value], config: &[Value], list: &List) -> Vec<Value> {
-    let elements = |items: &[Value]| items.iter().map(|item| element(list, item).unwrap_or_default()).collect::<Vec<_>>();
+    let elements = |items: &[Value]| {
+        items.iter().map(|item| element(list, item).unwrap_or_default()).collect::<Vec<_>>()
+    };
     let (live_keys, config_keys) = (elements(live), elements(config));
     let mut live_at: HashMap<&str, &Value> = HashMap::new();
     for (key, item) in live_keys.iter().zip(live) {
         live_at.entry(key).or_insert(item);
     }
     // Position in the configuration; a live item with a smaller one than the next to come has been merged already.
-    let config_at: HashMap<&str, usize> = config_keys.iter().enumerate().map(|(i, k)| (k.as_str(), i)).collect();
+    let config_at: HashMap<&str, usize> =
+        config_keys.iter().enumerate().map(|(i, k)| (k.as_str(), i)).collect();
     let mut shared = config_keys.iter().filter(|k| live_at.contains_key(k.as_str())).peekable();
     let mut rest = live_keys.iter().zip(live).peekable();
     let mut out = Vec::with_capacity(live.len() + config.len());

@@ -125,7 +125,8 @@ pub fn server_side_apply(
         }
         other => other,
     };
-    let Applied { mut object, entries, changed } = outcome.map_err(|conflicts| ApplyError::Conflicts(list(conflicts)))?;
+    let Applied { mut object, entries, changed } =
+        outcome.map_err(|conflicts| ApplyError::Conflicts(list(conflicts)))?;
     if kubectl {
         last_applied::refresh(&mut object, &base, applied);
     }
@@ -215,7 +216,9 @@ fn configuration(applied: &Value, schema: &Schema, updater: &Updater<'_>) -> Res
         {
             return Err(ApplyError::Malformed("metadata.managedFields must be nil".into()));
         }
-        for name in ["creationTimestamp", "generation", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        for name in
+            ["creationTimestamp", "generation", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"]
+        {
             metadata.remove(name);
         }
     }
@@ -241,7 +244,9 @@ fn shown_name(object: &Value) -> String {
 fn drop_nulls(value: &mut Value, schema: Option<&Schema>) {
     match value {
         Value::Object(map) => {
-            map.retain(|key, value| !value.is_null() || typed::child(schema, key).is_some_and(|s| s.nullable));
+            map.retain(|key, value| {
+                !value.is_null() || typed::child(schema, key).is_some_and(|s| s.nullable)
+            });
             map.iter_mut().for_each(|(key, value)| drop_nulls(value, typed::child(schema, key)));
         }
         Value::Array(items) => items.iter_mut().for_each(|v| drop_nulls(v, schema.and_then(Schema::items))),
@@ -257,7 +262,14 @@ fn strip(set: &mut Set, ignored: &[&str]) {
     if let Some(metadata) = set.0.get_mut("f:metadata") {
         metadata.member = false;
         for name in [
-            "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
+            "name",
+            "namespace",
+            "creationTimestamp",
+            "selfLink",
+            "uid",
+            "clusterName",
+            "generation",
+            "managedFields",
             "resourceVersion",
         ] {
             metadata.children.0.remove(&set::field(name));

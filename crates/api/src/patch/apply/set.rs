@@ -234,8 +234,18 @@ mod tests {
         let fields = json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:containers": {"k:{\"name\":\"x\"}": {".": {}, "f:image": {}}},
             "f:finalizers": {"v:\"a\"": {}}}});
         assert_eq!(set(fields.clone()).into_fields_v1(), fields);
-        assert_eq!(set(json!({"k:{ \"b\":1, \"a\":2}": {}})).into_fields_v1(), json!({"k:{\"a\":2,\"b\":1}": {}}));
-        for bad in [json!([]), json!({"x": {}}), json!({"f:a": 1}), json!({"k:{": {}}), json!({"é": {}}), json!({"k:1": {}})] {
+        assert_eq!(
+            set(json!({"k:{ \"b\":1, \"a\":2}": {}})).into_fields_v1(),
+            json!({"k:{\"a\":2,\"b\":1}": {}})
+        );
+        for bad in [
+            json!([]),
+            json!({"x": {}}),
+            json!({"f:a": 1}),
+            json!({"k:{": {}}),
+            json!({"é": {}}),
+            json!({"k:1": {}}),
+        ] {
             assert_eq!(Set::from_fields_v1(&bad), None, "{bad}");
         }
     }
@@ -254,7 +264,13 @@ mod tests {
 
     #[test]
     fn paths_are_shown() {
-        let path = ["f:spec", "f:containers", "k:{\"name\":\"x\"}", "f:ports", "k:{\"containerPort\":80,\"protocol\":\"TCP\"}"];
+        let path = [
+            "f:spec",
+            "f:containers",
+            "k:{\"name\":\"x\"}",
+            "f:ports",
+            "k:{\"containerPort\":80,\"protocol\":\"TCP\"}",
+        ];
         assert_eq!(display(&path), ".spec.containers[name=\"x\"].ports[containerPort=80,protocol=\"TCP\"]");
         assert_eq!(display(&["f:metadata", "f:finalizers", "v:\"a\""]), ".metadata.finalizers[=\"a\"]");
     }

@@ -20,7 +20,13 @@ fn deployment(spec: Value) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "namespace": "d"}, "spec": spec})
 }
 
-fn apply_as(live: Option<&Value>, config: &Value, manager: &str, time: &str, force: bool) -> Result<Value, ApplyError> {
+fn apply_as(
+    live: Option<&Value>,
+    config: &Value,
+    manager: &str,
+    time: &str,
+    force: bool,
+) -> Result<Value, ApplyError> {
     server_side_apply(live, config, &deployments(), &updater(manager, time), force)
 }
 
@@ -41,8 +47,10 @@ const IMAGE: &str = "k:{\"name\":\"c\"}";
 
 #[test]
 fn a_created_object_records_its_creator() {
-    let mut object = deployment(json!({"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "strategy": {"type": "RollingUpdate",
-        "rollingUpdate": {"maxSurge": 1}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}));
+    let mut object = deployment(
+        json!({"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "strategy": {"type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+    );
     object["metadata"]["labels"] = json!({"l": "v"});
     object["status"] = json!({"replicas": 1});
     update_managed_fields(None, &mut object, &deployments(), &updater("kubectl-create", "t1"));
@@ -98,7 +106,8 @@ fn managers_can_be_forgotten() {
         update_managed_fields(Some(&new), &mut later, &deployments(), &updater("two", "t3"));
         assert_eq!(later["metadata"].get("managedFields"), None);
         // The next apply finds an owner for what is there.
-        let error = apply_as(Some(&later), &deployment(json!({"replicas": 9})), "a", "t4", false).unwrap_err();
+        let error =
+            apply_as(Some(&later), &deployment(json!({"replicas": 9})), "a", "t4", false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "Apply failed with 1 conflict: conflict with \"before-first-apply\" using apps/v1: .spec.replicas"
@@ -125,7 +134,8 @@ fn many_updaters_are_lumped_together() {
 
 #[test]
 fn apply_creates_changes_and_removes() {
-    let first = apply_as(None, &deployment(json!({"replicas": 1, "paused": true})), "a", "t1", false).unwrap();
+    let first =
+        apply_as(None, &deployment(json!({"replicas": 1, "paused": true})), "a", "t1", false).unwrap();
     assert_eq!(first["spec"], json!({"replicas": 1, "paused": true}));
     assert_eq!(owners(&first), json!({"a/Apply": {"f:spec": {"f:replicas": {}, "f:paused": {}}}}));
 
@@ -143,6 +153,21 @@ fn apply_creates_changes_and_removes() {
 }
 
 #[test]
+fn emptied_containers_stay_only_for_their_owners() {
+    let labelled = |labels: Value| {
+        let mut object = deployment(json!({}));
+        object["metadata"]["labels"] = labels;
+        object
+    };
+    let live = apply_as(None, &labelled(json!({"a": "b"})), "a", "t1", false).unwrap();
+    let none = apply_as(Some(&live), &deployment(json!({})), "a", "t2", false).unwrap();
+    assert_eq!(none["metadata"].get("labels"), None);
+    let empty = apply_as(Some(&live), &labelled(json!({})), "a", "t2", false).unwrap();
+    assert_eq!(empty["metadata"]["labels"], json!({}));
+    assert_eq!(apply_as(Some(&empty), &labelled(json!({})), "a", "t3", false).unwrap(), empty);
+}
+
+#[test]
 fn values_are_shared_and_conflicts_are_named() {
     let live = apply_as(None, &deployment(json!({"replicas": 1, "paused": true})), "a", "t1", false).unwrap();
     // The same value is owned together, and survives one of its owners.
@@ -153,7 +178,8 @@ fn values_are_shared_and_conflicts_are_named() {
 
     let error = apply_as(Some(&live), &deployment(json!({"replicas": 3})), "b", "t2", false).unwrap_err();
     assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
-    let error = apply_as(Some(&live), &deployment(json!({"replicas": 3, "paused": false})), "b", "t2", false).unwrap_err();
+    let error = apply_as(Some(&live), &deployment(json!({"replicas": 3, "paused": false})), "b", "t2", false)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 2 conflicts: conflicts with \"a\":\n- .spec.paused\n- .spec.replicas"
@@ -192,7 +218,9 @@ fn kubectl_takes_over_from_its_client_side_apply() {
     update_managed_fields(None, &mut live, &deployments(), &updater("kubectl-client-side-apply", "t1"));
     let applied = apply_as(Some(&live), &deployment(json!({"replicas": 2})), "kubectl", "t2", false).unwrap();
     assert_eq!(applied["spec"]["replicas"], json!(2));
-    let annotation = applied["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str().unwrap();
+    let annotation = applied["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+        .as_str()
+        .unwrap();
     assert!(annotation.contains("\"replicas\":2"), "{annotation}");
     // What it did not apply is not its own.
     assert!(apply_as(Some(&live), &deployment(json!({"paused": false})), "kubectl", "t2", false).is_err());
@@ -201,9 +229,23 @@ fn kubectl_takes_over_from_its_client_side_apply() {
 #[test]
 fn list_items_are_owned_by_key() {
     let containers = |list: Value| deployment(json!({"template": {"spec": {"containers": list}}}));
-    let live = apply_as(None, &containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "1"}])), "one", "t1", false).unwrap();
+    let live = apply_as(
+        None,
+        &containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "1"}])),
+        "one",
+        "t1",
+        false,
+    )
+    .unwrap();
     // Another manager adds an item and part of an existing one.
-    let live = apply_as(Some(&live), &containers(json!([{"name": "new", "image": "2"}, {"name": "b", "tty": true}])), "two", "t2", false).unwrap();
+    let live = apply_as(
+        Some(&live),
+        &containers(json!([{"name": "new", "image": "2"}, {"name": "b", "tty": true}])),
+        "two",
+        "t2",
+        false,
+    )
+    .unwrap();
     assert_eq!(
         live["spec"]["template"]["spec"]["containers"],
         json!([{"name": "a", "image": "1"}, {"name": "new", "image": "2"}, {"name": "b", "image": "1", "tty": true}])
@@ -224,7 +266,10 @@ fn keys_of_items_have_defaults() {
         {"manager": "a", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {}}]}});
     let config = json!({"spec": {"ports": [{"port": 80, "name": "http"}]}});
     let got = server_side_apply(Some(&live), &config, &service, &by, false).unwrap();
-    assert_eq!(got["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": 80, "name": "http"}]));
+    assert_eq!(
+        got["spec"]["ports"],
+        json!([{"port": 80, "protocol": "TCP", "targetPort": 80, "name": "http"}])
+    );
 }
 
 #[test]
@@ -233,7 +278,8 @@ fn amounts_are_compared_by_value() {
     let by = Updater { api_version: "v1", ..updater("a", "t1") };
     let quota = |cpu: &str| json!({"metadata": {"name": "q"}, "spec": {"hard": {"cpu": cpu}}});
     let live = server_side_apply(None, &quota("500m"), &quotas, &by, false).unwrap();
-    let again = server_side_apply(Some(&live), &quota("0.5"), &quotas, &Updater { time: "t2", ..by }, false).unwrap();
+    let again =
+        server_side_apply(Some(&live), &quota("0.5"), &quotas, &Updater { time: "t2", ..by }, false).unwrap();
     assert_eq!(again, live);
 }
 

@@ -93,8 +93,18 @@ pub enum Paths {
 
 /// Structs that Go always has, given or not.
 const EMBEDDED: [&str; 12] = [
-    "metadata", "spec", "status", "strategy", "updateStrategy", "template", "jobTemplate", "resources", "loadBalancer", "nodeInfo",
-    "daemonEndpoints", "rolloutStrategy",
+    "metadata",
+    "spec",
+    "status",
+    "strategy",
+    "updateStrategy",
+    "template",
+    "jobTemplate",
+    "resources",
+    "loadBalancer",
+    "nodeInfo",
+    "daemonEndpoints",
+    "rolloutStrategy",
 ];
 
 /// The paths below a value; `None` for a leaf.
@@ -105,8 +115,8 @@ pub fn paths(value: &Value, schema: Option<&Schema>, which: Paths) -> Option<Set
             for (key, value) in map {
                 let child_schema = child(schema, key);
                 let named = schema.and_then(|s| s.field(key));
-                let embedded =
-                    which == Paths::Created && named.is_some_and(|f| f.required || EMBEDDED.contains(&key.as_str()));
+                let embedded = which == Paths::Created
+                    && named.is_some_and(|f| f.required || EMBEDDED.contains(&key.as_str()));
                 let inner = match which {
                     Paths::Created if !embedded => Paths::All,
                     other => other,
@@ -165,40 +175,37 @@ pub fn with_named_members(set: &Set, schema: Option<&Schema>) -> Set {
     out
 }
 
-/// The value without the paths of the set. `None` when nothing is left of it.
-pub fn remove(value: &Value, schema: Option<&Schema>, gone: &Set) -> Option<Value> {
+/// The value without the paths of a set. A container that loses all it has is kept, empty, where its own path is in
+/// `kept` (`None`: everywhere), and goes with its contents elsewhere.
+pub fn remove(value: &Value, schema: Option<&Schema>, gone: &Set, kept: Option<&Set>) -> Option<Value> {
+    const NOTHING: &Set = &Set::new();
+    // A member of this value: itself if nothing below it goes, else what is left of it.
+    let member = |element: &str, value: &Value, schema: Option<&Schema>| {
+        if gone.has(element) {
+            return None;
+        }
+        let Some(below) = gone.below(element) else { return Some(value.clone()) };
+        let kept_below = kept.map(|kept| kept.below(element).unwrap_or(NOTHING));
+        remove(value, schema, below, kept_below).or_else(|| {
+            let stays = kept.is_none_or(|kept| kept.has(element));
+            stays.then(|| if value.is_array() { Value::Array(Vec::new()) } else { Value::Object(Map::new()) })
+        })
+    };
     match view(value, schema) {
         View::Map(map) if !map.is_empty() => {
-            let mut out = Map::new();
-            for (key, value) in map {
-                let element = field(key);
-                if gone.has(&element) {
-                    continue;
-                }
-                let kept = match gone.below(&element) {
-                    Some(below) => remove(value, child(schema, key), below),
-                    None => Some(value.clone()),
-                };
-                if let Some(kept) = kept {
-                    out.insert(key.clone(), kept);
-                }
-            }
-            (!out.is_empty()).then_some(Value::Object(out))
+            let left = map.iter().filter_map(|(key, value)| {
+                Some((key.clone(), member(&field(key), value, child(schema, key))?))
+            });
+            let left: Map<String, Value> = left.collect();
+            (!left.is_empty()).then_some(Value::Object(left))
         }
         View::List(items) if !items.is_empty() => {
             let list = associative(schema)?;
-            let mut out = Vec::with_capacity(items.len());
-            for item in items {
-                let element = element(list, item).unwrap_or_default();
-                if gone.has(&element) {
-                    continue;
-                }
-                match gone.below(&element) {
-                    Some(below) => out.extend(remove(item, Some(&list.items), below)),
-                    None => out.push(item.clone()),
-                }
-            }
-            (!out.is_empty()).then_some(Value::Array(out))
+            let left: Vec<Value> = items
+                .iter()
+                .filter_map(|item| member(&element(list, item).unwrap_or_default(), item, Some(&list.items)))
+                .collect();
+            (!left.is_empty()).then_some(Value::Array(left))
         }
         // A leaf is removed by its parent, and an empty container has nothing to lose.
         _ => Some(value.clone()),
@@ -216,7 +223,8 @@ pub fn duplicate(value: &Value, schema: Option<&Schema>, path: &mut Vec<String>)
         }),
         View::List(items) => {
             let list = associative(schema)?;
-            let shown = |path: &[String]| super::set::display(&path.iter().map(String::as_str).collect::<Vec<_>>());
+            let shown =
+                |path: &[String]| super::set::display(&path.iter().map(String::as_str).collect::<Vec<_>>());
             let mut seen = std::collections::HashSet::new();
             for (i, item) in items.iter().enumerate() {
                 let Some(element) = element(list, item) else {

@@ -44,7 +44,11 @@ fn is_directive(key: &str) -> bool {
     key == PATCH || key == RETAIN_KEYS || key.starts_with(ORDER) || key.starts_with(DELETE_PRIMITIVES)
 }
 
-fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, schema: Option<&Schema>) -> Result<(), PatchError> {
+fn merge_map(
+    target: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    schema: Option<&Schema>,
+) -> Result<(), PatchError> {
     match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or_default()) {
         None | Some("merge") => {}
         Some("replace") => {
@@ -90,18 +94,28 @@ fn order_items(order: &Value) -> Result<&[Value], PatchError> {
     order.as_array().map(Vec::as_slice).ok_or_else(|| malformed("$setElementOrder must be a list"))
 }
 
-fn retain_keys(target: &mut Map<String, Value>, patch: &Map<String, Value>, retain: &Value) -> Result<(), PatchError> {
-    let Value::Array(retain) = retain else { return Err(malformed("$retainKeys must be a list of field names")) };
+fn retain_keys(
+    target: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    retain: &Value,
+) -> Result<(), PatchError> {
+    let Value::Array(retain) = retain else {
+        return Err(malformed("$retainKeys must be a list of field names"));
+    };
     let retained = |key: &str| retain.iter().any(|k| k.as_str() == Some(key));
     if let Some((key, _)) = patch.iter().find(|(k, v)| !is_directive(k) && !v.is_null() && !retained(k)) {
-        return Err(malformed(format!("the $retainKeys directive does not list field \"{key}\", which the patch sets")));
+        return Err(malformed(format!(
+            "the $retainKeys directive does not list field \"{key}\", which the patch sets"
+        )));
     }
     target.retain(|key, _| retained(key));
     Ok(())
 }
 
 fn delete_primitives(target: &mut Map<String, Value>, name: &str, gone: &Value) -> Result<(), PatchError> {
-    let Value::Array(gone) = gone else { return Err(malformed(format!("{DELETE_PRIMITIVES}{name} must be a list"))) };
+    let Value::Array(gone) = gone else {
+        return Err(malformed(format!("{DELETE_PRIMITIVES}{name} must be a list")));
+    };
     let gone: HashMap<String, ()> = gone.iter().map(|v| (v.to_string(), ())).collect();
     if let Some(Value::Array(items)) = target.get_mut(name) {
         items.retain(|item| !gone.contains_key(&item.to_string()));
@@ -162,10 +176,9 @@ fn merge_list(
             let Value::Object(map) = item else {
                 return Err(malformed(format!("items of \"{name}\" in the patch must be objects")));
             };
-            let identity = map
-                .get(merge_key)
-                .map(Value::to_string)
-                .ok_or_else(|| malformed(format!("map: {item} does not contain declared merge key: {merge_key}")))?;
+            let identity = map.get(merge_key).map(Value::to_string).ok_or_else(|| {
+                malformed(format!("map: {item} does not contain declared merge key: {merge_key}"))
+            })?;
             let position = positions.get(&identity).copied();
             match directive {
                 "delete" => {
@@ -258,7 +271,10 @@ fn cleaned(value: &Value) -> Value {
 }
 
 fn cleaned_map(map: &Map<String, Value>) -> Map<String, Value> {
-    map.iter().filter(|(k, v)| !is_directive(k) && !v.is_null()).map(|(k, v)| (k.clone(), cleaned(v))).collect()
+    map.iter()
+        .filter(|(k, v)| !is_directive(k) && !v.is_null())
+        .map(|(k, v)| (k.clone(), cleaned(v)))
+        .collect()
 }
 
 fn cleaned_list(items: &[Value]) -> Vec<Value> {

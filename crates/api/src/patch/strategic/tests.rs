@@ -89,7 +89,12 @@ fn directives() {
 #[test]
 fn sets_of_scalars() {
     let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
-    check("core.v1.Pod", finalizers(json!(["a", "b"])), finalizers(json!(["b", "c"])), finalizers(json!(["a", "b", "c"])));
+    check(
+        "core.v1.Pod",
+        finalizers(json!(["a", "b"])),
+        finalizers(json!(["b", "c"])),
+        finalizers(json!(["a", "b", "c"])),
+    );
     check(
         "core.v1.Pod",
         finalizers(json!(["a", "b", "c"])),
@@ -114,7 +119,10 @@ fn malformed_patches() {
     }
     check(json!([]), "a strategic merge patch must be a JSON object");
     check(json!({"securityContext": {"$patch": "frob"}}), "unknown patch type: frob in map");
-    check(json!({"containers": [{"image": "x"}]}), "map: {\"image\":\"x\"} does not contain declared merge key: name");
+    check(
+        json!({"containers": [{"image": "x"}]}),
+        "map: {\"image\":\"x\"} does not contain declared merge key: name",
+    );
     check(json!({"containers": [1]}), "items of \"containers\" in the patch must be objects");
     check(json!({"$setElementOrder/containers": 1}), "$setElementOrder must be a list");
     check(

@@ -1,12 +1,12 @@
-//! Label and field selectors: as query strings (`app in (a, b),!old`, `status.phase!=Running`) and, for labels, as
-//! `metav1.LabelSelector` objects.
+//! Label selectors.
 
-use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
+use serde_json::{Map, Value};
+
+use super::SelectorError;
 use crate::field::quote;
 use crate::validation::names;
 
@@ -54,16 +54,6 @@ impl<T: Labels> Labels for Option<T> {
     fn label(&self, key: &str) -> Option<&str> {
         self.as_ref().and_then(|labels| labels.label(key))
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SelectorError {
-    #[error("unable to parse requirement: {0}")]
-    Label(String),
-    #[error("invalid selector: '{selector}'; can't understand '{term}'")]
-    Field { selector: String, term: String },
-    #[error("{0}")]
-    Object(String),
 }
 
 fn unexpected<T>(found: &str, expected: &str) -> Result<T, SelectorError> {
@@ -196,17 +186,24 @@ impl LabelSelector {
                 .collect();
             let condition = match text("operator") {
                 "In" | "NotIn" if values.is_empty() => {
-                    return Err(SelectorError::Object("for 'in', 'notin' operators, values set can't be empty".into()));
+                    return Err(SelectorError::Object(
+                        "for 'in', 'notin' operators, values set can't be empty".into(),
+                    ));
                 }
                 "Exists" | "DoesNotExist" if !values.is_empty() => {
-                    return Err(SelectorError::Object("values set must be empty for exists and does not exist".into()));
+                    return Err(SelectorError::Object(
+                        "values set must be empty for exists and does not exist".into(),
+                    ));
                 }
                 "In" => Condition::In(values),
                 "NotIn" => Condition::NotIn(values),
                 "Exists" => Condition::Exists,
                 "DoesNotExist" => Condition::DoesNotExist,
                 other => {
-                    return Err(SelectorError::Object(format!("{} is not a valid label selector operator", quote(other))));
+                    return Err(SelectorError::Object(format!(
+                        "{} is not a valid label selector operator",
+                        quote(other)
+                    )));
                 }
             };
             out.requirements.push(Requirement { key: text("key").to_owned(), condition });
@@ -376,252 +373,5 @@ impl FromStr for LabelSelector {
         }
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Self { requirements, nothing: false })
-    }
-}
-
-/// `field=value` or `field!=value`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldRequirement {
-    pub field: String,
-    pub equal: bool,
-    pub value: String,
-}
-
-/// The `fieldSelector` query parameter. The default one matches everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FieldSelector {
-    pub requirements: Vec<FieldRequirement>,
-}
-
-impl FieldSelector {
-    pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        text.parse()
-    }
-
-    pub fn is_everything(&self) -> bool {
-        self.requirements.is_empty()
-    }
-
-    /// The fields that it looks at, so that the caller can refuse those that a kind does not select by.
-    pub fn fields(&self) -> impl Iterator<Item = &str> {
-        self.requirements.iter().map(|r| r.field.as_str())
-    }
-
-    /// The value that the field must have, where the selector asks for one (`metadata.name=x`).
-    pub fn exact(&self, field: &str) -> Option<&str> {
-        self.requirements.iter().find(|r| r.equal && r.field == field).map(|r| r.value.as_str())
-    }
-
-    /// `value_of` gives a field's value; a field that the object lacks is the empty string.
-    pub fn matches<'a>(&self, mut value_of: impl FnMut(&str) -> Cow<'a, str>) -> bool {
-        self.requirements.iter().all(|r| (value_of(&r.field) == r.value) == r.equal)
-    }
-
-    pub fn matches_object(&self, object: &Value) -> bool {
-        self.matches(|field| field_value(object, field))
-    }
-}
-
-/// The value of a field as selectors see it: text, numbers and booleans as text, anything else as empty.
-pub fn field_value<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
-    let value = field.split('.').try_fold(object, |value, name| value.get(name));
-    match value {
-        Some(Value::String(s)) => Cow::Borrowed(s),
-        Some(Value::Bool(b)) => Cow::Borrowed(if *b { "true" } else { "false" }),
-        Some(Value::Number(n)) => Cow::Owned(n.to_string()),
-        _ => Cow::Borrowed(""),
-    }
-}
-
-impl FromStr for FieldSelector {
-    type Err = SelectorError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut requirements = Vec::new();
-        for term in split_terms(text) {
-            if term.is_empty() {
-                continue;
-            }
-            let malformed = || SelectorError::Field { selector: text.to_owned(), term: term.to_owned() };
-            let (field, operator, value) = split_operator(term).ok_or_else(malformed)?;
-            let value = unescape(value).ok_or_else(malformed)?;
-            requirements.push(FieldRequirement { field: field.to_owned(), equal: operator != "!=", value });
-        }
-        Ok(Self { requirements })
-    }
-}
-
-impl fmt::Display for FieldSelector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, r) in self.requirements.iter().enumerate() {
-            let comma = if i > 0 { "," } else { "" };
-            let operator = if r.equal { "=" } else { "!=" };
-            let value = r.value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
-            write!(f, "{comma}{}{operator}{value}", r.field)?;
-        }
-        Ok(())
-    }
-}
-
-/// Splits at commas that no backslash escapes.
-fn split_terms(text: &str) -> Vec<&str> {
-    let mut terms = Vec::new();
-    let mut start = 0;
-    let mut escaped = false;
-    for (i, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            ',' => {
-                terms.push(text.get(start..i).unwrap_or_default());
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    terms.push(text.get(start..).unwrap_or_default());
-    terms
-}
-
-/// The first operator wins; of those at one place, the longest.
-fn split_operator(term: &str) -> Option<(&str, &str, &str)> {
-    for (i, _) in term.char_indices() {
-        let rest = term.get(i..)?;
-        for operator in ["!=", "==", "="] {
-            if let Some(value) = rest.strip_prefix(operator) {
-                return Some((term.get(..i)?, operator, value));
-            }
-        }
-    }
-    None
-}
-
-/// `None` for an escape of anything but `\`, `,` and `=`, and for a bare `=`.
-fn unescape(value: &str) -> Option<String> {
-    let mut out = String::with_capacity(value.len());
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => out.push(chars.next().filter(|c| matches!(c, '\\' | ',' | '='))?),
-            '=' | ',' => return None,
-            c => out.push(c),
-        }
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    #[test]
-    fn label_selectors_match() {
-        #[track_caller]
-        fn check(selector: &str, labels: Value, want: bool) {
-            let selector = LabelSelector::parse(selector).unwrap();
-            assert_eq!(selector.matches(labels.as_object().unwrap()), want, "{selector}");
-        }
-        check("", json!({}), true);
-        check("a=b", json!({"a": "b"}), true);
-        check("a==b", json!({"a": "c"}), false);
-        check("a=", json!({"a": ""}), true);
-        check("a=,b=1", json!({"a": "", "b": "1"}), true);
-        check("a!=b", json!({}), true);
-        check("a!=b", json!({"a": "b"}), false);
-        check("a", json!({"a": "x"}), true);
-        check("!a", json!({"a": "x"}), false);
-        check("!a", json!({}), true);
-        check("! a", json!({}), true);
-        check("a in (x, y),b", json!({"a": "y", "b": ""}), true);
-        check("a in (x,y)", json!({"a": "z"}), false);
-        check("a in ()", json!({"a": ""}), true);
-        check("a in (,x)", json!({"a": ""}), true);
-        check("a notin (x,y)", json!({"a": "z"}), true);
-        check("a notin (x,y)", json!({}), true);
-        check("n>1", json!({"n": "2"}), true);
-        check("n<1", json!({"n": "2"}), false);
-        check("n>1", json!({"n": "x"}), false);
-        check("in=notin", json!({"in": "notin"}), true);
-        check("example.com/a=b", json!({"example.com/a": "b"}), true);
-    }
-
-    #[test]
-    fn bad_label_selectors() {
-        for bad in ["a=b=c", ",", "a,", "a in x", "a in (x", "=b", "!", "a b", "n>x", "a==(b)", "bad key!", "-a=b", "a=-", "a in (x y)", "(a)"] {
-            assert!(LabelSelector::parse(bad).is_err(), "{bad}");
-        }
-        assert_eq!(
-            LabelSelector::parse("a,").unwrap_err().to_string(),
-            "unable to parse requirement: found '', expected: identifier"
-        );
-    }
-
-    #[test]
-    fn selector_objects() {
-        #[track_caller]
-        fn check(object: Value, labels: Value, want: bool) {
-            let selector = LabelSelector::from_object(Some(&object)).unwrap();
-            assert_eq!(selector.matches(&labels), want, "{object}");
-        }
-        check(json!(null), json!({}), false);
-        check(json!({}), json!({"a": "b"}), true);
-        check(json!({"matchLabels": {"a": "b"}}), json!({"a": "b", "c": "d"}), true);
-        check(json!({"matchLabels": {"a": "b"}}), json!({"a": "c"}), false);
-        let expression = |op: &str, values: Value| json!({"matchExpressions": [{"key": "a", "operator": op, "values": values}]});
-        check(expression("In", json!(["x", "y"])), json!({"a": "y"}), true);
-        check(expression("NotIn", json!(["x", "y"])), json!({"a": "y"}), false);
-        check(expression("Exists", json!(null)), json!({"a": ""}), true);
-        check(expression("DoesNotExist", json!([])), json!({"a": ""}), false);
-        assert!(LabelSelector::from_object(Some(&expression("In", json!([])))).is_err());
-        assert!(LabelSelector::from_object(Some(&expression("Near", json!([])))).is_err());
-        assert!(!LabelSelector::from_object(None).unwrap().matches(&json!({})));
-    }
-
-    #[test]
-    fn field_selectors() {
-        let pod = json!({"metadata": {"name": "x"}, "spec": {"nodeName": "n,1", "hostNetwork": true}, "status": {"phase": "Running"}});
-        #[track_caller]
-        fn check(selector: &str, object: &Value, want: bool) {
-            assert_eq!(FieldSelector::parse(selector).unwrap().matches_object(object), want, "{selector}");
-        }
-        check("", &pod, true);
-        check("metadata.name=x", &pod, true);
-        check("metadata.name==y", &pod, false);
-        check("status.phase!=Running", &pod, false);
-        check("status.phase!=Failed,metadata.name=x", &pod, true);
-        check("spec.nodeName=n\\,1", &pod, true);
-        check("spec.hostNetwork=true", &pod, true);
-        check("spec.missing=", &pod, true);
-        check("metadata.name.more=", &pod, true);
-        assert_eq!(
-            FieldSelector::parse("a=1,b").unwrap_err().to_string(),
-            "invalid selector: 'a=1,b'; can't understand 'b'"
-        );
-        assert!(FieldSelector::parse("a=\\x").is_err());
-        assert!(FieldSelector::parse("a=\\").is_err());
-        assert_eq!(FieldSelector::parse("metadata.name=x,a!=y").unwrap().exact("metadata.name"), Some("x"));
-    }
-
-    proptest! {
-        #[test]
-        fn parsers_never_panic(text in "\\PC{0,40}") {
-            let _ = LabelSelector::parse(&text);
-            let _ = FieldSelector::parse(&text);
-        }
-
-        #[test]
-        fn field_selectors_print_as_they_parse(value in "[a-z,=\\\\]{0,12}") {
-            let selector = FieldSelector { requirements: vec![FieldRequirement { field: "a.b".into(), equal: true, value }] };
-            prop_assert_eq!(FieldSelector::parse(&selector.to_string()).unwrap(), selector);
-        }
-
-        #[test]
-        fn label_selectors_print_as_they_parse(keys in proptest::collection::vec("[a-z]{1,5}", 0..4), values in proptest::collection::vec("[a-z]{1,5}", 2..4)) {
-            let text = keys.iter().map(|k| format!("{k} in ({})", values.join(","))).collect::<Vec<_>>().join(",");
-            let selector = LabelSelector::parse(&text).unwrap();
-            prop_assert_eq!(LabelSelector::parse(&selector.to_string()).unwrap(), selector);
-        }
     }
 }
