@@ -42,11 +42,11 @@ pub fn mounts(given: &Given<'_>) -> Result<Vec<Value>> {
 pub fn root_propagation(mounts: &[Mount]) -> &'static str {
     let any = |wanted| mounts.iter().any(|m| m.propagation() == wanted);
     if any(MountPropagation::PropagationBidirectional) {
-        "rshared"
+        "shared"
     } else if any(MountPropagation::PropagationHostToContainer) {
-        "rslave"
+        "slave"
     } else {
-        "rprivate"
+        "private"
     }
 }
 

@@ -28,6 +28,9 @@ fn layer() -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
     for (path, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("proc/", 0o755), ("sys/", 0o755), ("dev/", 0o755)] {
         let mut header = tar::Header::new_ustar();
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(mode);
         header.set_size(0);
@@ -38,6 +41,9 @@ fn layer() -> Vec<u8> {
     append(&mut layer, "etc/group", b"root:x:0:\nweb:x:102:\nlogs:x:200:web\n", 0o644);
     for name in ["sh", "cat", "echo", "sleep", "id", "true", "false", "wget", "nc", "mount", "hostname", "env", "ls", "kill", "stat", "dd", "tail", "touch", "ps", "unshare", "head", "tr", "mkdir", "grep", "stty", "test"] {
         let mut header = tar::Header::new_ustar();
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
@@ -48,6 +54,9 @@ fn layer() -> Vec<u8> {
 
 fn append(archive: &mut tar::Builder<impl Write>, path: &str, bytes: &[u8], mode: u32) {
     let mut header = tar::Header::new_ustar();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_mode(mode);
     header.set_size(bytes.len() as u64);
     archive.append_data(&mut header, path, bytes).unwrap();
