@@ -97,15 +97,9 @@ mod tests {
         }
 
         #[test]
-        fn merging_a_document_into_itself_changes_nothing((gvk, document) in fuzz::any_object()) {
-            let merged = merge_patch(&json!({}), &document).unwrap_or_default();
-            prop_assert_eq!(merge_patch(&merged, &merged).unwrap_or_default(), merged.clone());
-            let resource = crate::registry::Registry::builtin().kind(&gvk).unwrap();
-            let schema = resource.schema().unwrap();
-            let once = strategic_merge(&json!({}), &document, schema).unwrap_or_default();
-            if let Ok(twice) = strategic_merge(&once, &once, schema) {
-                prop_assert_eq!(strategic_merge(&twice, &once, schema), Ok(twice));
-            }
+        fn merging_a_document_into_itself_changes_nothing((_, document) in fuzz::any_object()) {
+            let merged = merge_patch(&json!({}), &document).unwrap_or_else(|_| json!({}));
+            prop_assert_eq!(merge_patch(&merged, &merged), Ok(merged.clone()));
         }
     }
 }

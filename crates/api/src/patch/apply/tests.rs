@@ -324,7 +324,9 @@ proptest! {
         let resource = crate::registry::Registry::builtin().kind(&gvk).unwrap();
         let schema = Some(resource.schema().unwrap());
         // Items with the same key cannot be told apart; only status can have them.
-        prop_assume!([&old, &new].iter().all(|o| typed::duplicate(o, schema, &mut Vec::new()).is_none()));
+        if [&old, &new].iter().any(|o| typed::duplicate(o, schema, &mut Vec::new()).is_some()) {
+            return Ok(());
+        }
         prop_assert!(compare::compare(&old, &old, schema).is_empty());
         let there = compare::compare(&old, &new, schema);
         let back = compare::compare(&new, &old, schema);
