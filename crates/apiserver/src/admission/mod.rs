@@ -14,6 +14,7 @@ pub mod node_restriction;
 pub mod objects;
 pub mod pod_security;
 pub mod priority;
+pub mod quota;
 pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use;
@@ -92,13 +93,15 @@ impl AdmissionRequest<'_> {
 
 /// The admission plugins, in upstream's order.
 pub struct Chain {
+    quotas: quota::Quotas,
     caches: Arc<Caches>,
     authorizer: Arc<Authorizer>,
 }
 
 impl Chain {
     pub fn new(caches: Arc<Caches>, authorizer: Arc<Authorizer>) -> Self {
-        Self { caches, authorizer }
+        let quotas = quota::Quotas::new(caches.clone());
+        Self { quotas, caches, authorizer }
     }
 
     /// Plugins that may change the object.
@@ -139,7 +142,8 @@ impl Chain {
             let (new, old) = (&request.object, request.old_object);
             escalation::check(&self.authorizer, request.user, &target, new, old).await?;
         }
-        Ok(())
+        // Last: what it lets through is counted.
+        self.quotas.validate(request)
     }
 }
 
