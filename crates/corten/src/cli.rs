@@ -61,7 +61,7 @@ pub enum Command {
     /// Start only the service proxy and node DNS
     Proxy(ProxyArgs),
     /// Start only the container runtime
-    Runtime(RuntimeArgs),
+    Runtime(RuntimeRoleArgs),
     /// Work with the images of this machine
     Image {
         #[command(subcommand)]
@@ -187,6 +187,14 @@ pub struct ControllersArgs {
     /// What pods trust the API server by [default: the one under the root directory]
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,
+}
+
+#[derive(Args, Clone)]
+pub struct RuntimeRoleArgs {
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 #[derive(Args, Clone)]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use client::Informers;
 
 use crate::cli::{
-    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeArgs,
+    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs,
 };
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
@@ -64,7 +64,13 @@ pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let informers = informers(&args.kubelet.kubeconfig).await?;
     let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network)?;
-    worker::start_runtime(&mut parts, layout, &args.runtime, shim::unpack(&layout.root)?);
+    worker::start_runtime(
+        &mut parts,
+        layout,
+        &args.runtime,
+        &args.kubelet.network,
+        shim::unpack(&layout.root)?,
+    )?;
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
     worker::start_network(&mut parts, &informers, &node)?;
     notify::ready();
@@ -105,10 +111,10 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
     parts.finish().await
 }
 
-pub async fn runtime(layout: &Layout, args: RuntimeArgs) -> Result<()> {
+pub async fn runtime(layout: &Layout, args: RuntimeRoleArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
-    worker::start_runtime(&mut parts, layout, &args, shim::unpack(&layout.root)?);
+    worker::start_runtime(&mut parts, layout, &args.runtime, &args.network, shim::unpack(&layout.root)?)?;
     notify::ready();
     parts.finish().await
 }

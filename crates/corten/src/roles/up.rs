@@ -21,7 +21,13 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let node = Node::from_args(&args.node, &args.cluster.network)?;
 
     // The runtime needs nobody: it recovers what runs while the API server loads.
-    worker::start_runtime(&mut parts, layout, &args.runtime, shim::unpack(&layout.root)?);
+    worker::start_runtime(
+        &mut parts,
+        layout,
+        &args.runtime,
+        &args.cluster.network,
+        shim::unpack(&layout.root)?,
+    )?;
     let plane = control_plane::start(&mut parts, layout, &args.cluster).await?;
     let informers = plane.informers();
     control_plane::start_controllers(&mut parts, &informers, plane.authority(), &node.network);

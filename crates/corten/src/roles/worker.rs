@@ -1,6 +1,6 @@
 //! The parts of a worker node.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -14,6 +14,8 @@ use crate::parts::Parts;
 
 /// Where the cluster DNS has its address: on every node, so that names are answered without leaving it.
 const DNS_INTERFACE: &str = "lo";
+const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Who this node is and what it shares with its cluster.
 pub struct Node {
@@ -54,19 +56,27 @@ impl Node {
     }
 }
 
-pub fn start_runtime(parts: &mut Parts, layout: &Layout, args: &RuntimeArgs, shim: PathBuf) {
+pub fn start_runtime(
+    parts: &mut Parts,
+    layout: &Layout,
+    args: &RuntimeArgs,
+    network: &NetworkArgs,
+    shim: PathBuf,
+) -> Result<()> {
+    let this = std::env::current_exe().context("cannot find this program")?;
     let config = runtime::Config {
         root_dir: layout.runtime_root(),
         run_dir: layout.runtime_run(),
         socket: layout.cri_socket(),
         cgroup_parent: args.cgroup_parent.clone(),
         shim,
-        oci: vec![std::env::current_exe().map_or_else(|_| "corten".into(), |p| p.display().to_string()), "oci".into()],
+        oci: vec![this.to_string_lossy().into_owned(), "oci".to_owned()],
         bridge: args.bridge.clone(),
-        cluster_cidrs: Vec::new(),
+        cluster_cidrs: cluster_cidrs(network)?,
         handlers: args.handlers.clone(),
     };
     parts.start("container runtime", runtime::run(config, parts.shutdown()));
+    Ok(())
 }
 
 pub fn start_kubelet(
@@ -88,7 +98,7 @@ pub fn start_kubelet(
         tls_cert: files.tls_cert,
         tls_key: files.tls_key,
         client_ca: files.client_ca,
-        listen: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), node.kubelet_port),
+        listen: SocketAddr::new(UNSPECIFIED, node.kubelet_port),
     };
     parts.start("kubelet", kubelet::run(options, parts.shutdown()));
     Ok(())
@@ -102,8 +112,11 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
     let config = proxy::Config {
         node_name: node.name.clone(),
         node_ips: vec![node.ip],
-        cluster_cidr: node.network.cluster_cidr.clone(),
+        cluster_cidr: cluster_cidrs(&node.network)?,
         node_local_vips: vec![dns],
+        healthz: Some(SocketAddr::new(UNSPECIFIED, 10256)),
+        metrics: Some(SocketAddr::new(LOOPBACK, 10249)),
+        ..proxy::Config::default()
     };
     parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
     let config = dns::Config {
@@ -113,4 +126,11 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
     };
     parts.start("cluster DNS", dns::run(informers.clone(), config, parts.shutdown()));
     Ok(())
+}
+
+/// The pod networks, one or one of each family, separated by commas.
+fn cluster_cidrs(network: &NetworkArgs) -> Result<Vec<net::IpNet>> {
+    let parse =
+        |cidr: &str| cidr.parse().with_context(|| format!("{cidr:?} is not a network such as 10.244.0.0/16"));
+    network.cluster_cidr.split(',').map(parse).collect()
 }
