@@ -82,21 +82,14 @@ impl Bridge {
     /// Reads the leases. The bridge itself is made when the pod CIDR is known.
     pub fn open(config: BridgeConfig) -> Result<Self> {
         let ipam = Ipam::open(&config.name, config.state_dir.join("leases"))?;
-        Ok(Self {
-            config,
-            ipam: Mutex::new(ipam),
-            ready: Mutex::new(None),
-            reaper: Reaper::default(),
-        })
+        Ok(Self { config, ipam: Mutex::new(ipam), ready: Mutex::new(None), reaper: Reaper::default() })
     }
 
     /// Makes the bridge with its gateway addresses, lets the node forward, and masquerades what leaves the
     /// cluster. With the same CIDRs again it changes nothing; pods attached before are untouched.
     pub fn set_pod_cidr(&self, cidrs: &[IpNet]) -> Result<()> {
         let Some(first) = cidrs.first() else {
-            return Err(Error::NoPodCidr {
-                bridge: self.config.name.clone(),
-            });
+            return Err(Error::NoPodCidr { bridge: self.config.name.clone() });
         };
         let mut ready = self.ready.lock();
         let cidrs: Vec<IpNet> = cidrs.iter().map(IpNet::trunc).collect();
@@ -113,12 +106,8 @@ impl Bridge {
                 IpNet::V6(_) => sysctl::set("net/ipv6/conf/all/forwarding", "1")?,
             }
         }
-        Masquerade {
-            table: &self.config.table,
-            pods: &cidrs,
-            cluster: &self.config.cluster_cidrs,
-        }
-        .apply()?;
+        Masquerade { table: &self.config.table, pods: &cidrs, cluster: &self.config.cluster_cidrs }
+            .apply()?;
         *ready = Some(Ready { index, mtu });
         Ok(())
     }
@@ -145,10 +134,8 @@ impl Bridge {
     /// The gateways of `cidrs`, and of no CIDR that the node had before. Host addresses (a service address put
     /// here by [`crate::addr::ensure_local`]) stay.
     fn ensure_gateways(&self, socket: &mut Socket, index: u32, cidrs: &[IpNet]) -> Result<()> {
-        let wanted: HashSet<(IpAddr, u8)> = cidrs
-            .iter()
-            .map(|cidr| (ipam::gateway(*cidr), cidr.prefix_len()))
-            .collect();
+        let wanted: HashSet<(IpAddr, u8)> =
+            cidrs.iter().map(|cidr| (ipam::gateway(*cidr), cidr.prefix_len())).collect();
         for present in link::addresses(socket, index)? {
             let host_address = present.prefix_len() == present.max_prefix_len();
             if !host_address && !wanted.contains(&(present.addr(), present.prefix_len())) {
@@ -164,16 +151,13 @@ impl Bridge {
     /// Connects the namespace at `netns` as sandbox `id`. Doing it again for the same sandbox gives the same
     /// addresses, and makes anew what is missing.
     pub fn attach(&self, id: &str, netns: &Path) -> Result<Attachment> {
-        self.try_attach(id, netns).map_err(|source| Error::Sandbox {
-            sandbox: id.to_owned(),
-            source: Box::new(source),
-        })
+        self.try_attach(id, netns)
+            .map_err(|source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) })
     }
 
     fn try_attach(&self, id: &str, path: &Path) -> Result<Attachment> {
-        let ready = (*self.ready.lock()).ok_or_else(|| Error::NoPodCidr {
-            bridge: self.config.name.clone(),
-        })?;
+        let ready =
+            (*self.ready.lock()).ok_or_else(|| Error::NoPodCidr { bridge: self.config.name.clone() })?;
         let namespace = netns::open(path)?;
         let (lease, cidrs) = {
             let mut ipam = self.ipam.lock();
@@ -197,19 +181,12 @@ impl Bridge {
         link::create_veth(&mut socket, &veth)?;
         link::set_hairpin(&mut socket, &host_interface)?;
         netns::inside(&namespace, path, || configure_pod(&lease, &cidrs))?;
-        Ok(Attachment {
-            ips: lease.ips,
-            host_interface,
-            interface: POD_INTERFACE,
-        })
+        Ok(Attachment { ips: lease.ips, host_interface, interface: POD_INTERFACE })
     }
 
     /// Removes the sandbox's pair and gives its addresses back. A sandbox that is not attached is fine.
     pub fn detach(&self, id: &str) -> Result<()> {
-        let in_sandbox = |source| Error::Sandbox {
-            sandbox: id.to_owned(),
-            source: Box::new(source),
-        };
+        let in_sandbox = |source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) };
         let mut socket = route_socket()?;
         let interface = host_interface(id);
         self.reaper.remove(&mut socket, &interface).map_err(in_sandbox)?;
@@ -250,11 +227,8 @@ fn configure_pod(lease: &Lease, cidrs: &[IpNet]) -> Result<()> {
         };
         link::add_address(&mut socket, interface, *ip, cidr.prefix_len())?;
         let everywhere = if ip.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        let route = Route {
-            to: everywhere.parse().unwrap_or(*cidr),
-            gateway: Some(ipam::gateway(*cidr)),
-            interface,
-        };
+        let route =
+            Route { to: everywhere.parse().unwrap_or(*cidr), gateway: Some(ipam::gateway(*cidr)), interface };
         link::replace_route(&mut socket, &route)?;
     }
     Ok(())

@@ -80,8 +80,7 @@ impl Conntrack {
         for flows in flows {
             wanted.entry((flows.protocol, flows.destination)).or_default().insert(flows.endpoint);
         }
-        let mut message =
-            Message::new(CT_GET, libc::NLM_F_DUMP as u16).raw(&[family, 0, 0, 0]);
+        let mut message = Message::new(CT_GET, libc::NLM_F_DUMP as u16).raw(&[family, 0, 0, 0]);
         let port = first.destination.port();
         let alike = |flows: &&Flows| flows.protocol == first.protocol && flows.destination.port() == port;
         if flows.iter().all(alike) {

@@ -10,17 +10,9 @@ use crate::netlink::KernelError;
 pub enum Error {
     /// The kernel refused; `object` is the interface, address, route or table.
     #[error("cannot {operation} {object}: {source}")]
-    Kernel {
-        operation: &'static str,
-        object: String,
-        source: KernelError,
-    },
+    Kernel { operation: &'static str, object: String, source: KernelError },
     #[error("cannot {operation} {path}: {source}", path = path.display())]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("interface {name} does not exist")]
     NoInterface { name: String },
     #[error("interface {name} is not a bridge: remove it, or choose another bridge name")]
@@ -37,19 +29,12 @@ pub enum Error {
     BadSandboxId { id: String },
     /// Something of a sandbox's network failed.
     #[error("sandbox {sandbox}: {source}")]
-    Sandbox {
-        sandbox: String,
-        source: Box<Error>,
-    },
+    Sandbox { sandbox: String, source: Box<Error> },
 }
 
 impl Error {
     pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io {
-            operation,
-            path: path.into(),
-            source,
-        }
+        Self::Io { operation, path: path.into(), source }
     }
 
     /// The kernel's error number, where the kernel is to blame.
@@ -70,10 +55,6 @@ pub(crate) trait Context<T> {
 
 impl<T> Context<T> for std::result::Result<T, KernelError> {
     fn context(self, operation: &'static str, object: impl Into<String>) -> crate::Result<T> {
-        self.map_err(|source| Error::Kernel {
-            operation,
-            object: object.into(),
-            source,
-        })
+        self.map_err(|source| Error::Kernel { operation, object: object.into(), source })
     }
 }

@@ -64,9 +64,7 @@ impl Pool {
 fn nth(cidr: IpNet, n: u128) -> IpAddr {
     match cidr {
         IpNet::V4(net) => IpAddr::from((u32::from(net.network()).wrapping_add(n as u32)).to_be_bytes()),
-        IpNet::V6(net) => {
-            IpAddr::from((u128::from(net.network()).wrapping_add(n)).to_be_bytes())
-        }
+        IpNet::V6(net) => IpAddr::from((u128::from(net.network()).wrapping_add(n)).to_be_bytes()),
     }
 }
 
@@ -103,18 +101,11 @@ impl Ipam {
                 }
                 None => {
                     tracing::warn!(path = %path.display(), "not a lease, removed");
-                    std::fs::remove_file(&path)
-                        .map_err(|source| Error::io("remove", &path, source))?;
+                    std::fs::remove_file(&path).map_err(|source| Error::io("remove", &path, source))?;
                 }
             }
         }
-        Ok(Self {
-            bridge: bridge.to_owned(),
-            directory,
-            pools: Vec::new(),
-            leases,
-            used,
-        })
+        Ok(Self { bridge: bridge.to_owned(), directory, pools: Vec::new(), leases, used })
     }
 
     /// From now on leases come from these CIDRs, one address of each. Older leases stay until released.
@@ -123,10 +114,7 @@ impl Ipam {
         for cidr in cidrs {
             let pool = Pool::new(cidr.trunc());
             if pool.size() == 0 {
-                return Err(Error::CidrTooSmall {
-                    bridge: self.bridge.clone(),
-                    cidr: *cidr,
-                });
+                return Err(Error::CidrTooSmall { bridge: self.bridge.clone(), cidr: *cidr });
             }
             pools.push(pool);
         }
@@ -160,16 +148,14 @@ impl Ipam {
             return Ok(lease.clone());
         }
         if self.pools.is_empty() {
-            return Err(Error::NoPodCidr {
-                bridge: self.bridge.clone(),
-            });
+            return Err(Error::NoPodCidr { bridge: self.bridge.clone() });
         }
         let mut ips = Vec::with_capacity(self.pools.len());
         for pool in &mut self.pools {
-            ips.push(pool.take(&self.used).ok_or_else(|| Error::Exhausted {
-                bridge: self.bridge.clone(),
-                cidr: pool.cidr,
-            })?);
+            ips.push(
+                pool.take(&self.used)
+                    .ok_or_else(|| Error::Exhausted { bridge: self.bridge.clone(), cidr: pool.cidr })?,
+            );
         }
         let lease = Lease { ips };
         self.write(sandbox, &lease)?;
@@ -208,12 +194,8 @@ impl Ipam {
 
 fn offset_of(cidr: IpNet, ip: IpAddr) -> u128 {
     match (cidr, ip) {
-        (IpNet::V4(net), IpAddr::V4(ip)) => {
-            u128::from(u32::from(ip).wrapping_sub(u32::from(net.network())))
-        }
-        (IpNet::V6(net), IpAddr::V6(ip)) => {
-            u128::from(ip).wrapping_sub(u128::from(net.network()))
-        }
+        (IpNet::V4(net), IpAddr::V4(ip)) => u128::from(u32::from(ip).wrapping_sub(u32::from(net.network()))),
+        (IpNet::V6(net), IpAddr::V6(ip)) => u128::from(ip).wrapping_sub(u128::from(net.network())),
         _ => 0,
     }
 }
@@ -291,8 +273,15 @@ mod tests {
     #[test]
     fn cidrs_without_room_are_refused() {
         let directory = tempfile::tempdir().expect("tempdir");
-        for (cidr, fits) in [("10.0.0.0/30", true), ("10.0.0.0/31", false), ("10.0.0.0/32", false),
-            ("fd00::/126", true), ("fd00::/127", false), ("fd00::/64", true), ("::/0", true)] {
+        for (cidr, fits) in [
+            ("10.0.0.0/30", true),
+            ("10.0.0.0/31", false),
+            ("10.0.0.0/32", false),
+            ("fd00::/126", true),
+            ("fd00::/127", false),
+            ("fd00::/64", true),
+            ("::/0", true),
+        ] {
             let mut ipam = Ipam::open("br", directory.path().to_owned()).expect("open");
             let result = ipam.set_cidrs(&[cidr.parse().expect("cidr")]);
             assert_eq!(result.is_ok(), fits, "{cidr}");

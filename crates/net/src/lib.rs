@@ -12,8 +12,8 @@ mod ipam;
 mod link;
 mod masquerade;
 pub mod netlink;
-pub mod nft;
 mod netns;
+pub mod nft;
 mod reaper;
 mod sysctl;
 #[cfg(feature = "testing")]

@@ -76,22 +76,17 @@ fn ip_from(bytes: &[u8]) -> Option<IpAddr> {
 
 /// The link of that name, if there is one.
 pub(crate) fn get(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
-    let mut message =
-        Message::new(libc::RTM_GETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
+    let mut message = Message::new(libc::RTM_GETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
     message.put_str(libc::IFLA_IFNAME, name);
     query_link(socket, &mut message).context("look up interface", name)
 }
 
 fn get_index(socket: &mut Socket, index: u32) -> std::result::Result<Option<Link>, KernelError> {
-    let mut message =
-        Message::new(libc::RTM_GETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, index, 0, 0));
+    let mut message = Message::new(libc::RTM_GETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, index, 0, 0));
     query_link(socket, &mut message)
 }
 
-fn query_link(
-    socket: &mut Socket,
-    message: &mut Message,
-) -> std::result::Result<Option<Link>, KernelError> {
+fn query_link(socket: &mut Socket, message: &mut Message) -> std::result::Result<Option<Link>, KernelError> {
     let mut link = None;
     match socket.query(message, |reply| link = parse_link(&reply).or(link.take())) {
         Ok(()) => Ok(link),
@@ -119,16 +114,13 @@ fn parse_link(reply: &Reply<'_>) -> Option<Link> {
 pub(crate) fn index(socket: &mut Socket, name: &str) -> Result<u32> {
     match get(socket, name)? {
         Some(link) => Ok(link.index),
-        None => Err(Error::NoInterface {
-            name: name.to_owned(),
-        }),
+        None => Err(Error::NoInterface { name: name.to_owned() }),
     }
 }
 
 /// Makes a bridge, up, with a fixed address (else it would take the lowest of its ports and change).
 pub(crate) fn create_bridge(socket: &mut Socket, name: &str, mac: Mac, mtu: u32) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_NEWLINK, CREATE).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
+    let mut message = Message::new(libc::RTM_NEWLINK, CREATE).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
     message.put_str(libc::IFLA_IFNAME, name);
     message.put(libc::IFLA_ADDRESS, &mac);
     message.put_u32(libc::IFLA_MTU, mtu);
@@ -140,8 +132,7 @@ pub(crate) fn create_bridge(socket: &mut Socket, name: &str, mac: Mac, mtu: u32)
 
 /// Sets address and MTU of a link and brings it up.
 pub(crate) fn configure(socket: &mut Socket, name: &str, mac: Mac, mtu: u32) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_NEWLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
+    let mut message = Message::new(libc::RTM_NEWLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
     message.put_str(libc::IFLA_IFNAME, name);
     message.put(libc::IFLA_ADDRESS, &mac);
     message.put_u32(libc::IFLA_MTU, mtu);
@@ -150,8 +141,7 @@ pub(crate) fn configure(socket: &mut Socket, name: &str, mac: Mac, mtu: u32) -> 
 
 /// Brings a link up by index.
 pub(crate) fn up(socket: &mut Socket, index: u32) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_NEWLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, index, UP, UP));
+    let mut message = Message::new(libc::RTM_NEWLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, index, UP, UP));
     let object = format!("interface {index}");
     socket.request(&mut message).context("bring up", object)
 }
@@ -168,8 +158,7 @@ pub(crate) struct Veth<'a> {
 
 /// Makes the pair, the node's end up.
 pub(crate) fn create_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_NEWLINK, CREATE).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
+    let mut message = Message::new(libc::RTM_NEWLINK, CREATE).raw(&ifinfo(libc::AF_UNSPEC, 0, UP, UP));
     message.put_str(libc::IFLA_IFNAME, veth.host_name);
     message.put_u32(libc::IFLA_MTU, veth.mtu);
     message.put_u32(libc::IFLA_MASTER, veth.bridge);
@@ -192,16 +181,14 @@ pub(crate) fn create_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<()> {
 /// Lets a bridge port send a frame back to where it came from.
 pub(crate) fn set_hairpin(socket: &mut Socket, name: &str) -> Result<()> {
     let port = index(socket, name)?;
-    let mut message =
-        Message::new(libc::RTM_SETLINK, 0).raw(&ifinfo(libc::AF_BRIDGE, port, 0, 0));
+    let mut message = Message::new(libc::RTM_SETLINK, 0).raw(&ifinfo(libc::AF_BRIDGE, port, 0, 0));
     message.nest(libc::IFLA_PROTINFO, |port| port.put(IFLA_BRPORT_MODE, &[1]));
     socket.request(&mut message).context("set hairpin mode of", name)
 }
 
 /// Removes a link; one that is not there is as good as removed.
 pub(crate) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_DELLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
+    let mut message = Message::new(libc::RTM_DELLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
     message.put_str(libc::IFLA_IFNAME, name);
     match socket.request(&mut message) {
         Err(error) if error.errno == libc::ENODEV => Ok(()),
@@ -211,8 +198,7 @@ pub(crate) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
 
 /// Puts a link into a group; false when there is no such link.
 pub(crate) fn set_group(socket: &mut Socket, name: &str, group: u32) -> Result<bool> {
-    let mut message =
-        Message::new(libc::RTM_SETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
+    let mut message = Message::new(libc::RTM_SETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
     message.put_str(libc::IFLA_IFNAME, name);
     message.put_u32(libc::IFLA_GROUP, group);
     match socket.request(&mut message) {
@@ -223,8 +209,7 @@ pub(crate) fn set_group(socket: &mut Socket, name: &str, group: u32) -> Result<b
 
 /// Removes all links of a group; an empty group is as good as removed.
 pub(crate) fn delete_group(socket: &mut Socket, group: u32) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_DELLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
+    let mut message = Message::new(libc::RTM_DELLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, 0, 0, 0));
     message.put_u32(libc::IFLA_GROUP, group);
     match socket.request(&mut message) {
         Err(error) if error.errno == libc::ENODEV => Ok(()),
@@ -242,8 +227,7 @@ fn ifaddr(ip: IpAddr, prefix: u8, index: u32) -> [u8; IFADDR] {
 
 /// Gives a link an address, usable at once (no duplicate address detection: the address is ours by lease).
 pub(crate) fn add_address(socket: &mut Socket, index: u32, ip: IpAddr, prefix: u8) -> Result<()> {
-    let mut message =
-        Message::new(libc::RTM_NEWADDR, REPLACE).raw(&ifaddr(ip, prefix, index));
+    let mut message = Message::new(libc::RTM_NEWADDR, REPLACE).raw(&ifaddr(ip, prefix, index));
     message.put(libc::IFA_LOCAL, &octets(ip));
     message.put(libc::IFA_ADDRESS, &octets(ip));
     if ip.is_ipv6() {
@@ -255,8 +239,7 @@ pub(crate) fn add_address(socket: &mut Socket, index: u32, ip: IpAddr, prefix: u
 
 /// Takes an address away; one that is not there is as good as removed.
 pub(crate) fn remove_address(socket: &mut Socket, index: u32, net: IpNet) -> Result<()> {
-    let mut message = Message::new(libc::RTM_DELADDR, 0)
-        .raw(&ifaddr(net.addr(), net.prefix_len(), index));
+    let mut message = Message::new(libc::RTM_DELADDR, 0).raw(&ifaddr(net.addr(), net.prefix_len(), index));
     message.put(libc::IFA_LOCAL, &octets(net.addr()));
     match socket.request(&mut message) {
         Err(error) if error.errno == libc::EADDRNOTAVAIL => Ok(()),
@@ -269,8 +252,7 @@ pub(crate) fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>> {
     // The family is left unspecified: both are asked for.
     let mut header = [0; IFADDR];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    let mut message =
-        Message::new(libc::RTM_GETADDR, libc::NLM_F_DUMP as u16).raw(&header);
+    let mut message = Message::new(libc::RTM_GETADDR, libc::NLM_F_DUMP as u16).raw(&header);
     let mut found = Vec::new();
     socket
         .query(&mut message, |reply| found.extend(parse_address(&reply, index)))
@@ -284,9 +266,8 @@ fn parse_address(reply: &Reply<'_>, wanted: u32) -> Option<IpNet> {
         return None;
     }
     let attributes: Attributes<'_> = reply.attributes(IFADDR);
-    let address = attributes
-        .find_kind(libc::IFA_LOCAL)
-        .or_else(|| attributes.find_kind(libc::IFA_ADDRESS))?;
+    let address =
+        attributes.find_kind(libc::IFA_LOCAL).or_else(|| attributes.find_kind(libc::IFA_ADDRESS))?;
     let net = IpNet::new(ip_from(address.payload)?, *reply.body.get(1)?).ok()?;
     match net {
         IpNet::V6(net) if net.addr().is_unicast_link_local() => None,
@@ -334,8 +315,7 @@ pub(crate) fn uplink_mtu(socket: &mut Socket) -> Result<Option<u32>> {
     for kind in [libc::AF_INET, libc::AF_INET6] {
         let mut header = [0; RTMSG];
         header[0] = kind as u8;
-        let mut message =
-            Message::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP as u16).raw(&header);
+        let mut message = Message::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP as u16).raw(&header);
         let mut uplink = None;
         socket
             .query(&mut message, |reply| uplink = uplink.or(parse_default_route(&reply)))

@@ -27,9 +27,7 @@ impl Namespace {
             unshare(CloneFlags::CLONE_NEWNET).expect("tests of the network need root");
             File::open("/proc/thread-self/ns/net").expect("namespace file")
         });
-        let namespace = Self {
-            file: file.join().expect("thread"),
-        };
+        let namespace = Self { file: file.join().expect("thread") };
         namespace.command("ip link set lo up");
         namespace
     }

@@ -8,11 +8,7 @@ use net::bridge::{Bridge, BridgeConfig};
 use net::testing::Namespace;
 
 fn config(directory: &Path) -> BridgeConfig {
-    BridgeConfig {
-        name: "br-test".to_owned(),
-        state_dir: directory.to_owned(),
-        ..BridgeConfig::default()
-    }
+    BridgeConfig { name: "br-test".to_owned(), state_dir: directory.to_owned(), ..BridgeConfig::default() }
 }
 
 const CIDRS: [&str; 2] = ["10.77.1.0/24", "fd77:1::/64"];
@@ -74,7 +70,9 @@ fn pods_leave_the_cluster_with_the_nodes_address() {
     node.command("ip link add up0 type veth peer name up1");
     let peer = outside.path();
     node.command(&format!("ip link set up1 netns {} && ip addr add 192.0.2.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad && ip link set up0 up", peer.display()));
-    outside.command("ip addr add 192.0.2.2/24 dev up1 && ip addr add 2001:db8::2/64 dev up1 nodad && ip link set up1 up");
+    outside.command(
+        "ip addr add 192.0.2.2/24 dev up1 && ip addr add 2001:db8::2/64 dev up1 nodad && ip link set up1 up",
+    );
     node.run(|| bridge(directory.path()).attach("a", &pod.path()).expect("attach"));
     for (to, seen) in [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")] {
         assert_eq!(echo(&outside, &pod, to.parse().expect("ip")).to_string(), seen);

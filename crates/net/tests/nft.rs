@@ -1,7 +1,7 @@
 //! Every expression and every kind of set, given to the real kernel and read back by the `nft` program.
 
 use net::nft::{
-    Batch, Chain, Compare, CtKey, Data, Element, Expr, Family, Field, FibResult, FibSource, Header, Hook,
+    Batch, Chain, Compare, CtKey, Data, Element, Expr, Family, FibResult, FibSource, Field, Header, Hook,
     ListedElement, MetaKey, Nat, Nft, Reg, Reject, Set, Verdict,
 };
 use net::testing::Namespace;
@@ -59,8 +59,16 @@ fn matches_are_shown_as_meant() {
         ],
         "ip daddr 10.1.0.0/16 drop",
     );
-    check(&[meta(MetaKey::Transport, 0), cmp(&[6]), payload(Header::Transport, 2, 2, 0), cmp(&[0, 80]), accept()],
-        "tcp dport 80 accept");
+    check(
+        &[
+            meta(MetaKey::Transport, 0),
+            cmp(&[6]),
+            payload(Header::Transport, 2, 2, 0),
+            cmp(&[0, 80]),
+            accept(),
+        ],
+        "tcp dport 80 accept",
+    );
     check(&[meta(MetaKey::Mark, 0), cmp(&7u32.to_ne_bytes()), accept()], "meta mark 0x00000007 accept");
     check(&[meta(MetaKey::InterfaceIn, 0), cmp(&1u32.to_ne_bytes()), accept()], "iif \"lo\" accept");
     let mut name = [0; 16];
@@ -216,7 +224,12 @@ fn what_was_written_is_read_back() {
         let mut found = nft.elements(Family::Ipv6, TABLE, "m").expect("elements");
         found.sort_by(|a, b| a.key.cmp(&b.key));
         let expected: Vec<ListedElement> = (0..count)
-            .map(|n| ListedElement { key: key(n), key_end: None, data: Some(n.to_ne_bytes().to_vec()), chain: None })
+            .map(|n| ListedElement {
+                key: key(n),
+                key_end: None,
+                data: Some(n.to_ne_bytes().to_vec()),
+                chain: None,
+            })
             .collect();
         assert!(found == expected, "{} elements", found.len());
 

@@ -21,11 +21,7 @@ pub(crate) async fn serve(
     addresses: Vec<IpAddr>,
     shutdown: CancellationToken,
 ) {
-    let addresses = if addresses.is_empty() {
-        vec![Ipv6Addr::UNSPECIFIED.into()]
-    } else {
-        addresses
-    };
+    let addresses = if addresses.is_empty() { vec![Ipv6Addr::UNSPECIFIED.into()] } else { addresses };
     let mut servers: HashMap<u16, Server> = HashMap::new();
     loop {
         let wanted = health.borrow_and_update().clone();
@@ -69,10 +65,7 @@ impl Server {
                 }
             }
         }
-        Self {
-            shown,
-            _running: stop.drop_guard(),
-        }
+        Self { shown, _running: stop.drop_guard() }
     }
 }
 

@@ -24,11 +24,7 @@ pub(crate) struct Page {
 
 impl Page {
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            body: body.to_string(),
-        }
+        Self { status, content_type: "application/json", body: body.to_string() }
     }
 
     pub fn not_found() -> Self {

@@ -27,10 +27,7 @@ pub struct Commit {
 impl Kernel {
     pub fn open(config: &crate::Config) -> Result<Self, net::Error> {
         let layout = |ipv6| Layout::new(&config.table, &config.cluster_cidr, ipv6);
-        Ok(Self {
-            nft: Nft::open()?,
-            families: [layout(false), layout(true)],
-        })
+        Ok(Self { nft: Nft::open()?, families: [layout(false), layout(true)] })
     }
 
     /// Makes a difference, one transaction per address family.
@@ -115,9 +112,8 @@ impl Edit {
             let ours = elements.iter().filter(|element| element.is_ipv6() == ipv6);
             ours.map(layout::encode).collect()
         };
-        let classes = |classes: &[NumberedClass]| {
-            classes.iter().filter(|class| class.ipv6 == ipv6).copied().collect()
-        };
+        let classes =
+            |classes: &[NumberedClass]| classes.iter().filter(|class| class.ipv6 == ipv6).copied().collect();
         Self {
             remove: encode(&change.remove),
             add: encode(&change.add),
@@ -169,17 +165,23 @@ impl Edit {
         data.extend(self.add.iter().map(|e| Data::Value(e.data.clone().unwrap_or_default())));
         for map in OWNED {
             let removed = self.remove.iter().filter(|element| element.map == map);
-            batch.delete_elements(map, removed.map(|element| NftElement {
-                key: &element.key,
-                key_end: element.key_end.as_deref(),
-                data: None,
-            }));
+            batch.delete_elements(
+                map,
+                removed.map(|element| NftElement {
+                    key: &element.key,
+                    key_end: element.key_end.as_deref(),
+                    data: None,
+                }),
+            );
             let added = self.add.iter().zip(&data).filter(|(element, _)| element.map == map);
-            batch.add_elements(map, added.map(|(element, data)| NftElement {
-                key: &element.key,
-                key_end: element.key_end.as_deref(),
-                data: element.data.as_ref().map(|_| data),
-            }));
+            batch.add_elements(
+                map,
+                added.map(|(element, data)| NftElement {
+                    key: &element.key,
+                    key_end: element.key_end.as_deref(),
+                    data: element.data.as_ref().map(|_| data),
+                }),
+            );
         }
         let needed: HashSet<Class> = self.add_classes.iter().map(|class| class.class).collect();
         for class in self.remove_classes.iter().filter(|gone| !needed.contains(&gone.class)) {
@@ -193,10 +195,5 @@ fn goto(class: &NumberedClass) -> (Vec<u8>, Data) {
 }
 
 fn listed(map: &'static str, element: &ListedElement) -> Encoded {
-    Encoded {
-        map,
-        key: element.key.clone(),
-        key_end: element.key_end.clone(),
-        data: element.data.clone(),
-    }
+    Encoded { map, key: element.key.clone(), key_end: element.key_end.clone(), data: element.data.clone() }
 }

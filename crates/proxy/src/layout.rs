@@ -22,7 +22,7 @@ use std::net::IpAddr;
 
 use net::IpNet;
 use net::nft::{
-    Batch, Chain, Compare, CtKey, Expr, Family, Field, FibResult, FibSource, Header, Hook, MetaKey, Nat, Reg,
+    Batch, Chain, Compare, CtKey, Expr, Family, FibResult, FibSource, Field, Header, Hook, MetaKey, Nat, Reg,
     Reject, Set, Verdict,
 };
 
@@ -76,11 +76,7 @@ pub(crate) struct Layout {
 impl Layout {
     pub fn new(table: &str, cluster: &[IpNet], ipv6: bool) -> Self {
         let cluster = cluster.iter().filter(|net| net.addr().is_ipv6() == ipv6);
-        Self {
-            ipv6,
-            table: table.to_owned(),
-            cluster: cluster.map(IpNet::trunc).collect(),
-        }
+        Self { ipv6, table: table.to_owned(), cluster: cluster.map(IpNet::trunc).collect() }
     }
 
     pub fn family(&self) -> Family {
@@ -191,12 +187,7 @@ impl Layout {
         let mut rule = vec![
             self.address(false, KEY),
             Expr::Meta { key: MetaKey::Transport, to: Reg(KEY + words) },
-            Expr::Payload {
-                header: Header::Transport,
-                offset: 2,
-                length: 2,
-                to: Reg(KEY + words + 1),
-            },
+            Expr::Payload { header: Header::Transport, offset: 2, length: 2, to: Reg(KEY + words + 1) },
             Expr::Map { map: view_map(view).to_owned(), key: Reg(KEY), to: Reg(FOUND) },
         ];
         rule.extend(by_way_of_mark(to));
@@ -303,11 +294,7 @@ impl Layout {
     }
 
     fn dnat(&self) -> Expr {
-        Expr::Dnat {
-            ipv6: self.ipv6,
-            address: Reg(ENDPOINT),
-            port: Reg(ENDPOINT + self.words()),
-        }
+        Expr::Dnat { ipv6: self.ipv6, address: Reg(ENDPOINT), port: Reg(ENDPOINT + self.words()) }
     }
 }
 
@@ -318,10 +305,7 @@ fn map(map: &str, key: u8, to: u8) -> Expr {
 /// Loads what a map has given into each of `to`, and leaves the packet's mark as it was.
 fn by_way_of_mark(to: &[u8]) -> Vec<Expr> {
     let key = MetaKey::Mark;
-    let mut exprs = vec![
-        Expr::Meta { key, to: Reg(MARK) },
-        Expr::SetMeta { key, from: Reg(FOUND) },
-    ];
+    let mut exprs = vec![Expr::Meta { key, to: Reg(MARK) }, Expr::SetMeta { key, from: Reg(FOUND) }];
     exprs.extend(to.iter().map(|to| Expr::Meta { key, to: Reg(*to) }));
     exprs.push(Expr::SetMeta { key, from: Reg(MARK) });
     exprs
@@ -338,16 +322,8 @@ fn remember(balance: Balance) -> Expr {
 
 fn from_this_node() -> Vec<Expr> {
     vec![
-        Expr::Fib {
-            source: FibSource::SourceAddress,
-            result: FibResult::AddressType,
-            to: Reg(0),
-        },
-        Expr::Cmp {
-            from: Reg(0),
-            compare: Compare::Equal,
-            value: RTN_LOCAL.to_ne_bytes().to_vec(),
-        },
+        Expr::Fib { source: FibSource::SourceAddress, result: FibResult::AddressType, to: Reg(0) },
+        Expr::Cmp { from: Reg(0), compare: Compare::Equal, value: RTN_LOCAL.to_ne_bytes().to_vec() },
     ]
 }
 
@@ -448,9 +424,7 @@ pub(crate) fn encode(element: &Element) -> Encoded {
         Element::Number { id, slot, number, .. } => {
             map(NUMBERS, pair(*id, *slot), number.to_ne_bytes().to_vec())
         }
-        Element::Numbered { id, number, address } => {
-            map(NUMBERED, pair(*id, *number), endpoint(address))
-        }
+        Element::Numbered { id, number, address } => map(NUMBERED, pair(*id, *number), endpoint(address)),
         Element::Range { id, range } => {
             let bound = |ip| [id.to_ne_bytes().to_vec(), octets(ip)].concat();
             let end = Some(bound(range.broadcast()));

@@ -75,10 +75,7 @@ pub enum Error {
     #[error("service routing: {0}")]
     Kernel(#[from] net::Error),
     #[error("cannot listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot start the service routing thread: {0}")]
     Thread(std::io::Error),
 }

@@ -30,19 +30,43 @@ pub(crate) const ID_MASK: u32 = (1 << ID_BITS) - 1;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Element {
     /// Destination to class number and backend set.
-    Frontend { view: View, frontend: Frontend, target: u32 },
+    Frontend {
+        view: View,
+        frontend: Frontend,
+        target: u32,
+    },
     /// Backend set and slot to endpoint.
-    Endpoint { id: u32, slot: u32, address: SocketAddr },
+    Endpoint {
+        id: u32,
+        slot: u32,
+        address: SocketAddr,
+    },
     /// The same in two steps, for sets with sticky clients: slots are filled up when endpoints go, the numbers that
     /// clients are remembered with stay.
-    Number { id: u32, slot: u32, number: u32, ipv6: bool },
-    Numbered { id: u32, number: u32, address: SocketAddr },
+    Number {
+        id: u32,
+        slot: u32,
+        number: u32,
+        ipv6: bool,
+    },
+    Numbered {
+        id: u32,
+        number: u32,
+        address: SocketAddr,
+    },
     /// Sources that may use the set.
-    Range { id: u32, range: IpNet },
+    Range {
+        id: u32,
+        range: IpNet,
+    },
     /// An address of which every port is a Service's.
-    Own { ip: IpAddr },
+    Own {
+        ip: IpAddr,
+    },
     /// An address that may be sent its own packets.
-    Hairpin { ip: IpAddr },
+    Hairpin {
+        ip: IpAddr,
+    },
 }
 
 impl Element {
@@ -210,9 +234,10 @@ impl Model {
                 sets.push(before.changed(backend));
                 continue;
             }
-            let leads_here = desired.frontends.iter().filter(
-                |(_, _, to)| matches!(to, To::Backend { index: i, .. } if *i == index),
-            );
+            let leads_here = desired
+                .frontends
+                .iter()
+                .filter(|(_, _, to)| matches!(to, To::Backend { index: i, .. } if *i == index));
             let places = leads_here.map(|(view, frontend, _)| (*view, *frontend));
             let (id, slots) = self.ids.allocate(places);
             sets.push(Set::new(id, backend, &slots, &self.ids.hints.numbers));
@@ -221,12 +246,7 @@ impl Model {
     }
 
     /// The routes that the Service gets, and the destinations that others have.
-    fn claim(
-        &mut self,
-        key: &Key,
-        desired: &Desired,
-        sets: &[Set],
-    ) -> (Vec<Route>, Vec<(View, Frontend)>) {
+    fn claim(&mut self, key: &Key, desired: &Desired, sets: &[Set]) -> (Vec<Route>, Vec<(View, Frontend)>) {
         let (mut routes, mut waiting) = (Vec::with_capacity(desired.frontends.len()), Vec::new());
         for (view, frontend, to) in &desired.frontends {
             let (view, frontend) = (*view, *frontend);
@@ -300,9 +320,7 @@ impl Model {
         let slots = |sets: &[Set], route: &Route| -> Option<Vec<SocketAddr>> {
             Some(sets.iter().find(|set| set.id == route.id())?.slots.clone())
         };
-        let udp = |route: &&Route| {
-            route.frontend.protocol == Protocol::Udp && route.view == View::Services
-        };
+        let udp = |route: &&Route| route.frontend.protocol == Protocol::Udp && route.view == View::Services;
         for route in old.routes.iter().filter(udp) {
             let Some(before) = slots(&old.sets, route) else { continue };
             let frontend = route.frontend;

@@ -141,11 +141,8 @@ fn render_port(
         frontends.push((view, Frontend { ip, protocol: port.protocol, port: number }, to));
     };
 
-    let off_cluster = if node.config.cluster_cidr.is_empty() {
-        Masquerade::Never
-    } else {
-        Masquerade::OffCluster
-    };
+    let off_cluster =
+        if node.config.cluster_cidr.is_empty() { Masquerade::Never } else { Masquerade::OffCluster };
     let internal_policy = if spec.internal_local { Policy::Local } else { Policy::Cluster };
     for ip in internal {
         add(View::Services, ip, port.port, to(internal_policy, off_cluster, false));
@@ -165,11 +162,7 @@ fn render_port(
 }
 
 /// The endpoints that have the port, with the number that it has there.
-fn candidates<'a>(
-    port: &ServicePort,
-    ipv6: bool,
-    slices: &[&'a Slice],
-) -> Vec<(&'a Endpoint, SocketAddr)> {
+fn candidates<'a>(port: &ServicePort, ipv6: bool, slices: &[&'a Slice]) -> Vec<(&'a Endpoint, SocketAddr)> {
     let mut found = Vec::new();
     for slice in slices {
         let matching = |p: &&crate::SlicePort| p.name == port.name && p.protocol == port.protocol;
@@ -230,9 +223,7 @@ fn choose_cluster(candidates: &Candidates<'_>, node: &Node) -> Vec<SocketAddr> {
             let name = &node.config.node_name;
             pick(candidates, |endpoint| endpoint.for_nodes.contains(name), |_| true)
         }
-        Nearness::Zone(zone) => {
-            pick(candidates, |endpoint| endpoint.for_zones.contains(zone), |_| true)
-        }
+        Nearness::Zone(zone) => pick(candidates, |endpoint| endpoint.for_zones.contains(zone), |_| true),
     }
 }
 
@@ -251,8 +242,7 @@ fn nearness<'n>(candidates: &Candidates<'_>, node: &'n Node) -> Nearness<'n> {
     }
     match &node.zone {
         Some(zone)
-            if ready().all(|e| !e.for_zones.is_empty())
-                && ready().any(|e| e.for_zones.contains(zone)) =>
+            if ready().all(|e| !e.for_zones.is_empty()) && ready().any(|e| e.for_zones.contains(zone)) =>
         {
             Nearness::Zone(zone)
         }

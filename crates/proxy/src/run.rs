@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Update};
 use crate::endpoints::Slice;
+use crate::engine::{Engine, Update};
 use crate::health::{self, Health};
 use crate::http::{self, Page};
 use crate::service::ServiceSpec;
@@ -28,11 +28,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Routes Services on this node until `shutdown`. What is in the kernel then stays there, so that connections
 /// go on and the next process finds it.
-pub async fn run(
-    informers: Informers,
-    config: Config,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let mut services = informers.all::<Service>().subscribe();
     let mut slices = informers.all::<EndpointSlice>().subscribe();
     let this_node = format!("metadata.name={}", config.node_name);
@@ -44,12 +40,8 @@ pub async fn run(
     tokio::spawn(health::serve(health, config.node_ips.clone(), shutdown.clone()));
     serve_pages(&config, &metrics, &in_sync, &shutdown).await?;
 
-    let worker = Worker {
-        engine: Engine::new(config)?,
-        metrics: metrics.clone(),
-        health: health_sender,
-        in_sync,
-    };
+    let worker =
+        Worker { engine: Engine::new(config)?, metrics: metrics.clone(), health: health_sender, in_sync };
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().name("proxy".to_owned());
     thread.spawn(move || worker.run(&receiver)).map_err(Error::Thread)?;
@@ -179,7 +171,12 @@ impl Worker {
                 self.metrics.synced(started.elapsed(), told.elapsed());
                 if commit.elements > 0 {
                     let took = started.elapsed();
-                    tracing::debug!(elements = commit.elements, bytes = commit.bytes, ?took, "routes changed");
+                    tracing::debug!(
+                        elements = commit.elements,
+                        bytes = commit.bytes,
+                        ?took,
+                        "routes changed"
+                    );
                 }
             }
             Err(error) => {

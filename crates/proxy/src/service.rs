@@ -84,9 +84,10 @@ impl ServiceSpec {
         let load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
         let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
         let ingress = status.and_then(|status| status.ingress.as_ref());
-        let transparent = ingress.into_iter().flatten().filter(|ingress| {
-            load_balancer && ingress.ip_mode.as_deref() != Some("Proxy")
-        });
+        let transparent = ingress
+            .into_iter()
+            .flatten()
+            .filter(|ingress| load_balancer && ingress.ip_mode.as_deref() != Some("Proxy"));
         let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
             let config = spec.session_affinity_config.as_ref();
             let seconds = config.and_then(|c| c.client_ip.as_ref()?.timeout_seconds);

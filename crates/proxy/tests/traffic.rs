@@ -4,7 +4,9 @@ mod common;
 
 use std::io::ErrorKind;
 
-use common::{NODE_IPS, OUTSIDE_IPS, World, config, ip, port, service, set, spread, tcp, tcp_silent, udp, udp_socket};
+use common::{
+    NODE_IPS, OUTSIDE_IPS, World, config, ip, port, service, set, spread, tcp, tcp_silent, udp, udp_socket,
+};
 use proxy::{Protocol, ServiceSpec};
 
 const SERVICE: [&str; 2] = ["10.96.0.1:80", "[fd96::1]:80"];
@@ -115,7 +117,10 @@ fn the_local_policy_keeps_the_clients_address_and_uses_only_this_node() {
     // From inside, every endpoint will do.
     assert_eq!(spread(&world.pods[2].namespace, "198.51.100.8:80", 40).len(), 2);
     assert_eq!(spread(&world.node, "198.51.100.8:80", 40).len(), 2);
-    assert_eq!(tcp(&world.pods[2].namespace, "198.51.100.8:80").expect("answer").client, world.pods[2].ips[0]);
+    assert_eq!(
+        tcp(&world.pods[2].namespace, "198.51.100.8:80").expect("answer").client,
+        world.pods[2].ips[0]
+    );
     // No endpoint here: a load balancer is to look elsewhere, so it is told nothing.
     let slice = world.slice_with(&[1], elsewhere);
     set(&mut engine, "web", Some(spec.clone()), Some(slice.clone()));
@@ -213,7 +218,12 @@ fn a_restart_changes_nothing_that_is_right_and_mends_what_is_not() {
     let world = World::new(3);
     let mut engine = world.engine(config());
     set(&mut engine, "web", Some(service()), Some(world.slice(&[0, 1])));
-    set(&mut engine, "gone", Some(ServiceSpec { cluster_ips: vec![ip("10.96.0.2")], ..service() }), Some(world.slice(&[0])));
+    set(
+        &mut engine,
+        "gone",
+        Some(ServiceSpec { cluster_ips: vec![ip("10.96.0.2")], ..service() }),
+        Some(world.slice(&[0])),
+    );
     drop(engine);
     let chains = "nft -a list table ip corten-proxy | grep 'chain n2'";
     let before = world.node.command(chains);

@@ -14,9 +14,7 @@ pub struct Message {
 impl Message {
     /// A message of `kind` (`RTM_NEWLINK`, ...) with `flags` (`NLM_F_REQUEST` is always set).
     pub fn new(kind: u16, flags: u16) -> Self {
-        let mut message = Self {
-            bytes: Vec::with_capacity(256),
-        };
+        let mut message = Self { bytes: Vec::with_capacity(256) };
         message.start(kind, flags, 0);
         message
     }

@@ -5,9 +5,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{self, MsgFlags, NetlinkAddr, sockopt};
 
+use super::align;
 use super::attribute::Attributes;
 use super::message::{HEADER, Message};
-use super::align;
 
 /// Dumps come in pieces of at most this size; the kernel fits them to the buffer it is read into.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -43,10 +43,7 @@ impl From<io::Error> for KernelError {
 
 impl From<nix::Error> for KernelError {
     fn from(error: nix::Error) -> Self {
-        Self {
-            errno: error as i32,
-            text: None,
-        }
+        Self { errno: error as i32, text: None }
     }
 }
 
@@ -86,10 +83,7 @@ impl<'a> Reply<'a> {
         let skipped = if error { 4 + align(echoed) } else { 4 };
         let attributes = Attributes::new(self.body.get(skipped..).unwrap_or_default());
         let text = attributes.find_kind(NLMSGERR_ATTR_MSG).and_then(|a| a.str());
-        Some(Err(KernelError {
-            errno,
-            text: text.map(str::to_owned),
-        }))
+        Some(Err(KernelError { errno, text: text.map(str::to_owned) }))
     }
 }
 
@@ -146,11 +140,7 @@ impl Socket {
             set_option(&fd, libc::NETLINK_GET_STRICT_CHK)?;
         }
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        Ok(Self {
-            fd,
-            sequence: 0,
-            buffer: vec![0; RECEIVE_BUFFER],
-        })
+        Ok(Self { fd, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
     }
 
     /// The largest datagram that can be sent, enlarged to `wanted` where the kernel lets us.
@@ -228,11 +218,7 @@ impl Socket {
     /// Receives one datagram into the buffer. With `MSG_DONTWAIT` an empty queue is `EAGAIN`.
     fn receive(&mut self, flags: MsgFlags) -> Result<usize, KernelError> {
         loop {
-            match socket::recv(
-                self.fd.as_raw_fd(),
-                &mut self.buffer,
-                flags | MsgFlags::MSG_TRUNC,
-            ) {
+            match socket::recv(self.fd.as_raw_fd(), &mut self.buffer, flags | MsgFlags::MSG_TRUNC) {
                 Ok(length) if length > self.buffer.len() => {
                     return Err(KernelError {
                         errno: libc::EMSGSIZE,

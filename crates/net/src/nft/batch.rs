@@ -61,12 +61,7 @@ pub struct Batch {
 
 impl Batch {
     pub fn new(family: Family, table: &str) -> Self {
-        Self {
-            family,
-            table: table.to_owned(),
-            messages: Vec::new(),
-            next_set_id: 1,
-        }
+        Self { family, table: table.to_owned(), messages: Vec::new(), next_set_id: 1 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -79,8 +74,7 @@ impl Batch {
     }
 
     fn message(&self, operation: libc::c_int, flags: u16, table_attribute: u16) -> Message {
-        let mut message =
-            Message::new(kind(operation), flags).raw(&nfgen(self.family.number(), 0));
+        let mut message = Message::new(kind(operation), flags).raw(&nfgen(self.family.number(), 0));
         message.put_str(table_attribute, &self.table);
         message
     }
@@ -164,11 +158,7 @@ impl Batch {
     }
 
     /// Removes elements. One that is not there is an error.
-    pub fn delete_elements<'a>(
-        &mut self,
-        set: &str,
-        elements: impl IntoIterator<Item = Element<'a>>,
-    ) {
+    pub fn delete_elements<'a>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'a>>) {
         self.elements(libc::NFT_MSG_DELSETELEM, 0, set, elements);
     }
 

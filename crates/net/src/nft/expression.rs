@@ -106,7 +106,9 @@ pub enum FibResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
     /// By ICMP; in a table of one address family.
-    PortUnreachable { ipv6: bool },
+    PortUnreachable {
+        ipv6: bool,
+    },
     TcpReset,
 }
 
@@ -114,32 +116,89 @@ pub enum Reject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     /// Loads bytes of the packet.
-    Payload { header: Header, offset: u32, length: u32, to: Reg },
-    Meta { key: MetaKey, to: Reg },
-    SetMeta { key: MetaKey, from: Reg },
-    Ct { key: CtKey, to: Reg },
-    Fib { source: FibSource, result: FibResult, to: Reg },
+    Payload {
+        header: Header,
+        offset: u32,
+        length: u32,
+        to: Reg,
+    },
+    Meta {
+        key: MetaKey,
+        to: Reg,
+    },
+    SetMeta {
+        key: MetaKey,
+        from: Reg,
+    },
+    Ct {
+        key: CtKey,
+        to: Reg,
+    },
+    Fib {
+        source: FibSource,
+        result: FibResult,
+        to: Reg,
+    },
     /// Ends the rule unless the comparison holds.
-    Cmp { from: Reg, compare: Compare, value: Vec<u8> },
+    Cmp {
+        from: Reg,
+        compare: Compare,
+        value: Vec<u8>,
+    },
     /// `to = (from & mask) ^ xor`
-    Bitwise { from: Reg, to: Reg, mask: Vec<u8>, xor: Vec<u8> },
-    Immediate { to: Reg, value: Vec<u8> },
+    Bitwise {
+        from: Reg,
+        to: Reg,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    Immediate {
+        to: Reg,
+        value: Vec<u8>,
+    },
     Verdict(Verdict),
     /// Ends the rule unless the set has the key (has it not, when inverted).
-    InSet { set: String, key: Reg, inverted: bool },
+    InSet {
+        set: String,
+        key: Reg,
+        inverted: bool,
+    },
     /// Loads what the map has for the key; ends the rule when it has nothing.
-    Map { map: String, key: Reg, to: Reg },
+    Map {
+        map: String,
+        key: Reg,
+        to: Reg,
+    },
     /// Does what the verdict map has for the key.
-    VerdictMap { map: String, key: Reg },
+    VerdictMap {
+        map: String,
+        key: Reg,
+    },
     /// A random number below `modulus`.
-    Random { modulus: u32, to: Reg },
+    Random {
+        modulus: u32,
+        to: Reg,
+    },
     /// Puts an element into a dynamic map, or renews it.
     /// (An element that is there already keeps its data.)
-    UpdateMap { map: String, key: Reg, data: Reg, timeout_ms: u64 },
+    UpdateMap {
+        map: String,
+        key: Reg,
+        data: Reg,
+        timeout_ms: u64,
+    },
     /// Takes an element out of a dynamic map, if it is there. `data` may be any register that is loaded.
-    DeleteFromMap { map: String, key: Reg, data: Reg },
+    DeleteFromMap {
+        map: String,
+        key: Reg,
+        data: Reg,
+    },
     /// Sends the connection to an address and port in registers.
-    Dnat { ipv6: bool, address: Reg, port: Reg },
+    Dnat {
+        ipv6: bool,
+        address: Reg,
+        port: Reg,
+    },
     /// Gives the connection the address of the interface it leaves by, and a random port.
     Masquerade,
     Reject(Reject),

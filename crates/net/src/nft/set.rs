@@ -70,27 +70,15 @@ pub struct Set {
 
 impl Set {
     pub fn new(name: &str, key: &[Field]) -> Self {
-        Self {
-            name: name.to_owned(),
-            key: key.to_vec(),
-            data: None,
-            interval: false,
-            dynamic: None,
-        }
+        Self { name: name.to_owned(), key: key.to_vec(), data: None, interval: false, dynamic: None }
     }
 
     pub fn map(name: &str, key: &[Field], data: &[Field]) -> Self {
-        Self {
-            data: Some(MapData::Fields(data.to_vec())),
-            ..Self::new(name, key)
-        }
+        Self { data: Some(MapData::Fields(data.to_vec())), ..Self::new(name, key) }
     }
 
     pub fn verdict_map(name: &str, key: &[Field]) -> Self {
-        Self {
-            data: Some(MapData::Verdict),
-            ..Self::new(name, key)
-        }
+        Self { data: Some(MapData::Verdict), ..Self::new(name, key) }
     }
 
     /// Numbers as in `nft_set_attributes`.
@@ -158,11 +146,7 @@ pub struct Element<'a> {
 
 impl<'a> Element<'a> {
     pub fn key(key: &'a [u8]) -> Self {
-        Self {
-            key,
-            key_end: None,
-            data: None,
-        }
+        Self { key, key_end: None, data: None }
     }
 
     pub(crate) fn encode(&self, message: &mut Message) {

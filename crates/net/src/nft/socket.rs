@@ -74,9 +74,8 @@ impl Nft {
             })
         });
         if let Some((index, source)) = failure {
-            let (operation, object) = messages
-                .get(index)
-                .map_or(("commit", "an nftables batch".to_owned()), describe);
+            let (operation, object) =
+                messages.get(index).map_or(("commit", "an nftables batch".to_owned()), describe);
             return Err(Error::Kernel { operation, object, source });
         }
         outcome.context("commit", "an nftables batch")?;

@@ -58,10 +58,8 @@ impl Present {
             }));
         }
         let pair = |key: &[u8]| Some((number(key, 0)?, number(key, 4)?));
-        let numbered: HashMap<(u32, u32), SocketAddr> = self
-            .of(NUMBERED)
-            .filter_map(|(key, data)| Some((pair(key)?, parse_endpoint(data)?)))
-            .collect();
+        let numbered: HashMap<(u32, u32), SocketAddr> =
+            self.of(NUMBERED).filter_map(|(key, data)| Some((pair(key)?, parse_endpoint(data)?))).collect();
         let direct = self.of(ENDPOINTS).filter_map(|(key, data)| {
             let (id, slot) = pair(key)?;
             Some((id, slot, parse_endpoint(data)?))

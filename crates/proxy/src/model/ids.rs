@@ -20,10 +20,7 @@ pub(super) struct Ids {
 
 impl Ids {
     /// An id for a set to which `places` lead, and the slots that the kernel has under it. 0 when there are too many.
-    pub fn allocate(
-        &mut self,
-        mut places: impl Iterator<Item = (View, Frontend)>,
-    ) -> (u32, Vec<SocketAddr>) {
+    pub fn allocate(&mut self, mut places: impl Iterator<Item = (View, Frontend)>) -> (u32, Vec<SocketAddr>) {
         let hint = places.find_map(|place| {
             let id = *self.hints.ids.get(&place)?;
             (id != 0 && !self.used.contains(&id)).then_some(id)

@@ -11,10 +11,7 @@ pub(super) struct Presence<T> {
 
 impl<T> Default for Presence<T> {
     fn default() -> Self {
-        Self {
-            counts: HashMap::new(),
-            touched: HashMap::new(),
-        }
+        Self { counts: HashMap::new(), touched: HashMap::new() }
     }
 }
 
@@ -38,11 +35,8 @@ impl<T: Clone + Eq + Hash> Presence<T> {
         }
     }
 
-    pub fn replace<'a>(
-        &mut self,
-        old: impl IntoIterator<Item = &'a T>,
-        new: impl IntoIterator<Item = &'a T>,
-    ) where
+    pub fn replace<'a>(&mut self, old: impl IntoIterator<Item = &'a T>, new: impl IntoIterator<Item = &'a T>)
+    where
         T: 'a,
     {
         new.into_iter().for_each(|thing| self.add(thing.clone()));

@@ -48,14 +48,19 @@ impl World {
         node.command(&format!(
             "ip link add up0 type veth peer name up1 && ip link set up1 netns {} && ip link set up0 up && \
              ip addr add {}/24 dev up0 && ip addr add {}/64 dev up0 nodad",
-            outside.path().display(), NODE_IPS[0], NODE_IPS[1],
+            outside.path().display(),
+            NODE_IPS[0],
+            NODE_IPS[1],
         ));
         outside.command(&format!(
             "ip addr add {0}/24 dev up1 && ip addr add {1}/64 dev up1 nodad && ip link set up1 up && \
              ip route add default via {2} && ip route add default via {3}",
             OUTSIDE_IPS[0], OUTSIDE_IPS[1], NODE_IPS[0], NODE_IPS[1],
         ));
-        node.command(&format!("ip route add default via {} && ip route add default via {}", OUTSIDE_IPS[0], OUTSIDE_IPS[1]));
+        node.command(&format!(
+            "ip route add default via {} && ip route add default via {}",
+            OUTSIDE_IPS[0], OUTSIDE_IPS[1]
+        ));
         let state = tempfile::tempdir().expect("tempdir");
         let namespaces: Vec<Namespace> = (0..count).map(|_| Namespace::new()).collect();
         let ips: Vec<Vec<IpAddr>> = node.run(|| {
@@ -74,8 +79,7 @@ impl World {
             namespaces.iter().enumerate().map(attach).collect()
         });
         let pods = namespaces.into_iter().zip(ips);
-        let pods: Vec<Pod> =
-            pods.map(|(namespace, ips)| Pod { namespace, ips: [ips[0], ips[1]] }).collect();
+        let pods: Vec<Pod> = pods.map(|(namespace, ips)| Pod { namespace, ips: [ips[0], ips[1]] }).collect();
         for (n, pod) in pods.iter().enumerate() {
             serve_tcp(&pod.namespace, n);
             serve_udp(&pod.namespace, n, pod.ips);
