@@ -14,6 +14,7 @@ mod events;
 mod eviction;
 mod hooks;
 mod images;
+mod log_rotation;
 mod node;
 mod objects;
 mod pod;
@@ -72,6 +73,8 @@ pub enum Error {
 
 /// Runs until `shutdown`; containers go on running.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    // Our own failure ends our own tasks only.
+    let shutdown = shutdown.child_token();
     let pods_dir = options.root_dir.join("pods");
     std::fs::create_dir_all(&pods_dir).map_err(|source| Error::RootDir {
         path: pods_dir.clone(),
@@ -91,6 +94,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
     tasks.spawn(Manager::new(ctx.clone()).run(news, shutdown.clone()));
+    tasks.spawn(log_rotation::keep(ctx.clone(), shutdown.clone()));
     let server = server::Server::new(ctx);
     let served = tokio::select! {
         () = shutdown.cancelled() => Ok(()),

@@ -1,6 +1,7 @@
 //! Tells the runtime which addresses its pods get, as soon as the node is given some.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Delta;
 use k8s_cri::v1 as cri;
@@ -10,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
+
+const RETRY: Duration = Duration::from_millis(500);
 
 fn pod_cidr(node: &Node) -> Option<String> {
     let spec = node.spec.as_ref()?;
@@ -22,15 +25,20 @@ fn pod_cidr(node: &Node) -> Option<String> {
 /// Until `shutdown`; `changed` wakes whoever reports the node's readiness.
 pub async fn follow(ctx: Arc<Context>, changed: Arc<Notify>, shutdown: CancellationToken) {
     let mut told: Option<String> = None;
+    let mut wanted: Option<String> = None;
     let mut nodes = ctx.node.subscribe();
     loop {
+        let again = wanted.is_some() && wanted != told;
         let delta: Option<Delta<Node>> = tokio::select! {
             () = shutdown.cancelled() => return,
             delta = nodes.recv() => delta,
+            () = tokio::time::sleep(RETRY), if again => Some(Delta::Synced),
         };
         let Some(delta) = delta else { return };
-        let cidr = delta.object().and_then(|node| pod_cidr(node));
-        let Some(cidr) = cidr.filter(|cidr| told.as_ref() != Some(cidr)) else {
+        if let Some(cidr) = delta.object().and_then(|node| pod_cidr(node)) {
+            wanted = Some(cidr);
+        }
+        let Some(cidr) = wanted.clone().filter(|cidr| told.as_ref() != Some(cidr)) else {
             continue;
         };
         let request = cri::UpdateRuntimeConfigRequest {
@@ -44,7 +52,6 @@ pub async fn follow(ctx: Arc<Context>, changed: Arc<Notify>, shutdown: Cancellat
                 told = Some(cidr);
                 changed.notify_one();
             }
-            // The next change of the node, which its heartbeat brings, tries again.
             Err(error) => warn!(%error, cidr, "cannot tell the runtime the node's pod addresses"),
         }
     }

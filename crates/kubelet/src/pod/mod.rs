@@ -8,6 +8,8 @@ pub mod backoff;
 pub mod exec;
 pub mod ext;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 pub mod manager;
 pub mod plan;
 pub mod probed;
