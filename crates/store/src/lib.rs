@@ -21,6 +21,7 @@
 mod engine;
 mod error;
 mod log;
+mod queue;
 mod range;
 mod redb;
 mod store;

@@ -6,10 +6,11 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::engine::{Engine, Write};
 use crate::log::{Log, Watch};
+use crate::queue::{Queue, Sender};
 use crate::range::{self, Range};
 use crate::redb::RedbEngine;
 use crate::writer::{self, Request};
@@ -55,7 +56,7 @@ impl Inner {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
-    requests: mpsc::Sender<Request>,
+    requests: Sender<Request>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -74,11 +75,11 @@ impl Store {
     fn start(engine: Engine, options: Options) -> Result<Self, Error> {
         let log = Arc::new(Log::new(engine.revision()?, options.recent_events));
         let inner = Arc::new(Inner { engine, log, observers: Mutex::default() });
-        let (requests, receiver) = writer::channel();
+        let (requests, queue) = Queue::new();
         let for_writer = inner.clone();
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(for_writer, receiver))
+            .spawn(move || writer::run(for_writer, queue))
             .map_err(|error| Error::Thread(Arc::new(error)))?;
         let writer = Arc::new(Mutex::new(Some(writer)));
         Ok(Self { inner, requests, writer })
@@ -130,7 +131,7 @@ impl Store {
     async fn write(&self, write: Write) -> Result<Written, Error> {
         debug_assert!(!write.key.is_empty(), "keys are not empty");
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { write, answer }).await.map_err(|_| Error::Closed)?;
+        self.requests.send(Request { write, answer }).map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
 

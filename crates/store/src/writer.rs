@@ -5,32 +5,49 @@
 //! reads its own writes. A failed expectation is answered at the same moment as the commit it raced with.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::engine::{Applied, Write};
+use crate::queue::Queue;
 use crate::store::Inner;
 use crate::{Error, Written};
 
-/// Requests waiting for the writer; beyond these, writers wait for a place.
-const QUEUE: usize = 1024;
 /// Upper bound of one commit, so that a flood cannot make one that never ends.
 const BATCH: usize = 512;
+/// After a shared commit, the part of its duration that is waited for its writers to come back.
+const PATIENCE: u32 = 4;
+const MAX_PATIENCE: Duration = Duration::from_millis(2);
 
 pub(crate) struct Request {
     pub write: Write,
     pub answer: oneshot::Sender<Result<Written, Error>>,
 }
 
-pub(crate) fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
-    mpsc::channel(QUEUE)
+/// Closes the queue however the writer ends, so that nobody waits for it for ever.
+struct CloseAtEnd(Arc<Queue<Request>>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
+        let mut left = Vec::new();
+        while self.0.take(&mut left, 1, Duration::ZERO, BATCH) {
+            left.clear();
+        }
+    }
 }
 
 /// Runs until the last [`crate::Store`] is dropped.
-pub(crate) fn run(inner: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
+pub(crate) fn run(inner: Arc<Inner>, queue: Arc<Queue<Request>>) {
+    let queue = CloseAtEnd(queue);
     let mut batch = Vec::new();
-    while requests.blocking_recv_many(&mut batch, BATCH) > 0 {
+    let mut wanted = 1;
+    let mut patience = Duration::ZERO;
+    while queue.0.take(&mut batch, wanted, patience, BATCH) {
+        let begun = Instant::now();
+        wanted = batch.len();
         let (writes, waiting): (Vec<Write>, Vec<_>) =
             batch.drain(..).map(|request| (request.write, request.answer)).unzip();
         match inner.engine.apply(writes, inner.log.revision()) {
@@ -48,5 +65,6 @@ pub(crate) fn run(inner: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
                 }
             }
         }
+        patience = (begun.elapsed() / PATIENCE).min(MAX_PATIENCE);
     }
 }
