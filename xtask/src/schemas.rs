@@ -53,6 +53,9 @@ fn published() -> Result<BTreeMap<String, Value>> {
     crate::roots::add(&mut generator);
     let mut all: BTreeMap<String, Value> = generator.take_definitions(false).into_iter().collect();
     // Go calls a union of two types by the name of its only user.
+    let partial = format!("{META}PartialObjectMetadata");
+    all.insert(format!("{partial}List"), list_of(&partial, "PartialObjectMetadata"));
+    all.insert(partial, partial_object_metadata());
     for resource in api::registry::Registry::builtin().iter() {
         let Some(name) = api::schema::builtin::name_of(&resource.gvk) else {
             bail!("no name for {}", resource.gvk)
@@ -65,6 +68,20 @@ fn published() -> Result<BTreeMap<String, Value>> {
         }
     }
     Ok(all)
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+
+/// Any object with nothing but its metadata, which is no part of the published schemas.
+fn partial_object_metadata() -> Value {
+    serde_json::json!({
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": format!("#/$defs/{META}ObjectMeta")},
+        },
+    })
 }
 
 fn list_of(name: &str, kind: &str) -> Value {
@@ -252,7 +269,6 @@ fn text_of(json: &Value) -> String {
 
 /// Types whose JSON is not what their structure says.
 fn special(name: &str) -> Option<Shape> {
-    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
     const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
     if let Some(kind) = name.strip_prefix(META) {
         return match kind {

@@ -1,8 +1,9 @@
-//! Bytes to objects and back: JSON and YAML, with duplicate fields noticed and hostile input bounded.
+//! Bytes to objects and back: JSON, YAML and [`protobuf`], with duplicate fields noticed and hostile input bounded.
 //!
 //! What is decoded is a plain [`serde_json::Value`]; types and unknown fields are [`crate::schema`]'s business.
 
 mod decode;
+pub mod protobuf;
 
 pub use decode::Decoded;
 
@@ -26,16 +27,18 @@ pub enum CodecError {
     Json(String),
     #[error("error converting YAML to JSON: yaml: {0}")]
     Yaml(String),
-    #[error("Object 'Kind' is missing in '{0}'")]
-    MissingKind(String),
-    #[error("the object is a JSON {0}, not an object")]
-    NotAnObject(&'static str),
+    #[error(transparent)]
+    Protobuf(#[from] protobuf::ProtobufError),
     #[error("cannot encode the object as {format:?}: {message}")]
     Encode { format: Format, message: String },
 }
 
 /// Media types that request bodies may have.
-pub const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
+pub const ACCEPTED: &[&str] = &["application/json", "application/yaml", PROTOBUF];
+
+/// The media type of protobuf, in which clients may send any built-in kind. Whether answers are written in it is up
+/// to whoever negotiates: see [`protobuf`].
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 impl Format {
     /// The format of a media type, parameters (`;charset=utf-8`) ignored. An empty one is JSON.
@@ -58,6 +61,9 @@ impl Format {
 
 /// Reads the body of a request.
 pub fn decode(content_type: &str, body: &[u8]) -> Result<Decoded, CodecError> {
+    if content_type.split(';').next().is_some_and(|essence| essence.trim() == PROTOBUF) {
+        return Ok(Decoded { value: protobuf::decode(body)?, duplicate_fields: Vec::new() });
+    }
     match Format::of_media_type(content_type) {
         Some(Format::Json) => decode::json(body),
         Some(Format::Yaml) => decode::yaml(body),
