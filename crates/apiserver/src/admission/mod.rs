@@ -13,6 +13,7 @@ pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod objects;
 pub mod pod_security;
+pub mod pod_topology_labels;
 pub mod priority;
 pub mod quota;
 pub mod runtime_class;
@@ -91,7 +92,8 @@ impl AdmissionRequest<'_> {
     }
 }
 
-/// The admission plugins, in upstream's order.
+/// The admission plugins, in upstream's order. Policies and webhooks that users add belong at the end of each phase,
+/// before quotas.
 pub struct Chain {
     quotas: quota::Quotas,
     caches: Arc<Caches>,
@@ -112,6 +114,7 @@ impl Chain {
         service_account::wait_for_default(request, &self.caches).await;
         service_account::mutate(request, objects)?;
         taint_nodes_by_condition::mutate(request);
+        pod_topology_labels::mutate(request, objects);
         priority::mutate(request, objects)?;
         default_toleration_seconds::mutate(request);
         default_storage_class::mutate(request, objects);

@@ -31,16 +31,19 @@ struct Pod {
     references: BTreeSet<(Kind, Box<str>)>,
 }
 
+/// Namespace and name.
+type Key = (Box<str>, Box<str>);
+
 /// Pods by node, with what they refer to.
 #[derive(Default)]
 pub struct Index {
-    pods: AHashMap<(Box<str>, Box<str>), Pod>,
-    nodes: AHashMap<Box<str>, BTreeSet<(Box<str>, Box<str>)>>,
+    pods: AHashMap<Key, Pod>,
+    nodes: AHashMap<Box<str>, BTreeSet<Key>>,
 }
 
 impl Derived for Index {
     fn apply(&mut self, _: GroupResource<'static>, namespace: &str, name: &str, object: Option<&Value>) {
-        let key: (Box<str>, Box<str>) = (namespace.into(), name.into());
+        let key: Key = (namespace.into(), name.into());
         if let Some(old) = self.pods.remove(&key)
             && let Some(pods) = self.nodes.get_mut(&old.node)
         {
@@ -244,7 +247,7 @@ impl<'a> Node<'a> {
     }
 
     fn runs(&self, namespace: &str, pod: &str) -> bool {
-        let key: (Box<str>, Box<str>) = (namespace.into(), pod.into());
+        let key: Key = (namespace.into(), pod.into());
         self.index.pods.get(&key).is_some_and(|pod| *pod.node == *self.name)
     }
 

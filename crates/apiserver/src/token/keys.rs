@@ -74,7 +74,7 @@ pub struct Verifier {
 }
 
 enum Signer {
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -244,7 +244,7 @@ fn private_key(der: &[u8], random: &SystemRandom) -> Result<(Signer, Verifier), 
         Ok(pair) => {
             let point = pair.public_key().as_ref().to_vec();
             let verifier = Verifier::new(&p256_spki(&point), PublicKey::P256(point));
-            Ok((Signer::Ecdsa(pair), verifier))
+            Ok((Signer::Ecdsa(Box::new(pair)), verifier))
         }
         Err(ecdsa) => match RsaKeyPair::from_pkcs8(der) {
             Ok(pair) => Ok(rsa_private_key(pair)),

@@ -1,0 +1,163 @@
+//! Lists: pages, consistency, selectors, versions, forms.
+
+use serde_json::{Value, json};
+
+use crate::fixture::*;
+
+async fn with_maps(names: &[&str]) -> Server {
+    let server = Server::start().await;
+    for name in names {
+        let mut map = config_map(name);
+        map["metadata"]["labels"] = json!({"first": &name[..1]});
+        server.post(CONFIG_MAPS, &map).await.ok();
+    }
+    server
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn lists_are_sorted_and_say_their_version() {
+    let server = with_maps(&["b", "a", "c"]).await;
+    let list = server.get(CONFIG_MAPS).await.ok();
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
+    assert_eq!(names(&list), ["a", "b", "c"]);
+    let newest = server.get(&format!("{CONFIG_MAPS}/c")).await.ok();
+    assert_eq!(list["metadata"]["resourceVersion"], newest["metadata"]["resourceVersion"]);
+    assert_eq!(names(&server.get("/api/v1/namespaces/kube-system/configmaps").await.ok()), [""; 0]);
+    assert_eq!(names(&server.get("/api/v1/configmaps").await.ok()), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn pages_are_of_one_moment() {
+    let server = with_maps(&["a", "b", "c", "d", "e"]).await;
+    let first = server.get(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(first["metadata"]["remainingItemCount"], 3);
+    // What changes afterwards is not seen by later pages.
+    server.delete(&format!("{CONFIG_MAPS}/c"), "").await.ok();
+    server.post(CONFIG_MAPS, &config_map("cc")).await.ok();
+    let patch = json!({"data": {"a": "new"}});
+    server.patch(&format!("{CONFIG_MAPS}/d"), "merge-patch+json", &patch).await.ok();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = server.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&second), ["c", "d"]);
+    assert_eq!(second["items"][1]["data"]["a"], "1");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let third = server.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&third), ["e"]);
+    assert_eq!(third["metadata"]["continue"], Value::Null);
+    assert_eq!(names(&server.get(CONFIG_MAPS).await.ok()), ["a", "b", "cc", "d", "e"]);
+    assert_eq!(server.get(&format!("{CONFIG_MAPS}?continue=nonsense")).await.failure().0, 400);
+}
+
+#[tokio::test]
+async fn an_old_page_has_expired_but_can_go_on() {
+    let server = with_maps(&["a", "b", "c"]).await;
+    let first = server.get(&format!("{CONFIG_MAPS}?limit=1")).await.ok();
+    let version = first["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    // More changes than are remembered.
+    let big = "x".repeat(500_000);
+    for count in 0..80 {
+        let patch = json!({"data": {"a": format!("{count}{big}")}});
+        server.patch(&format!("{CONFIG_MAPS}/c"), "merge-patch+json", &patch).await.ok();
+    }
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let answer = server.get(&format!("{CONFIG_MAPS}?limit=9&continue={token}")).await;
+    let (code, reason, _) = answer.failure();
+    assert_eq!((code, reason.as_str()), (410, "Expired"));
+    let token = answer.json()["metadata"]["continue"].as_str().unwrap().to_owned();
+    let rest = server.get(&format!("{CONFIG_MAPS}?limit=9&continue={token}")).await.ok();
+    assert_eq!(names(&rest), ["b", "c"]);
+    let exact = format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    assert_eq!(server.get(&exact).await.failure().0, 410);
+    let watch = server.get(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={version}")).await.ok();
+    assert_eq!((&watch["type"], &watch["object"]["code"]), (&json!("ERROR"), &json!(410)));
+}
+
+#[tokio::test]
+async fn versions_mean_what_they_say() {
+    let server = with_maps(&["a"]).await;
+    let old = server.get(CONFIG_MAPS).await.ok()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    server.post(CONFIG_MAPS, &config_map("b")).await.ok();
+    let exact = format!("{CONFIG_MAPS}?resourceVersion={old}&resourceVersionMatch=Exact");
+    let exact = server.get(&exact).await.ok();
+    assert_eq!(names(&exact), ["a"]);
+    assert_eq!(exact["metadata"]["resourceVersion"], old.as_str());
+    for query in ["resourceVersion=0", &format!("resourceVersion={old}"), &format!("resourceVersion={old}&resourceVersionMatch=NotOlderThan")] {
+        assert_eq!(names(&server.get(&format!("{CONFIG_MAPS}?{query}")).await.ok()), ["a", "b"], "{query}");
+    }
+    let answer = server.get(&format!("{CONFIG_MAPS}?resourceVersion=999999")).await;
+    assert_eq!(answer.failure().0, 504);
+    assert_eq!(answer.json()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(answer.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn selectors_select() {
+    let server = with_maps(&["aa", "ab", "ba"]).await;
+    #[track_caller]
+    fn check(list: Value, expected: &[&str]) {
+        assert_eq!(names(&list), expected);
+    }
+    let list = async |query: &str| server.get(&format!("{CONFIG_MAPS}?{query}")).await;
+    check(list("labelSelector=first%3Da").await.ok(), &["aa", "ab"]);
+    check(list("labelSelector=first%21%3Da").await.ok(), &["ba"]);
+    check(list("labelSelector=first%20in%20(a,b)&limit=2").await.ok(), &["aa", "ab"]);
+    check(list("fieldSelector=metadata.name%3Dba").await.ok(), &["ba"]);
+    check(list("fieldSelector=metadata.name%21%3Dba").await.ok(), &["aa", "ab"]);
+    assert_eq!(list("fieldSelector=spec.nodeName%3Dx").await.failure().0, 400);
+    assert_eq!(list("labelSelector=%21%21").await.failure().0, 400);
+
+    let server = with_service_account().await;
+    server.post(PODS, &pod("p")).await.ok();
+    for (query, expected) in [
+        ("status.phase=Pending", &["p"][..]),
+        ("status.phase!=Pending", &[]),
+        ("spec.nodeName=", &["p"]),
+        ("spec.nodeName=n", &[]),
+    ] {
+        let query = query.replace('=', "%3D").replace('!', "%21");
+        check(server.get(&format!("{PODS}?fieldSelector={query}")).await.ok(), expected);
+    }
+}
+
+#[tokio::test]
+async fn tables_and_partial_metadata() {
+    let server = with_maps(&["a", "b"]).await;
+    let table = server.get_as(CONFIG_MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+    assert_eq!(table["rows"][1]["cells"][0], "b");
+    assert_eq!(table["rows"][1]["object"]["kind"], "PartialObjectMetadata");
+    assert!(table["metadata"]["resourceVersion"].is_string());
+    let one = server.get_as(&format!("{CONFIG_MAPS}/a"), "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
+    assert_eq!(one["rows"].as_array().unwrap().len(), 1);
+    let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let partial = server.get_as(CONFIG_MAPS, partial).await.ok();
+    assert_eq!(partial["kind"], "PartialObjectMetadataList");
+    assert_eq!(partial["items"][0]["data"], Value::Null);
+    let yaml = server.get_as(&format!("{CONFIG_MAPS}/a"), "application/yaml").await;
+    assert!(yaml.bytes.starts_with(b"apiVersion: v1"), "{:?}", yaml.bytes);
+}
+
+#[tokio::test]
+async fn events_are_one_collection_in_two_shapes() {
+    let server = Server::start().await;
+    let event = json!({
+        "metadata": {"name": "e"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "note": "hello", "reason": "Tested", "type": "Normal", "action": "Testing",
+        "reportingController": "test", "reportingInstance": "me", "eventTime": "2026-01-01T00:00:00.000000Z",
+    });
+    server.post("/apis/events.k8s.io/v1/namespaces/default/events", &event).await.ok();
+    let core = server.get("/api/v1/namespaces/default/events/e").await.ok();
+    assert_eq!((&core["message"], &core["involvedObject"]["name"]), (&json!("hello"), &json!("p")));
+    assert_eq!((&core["apiVersion"], &core["reportingComponent"]), (&json!("v1"), &json!("test")));
+    let found = server.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp").await.ok();
+    assert_eq!(names(&found), ["e"]);
+    let found = server.get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp").await.ok();
+    assert_eq!((names(&found), &found["items"][0]["note"]), (vec!["e"], &json!("hello")));
+}
