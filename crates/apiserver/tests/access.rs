@@ -51,10 +51,13 @@ impl Cluster {
             max_requests_in_flight: Config::DEFAULT_MAX_IN_FLIGHT,
             max_mutating_requests_in_flight: Config::DEFAULT_MAX_MUTATING_IN_FLIGHT,
         };
-        let store = store::Store::open(&directory.path().join("state.redb"), store::Options::default()).expect("a store");
+        let store = store::Store::open(&directory.path().join("state.redb"), store::Options::default())
+            .expect("a store");
         let server = ApiServer::start(config, store).await.expect("started");
         let cluster = Self { server, _directory: directory };
-        cluster.made("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+        cluster
+            .made("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}}))
+            .await;
         cluster
     }
 
@@ -150,7 +153,8 @@ async fn nobody_grants_more_than_they_have() {
     let roles = format!("{RBAC}/roles");
     let own = role("own", &[""], &["pods"], &["get"]);
     assert_eq!(cluster.code(&bob, "POST", &roles, Some(own)).await, 201);
-    let (code, refusal) = cluster.call(&bob, "POST", &roles, Some(role("more", &[""], &["secrets"], &["get"]))).await;
+    let (code, refusal) =
+        cluster.call(&bob, "POST", &roles, Some(role("more", &[""], &["secrets"], &["get"]))).await;
     assert_eq!(code, 403);
     let message = refusal["message"].as_str().unwrap_or_default();
     assert!(message.contains(r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}"#), "{message}");
@@ -168,7 +172,10 @@ async fn tokens_live_as_long_as_what_they_are_bound_to() {
     let created = cluster.made(PODS, pod("web", json!({"serviceAccountName": "web"}))).await;
     let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "web", "uid": created["metadata"]["uid"]});
     let granted = cluster
-        .made("/api/v1/namespaces/default/serviceaccounts/web/token", json!({"spec": {"boundObjectRef": bound}}))
+        .made(
+            "/api/v1/namespaces/default/serviceaccounts/web/token",
+            json!({"spec": {"boundObjectRef": bound}}),
+        )
         .await;
     let review = json!({"spec": {"token": granted["status"]["token"]}});
     let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
@@ -255,11 +262,15 @@ async fn a_quota_is_never_exceeded() {
         (0..20).map(|n| cluster.call(&user, "POST", PODS, Some(pod(&format!("p{n}"), json!({}))))),
     )
     .await;
-    let refused: Vec<&Value> = answers.iter().filter(|(code, _)| *code == 403).map(|(_, body)| &body["message"]).collect();
+    let refused: Vec<&Value> =
+        answers.iter().filter(|(code, _)| *code == 403).map(|(_, body)| &body["message"]).collect();
     assert_eq!(answers.iter().filter(|(code, _)| *code == 201).count(), 5);
     assert_eq!(refused.len(), 15);
     let message = refused[0].as_str().unwrap_or_default();
-    assert!(message.ends_with("exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5"), "{message}");
+    assert!(
+        message.ends_with("exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5"),
+        "{message}"
+    );
 
     let made = answers.iter().position(|(code, _)| *code == 201).expect("one was made");
     let gone = format!("{PODS}/p{made}?gracePeriodSeconds=0");
@@ -279,9 +290,13 @@ async fn namespaces_come_first() {
     let cluster = Cluster::start().await;
     let user = admin();
     let map = json!({"metadata": {"name": "x"}});
-    let (code, refusal) = cluster.call(&user, "POST", "/api/v1/namespaces/nowhere/configmaps", Some(map)).await;
+    let (code, refusal) =
+        cluster.call(&user, "POST", "/api/v1/namespaces/nowhere/configmaps", Some(map)).await;
     assert_eq!((code, &refusal["message"]), (404, &json!("namespaces \"nowhere\" not found")));
     let (code, refusal) = cluster.call(&user, "DELETE", "/api/v1/namespaces/kube-system", None).await;
     assert_eq!(code, 403);
-    assert_eq!(refusal["message"], "namespaces \"kube-system\" is forbidden: this namespace may not be deleted");
+    assert_eq!(
+        refusal["message"],
+        "namespaces \"kube-system\" is forbidden: this namespace may not be deleted"
+    );
 }

@@ -150,7 +150,8 @@ fn rules(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Result<Value
     let (mut of_resources, mut of_urls) = (Vec::new(), Vec::new());
     for rule in rules {
         if !rule.resources.is_empty() {
-            let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
+            let mut shown =
+                json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
             if !rule.names.is_empty() {
                 *at(&mut shown, &["resourceNames"]) = json!(rule.names);
             }
@@ -176,9 +177,8 @@ fn token(state: &State, spec: &Value) -> Result<Value, Status> {
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
-    let audiences: Vec<String> = items(&spec["audiences"])
-        .filter_map(|audience| audience.as_str().map(str::to_owned))
-        .collect();
+    let audiences: Vec<String> =
+        items(&spec["audiences"]).filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
     match state.authenticator.token(token, &audiences, Timestamp::now()) {
         Ok(found) => {
             let mut status = json!({"authenticated": true, "user": user_info(&found.user)});
@@ -223,7 +223,8 @@ mod tests {
         assert!(asked.is_resource);
         assert_eq!((asked.verb.as_str(), asked.name.as_str()), ("list", "d"));
         assert_eq!(asked.fields, [("spec.nodeName".to_owned(), "n".to_owned())]);
-        let asked = question(&json!({"nonResourceAttributes": {"path": "/x", "verb": "get"}})).expect("a question");
+        let asked =
+            question(&json!({"nonResourceAttributes": {"path": "/x", "verb": "get"}})).expect("a question");
         assert!(!asked.is_resource && asked.path == "/x");
         for spec in [json!({}), json!(null), json!({"resourceAttributes": {}, "nonResourceAttributes": {}})] {
             let status = question(&spec).expect_err("no question");
@@ -254,9 +255,6 @@ mod tests {
     #[test]
     fn users() {
         let user = UserInfo::authenticated("a", &["g"]);
-        assert_eq!(
-            user_info(&user),
-            json!({"username": "a", "groups": ["g", "system:authenticated"]})
-        );
+        assert_eq!(user_info(&user), json!({"username": "a", "groups": ["g", "system:authenticated"]}));
     }
 }

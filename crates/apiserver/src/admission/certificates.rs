@@ -74,10 +74,13 @@ fn restrict_subject(request: &AdmissionRequest<'_>) -> Result<(), Status> {
     if spec["signerName"].as_str() != Some(CLIENT_SIGNER) {
         return Ok(());
     }
-    let groups = organizations(spec["request"].as_str().unwrap_or_default())
-        .ok_or_else(|| request.forbidden("failed to parse CSR: spec.request is not a PEM certificate request"))?;
+    let groups = organizations(spec["request"].as_str().unwrap_or_default()).ok_or_else(|| {
+        request.forbidden("failed to parse CSR: spec.request is not a PEM certificate request")
+    })?;
     if groups.iter().any(|group| group == MASTERS) {
-        return Err(request.forbidden(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed")));
+        return Err(
+            request.forbidden(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"))
+        );
     }
     Ok(())
 }
@@ -91,10 +94,7 @@ fn organizations(encoded: &str) -> Option<Vec<String>> {
     }
     let (_, request) = X509CertificationRequest::from_der(&der).ok()?;
     let subject = &request.certification_request_info.subject;
-    subject
-        .iter_organization()
-        .map(|attribute| attribute.as_str().ok().map(str::to_owned))
-        .collect()
+    subject.iter_organization().map(|attribute| attribute.as_str().ok().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]

@@ -34,11 +34,19 @@ mod tests {
         let fixture = Fixture::new().add(INGRESS_CLASSES, class);
         let check = |ingress: Value, expected: Value| {
             let case = Case::create("networking.k8s.io", "ingresses", ingress);
-            let ingress = case.run(|request| { mutate(request, &fixture); Ok(()) }).expect("admitted");
+            let ingress = case
+                .run(|request| {
+                    mutate(request, &fixture);
+                    Ok(())
+                })
+                .expect("admitted");
             assert_eq!(ingress["spec"]["ingressClassName"], expected);
         };
         check(json!({"spec": {}}), json!("nginx"));
         check(json!({"spec": {"ingressClassName": "x"}}), json!("x"));
-        check(json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "y"}}, "spec": {}}), Value::Null);
+        check(
+            json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "y"}}, "spec": {}}),
+            Value::Null,
+        );
     }
 }

@@ -59,7 +59,12 @@ mod tests {
             .add(STORAGE_CLASSES, class("new", "2026-02-01T00:00:00Z", "true"));
         let check = |fixture: &Fixture, spec: Value, expected: Value| {
             let case = Case::create("", "persistentvolumeclaims", json!({"spec": spec}));
-            let claim = case.run(|request| { mutate(request, fixture); Ok(()) }).expect("admitted");
+            let claim = case
+                .run(|request| {
+                    mutate(request, fixture);
+                    Ok(())
+                })
+                .expect("admitted");
             assert_eq!(claim["spec"]["storageClassName"], expected);
         };
         check(&none, json!({}), Value::Null);

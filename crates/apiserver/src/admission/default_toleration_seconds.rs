@@ -44,7 +44,12 @@ mod tests {
         let check = |tolerations: Value, added: &[&str]| {
             let given = tolerations.as_array().map_or(0, Vec::len);
             let case = Case::create("", "pods", json!({"spec": {"tolerations": tolerations}}));
-            let pod = case.run(|request| { mutate(request); Ok(()) }).expect("admitted");
+            let pod = case
+                .run(|request| {
+                    mutate(request);
+                    Ok(())
+                })
+                .expect("admitted");
             let keys: Vec<&str> = items(&pod["spec"]["tolerations"])
                 .skip(given)
                 .filter_map(|toleration| toleration["key"].as_str())

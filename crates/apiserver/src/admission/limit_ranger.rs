@@ -71,7 +71,8 @@ pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result
         let ranges = ranges();
         let spec = &request.object["spec"];
         for container in items(&spec["containers"]).chain(items(&spec["initContainers"])) {
-            let (requests, limits_of) = (amounts(&container["resources"]["requests"]), amounts(&container["resources"]["limits"]));
+            let (requests, limits_of) =
+                (amounts(&container["resources"]["requests"]), amounts(&container["resources"]["limits"]));
             for limit in limits(&ranges, "Container") {
                 check("Container", limit, &requests, &limits_of, &mut problems);
             }
@@ -127,7 +128,9 @@ fn pod_total(spec: &Value, field: &str) -> Amounts {
 fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, problems: &mut Vec<String>) {
     for (name, min) in amounts(&limit["min"]) {
         match (requests.get(&name), limits.get(&name)) {
-            (None, None) => problems.push(format!("minimum {name} usage per {kind} is {min}.  No request is specified")),
+            (None, None) => {
+                problems.push(format!("minimum {name} usage per {kind} is {min}.  No request is specified"))
+            }
             (Some(request), _) if *request < min => {
                 problems.push(format!("minimum {name} usage per {kind} is {min}, but request is {request}"));
             }
@@ -139,7 +142,9 @@ fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, proble
     }
     for (name, max) in amounts(&limit["max"]) {
         match (requests.get(&name), limits.get(&name)) {
-            (_, None) => problems.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified")),
+            (_, None) => {
+                problems.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified"))
+            }
             (_, Some(limit)) if *limit > max => {
                 problems.push(format!("maximum {name} usage per {kind} is {max}, but limit is {limit}"));
             }
@@ -181,13 +186,21 @@ mod tests {
 
     fn pod(resources: Value) -> Case {
         let containers = json!([{"name": "c", "resources": resources}]);
-        Case::create("", "pods", json!({"metadata": {"namespace": "ns", "name": "x"}, "spec": {"containers": containers}}))
+        Case::create(
+            "",
+            "pods",
+            json!({"metadata": {"namespace": "ns", "name": "x"}, "spec": {"containers": containers}}),
+        )
     }
 
     #[test]
     fn defaults() {
-        let fixture = fixture(json!({"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "500m", "memory": "1Gi"}}));
-        let got = pod(json!({"requests": {"memory": "2Gi"}})).run(|request| mutate(request, &fixture)).expect("admitted");
+        let fixture = fixture(
+            json!({"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "500m", "memory": "1Gi"}}),
+        );
+        let got = pod(json!({"requests": {"memory": "2Gi"}}))
+            .run(|request| mutate(request, &fixture))
+            .expect("admitted");
         assert_eq!(
             got["spec"]["containers"][0]["resources"],
             json!({"requests": {"memory": "2Gi", "cpu": "500m"}, "limits": {"cpu": "1"}})
@@ -207,11 +220,19 @@ mod tests {
         };
         let max = json!({"type": "Container", "max": {"cpu": "1"}});
         check(max.clone(), json!({"limits": {"cpu": "1000m"}}), "");
-        check(max.clone(), json!({"limits": {"cpu": "2"}}), "maximum cpu usage per Container is 1, but limit is 2");
+        check(
+            max.clone(),
+            json!({"limits": {"cpu": "2"}}),
+            "maximum cpu usage per Container is 1, but limit is 2",
+        );
         check(max, json!({}), "maximum cpu usage per Container is 1.  No limit is specified");
         let min = json!({"type": "Container", "min": {"memory": "1Gi"}});
         check(min.clone(), json!({"requests": {"memory": "2Gi"}}), "");
-        check(min.clone(), json!({"requests": {"memory": "1Mi"}}), "minimum memory usage per Container is 1Gi, but request is 1Mi");
+        check(
+            min.clone(),
+            json!({"requests": {"memory": "1Mi"}}),
+            "minimum memory usage per Container is 1Gi, but request is 1Mi",
+        );
         check(min, json!({}), "minimum memory usage per Container is 1Gi.  No request is specified");
         let ratio = json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}});
         check(ratio.clone(), json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}), "");
@@ -226,7 +247,11 @@ mod tests {
         let fixture = fixture(json!({"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}));
         let claim = |size: &str| {
             let spec = json!({"resources": {"requests": {"storage": size}}});
-            Case::create("", "persistentvolumeclaims", json!({"metadata": {"namespace": "ns", "name": "c"}, "spec": spec}))
+            Case::create(
+                "",
+                "persistentvolumeclaims",
+                json!({"metadata": {"namespace": "ns", "name": "c"}, "spec": spec}),
+            )
         };
         assert_eq!(claim("1Gi").refusal(|request| validate(request, &fixture)), "");
         assert!(claim("2Gi").refusal(|request| validate(request, &fixture)).contains("but limit is 2Gi"));

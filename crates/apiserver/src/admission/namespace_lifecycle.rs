@@ -16,7 +16,10 @@ pub fn admit(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result<()
         return Ok(());
     }
     let namespace = request.namespace;
-    if namespace.is_empty() || request.operation == Operation::Delete || request.resource.resource == "namespaces" {
+    if namespace.is_empty()
+        || request.operation == Operation::Delete
+        || request.resource.resource == "namespaces"
+    {
         return Ok(());
     }
     if request.is("authorization.k8s.io", "localsubjectaccessreviews") {
@@ -29,7 +32,8 @@ pub fn admit(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result<()
     let terminating = found["metadata"]["deletionTimestamp"].is_string()
         || found["status"]["phase"].as_str() == Some("Terminating");
     if request.operation == Operation::Create && terminating {
-        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
         let cause = StatusCause {
             kind: "NamespaceTerminating".to_owned(),
             message: format!("namespace {namespace} is being terminated"),
@@ -52,7 +56,10 @@ mod tests {
         let fixture = Fixture::new()
             .add(NAMESPACES, json!({"metadata": {"name": "here"}}))
             .add(NAMESPACES, json!({"metadata": {"name": "going"}, "status": {"phase": "Terminating"}}))
-            .add(NAMESPACES, json!({"metadata": {"name": "deleted", "deletionTimestamp": "2027-01-01T00:00:00Z"}}));
+            .add(
+                NAMESPACES,
+                json!({"metadata": {"name": "deleted", "deletionTimestamp": "2027-01-01T00:00:00Z"}}),
+            );
         assert_eq!(case.refusal(|request| admit(request, &fixture)), expected);
     }
 

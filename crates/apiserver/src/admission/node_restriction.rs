@@ -18,12 +18,16 @@ pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result
         ("", "pods", "") => check.pod(),
         ("", "pods", "status") => check.pod_status(),
         ("", "pods", "eviction") => check.eviction(),
-        ("", "pods", _) => Err(request.forbidden(format!("unexpected pod subresource {}", request.subresource))),
+        ("", "pods", _) => {
+            Err(request.forbidden(format!("unexpected pod subresource {}", request.subresource)))
+        }
         ("", "nodes", _) => check.node(),
         ("", "persistentvolumeclaims", "status") => check.claim_status(),
         ("", "serviceaccounts", "token") => check.token(),
         ("coordination.k8s.io", "leases", _) => check.lease(),
-        ("storage.k8s.io", "csinodes", _) => check.own_name("can only access CSINode with the same name as the requesting node"),
+        ("storage.k8s.io", "csinodes", _) => {
+            check.own_name("can only access CSINode with the same name as the requesting node")
+        }
         ("resource.k8s.io", "resourceslices", _) => check.slice(),
         _ => Ok(()),
     }
@@ -50,7 +54,9 @@ impl Check<'_> {
                 }
                 self.refuse(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
             }
-            other => self.refuse(format!("unexpected operation {other:?}, node {node:?} can only create and delete mirror pods")),
+            other => self.refuse(format!(
+                "unexpected operation {other:?}, node {node:?} can only create and delete mirror pods"
+            )),
         }
     }
 
@@ -62,10 +68,13 @@ impl Check<'_> {
         let (pod, node) = (&self.request.object, self.node);
         if annotation(pod, MIRROR).is_empty() {
             let name = objects::name(pod);
-            return self.refuse(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods ({name})"));
+            return self.refuse(format!(
+                "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods ({name})"
+            ));
         }
         if !self.runs(pod) {
-            return self.refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+            return self
+                .refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
         }
         let owners: Vec<&Value> = items(&pod["metadata"]["ownerReferences"]).collect();
         match owners.as_slice() {
@@ -73,15 +82,25 @@ impl Check<'_> {
             [owner] => {
                 let this = self.objects.get(NODES, "", node);
                 let uid_matches = this.is_some_and(|this| Some(objects::uid(&this)) == owner["uid"].as_str());
-                if owner["kind"].as_str() != Some("Node") || owner["name"].as_str() != Some(node) || !uid_matches {
-                    return self.refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+                if owner["kind"].as_str() != Some("Node")
+                    || owner["name"].as_str() != Some(node)
+                    || !uid_matches
+                {
+                    return self.refuse(format!(
+                        "node {node:?} can only create pods with an owner reference set to itself"
+                    ));
                 }
             }
-            _ => return self.refuse(format!("node {node:?} can only create pods with a single owner reference set to itself")),
+            _ => {
+                return self.refuse(format!(
+                    "node {node:?} can only create pods with a single owner reference set to itself"
+                ));
+            }
         }
         let spec = &pod["spec"];
         if !spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
-            return self.refuse(format!("node {node:?} can not create pods that reference a service account"));
+            return self
+                .refuse(format!("node {node:?} can not create pods that reference a service account"));
         }
         let refers = |volume: &Value| {
             ["secret", "configMap", "persistentVolumeClaim"].iter().any(|kind| volume[kind].is_object())
@@ -98,7 +117,9 @@ impl Check<'_> {
             return self.refuse(format!("unexpected operation {:?}", self.request.operation));
         }
         if !self.runs(self.request.old_object) {
-            return self.refuse(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"));
+            return self.refuse(format!(
+                "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+            ));
         }
         let labels = |pod: &Value| pod["metadata"]["labels"].clone();
         if labels(&self.request.object) != labels(self.request.old_object) {
@@ -118,7 +139,8 @@ impl Check<'_> {
     fn node(&self) -> Result<(), Status> {
         let (request, node) = (self.request, self.node);
         if request.object_name() != node {
-            return self.refuse(format!("node {node:?} is not allowed to modify node {:?}", request.object_name()));
+            return self
+                .refuse(format!("node {node:?} is not allowed to modify node {:?}", request.object_name()));
         }
         let (new, old) = (&request.object, request.old_object);
         match request.operation {
@@ -175,11 +197,13 @@ impl Check<'_> {
     fn token(&self) -> Result<(), Status> {
         let (request, node) = (self.request, self.node);
         let reference = &request.object["spec"]["boundObjectRef"];
-        let is_pod = reference["kind"].as_str() == Some("Pod") && reference["apiVersion"].as_str() == Some("v1");
+        let is_pod =
+            reference["kind"].as_str() == Some("Pod") && reference["apiVersion"].as_str() == Some("v1");
         if !is_pod {
             return self.refuse(format!("node requested token not bound to a pod ({node})"));
         }
-        let (name, uid) = (reference["name"].as_str().unwrap_or_default(), reference["uid"].as_str().unwrap_or_default());
+        let (name, uid) =
+            (reference["name"].as_str().unwrap_or_default(), reference["uid"].as_str().unwrap_or_default());
         if uid.is_empty() {
             return self.refuse("node requested token with a pod binding without a uid");
         }
@@ -276,9 +300,7 @@ mod tests {
     use crate::UserInfo;
 
     fn fixture() -> Fixture {
-        let pod = |name: &str, node: &str| {
-            json!({"metadata": {"namespace": "ns", "name": name, "uid": format!("uid-{name}")}, "spec": {"nodeName": node}})
-        };
+        let pod = |name: &str, node: &str| json!({"metadata": {"namespace": "ns", "name": name, "uid": format!("uid-{name}")}, "spec": {"nodeName": node}});
         Fixture::new()
             .add(NODES, json!({"metadata": {"name": "n1", "uid": "node-uid"}}))
             .add(PODS, pod("mine", "n1"))
@@ -308,7 +330,10 @@ mod tests {
         check(Case::create("", "pods", pod("n1", json!({"volumes": [{"secret": {}}]}))), "reference secrets");
         check(Case::delete("", "pods", pod("n1", json!({}))), "");
         check(Case::delete("", "pods", pod("n2", json!({}))), "can only delete");
-        let status = |node: &str| Case { subresource: "status", ..Case::update("", "pods", pod(node, json!({})), pod(node, json!({}))) };
+        let status = |node: &str| Case {
+            subresource: "status",
+            ..Case::update("", "pods", pod(node, json!({})), pod(node, json!({})))
+        };
         check(status("n1"), "");
         check(status("n2"), "can only update pod status");
         let evict = |name: &str| {
@@ -326,9 +351,15 @@ mod tests {
         check(Case::create("", "nodes", node("n2", json!({}))), "not allowed to modify node");
         let restricted = json!({"node-restriction.kubernetes.io/tier": "gold"});
         check(Case::create("", "nodes", node("n1", restricted.clone())), "not allowed to set");
-        check(Case::create("", "nodes", node("n1", json!({"node-role.kubernetes.io/control-plane": ""}))), "not allowed to set");
+        check(
+            Case::create("", "nodes", node("n1", json!({"node-role.kubernetes.io/control-plane": ""}))),
+            "not allowed to set",
+        );
         let plain = node("n1", json!({}));
-        check(Case::update("", "nodes", plain.clone(), node("n1", restricted.clone())), "not allowed to modify labels");
+        check(
+            Case::update("", "nodes", plain.clone(), node("n1", restricted.clone())),
+            "not allowed to modify labels",
+        );
         check(Case::update("", "nodes", node("n1", restricted.clone()), node("n1", restricted)), "");
         let mut tainted = plain.clone();
         tainted["spec"] = json!({"taints": []});
@@ -349,7 +380,11 @@ mod tests {
         check(token("yours", "uid-yours"), "different node");
         check(token("gone", "x"), "not found");
         let lease = |namespace: &str, name: &str| {
-            Case::create("coordination.k8s.io", "leases", json!({"metadata": {"namespace": namespace, "name": name}}))
+            Case::create(
+                "coordination.k8s.io",
+                "leases",
+                json!({"metadata": {"namespace": namespace, "name": name}}),
+            )
         };
         check(lease("kube-node-lease", "n1"), "");
         check(lease("kube-node-lease", "n2"), "same name");

@@ -23,18 +23,14 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub const ROLES: GroupResource<'static> = GroupResource::new(RBAC, "roles");
 pub const CLUSTER_ROLES: GroupResource<'static> = GroupResource::new(RBAC, "clusterroles");
 pub const ROLE_BINDINGS: GroupResource<'static> = GroupResource::new(RBAC, "rolebindings");
-pub const CLUSTER_ROLE_BINDINGS: GroupResource<'static> =
-    GroupResource::new(RBAC, "clusterrolebindings");
+pub const CLUSTER_ROLE_BINDINGS: GroupResource<'static> = GroupResource::new(RBAC, "clusterrolebindings");
 pub const PRIORITY_CLASSES: GroupResource<'static> =
     GroupResource::new("scheduling.k8s.io", "priorityclasses");
-pub const RUNTIME_CLASSES: GroupResource<'static> =
-    GroupResource::new("node.k8s.io", "runtimeclasses");
-pub const STORAGE_CLASSES: GroupResource<'static> =
-    GroupResource::new("storage.k8s.io", "storageclasses");
+pub const RUNTIME_CLASSES: GroupResource<'static> = GroupResource::new("node.k8s.io", "runtimeclasses");
+pub const STORAGE_CLASSES: GroupResource<'static> = GroupResource::new("storage.k8s.io", "storageclasses");
 pub const VOLUME_ATTACHMENTS: GroupResource<'static> =
     GroupResource::new("storage.k8s.io", "volumeattachments");
-pub const INGRESS_CLASSES: GroupResource<'static> =
-    GroupResource::new("networking.k8s.io", "ingressclasses");
+pub const INGRESS_CLASSES: GroupResource<'static> = GroupResource::new("networking.k8s.io", "ingressclasses");
 
 /// Reads of current objects. The namespace of cluster-scoped objects is empty.
 pub trait Objects: Send + Sync {
@@ -101,11 +97,7 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn add(mut self, resource: GroupResource<'_>, object: Value) -> Self {
-            let key = (
-                resource.to_string(),
-                namespace(&object).to_owned(),
-                name(&object).to_owned(),
-            );
+            let key = (resource.to_string(), namespace(&object).to_owned(), name(&object).to_owned());
             self.0.insert(key, Arc::new(object));
             self
         }

@@ -42,7 +42,12 @@ mod tests {
         let check = |subresource: &'static str, node: Value, expected: Value| {
             let pod = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"nodeName": node}});
             let case = Case { subresource, ..Case::update("", "pods", json!({}), pod) };
-            let pod = case.run(|request| { mutate(request, &fixture); Ok(()) }).expect("admitted");
+            let pod = case
+                .run(|request| {
+                    mutate(request, &fixture);
+                    Ok(())
+                })
+                .expect("admitted");
             assert_eq!(pod["metadata"]["labels"], expected);
         };
         check("binding", json!("n1"), json!({"app": "a", LABELS[0]: "z1"}));

@@ -101,9 +101,10 @@ mod tests {
     use super::*;
 
     fn fixture() -> Fixture {
-        Fixture::new()
-            .add(PRIORITY_CLASSES, json!({"metadata": {"name": "high"}, "value": 1000}))
-            .add(PRIORITY_CLASSES, json!({"metadata": {"name": "calm"}, "value": 5, "preemptionPolicy": "Never"}))
+        Fixture::new().add(PRIORITY_CLASSES, json!({"metadata": {"name": "high"}, "value": 1000})).add(
+            PRIORITY_CLASSES,
+            json!({"metadata": {"name": "calm"}, "value": 5, "preemptionPolicy": "Never"}),
+        )
     }
 
     fn pod(spec: Value) -> Case {
@@ -112,10 +113,8 @@ mod tests {
 
     #[test]
     fn numbers() {
-        let with_default = fixture().add(
-            PRIORITY_CLASSES,
-            json!({"metadata": {"name": "usual"}, "value": 7, "globalDefault": true}),
-        );
+        let with_default = fixture()
+            .add(PRIORITY_CLASSES, json!({"metadata": {"name": "usual"}, "value": 7, "globalDefault": true}));
         let check = |fixture: &Fixture, spec: Value, name: Value, value: i64, policy: &str| {
             let pod = pod(spec).run(|request| mutate(request, fixture)).expect("admitted");
             let spec = &pod["spec"];
@@ -136,7 +135,10 @@ mod tests {
         };
         check(json!({"priorityClassName": "none"}), "no PriorityClass with name none was found");
         check(json!({"priorityClassName": "high", "priority": 1}), "computed 1000 from");
-        check(json!({"priorityClassName": "calm", "preemptionPolicy": DEFAULT_POLICY}), "computed Never from");
+        check(
+            json!({"priorityClassName": "calm", "preemptionPolicy": DEFAULT_POLICY}),
+            "computed Never from",
+        );
     }
 
     #[test]

@@ -50,11 +50,11 @@ pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result
             if has_overhead && same(overhead, &class["overhead"]["podFixed"]) {
                 return Ok(());
             }
-            Err(request.forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"))
+            Err(request
+                .forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"))
         }
-        _ if has_overhead => {
-            Err(request.forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"))
-        }
+        _ if has_overhead => Err(request
+            .forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")),
         _ => Ok(()),
     }
 }
@@ -113,7 +113,9 @@ mod tests {
 
     #[test]
     fn applied() {
-        let case = pod(json!({"runtimeClassName": "vm", "nodeSelector": {"a": "b"}, "tolerations": [{"key": "kvm"}]}));
+        let case = pod(
+            json!({"runtimeClassName": "vm", "nodeSelector": {"a": "b"}, "tolerations": [{"key": "kvm"}]}),
+        );
         let pod = case.run(|request| mutate(request, &fixture())).expect("admitted");
         assert_eq!(
             pod["spec"],

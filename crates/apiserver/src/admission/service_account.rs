@@ -135,9 +135,7 @@ fn append(object: &mut Value, path: &[&str], item: Value) {
 fn suffix() -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut random = rand::rng();
-    (0..5)
-        .map(|_| LETTERS[random.random_range(0..LETTERS.len())] as char)
-        .collect()
+    (0..5).map(|_| LETTERS[random.random_range(0..LETTERS.len())] as char).collect()
 }
 
 pub fn validate(request: &AdmissionRequest<'_>) -> Result<(), Status> {
@@ -156,9 +154,9 @@ pub fn validate(request: &AdmissionRequest<'_>) -> Result<(), Status> {
     for volume in items(&spec["volumes"]) {
         for source in items(&volume["projected"]["sources"]) {
             if source["serviceAccountToken"].is_object() {
-                return Err(request.forbidden(
-                    "a mirror pod may not use ServiceAccountToken volume projections",
-                ));
+                return Err(
+                    request.forbidden("a mirror pod may not use ServiceAccountToken volume projections")
+                );
             }
         }
         if volume["secret"].is_object() {
@@ -190,15 +188,15 @@ mod tests {
     }
 
     fn admitted(spec: Value) -> Value {
-        Case::create("", "pods", pod(spec))
-            .run(|request| mutate(request, &fixture()))
-            .expect("admitted")
+        Case::create("", "pods", pod(spec)).run(|request| mutate(request, &fixture())).expect("admitted")
     }
 
     #[test]
     fn a_pod_gets_its_token() {
-        let pod = admitted(json!({"containers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"mountPath": MOUNT_PATH}]}],
-                                  "initContainers": [{"name": "i"}]}));
+        let pod = admitted(
+            json!({"containers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"mountPath": MOUNT_PATH}]}],
+                                  "initContainers": [{"name": "i"}]}),
+        );
         let spec = &pod["spec"];
         assert_eq!(spec["serviceAccountName"], "default");
         assert_eq!(spec["serviceAccount"], "default");
@@ -219,7 +217,9 @@ mod tests {
         check(json!({"containers": [{}], "automountServiceAccountToken": false}));
         check(json!({"containers": [{}], "serviceAccountName": "quiet"}));
         check(json!({"containers": [{"volumeMounts": [{"mountPath": MOUNT_PATH}]}]}));
-        let pod = admitted(json!({"containers": [{}], "serviceAccountName": "quiet", "automountServiceAccountToken": true}));
+        let pod = admitted(
+            json!({"containers": [{}], "serviceAccountName": "quiet", "automountServiceAccountToken": true}),
+        );
         assert!(pod["spec"]["volumes"][0].is_object());
     }
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::objects::{at, items};
 use super::AdmissionRequest;
+use super::objects::{at, items};
 
 pub fn mutate(request: &mut AdmissionRequest<'_>) {
     let finalizer = if request.creates("", "persistentvolumeclaims") {
@@ -33,7 +33,12 @@ mod tests {
     fn finalizers() {
         let check = |resource: &str, given: Value, expected: Value| {
             let case = Case::create("", resource, json!({"metadata": {"finalizers": given}}));
-            let object = case.run(|request| { mutate(request); Ok(()) }).expect("admitted");
+            let object = case
+                .run(|request| {
+                    mutate(request);
+                    Ok(())
+                })
+                .expect("admitted");
             assert_eq!(object["metadata"]["finalizers"], expected);
         };
         check("persistentvolumeclaims", json!(null), json!(["kubernetes.io/pvc-protection"]));

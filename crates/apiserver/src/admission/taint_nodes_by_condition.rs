@@ -34,7 +34,12 @@ mod tests {
         let check = |spec: Value, expected: Value| {
             let node = json!({"metadata": {"name": "n"}, "spec": spec});
             let case = Case::create("", "nodes", node);
-            let node = case.run(|request| { mutate(request); Ok(()) }).expect("admitted");
+            let node = case
+                .run(|request| {
+                    mutate(request);
+                    Ok(())
+                })
+                .expect("admitted");
             assert_eq!(node["spec"]["taints"], expected);
         };
         let taint = json!({"key": NOT_READY, "effect": "NoSchedule"});

@@ -59,9 +59,8 @@ pub fn settle(service: &mut Value, ranges: &[Cidr], errors: &mut FieldErrors) ->
     let headless = addresses.first() == Some(&NONE);
     let selects = spec["selector"].as_object().is_some_and(|selector| !selector.is_empty());
     let mut policy = spec["ipFamilyPolicy"].as_str().map(str::to_owned);
-    let mut families: Vec<String> = items(&spec["ipFamilies"])
-        .filter_map(|family| family.as_str().map(str::to_owned))
-        .collect();
+    let mut families: Vec<String> =
+        items(&spec["ipFamilies"]).filter_map(|family| family.as_str().map(str::to_owned)).collect();
     for (index, address) in addresses.iter().enumerate() {
         let Ok(address) = address.parse::<IpAddr>() else { continue };
         if families.len() == index {
@@ -166,7 +165,10 @@ mod tests {
             settle(&mut service, &ranges(&["10.96.0.0/12"]), &mut errors);
             assert!(errors.to_string().contains(expected), "{errors}");
         };
-        check(json!({"ipFamilies": ["IPv6"]}), r#"spec.ipFamilies[0]: Invalid value: "IPv6": not configured"#);
+        check(
+            json!({"ipFamilies": ["IPv6"]}),
+            r#"spec.ipFamilies[0]: Invalid value: "IPv6": not configured"#,
+        );
         check(json!({"ipFamilyPolicy": "RequireDualStack"}), "not configured for dual-stack");
     }
 

@@ -223,7 +223,8 @@ impl Work<'_> {
                 continue;
             }
             // The same port for another protocol gets the same node port.
-            let twin = (0..ports.len()).find(|other| ports[*other].0 == ports[index].0 && settled[*other] != 0);
+            let twin =
+                (0..ports.len()).find(|other| ports[*other].0 == ports[index].0 && settled[*other] != 0);
             settled[index] = match twin {
                 Some(twin) => settled[twin],
                 None => self.choose_port()?.into(),
@@ -358,7 +359,10 @@ fn drop_what_the_type_lacks(service: &mut Value, old: &Value) {
             *at(service, &["spec", "ports"]) = Value::Array(kept);
         }
     }
-    if needs_health_check_port(old) && !needs_health_check_port(service) && same(service, "healthCheckNodePort") {
+    if needs_health_check_port(old)
+        && !needs_health_check_port(service)
+        && same(service, "healthCheckNodePort")
+    {
         remove(service, "healthCheckNodePort");
     }
     if kind(old) == "LoadBalancer" && kind(service) != "LoadBalancer" {
@@ -390,10 +394,10 @@ fn keep_what_old_clients_drop(service: &mut Value, old: &Value) {
     }
     if needs_node_ports(service) && needs_node_ports(old) {
         let key = |port: &Value| (port["port"].clone(), port["protocol"].clone());
-        let had: Vec<((Value, Value), Value)> = items(&old["spec"]["ports"])
-            .map(|port| (key(port), port["nodePort"].clone()))
-            .collect();
-        let mut used: Vec<Value> = items(&service["spec"]["ports"]).map(|port| port["nodePort"].clone()).collect();
+        let had: Vec<((Value, Value), Value)> =
+            items(&old["spec"]["ports"]).map(|port| (key(port), port["nodePort"].clone())).collect();
+        let mut used: Vec<Value> =
+            items(&service["spec"]["ports"]).map(|port| port["nodePort"].clone()).collect();
         if let Some(ports) = at(service, &["spec", "ports"]).as_array_mut() {
             for port in ports.iter_mut().filter(|port| port["nodePort"].as_u64().unwrap_or(0) == 0) {
                 let kept = had.iter().find(|(of, node_port)| *of == key(port) && !used.contains(node_port));

@@ -12,9 +12,7 @@ impl Cluster {
     fn new(cidr: &str, ports: (u16, u16)) -> Self {
         let ranges = cidr.split(',').map(|range| range.parse().expect("a range")).collect();
         let held = Followed::fixed(Held::default());
-        Self {
-            allocator: ServiceAllocator { ranges, ports, held, pending: Arc::default() },
-        }
+        Self { allocator: ServiceAllocator { ranges, ports, held, pending: Arc::default() } }
     }
 
     /// What the store and the cache do.
@@ -71,7 +69,8 @@ fn every_address_is_given_once_and_again_after_deletion() {
 #[test]
 fn a_failed_write_gives_everything_back() {
     let cluster = Cluster::new("10.0.0.0/29", (30000, 30000));
-    let spec = json!({"type": "NodePort", "clusterIP": "10.0.0.3", "ports": [{"port": 80, "nodePort": 30000}]});
+    let spec =
+        json!({"type": "NodePort", "clusterIP": "10.0.0.3", "ports": [{"port": 80, "nodePort": 30000}]});
     let mut first = service("a", spec.clone());
     let allocation = cluster.allocator.allocate(&mut first, None).expect("free");
     refused(cluster.create("b", spec.clone()), "provided IP is already allocated");
@@ -117,9 +116,8 @@ fn what_needs_no_address() {
 fn two_families() {
     let cluster = Cluster::new("10.0.0.0/24,fd00::/112", (30000, 30010));
     let dual = cluster.create("a", json!({"ipFamilyPolicy": "RequireDualStack"})).expect("fine");
-    let addresses: Vec<IpAddr> = items(&dual["spec"]["clusterIPs"])
-        .filter_map(|address| address.as_str()?.parse().ok())
-        .collect();
+    let addresses: Vec<IpAddr> =
+        items(&dual["spec"]["clusterIPs"]).filter_map(|address| address.as_str()?.parse().ok()).collect();
     assert!(matches!(addresses[..], [IpAddr::V4(_), IpAddr::V6(_)]), "{addresses:?}");
     // Downgrading keeps the first.
     let spec = json!({"ipFamilyPolicy": "SingleStack", "clusterIPs": [addresses[0]], "ipFamilies": ["IPv4"],
@@ -177,7 +175,8 @@ fn load_balancers() {
     let created = cluster.create("lb", spec).expect("free");
     assert!(created["spec"]["healthCheckNodePort"].is_u64());
     assert!(created["spec"]["ports"][0]["nodePort"].is_u64());
-    let spec = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80}]});
+    let spec =
+        json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80}]});
     let created = cluster.create("lb2", spec).expect("free");
     assert!(created["spec"]["ports"][0]["nodePort"].is_null());
 }
@@ -208,7 +207,8 @@ fn hostile_specs() {
     ] {
         // Whatever the outcome, no panic.
         let _ = cluster.create("x", spec.clone());
-        let _ = cluster.update(&service("x", spec.clone()), json!({"type": "NodePort", "ports": [{"port": 1}]}));
+        let _ =
+            cluster.update(&service("x", spec.clone()), json!({"type": "NodePort", "ports": [{"port": 1}]}));
         let _ = cluster.update(&service("x", json!({})), spec);
     }
     refused(cluster.create("y", json!({"clusterIP": "junk"})), "not an IP address");

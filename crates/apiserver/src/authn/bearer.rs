@@ -25,12 +25,8 @@ pub fn token(headers: &HeaderMap) -> Result<Option<String>, AuthnError> {
     else {
         return Ok(None);
     };
-    let bytes = URL_SAFE_NO_PAD
-        .decode(encoded)
-        .map_err(|_| AuthnError::MalformedHeader)?;
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|_| AuthnError::MalformedHeader)
+    let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| AuthnError::MalformedHeader)?;
+    String::from_utf8(bytes).map(Some).map_err(|_| AuthnError::MalformedHeader)
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -45,9 +41,8 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// Removes the credentials, so that a request can be relayed to somebody else.
 pub fn strip(headers: &mut HeaderMap) {
     headers.remove(AUTHORIZATION);
-    let kept: Vec<&str> = protocols(headers)
-        .filter(|protocol| !protocol.starts_with(WEBSOCKET_PREFIX))
-        .collect();
+    let kept: Vec<&str> =
+        protocols(headers).filter(|protocol| !protocol.starts_with(WEBSOCKET_PREFIX)).collect();
     // Parts of a valid header value joined again are one.
     let kept = http::HeaderValue::from_str(&kept.join(", ")).ok();
     if headers.remove(SEC_WEBSOCKET_PROTOCOL).is_some()
@@ -62,10 +57,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.clone(), value.parse().expect("a header value")))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().expect("a header value"))).collect()
     }
 
     #[test]

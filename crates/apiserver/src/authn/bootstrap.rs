@@ -21,8 +21,7 @@ impl<'a> Token<'a> {
     pub fn parse(token: &'a str) -> Option<Self> {
         let (id, secret) = token.split_once('.')?;
         let plain = |text: &str, length: usize| {
-            text.len() == length
-                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            text.len() == length && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         };
         (plain(id, 6) && plain(secret, 16)).then_some(Self { id, secret })
     }

@@ -3,9 +3,7 @@
 use api::status::Status;
 use http::header::HeaderMap;
 
-use super::user::{
-    ALL_UNAUTHENTICATED, ANONYMOUS, SERVICE_ACCOUNTS, UserInfo, split_service_account,
-};
+use super::user::{ALL_UNAUTHENTICATED, ANONYMOUS, SERVICE_ACCOUNTS, UserInfo, split_service_account};
 use crate::authz::Authorizer;
 use crate::request::{RequestInfo, percent_decode};
 
@@ -32,11 +30,7 @@ pub async fn impersonated(
 
 /// Removes the headers, so that a request can be relayed to somebody else.
 pub fn strip(headers: &mut HeaderMap) {
-    let names: Vec<_> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(PREFIX))
-        .cloned()
-        .collect();
+    let names: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(PREFIX)).cloned().collect();
     for name in names {
         headers.remove(name);
     }
@@ -50,10 +44,8 @@ fn wanted(headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
         if !name.starts_with(PREFIX) {
             continue;
         }
-        let value = value
-            .to_str()
-            .map_err(|_| Status::bad_request(format!("header {name} is not text")))?
-            .to_owned();
+        let value =
+            value.to_str().map_err(|_| Status::bad_request(format!("header {name} is not text")))?.to_owned();
         match name {
             USER => user.name = value,
             UID => user.uid = value,
@@ -173,7 +165,11 @@ mod tests {
             ],
             &["system:authenticated"],
         );
-        check(&[("Impersonate-User", ANONYMOUS)], &["/users/  system:anonymous"], &["system:unauthenticated"]);
+        check(
+            &[("Impersonate-User", ANONYMOUS)],
+            &["/users/  system:anonymous"],
+            &["system:unauthenticated"],
+        );
     }
 
     #[test]
@@ -185,7 +181,8 @@ mod tests {
 
     #[test]
     fn stripping() {
-        let mut all = headers(&[("Impersonate-User", "bob"), ("Impersonate-Extra-x", "y"), ("Accept", "*/*")]);
+        let mut all =
+            headers(&[("Impersonate-User", "bob"), ("Impersonate-Extra-x", "y"), ("Accept", "*/*")]);
         strip(&mut all);
         assert_eq!(all.len(), 1);
     }

@@ -34,11 +34,10 @@ pub enum AuthnError {
     Certificate { reason: &'static str },
     #[error("[invalid bearer token, {0}]")]
     Jwt(#[from] JwtError),
-    #[error("[invalid bearer token, token audiences {audiences:?} is invalid for the target audiences {wanted:?}]")]
-    Audience {
-        audiences: Vec<String>,
-        wanted: Vec<String>,
-    },
+    #[error(
+        "[invalid bearer token, token audiences {audiences:?} is invalid for the target audiences {wanted:?}]"
+    )]
+    Audience { audiences: Vec<String>, wanted: Vec<String> },
     #[error("[invalid bearer token, service account token has expired]")]
     Expired,
     #[error("[invalid bearer token, service account token is not valid yet]")]
@@ -48,11 +47,7 @@ pub enum AuthnError {
     #[error("[invalid bearer token, service account token subject does not match its claims]")]
     Subject,
     #[error("[invalid bearer token, {kind} {name:?} that the token is bound to {problem}]")]
-    Bound {
-        kind: &'static str,
-        name: String,
-        problem: &'static str,
-    },
+    Bound { kind: &'static str, name: String, problem: &'static str },
     #[error("bootstrap token not accepted: {reason}")]
     Bootstrap { reason: &'static str },
     #[error("the Authorization header or WebSocket protocol does not hold a bearer token")]
@@ -119,37 +114,21 @@ impl Authenticator {
     }
 
     /// The user of a bearer token that is meant for one of `audiences` (none: for this server).
-    pub fn token(
-        &self,
-        token: &str,
-        audiences: &[String],
-        now: Timestamp,
-    ) -> Result<TokenUser, AuthnError> {
+    pub fn token(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<TokenUser, AuthnError> {
         let own = [self.issuer.name().to_owned()];
         let wanted = if audiences.is_empty() { &own[..] } else { audiences };
         if let Some(bootstrap) = bootstrap::Token::parse(token) {
             let user = bootstrap.user(&*self.objects, now)?;
-            return Ok(TokenUser {
-                user,
-                audiences: Vec::new(),
-            });
+            return Ok(TokenUser { user, audiences: Vec::new() });
         }
-        let claims = self
-            .verified
-            .get_or_verify(token, || jwt::verify(self.issuer.keys(), token))?;
+        let claims = self.verified.get_or_verify(token, || jwt::verify(self.issuer.keys(), token))?;
         if claims.iss != self.issuer.name() {
             return Err(AuthnError::Issuer);
         }
-        let audiences: Vec<String> = wanted
-            .iter()
-            .filter(|audience| claims.aud.contains(audience))
-            .cloned()
-            .collect();
+        let audiences: Vec<String> =
+            wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
         if audiences.is_empty() {
-            return Err(AuthnError::Audience {
-                audiences: claims.aud.clone(),
-                wanted: wanted.to_vec(),
-            });
+            return Err(AuthnError::Audience { audiences: claims.aud.clone(), wanted: wanted.to_vec() });
         }
         let user = service_account::user(&claims, &*self.objects, now)?;
         Ok(TokenUser { user, audiences })
@@ -188,8 +167,8 @@ mod tests {
     fn issue(authenticator: &Authenticator, spec: serde_json::Value) -> String {
         let (issuer, objects) = (&authenticator.issuer, &*authenticator.objects);
         let body = json!({"spec": spec});
-        let answer = token::request::create(issuer, objects, "ns", "sa", body, Timestamp::now())
-            .expect("granted");
+        let answer =
+            token::request::create(issuer, objects, "ns", "sa", body, Timestamp::now()).expect("granted");
         answer["status"]["token"].as_str().expect("a token").to_owned()
     }
 

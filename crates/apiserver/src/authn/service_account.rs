@@ -111,22 +111,15 @@ fn held(
     current: Option<&Value>,
     now: i64,
 ) -> Result<(), AuthnError> {
-    let problem = |problem| {
-        Err(AuthnError::Bound {
-            kind,
-            name: reference.name.clone(),
-            problem,
-        })
-    };
+    let problem = |problem| Err(AuthnError::Bound { kind, name: reference.name.clone(), problem });
     let Some(current) = current else {
         return problem("does not exist");
     };
     if objects::uid(current) != reference.uid {
         return problem("has another uid: it was deleted and created again");
     }
-    let deleted = current["metadata"]["deletionTimestamp"]
-        .as_str()
-        .and_then(|time| time.parse::<Timestamp>().ok());
+    let deleted =
+        current["metadata"]["deletionTimestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     if deleted.is_some_and(|time| now > time.as_second() + DELETION_LEEWAY_SECONDS) {
         return problem("has been deleted");
     }
@@ -179,10 +172,7 @@ mod tests {
     }
 
     fn reference(name: &str, uid: &str) -> Reference {
-        Reference {
-            name: name.into(),
-            uid: uid.into(),
-        }
+        Reference { name: name.into(), uid: uid.into() }
     }
 
     #[test]
@@ -234,9 +224,7 @@ mod tests {
     fn signatures_are_checked_once() {
         let verified = Verified::default();
         let first = verified.get_or_verify("a", || Ok(claims())).expect("verified");
-        let second = verified
-            .get_or_verify("a", || Err(JwtError::Signature))
-            .expect("remembered");
+        let second = verified.get_or_verify("a", || Err(JwtError::Signature)).expect("remembered");
         assert_eq!(first, second);
         assert!(verified.get_or_verify("b", || Err(JwtError::Signature)).is_err());
         // Failures are not remembered.

@@ -42,11 +42,7 @@ impl UserInfo {
 
     /// The user of requests that carry no credentials.
     pub fn anonymous() -> Self {
-        Self {
-            name: ANONYMOUS.to_owned(),
-            groups: vec![ALL_UNAUTHENTICATED.to_owned()],
-            ..Self::default()
-        }
+        Self { name: ANONYMOUS.to_owned(), groups: vec![ALL_UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
     /// The service account of that namespace and name.
@@ -86,9 +82,7 @@ impl UserInfo {
 
 /// Namespace and name of a service account's user name, which may be anything at all.
 pub fn split_service_account(user_name: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user_name
-        .strip_prefix(SERVICE_ACCOUNT_PREFIX)?
-        .split_once(':')?;
+    let (namespace, name) = user_name.strip_prefix(SERVICE_ACCOUNT_PREFIX)?.split_once(':')?;
     (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
 }
 

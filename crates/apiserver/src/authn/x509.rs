@@ -33,16 +33,12 @@ pub struct Users {
 
 impl Users {
     /// The user that a certificate names. Its time is checked again: connections live long.
-    pub fn user(
-        &self,
-        certificate: &CertificateDer<'_>,
-        now: Timestamp,
-    ) -> Result<UserInfo, AuthnError> {
+    pub fn user(&self, certificate: &CertificateDer<'_>, now: Timestamp) -> Result<UserInfo, AuthnError> {
         let digest = digest::digest(&digest::SHA256, certificate);
-        let fingerprint: [u8; 32] =
-            digest.as_ref().try_into().map_err(|_| AuthnError::Certificate {
-                reason: "it has no fingerprint",
-            })?;
+        let fingerprint: [u8; 32] = digest
+            .as_ref()
+            .try_into()
+            .map_err(|_| AuthnError::Certificate { reason: "it has no fingerprint" })?;
         let seen = self.seen.lock().get(&fingerprint).cloned();
         let entry = match seen {
             Some(entry) => entry,
@@ -57,34 +53,23 @@ impl Users {
             }
         };
         if now.as_second() > entry.not_after {
-            return Err(AuthnError::Certificate {
-                reason: "it has expired",
-            });
+            return Err(AuthnError::Certificate { reason: "it has expired" });
         }
         Ok(entry.user)
     }
 }
 
 fn read(certificate: &CertificateDer<'_>, fingerprint: &[u8]) -> Result<Entry, AuthnError> {
-    let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|_| AuthnError::Certificate {
-            reason: "it is not valid DER",
-        })?;
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|_| AuthnError::Certificate { reason: "it is not valid DER" })?;
     let subject = parsed.subject();
-    let name = subject
-        .iter_common_name()
-        .next()
-        .and_then(|attribute| attribute.as_str().ok())
-        .unwrap_or_default();
+    let name =
+        subject.iter_common_name().next().and_then(|attribute| attribute.as_str().ok()).unwrap_or_default();
     if name.is_empty() {
-        return Err(AuthnError::Certificate {
-            reason: "its subject has no common name",
-        });
+        return Err(AuthnError::Certificate { reason: "its subject has no common name" });
     }
-    let groups: Vec<&str> = subject
-        .iter_organization()
-        .filter_map(|attribute| attribute.as_str().ok())
-        .collect();
+    let groups: Vec<&str> =
+        subject.iter_organization().filter_map(|attribute| attribute.as_str().ok()).collect();
     let uid = subject
         .iter_attributes()
         .find(|attribute| attribute.attr_type().to_id_string() == UID_OID)
@@ -96,10 +81,7 @@ fn read(certificate: &CertificateDer<'_>, fingerprint: &[u8]) -> Result<Entry, A
         super::CREDENTIAL_ID.to_owned(),
         vec![format!("X509SHA256={}", super::hex(fingerprint))],
     )]);
-    Ok(Entry {
-        user,
-        not_after: parsed.validity().not_after.timestamp(),
-    })
+    Ok(Entry { user, not_after: parsed.validity().not_after.timestamp() })
 }
 
 #[cfg(test)]

@@ -130,11 +130,8 @@ fn confirm(
 }
 
 fn refusal(user: &UserInfo, have: &[Rule], missing_roles: &[String], wanted: &[Rule]) -> Option<String> {
-    let mut missing: Vec<String> = wanted
-        .iter()
-        .filter_map(|rule| rule.uncovered_by(have))
-        .map(|rule| rule.to_string())
-        .collect();
+    let mut missing: Vec<String> =
+        wanted.iter().filter_map(|rule| rule.uncovered_by(have)).map(|rule| rule.to_string()).collect();
     if missing.is_empty() {
         return None;
     }
@@ -162,9 +159,8 @@ mod tests {
 
     #[test]
     fn refusals_name_what_is_missing() {
-        let rule = |verbs: &[&str]| {
-            Rule::read(&json!({"apiGroups": [""], "resources": ["pods"], "verbs": verbs}))
-        };
+        let rule =
+            |verbs: &[&str]| Rule::read(&json!({"apiGroups": [""], "resources": ["pods"], "verbs": verbs}));
         let user = UserInfo::authenticated("bob", &["dev"]);
         assert_eq!(refusal(&user, &[rule(&["get"])], &[], &[rule(&["get"])]), None);
         assert_eq!(refusal(&user, &[], &[], &[]), None);

@@ -21,7 +21,13 @@ const BATCH: usize = 512;
 /// What can be computed change by change.
 pub trait Derived: Send + Sync {
     /// The object of that name is now this, or gone.
-    fn apply(&mut self, resource: GroupResource<'static>, namespace: &str, name: &str, object: Option<&Value>);
+    fn apply(
+        &mut self,
+        resource: GroupResource<'static>,
+        namespace: &str,
+        name: &str,
+        object: Option<&Value>,
+    );
     /// Forget all objects of that resource: they are told anew.
     fn forget(&mut self, resource: GroupResource<'static>);
 }
@@ -49,10 +55,7 @@ impl<T: Derived> Followed<T> {
                 seen: AtomicU64::new(u64::MAX),
             })
             .collect();
-        Self {
-            value: RwLock::new(value),
-            feeds,
-        }
+        Self { value: RwLock::new(value), feeds }
     }
 
     /// The value as of now.
@@ -71,10 +74,7 @@ impl<T: Derived> Followed<T> {
 impl<T> Followed<T> {
     /// A value that follows nothing, changed by hand.
     pub fn fixed(value: T) -> Self {
-        Self {
-            value: RwLock::new(value),
-            feeds: Vec::new(),
-        }
+        Self { value: RwLock::new(value), feeds: Vec::new() }
     }
 
     pub fn change(&self, change: impl FnOnce(&mut T)) {

@@ -97,9 +97,7 @@ impl Authorizer {
             }
         }
         match self.rbac.read().decide(attributes) {
-            rbac::Answer::Allowed(grant) => Decision::Allow {
-                reason: Reason::Rbac(grant),
-            },
+            rbac::Answer::Allowed(grant) => Decision::Allow { reason: Reason::Rbac(grant) },
             rbac::Answer::NotAllowed(missing) => {
                 if !missing.is_empty() {
                     why_not.push(format!("RBAC: [{}]", missing.join(", ")));
@@ -135,17 +133,8 @@ impl Authorizer {
 
 fn everything() -> Vec<Rule> {
     let all = || vec!["*".to_owned()];
-    let resources = Rule {
-        verbs: all(),
-        groups: all(),
-        resources: all(),
-        ..Rule::default()
-    };
-    let urls = Rule {
-        verbs: all(),
-        urls: all(),
-        ..Rule::default()
-    };
+    let resources = Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() };
+    let urls = Rule { verbs: all(), urls: all(), ..Rule::default() };
     vec![resources, urls]
 }
 

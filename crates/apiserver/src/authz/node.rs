@@ -195,7 +195,9 @@ impl<'a> Node<'a> {
             }
             ("resource.k8s.io", "resourceslices") => {
                 let narrowed = match request.verb.as_str() {
-                    "list" | "watch" | "deletecollection" => request.field("spec.nodeName") == Some(self.name),
+                    "list" | "watch" | "deletecollection" => {
+                        request.field("spec.nodeName") == Some(self.name)
+                    }
                     _ => true,
                 };
                 Ok(by_rules() && self.own(narrowed, "ResourceSlices: select them by spec.nodeName")?)
@@ -262,9 +264,7 @@ impl<'a> Node<'a> {
             claim.is_some_and(|claim| claim["spec"]["volumeName"].as_str() == Some(volume))
         };
         self.pods().any(|(namespace, pod)| {
-            pod.references
-                .iter()
-                .any(|(kind, name)| *kind == Kind::Claim && bound(namespace, name))
+            pod.references.iter().any(|(kind, name)| *kind == Kind::Claim && bound(namespace, name))
         }) && self.objects.get(VOLUMES, "", volume).is_some()
     }
 }
@@ -302,15 +302,16 @@ mod tests {
         let mut objects = Fixture::new();
         for node in ["n1", "n2"] {
             objects = objects
-                .add(CLAIMS, json!({"metadata": {"namespace": "ns", "name": format!("claim-{node}")},
-                                    "spec": {"volumeName": format!("pv-{node}")}}))
+                .add(
+                    CLAIMS,
+                    json!({"metadata": {"namespace": "ns", "name": format!("claim-{node}")},
+                                    "spec": {"volumeName": format!("pv-{node}")}}),
+                )
                 .add(VOLUMES, json!({"metadata": {"name": format!("pv-{node}")}}));
         }
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let request = RequestInfo::parse(&method, path, query);
-        Node::new("n1", &index, &objects)
-            .decide(&request, &policy::node_rules())
-            .unwrap_or(false)
+        Node::new("n1", &index, &objects).decide(&request, &policy::node_rules()).unwrap_or(false)
     }
 
     #[test]

@@ -8,9 +8,7 @@ use api::status::GroupResource;
 use serde_json::{Value, json};
 
 use super::rules::Rule;
-use crate::admission::objects::{
-    self, CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, Objects, ROLE_BINDINGS, ROLES,
-};
+use crate::admission::objects::{self, CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, Objects, ROLE_BINDINGS, ROLES};
 
 const TEXT: &str = include_str!("policy.txt");
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -32,16 +30,10 @@ pub fn reconcile(stored: &dyn Objects) -> Vec<Write> {
         .filter_map(|(resource, wanted)| {
             let (namespace, name) = (objects::namespace(&wanted), objects::name(&wanted));
             match stored.get(resource, namespace, name) {
-                None => Some(Write {
-                    resource,
-                    object: wanted,
-                    exists: false,
-                }),
-                Some(current) => updated(&current, &wanted).map(|object| Write {
-                    resource,
-                    object,
-                    exists: true,
-                }),
+                None => Some(Write { resource, object: wanted, exists: false }),
+                Some(current) => {
+                    updated(&current, &wanted).map(|object| Write { resource, object, exists: true })
+                }
             }
         })
         .collect()
@@ -286,9 +278,8 @@ mod tests {
                     Some("ClusterRole") => "clusterroles.rbac.authorization.k8s.io/",
                     _ => "roles.rbac.authorization.k8s.io/",
                 };
-                let found = keys.iter().any(|key| {
-                    key.starts_with(plural) && key.ends_with(&format!("/{role}"))
-                });
+                let found =
+                    keys.iter().any(|key| key.starts_with(plural) && key.ends_with(&format!("/{role}")));
                 assert!(found, "{name} binds {role}, which is not there");
             }
         }

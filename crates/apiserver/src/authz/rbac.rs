@@ -13,9 +13,7 @@ use serde_json::Value;
 
 use super::follow::Derived;
 use super::rules::Rule;
-use crate::admission::objects::{
-    CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, items,
-};
+use crate::admission::objects::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, items};
 use crate::authn::user::{SERVICE_ACCOUNT_PREFIX, UserInfo};
 use crate::request::Attributes;
 
@@ -117,10 +115,7 @@ impl Index {
         let namespaced = if namespace.is_empty() { None } else { self.scopes.get(namespace) };
         for scope in self.scopes.get("").into_iter().chain(namespaced) {
             let of_user = scope.users.get(user.name.as_str());
-            let of_groups = user
-                .groups
-                .iter()
-                .filter_map(|group| scope.groups.get(group.as_str()));
+            let of_groups = user.groups.iter().filter_map(|group| scope.groups.get(group.as_str()));
             for grant in of_user.into_iter().chain(of_groups).flatten() {
                 let home = if grant.cluster_role { "" } else { &grant.namespace };
                 let rules = self
@@ -157,7 +152,8 @@ impl Index {
             let reference = &binding["roleRef"];
             let role = reference["name"].as_str().unwrap_or_default();
             let cluster_role = reference["kind"].as_str() == Some("ClusterRole");
-            for subject in items(&binding["subjects"]).filter_map(|subject| Subject::read(subject, namespace)) {
+            for subject in items(&binding["subjects"]).filter_map(|subject| Subject::read(subject, namespace))
+            {
                 scope.bind(Arc::new(Grant {
                     namespace: namespace.into(),
                     binding: name.into(),
@@ -178,7 +174,13 @@ impl Index {
 }
 
 impl Derived for Index {
-    fn apply(&mut self, resource: GroupResource<'static>, namespace: &str, name: &str, object: Option<&Value>) {
+    fn apply(
+        &mut self,
+        resource: GroupResource<'static>,
+        namespace: &str,
+        name: &str,
+        object: Option<&Value>,
+    ) {
         match resource {
             ROLES | CLUSTER_ROLES => self.apply_role(namespace, name, object),
             _ => self.apply_binding(namespace, name, object),
@@ -340,9 +342,9 @@ mod tests {
         let index = index();
         let check = |user: &UserInfo, method: Method, path: &str, expected: Result<&str, &[&str]>| {
             let got = decide(&index, user, method, path);
-            let expected = expected.map(str::to_owned).map_err(|missing| {
-                missing.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>()
-            });
+            let expected = expected
+                .map(str::to_owned)
+                .map_err(|missing| missing.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>());
             assert_eq!(got, expected, "{} {path}", user.name);
         };
         let alice = UserInfo::authenticated("alice", &[]);
@@ -384,7 +386,8 @@ mod tests {
     fn changes_take_effect() {
         let mut index = index();
         let alice = UserInfo::authenticated("alice", &[]);
-        let allowed = |index: &Index, method| decide(index, &alice, method, "/api/v1/namespaces/a/pods").is_ok();
+        let allowed =
+            |index: &Index, method| decide(index, &alice, method, "/api/v1/namespaces/a/pods").is_ok();
         assert!(allowed(&index, Method::POST));
         index.apply(ROLES, "a", "write", Some(&role(&["delete"], &["pods"])));
         assert!(!allowed(&index, Method::POST));

@@ -62,10 +62,8 @@ impl Rule {
 
     /// What of this rule none of `rules` grants, as few rules as simply possible.
     pub fn uncovered_by(&self, rules: &[Self]) -> Option<Self> {
-        let missing: Vec<Self> = self
-            .parts()
-            .filter(|part| !rules.iter().any(|rule| rule.covers(part)))
-            .collect();
+        let missing: Vec<Self> =
+            self.parts().filter(|part| !rules.iter().any(|rule| rule.covers(part))).collect();
         let mut union = Self::default();
         for part in missing.into_iter() {
             let add = |to: &mut Vec<String>, from: Vec<String>| {
@@ -117,19 +115,17 @@ impl Rule {
 
     /// Whether this rule alone grants what `part`, one of [`Self::parts`], does.
     fn covers(&self, part: &Self) -> bool {
-        let every = |wanted: &[String], covered: &dyn Fn(&str) -> bool| {
-            wanted.iter().all(|text| covered(text))
-        };
+        let every =
+            |wanted: &[String], covered: &dyn Fn(&str) -> bool| wanted.iter().all(|text| covered(text));
         every(&part.verbs, &|verb| has(&self.verbs, verb))
             && every(&part.groups, &|group| has(&self.groups, group))
             && every(&part.resources, &|resource| {
                 let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-                self.resources
-                    .iter()
-                    .any(|rule| resource_matches(rule, resource, subresource))
+                self.resources.iter().any(|rule| resource_matches(rule, resource, subresource))
             })
             && (self.names.is_empty()
-                || (!part.names.is_empty() && every(&part.names, &|name| self.names.iter().any(|n| n == name))))
+                || (!part.names.is_empty()
+                    && every(&part.names, &|name| self.names.iter().any(|n| n == name))))
             && every(&part.urls, &|url| self.urls.iter().any(|rule| url_matches(rule, url)))
     }
 }
@@ -167,19 +163,13 @@ fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
     }
     match rule.split_once('/') {
         None => subresource.is_empty() && rule == resource,
-        Some((of, sub)) => {
-            !subresource.is_empty() && sub == subresource && (of == ALL || of == resource)
-        }
+        Some((of, sub)) => !subresource.is_empty() && sub == subresource && (of == ALL || of == resource),
     }
 }
 
 /// `*`, `/healthz`, `/healthz/*`.
 fn url_matches(rule: &str, path: &str) -> bool {
-    rule == ALL
-        || rule == path
-        || rule
-            .strip_suffix('*')
-            .is_some_and(|prefix| path.starts_with(prefix))
+    rule == ALL || rule == path || rule.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -190,7 +180,9 @@ mod tests {
     use super::*;
 
     fn rule(groups: &[&str], resources: &[&str], names: &[&str], verbs: &[&str]) -> Rule {
-        Rule::read(&json!({"apiGroups": groups, "resources": resources, "resourceNames": names, "verbs": verbs}))
+        Rule::read(
+            &json!({"apiGroups": groups, "resources": resources, "resourceNames": names, "verbs": verbs}),
+        )
     }
 
     fn request(method: Method, uri: &str) -> RequestInfo {
@@ -244,11 +236,7 @@ mod tests {
         let named = rule(&[""], &["pods"], &["a"], &["get"]);
         let all = rule(&["*"], &["*"], &[], &["*"]);
         check(&read, &[get.clone(), list], "");
-        check(
-            &read,
-            std::slice::from_ref(&get),
-            r#"{APIGroups:[""], Resources:["pods"], Verbs:["list"]}"#,
-        );
+        check(&read, std::slice::from_ref(&get), r#"{APIGroups:[""], Resources:["pods"], Verbs:["list"]}"#);
         check(&named, std::slice::from_ref(&get), "");
         check(&get, &[named], r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#);
         check(&read, std::slice::from_ref(&all), "");
@@ -258,6 +246,10 @@ mod tests {
         check(&log, &[rule(&[""], &["*/log"], &[], &["get"])], "");
         let url = |url: &str| Rule::read(&json!({"nonResourceURLs": [url], "verbs": ["get"]}));
         check(&url("/healthz/ping"), &[url("/healthz/*")], "");
-        check(&url("/healthz/*"), &[url("/healthz/ping")], r#"{NonResourceURLs:["/healthz/*"], Verbs:["get"]}"#);
+        check(
+            &url("/healthz/*"),
+            &[url("/healthz/ping")],
+            r#"{NonResourceURLs:["/healthz/*"], Verbs:["get"]}"#,
+        );
     }
 }

@@ -59,14 +59,11 @@ pub struct Connector {
 impl Connector {
     pub fn new(config: &Config) -> Result<Self, ConnectorError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = || {
-            ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()
-        };
+        let builder =
+            || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
         let unverified = Arc::new(Unverified(provider.clone()));
-        let anyone = builder()?
-            .dangerous()
-            .with_custom_certificate_verifier(unverified.clone())
-            .with_no_client_auth();
+        let anyone =
+            builder()?.dangerous().with_custom_certificate_verifier(unverified.clone()).with_no_client_auth();
         let kubelet = match &config.kubelet_ca {
             Some(path) => builder()?.with_root_certificates(roots(path)?),
             None => builder()?.dangerous().with_custom_certificate_verifier(unverified),
@@ -75,10 +72,7 @@ impl Connector {
         let key = PrivateKeyDer::from_pem_file(&config.kubelet_client_key)
             .map_err(|error| file(&config.kubelet_client_key, error))?;
         let kubelet = kubelet.with_client_auth_cert(certificates, key).map_err(|source| {
-            ConnectorError::Certificate {
-                path: config.kubelet_client_cert.clone(),
-                source,
-            }
+            ConnectorError::Certificate { path: config.kubelet_client_cert.clone(), source }
         })?;
         Ok(Self {
             kubelet: TlsConnector::from(Arc::new(kubelet)),
@@ -99,25 +93,16 @@ impl Connector {
             tcp.set_nodelay(true)?;
             io::Result::Ok(tcp)
         };
-        let failed = |source| BackendError::Connect {
-            address: address.clone(),
-            source,
-        };
-        let late = |_| BackendError::Timeout {
-            address: address.clone(),
-        };
-        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .map_err(late)?
-            .map_err(failed)?;
+        let failed = |source| BackendError::Connect { address: address.clone(), source };
+        let late = |_| BackendError::Timeout { address: address.clone() };
+        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(late)?.map_err(failed)?;
         let tls = match target.scheme {
             Scheme::Http => return exchange(tcp, request).await,
             Scheme::Https => &self.anyone,
             Scheme::Kubelet => &self.kubelet,
         };
-        let name = ServerName::try_from(target.host.clone()).map_err(|_| BackendError::Name {
-            address: address.clone(),
-        })?;
+        let name = ServerName::try_from(target.host.clone())
+            .map_err(|_| BackendError::Name { address: address.clone() })?;
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, tls.connect(name, tcp))
             .await
             .map_err(late)?
@@ -148,16 +133,11 @@ where
 }
 
 fn file(path: &Path, error: impl ToString) -> ConnectorError {
-    ConnectorError::File {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
+    ConnectorError::File { path: path.to_owned(), reason: error.to_string() }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectorError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| file(path, error))
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| file(path, error))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, ConnectorError> {

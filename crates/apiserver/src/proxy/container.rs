@@ -11,7 +11,8 @@ pub fn choose(pod: &Value, wanted: &str) -> Result<String, Status> {
     let names = |list: &str| -> Vec<&str> {
         items(&pod["spec"][list]).filter_map(|container| container["name"].as_str()).collect()
     };
-    let (plain, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let (plain, init, ephemeral) =
+        (names("containers"), names("initContainers"), names("ephemeralContainers"));
     if !wanted.is_empty() {
         if [&plain, &init, &ephemeral].iter().any(|list| list.contains(&wanted)) {
             return Ok(wanted.to_owned());
@@ -58,10 +59,15 @@ mod tests {
         check(
             two,
             "",
-            Err("a container name must be specified for pod x, choose one of: [a b] or one of the init containers: [i]"),
+            Err(
+                "a container name must be specified for pod x, choose one of: [a b] or one of the init containers: [i]",
+            ),
         );
-        check(json!({"containers": [{"name": "a"}, {"name": "b"}]}), "",
-              Err("a container name must be specified for pod x, choose one of: [a b]"));
+        check(
+            json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+            "",
+            Err("a container name must be specified for pod x, choose one of: [a b]"),
+        );
         check(json!(null), "", Err("a container name must be specified for pod x"));
     }
 }

@@ -65,7 +65,10 @@ impl Options {
             if !matches!(stream.as_str(), "All" | "Stdout" | "Stderr") {
                 errors.not_supported(&Path::new("stream"), stream.as_str(), &["All", "Stderr", "Stdout"]);
             } else if stream != "All" && options.tail_lines.is_some() {
-                errors.forbidden(&Path::ROOT, "`tailLines` and specific `stream` are mutually exclusive for now");
+                errors.forbidden(
+                    &Path::ROOT,
+                    "`tailLines` and specific `stream` are mutually exclusive for now",
+                );
             }
         }
         match errors.is_empty() {
@@ -116,20 +119,15 @@ pub fn escape(text: &str) -> String {
 /// The kubelet's log of the container; none while the pod has no node.
 pub fn target(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Result<Option<Target>, Status> {
     let options = Options::read(query, &info.name)?;
-    let pod = objects
-        .get(PODS, &info.namespace, &info.name)
-        .ok_or_else(|| Status::not_found(PODS, &info.name))?;
+    let pod =
+        objects.get(PODS, &info.namespace, &info.name).ok_or_else(|| Status::not_found(PODS, &info.name))?;
     let container = container::choose(&pod, &options.container)?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node.is_empty() {
         return Ok(None);
     }
-    let mut path = format!(
-        "/containerLogs/{}/{}/{}",
-        escape(&info.namespace),
-        escape(&info.name),
-        escape(&container)
-    );
+    let mut path =
+        format!("/containerLogs/{}/{}/{}", escape(&info.namespace), escape(&info.name), escape(&container));
     let query = options.query();
     if !query.is_empty() {
         path = format!("{path}?{query}");
@@ -155,14 +153,13 @@ mod tests {
     use crate::admission::objects::tests::Fixture;
 
     fn check(query: &str, expected: Result<&str, &str>) {
-        let pod = |name: &str, node: serde_json::Value| {
-            json!({"metadata": {"namespace": "ns", "name": name}, "spec": {"nodeName": node, "containers": [{"name": "c"}]}})
-        };
-        let fixture = Fixture::new()
-            .add(PODS, pod("p", json!("n1")))
-            .add(PODS, pod("pending", json!(null)))
-            .add(NODES, json!({"metadata": {"name": "n1"},
-                               "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.7"}]}}));
+        let pod = |name: &str, node: serde_json::Value| json!({"metadata": {"namespace": "ns", "name": name}, "spec": {"nodeName": node, "containers": [{"name": "c"}]}});
+        let fixture =
+            Fixture::new().add(PODS, pod("p", json!("n1"))).add(PODS, pod("pending", json!(null))).add(
+                NODES,
+                json!({"metadata": {"name": "n1"},
+                               "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.7"}]}}),
+            );
         let (name, query) = query.split_once('?').unwrap_or((query, ""));
         let info = RequestInfo::parse(&Method::GET, &format!("/api/v1/namespaces/ns/pods/{name}/log"), query);
         match (target(&fixture, &info, query), expected) {
@@ -194,7 +191,9 @@ mod tests {
         check("p?container=z", Err("container z is not valid for pod p"));
         check(
             "p?tailLines=-1",
-            Err(r#"PodLogOptions "p" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#),
+            Err(
+                r#"PodLogOptions "p" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#,
+            ),
         );
         check("p?tailLines=x", Err(r#"tailLines: "x" is not a number"#));
         check("p?sinceTime=yesterday", Err(r#"sinceTime: "yesterday" is not an RFC 3339 time"#));

@@ -36,9 +36,7 @@ pub struct NodeProxy {
 
 impl NodeProxy {
     pub fn new(config: &Config) -> Result<Self, Status> {
-        Ok(Self {
-            connector: Connector::new(config).map_err(Status::internal)?,
-        })
+        Ok(Self { connector: Connector::new(config).map_err(Status::internal)? })
     }
 }
 
@@ -83,9 +81,6 @@ async fn also_create(state: &State, user: &UserInfo, info: &RequestInfo) -> Resu
     if info.verb != "get" {
         return Ok(());
     }
-    let create = RequestInfo {
-        verb: "create".to_owned(),
-        ..info.clone()
-    };
+    let create = RequestInfo { verb: "create".to_owned(), ..info.clone() };
     state.authorizer.require(user, &create).await
 }

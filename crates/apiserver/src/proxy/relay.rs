@@ -2,8 +2,8 @@
 
 use api::status::Status;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -49,7 +49,8 @@ fn title(method: &str) -> String {
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE) && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
+    headers.contains_key(UPGRADE)
+        && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -62,7 +63,11 @@ fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// The request as the far end gets it: nothing in it tells how this server knows its user.
-fn outgoing(target: &Target, request: Request<RequestBody>, upgrade: bool) -> Result<Request<RequestBody>, Status> {
+fn outgoing(
+    target: &Target,
+    request: Request<RequestBody>,
+    upgrade: bool,
+) -> Result<Request<RequestBody>, Status> {
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     let protocol = headers.get(UPGRADE).cloned();
@@ -97,9 +102,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         TRANSFER_ENCODING,
         UPGRADE,
     ];
-    let listed: Vec<HeaderName> = connection_options(headers)
-        .filter_map(|option| HeaderName::try_from(option).ok())
-        .collect();
+    let listed: Vec<HeaderName> =
+        connection_options(headers).filter_map(|option| HeaderName::try_from(option).ok()).collect();
     for name in ALWAYS.iter().chain(&listed) {
         headers.remove(name);
     }
@@ -191,7 +195,8 @@ mod tests {
 
     #[test]
     fn credentials_stay_here() {
-        let mut request = Request::post("/api/v1/namespaces/ns/pods/p/exec").body(empty()).expect("a request");
+        let mut request =
+            Request::post("/api/v1/namespaces/ns/pods/p/exec").body(empty()).expect("a request");
         *request.headers_mut() = headers(&[
             ("authorization", "Bearer secret"),
             ("impersonate-user", "bob"),
@@ -235,7 +240,11 @@ mod tests {
         check(
             403,
             "no",
-            (500, "InternalError", "Internal error occurred: the node refused this server's own credentials: no"),
+            (
+                500,
+                "InternalError",
+                "Internal error occurred: the node refused this server's own credentials: no",
+            ),
         );
     }
 }

@@ -11,9 +11,8 @@ use crate::request::{RequestInfo, query_pairs};
 
 /// The kubelet's end of the stream.
 pub fn target(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Result<Target, Status> {
-    let pod = objects
-        .get(PODS, &info.namespace, &info.name)
-        .ok_or_else(|| Status::not_found(PODS, &info.name))?;
+    let pod =
+        objects.get(PODS, &info.namespace, &info.name).ok_or_else(|| Status::not_found(PODS, &info.name))?;
     let path = match info.subresource.as_str() {
         "portforward" => port_forward(&info.namespace, &info.name, query),
         verb => {
@@ -108,8 +107,11 @@ mod tests {
             .add(PODS, pod("p", "Running"))
             .add(PODS, pod("done", "Succeeded"))
             .add(PODS, pending)
-            .add(NODES, json!({"metadata": {"name": "n1"},
-                               "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.7"}]}}));
+            .add(
+                NODES,
+                json!({"metadata": {"name": "n1"},
+                               "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.7"}]}}),
+            );
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let info = RequestInfo::parse(&Method::POST, &format!("/api/v1/namespaces/ns/pods/{path}"), query);
         match (target(&fixture, &info, query), expected) {

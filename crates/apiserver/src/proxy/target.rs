@@ -70,9 +70,7 @@ impl<'a> Named<'a> {
 impl Target {
     /// The kubelet of a node.
     pub fn kubelet(objects: &dyn Objects, node_name: &str, path: String) -> Result<Self, Status> {
-        let node = objects
-            .get(NODES, "", node_name)
-            .ok_or_else(|| Status::not_found(NODES, node_name))?;
+        let node = objects.get(NODES, "", node_name).ok_or_else(|| Status::not_found(NODES, node_name))?;
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
             .as_u64()
             .and_then(|port| u16::try_from(port).ok())
@@ -142,7 +140,8 @@ impl Target {
             let why = format!("no service port {:?} found for service {:?}", named.port, named.name);
             return Err(Status::service_unavailable(why));
         };
-        let endpoints = endpoints(objects, &info.namespace, named.name, wanted["name"].as_str().unwrap_or_default());
+        let endpoints =
+            endpoints(objects, &info.namespace, named.name, wanted["name"].as_str().unwrap_or_default());
         if endpoints.is_empty() {
             let why = format!("no endpoints available for service {:?}", named.name);
             return Err(Status::service_unavailable(why));
@@ -161,13 +160,7 @@ impl Target {
         if parsed.is_loopback() || parsed.is_unspecified() || parsed.is_multicast() || link_local {
             return Err(Status::bad_request("address not allowed"));
         }
-        Ok(Self {
-            scheme,
-            host: address.to_owned(),
-            port,
-            path,
-            plain_errors: false,
-        })
+        Ok(Self { scheme, host: address.to_owned(), port, path, plain_errors: false })
     }
 }
 
@@ -178,11 +171,9 @@ fn address_of(node: &Value, name: &str) -> Result<String, Status> {
             .find(|address| address["type"].as_str() == Some(kind))
             .and_then(|address| address["address"].as_str())
     };
-    ["InternalIP", "ExternalIP", "Hostname"]
-        .into_iter()
-        .find_map(of_kind)
-        .map(str::to_owned)
-        .ok_or_else(|| Status::internal(format!("no preferred addresses found for node {name:?}; known addresses: []")))
+    ["InternalIP", "ExternalIP", "Hostname"].into_iter().find_map(of_kind).map(str::to_owned).ok_or_else(
+        || Status::internal(format!("no preferred addresses found for node {name:?}; known addresses: []")),
+    )
 }
 
 /// Ready addresses of a Service with the port of that name.
@@ -240,9 +231,15 @@ mod tests {
             .add(PODS, pod("p", "10.1.0.5"))
             .add(PODS, pod("evil", "127.0.0.1"))
             .add(PODS, pod("pending", ""))
-            .add(SERVICES, json!({"metadata": {"namespace": "ns", "name": "web"},
-                                  "spec": {"ports": [{"name": "http", "port": 80}]}}))
-            .add(SERVICES, json!({"metadata": {"namespace": "ns", "name": "empty"}, "spec": {"ports": [{"port": 80}]}}))
+            .add(
+                SERVICES,
+                json!({"metadata": {"namespace": "ns", "name": "web"},
+                                  "spec": {"ports": [{"name": "http", "port": 80}]}}),
+            )
+            .add(
+                SERVICES,
+                json!({"metadata": {"namespace": "ns", "name": "empty"}, "spec": {"ports": [{"port": 80}]}}),
+            )
             .add(("discovery.k8s.io", "endpointslices").into(), slice)
     }
 

@@ -94,7 +94,8 @@ async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>
         }
         _ => {
             *response.status_mut() = StatusCode::BAD_REQUEST;
-            *response.body_mut() = Full::from("container \"c\" in pod \"p\" is waiting to start: ContainerCreating\n");
+            *response.body_mut() =
+                Full::from("container \"c\" in pod \"p\" is waiting to start: ContainerCreating\n");
         }
     }
     Ok(response)
@@ -156,14 +157,14 @@ async fn through_relay(connector: Connector, port: u16) -> TcpStream {
                 };
                 let request = request.map(|body| -> RequestBody { body.map_err(Into::into).boxed_unsync() });
                 let answer = relay(&connector, target, request).await;
-                Ok::<_, Infallible>(answer.map(|answer| answer.map(|body| body.boxed_unsync())).unwrap_or_else(
-                    |status| {
+                Ok::<_, Infallible>(
+                    answer.map(|answer| answer.map(|body| body.boxed_unsync())).unwrap_or_else(|status| {
                         let body = Full::from(status.message).map_err(|never| match never {}).boxed_unsync();
                         let mut response = Response::new(body);
                         *response.status_mut() = StatusCode::from_u16(status.code).expect("a code");
                         response
-                    },
-                ))
+                    }),
+                )
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -190,7 +191,8 @@ async fn upgrades_answers_and_errors() {
     let port = serve_kubelet(&ca, &ca).await;
     let open = || through_relay(connector(directory.path(), &ca), port);
 
-    let head = "POST /exec/ns/p/c?command=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+    let head =
+        "POST /exec/ns/p/c?command=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
     let answer = ask(open().await, head, b"hello").await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     assert!(answer.to_ascii_lowercase().contains("upgrade: spdy/3.1"), "{answer}");

@@ -44,14 +44,9 @@ struct Header {
 /// Signs claims with the server's signing key.
 pub fn sign<C: Serialize>(keys: &Keys, claims: &C) -> Result<String, JwtError> {
     let (algorithm, id) = keys.signing();
-    let header = Header {
-        alg: algorithm.name().to_owned(),
-        kid: Some(id.to_owned()),
-        crit: None,
-    };
+    let header = Header { alg: algorithm.name().to_owned(), kid: Some(id.to_owned()), crit: None };
     let part = |json: Result<Vec<u8>, serde_json::Error>| {
-        json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
-            .map_err(|_| JwtError::Signing)
+        json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(|_| JwtError::Signing)
     };
     let mut token = part(serde_json::to_vec(&header))?;
     token.push('.');
@@ -73,8 +68,7 @@ pub fn verify<C: DeserializeOwned>(keys: &Keys, token: &str) -> Result<C, JwtErr
         return Err(JwtError::Malformed);
     }
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed);
-    let header: Header =
-        serde_json::from_slice(&decode(header)?).map_err(|_| JwtError::Malformed)?;
+    let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| JwtError::Malformed)?;
     if header.crit.is_some() {
         return Err(JwtError::Malformed);
     }
@@ -120,10 +114,7 @@ mod tests {
         let token = sign(&keys, &claims).expect("signs");
         assert_eq!(verify::<Value>(&keys, &token), Ok(claims));
         assert_eq!(unverified_issuer(&token).as_deref(), Some("https://issuer"));
-        assert_eq!(
-            verify::<Value>(&test_keys(), &token),
-            Err(JwtError::Signature)
-        );
+        assert_eq!(verify::<Value>(&test_keys(), &token), Err(JwtError::Signature));
     }
 
     #[test]

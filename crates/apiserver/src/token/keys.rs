@@ -19,10 +19,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("cannot read service account key file {path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("service account key file: malformed PEM: {0}")]
     Pem(String),
     #[error(
@@ -63,7 +60,10 @@ impl Algorithm {
 enum PublicKey {
     /// The uncompressed point.
     P256(Vec<u8>),
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    Rsa {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+    },
 }
 
 /// A key that verifies signatures.
@@ -88,10 +88,7 @@ pub struct Keys {
 
 impl Keys {
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let pem = std::fs::read(path).map_err(|source| KeyError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let pem = std::fs::read(path).map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
         Self::from_pem(&pem)
     }
 
@@ -121,12 +118,7 @@ impl Keys {
             verifiers.push(verifier);
         }
         let (signer, signer_id) = signer.ok_or(KeyError::NoSigningKey)?;
-        Ok(Self {
-            signer,
-            signer_id,
-            verifiers,
-            random,
-        })
+        Ok(Self { signer, signer_id, verifiers, random })
     }
 
     /// Algorithm and key id for the header of a new token.
@@ -150,20 +142,11 @@ impl Keys {
     }
 
     /// Whether any key of that algorithm (the one named `id`, where there is one) made the signature.
-    pub fn verify(
-        &self,
-        algorithm: Algorithm,
-        id: Option<&str>,
-        message: &[u8],
-        signature: &[u8],
-    ) -> bool {
+    pub fn verify(&self, algorithm: Algorithm, id: Option<&str>, message: &[u8], signature: &[u8]) -> bool {
         let named = id.and_then(|id| self.verifiers.iter().find(|key| key.id == id));
         match named {
             Some(key) => key.verify(algorithm, message, signature),
-            None => self
-                .verifiers
-                .iter()
-                .any(|key| key.verify(algorithm, message, signature)),
+            None => self.verifiers.iter().any(|key| key.verify(algorithm, message, signature)),
         }
     }
 
@@ -185,10 +168,7 @@ impl Keys {
 impl Verifier {
     fn new(spki: &[u8], key: PublicKey) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, spki);
-        Self {
-            id: URL_SAFE_NO_PAD.encode(digest),
-            key,
-        }
+        Self { id: URL_SAFE_NO_PAD.encode(digest), key }
     }
 
     fn algorithm(&self) -> Algorithm {
@@ -205,12 +185,11 @@ impl Verifier {
                     .verify(message, signature)
                     .is_ok()
             }
-            (PublicKey::Rsa { modulus, exponent }, Algorithm::Rs256) => RsaPublicKeyComponents {
-                n: modulus,
-                e: exponent,
+            (PublicKey::Rsa { modulus, exponent }, Algorithm::Rs256) => {
+                RsaPublicKeyComponents { n: modulus, e: exponent }
+                    .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+                    .is_ok()
             }
-            .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
-            .is_ok(),
             _ => false,
         }
     }
@@ -233,10 +212,7 @@ impl Verifier {
 }
 
 fn unusable<E: ToString>(kind: &'static str) -> impl Fn(E) -> KeyError {
-    move |reason| KeyError::Unusable {
-        kind,
-        reason: reason.to_string(),
-    }
+    move |reason| KeyError::Unusable { kind, reason: reason.to_string() }
 }
 
 fn private_key(der: &[u8], random: &SystemRandom) -> Result<(Signer, Verifier), KeyError> {
@@ -259,16 +235,13 @@ fn private_key(der: &[u8], random: &SystemRandom) -> Result<(Signer, Verifier), 
 fn rsa_private_key(pair: RsaKeyPair) -> (Signer, Verifier) {
     let public: RsaPublicKeyComponents<Vec<u8>> = pair.public().into();
     let spki = rsa_spki(pair.public().as_ref());
-    let key = PublicKey::Rsa {
-        modulus: public.n,
-        exponent: public.e,
-    };
+    let key = PublicKey::Rsa { modulus: public.n, exponent: public.e };
     (Signer::Rsa(Box::new(pair)), Verifier::new(&spki, key))
 }
 
 fn public_key(der: &[u8]) -> Result<Verifier, KeyError> {
-    let (_, spki) = SubjectPublicKeyInfo::from_der(der)
-        .map_err(|error| unusable("public")(error.to_string()))?;
+    let (_, spki) =
+        SubjectPublicKeyInfo::from_der(der).map_err(|error| unusable("public")(error.to_string()))?;
     match spki.parsed() {
         Ok(SpkiKey::EC(point)) if point.data().len() == 65 && point.data().first() == Some(&4) => {
             Ok(Verifier::new(der, PublicKey::P256(point.data().to_vec())))
@@ -278,10 +251,7 @@ fn public_key(der: &[u8]) -> Result<Verifier, KeyError> {
                 let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
                 bytes.get(zeros..).unwrap_or_default().to_vec()
             };
-            let key = PublicKey::Rsa {
-                modulus: strip(rsa.modulus),
-                exponent: strip(rsa.exponent),
-            };
+            let key = PublicKey::Rsa { modulus: strip(rsa.modulus), exponent: strip(rsa.exponent) };
             Ok(Verifier::new(der, key))
         }
         _ => Err(unusable("public")("neither RSA nor an uncompressed P-256 point")),
@@ -291,17 +261,16 @@ fn public_key(der: &[u8]) -> Result<Verifier, KeyError> {
 /// SubjectPublicKeyInfo of a P-256 point: a fixed prefix (id-ecPublicKey, prime256v1) and the point.
 fn p256_spki(point: &[u8]) -> Vec<u8> {
     const PREFIX: [u8; 26] = [
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
-        0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
     ];
     [&PREFIX, point].concat()
 }
 
 /// SubjectPublicKeyInfo of a PKCS#1 RSAPublicKey.
 fn rsa_spki(pkcs1: &[u8]) -> Vec<u8> {
-    const RSA_ENCRYPTION: [u8; 15] = [
-        0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
-    ];
+    const RSA_ENCRYPTION: [u8; 15] =
+        [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
     let bits = der_tlv(0x03, &[&[0][..], pkcs1].concat());
     der_tlv(0x30, &[&RSA_ENCRYPTION[..], &bits].concat())
 }
@@ -361,10 +330,7 @@ pub(crate) mod tests {
             panic!("not an EC key");
         };
         let public = pem("PUBLIC KEY", &p256_spki(point));
-        assert!(matches!(
-            Keys::from_pem(public.as_bytes()),
-            Err(KeyError::NoSigningKey)
-        ));
+        assert!(matches!(Keys::from_pem(public.as_bytes()), Err(KeyError::NoSigningKey)));
         let both = Keys::from_pem(format!("{}{public}", test_pem()).as_bytes()).expect("both load");
         assert_eq!(both.verifiers.len(), 2);
         let signature = old.sign(b"m").expect("signs");

@@ -34,11 +34,7 @@ impl Issuer {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        Self {
-            name,
-            keys,
-            jwks_uri: format!("https://{host}:{port}{}", oidc::JWKS_PATH),
-        }
+        Self { name, keys, jwks_uri: format!("https://{host}:{port}{}", oidc::JWKS_PATH) }
     }
 
     /// `iss` of every token, and the audience that the API server itself answers to.

@@ -35,10 +35,7 @@ pub fn create(
 
     let mut bound = Kubernetes {
         namespace: namespace.to_owned(),
-        serviceaccount: Reference {
-            name: name.to_owned(),
-            uid: objects::uid(&account).to_owned(),
-        },
+        serviceaccount: Reference { name: name.to_owned(), uid: objects::uid(&account).to_owned() },
         ..Kubernetes::default()
     };
     if let Some(reference) = &wish.bound {
@@ -69,16 +66,10 @@ pub fn create(
     let mut set = |path: &[&str], value: Value| *objects::at(&mut body, path) = value;
     set(&["apiVersion"], json!("authentication.k8s.io/v1"));
     set(&["kind"], json!("TokenRequest"));
-    set(
-        &["metadata"],
-        json!({"name": name, "namespace": namespace, "creationTimestamp": stamp.to_string()}),
-    );
+    set(&["metadata"], json!({"name": name, "namespace": namespace, "creationTimestamp": stamp.to_string()}));
     set(&["spec", "audiences"], json!(wish.audiences));
     set(&["spec", "expirationSeconds"], json!(wish.seconds));
-    set(
-        &["status"],
-        json!({"token": token, "expirationTimestamp": expiration.to_string()}),
-    );
+    set(&["status"], json!({"token": token, "expirationTimestamp": expiration.to_string()}));
     Ok(body)
 }
 
@@ -149,11 +140,7 @@ impl Wish {
             name: text("name"),
             uid: text("uid"),
         });
-        Ok(Self {
-            audiences,
-            seconds,
-            bound,
-        })
+        Ok(Self { audiences, seconds, bound })
     }
 }
 
@@ -176,9 +163,7 @@ fn bind(
             )));
         }
     };
-    let object = objects
-        .get(resource, scope, name)
-        .ok_or_else(|| Status::not_found(resource, name))?;
+    let object = objects.get(resource, scope, name).ok_or_else(|| Status::not_found(resource, name))?;
     let uid = objects::uid(&object);
     if !reference.uid.is_empty() && reference.uid != uid {
         return Err(Status::conflict(
@@ -191,10 +176,7 @@ fn bind(
             ),
         ));
     }
-    let claim = Some(Reference {
-        name: name.to_owned(),
-        uid: uid.to_owned(),
-    });
+    let claim = Some(Reference { name: name.to_owned(), uid: uid.to_owned() });
     match reference.kind.as_str() {
         "Pod" => {
             if object["spec"]["serviceAccountName"].as_str() != Some(account) {
@@ -285,9 +267,7 @@ mod tests {
         };
         check(json!({"expirationSeconds": 10}), 422, "less than 10 minutes");
         check(json!({"expirationSeconds": (1_i64 << 32) + 1}), 422, "larger than 2^32");
-        let bind = |kind: &str, name: &str, uid: &str| {
-            json!({"boundObjectRef": {"kind": kind, "apiVersion": "v1", "name": name, "uid": uid}})
-        };
+        let bind = |kind: &str, name: &str, uid: &str| json!({"boundObjectRef": {"kind": kind, "apiVersion": "v1", "name": name, "uid": uid}});
         check(bind("Pod", "gone", ""), 404, "not found");
         check(bind("Pod", "web", "older"), 409, "recreated");
         check(bind("Pod", "other", ""), 400, "different serviceaccount");

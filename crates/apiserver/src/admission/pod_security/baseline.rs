@@ -64,7 +64,8 @@ pub fn host_namespaces(pod: &Pod<'_>) -> Option<String> {
 }
 
 pub fn privileged(pod: &Pod<'_>) -> Option<String> {
-    let bad = pod.containers_with(|container| container["securityContext"]["privileged"].as_bool() == Some(true));
+    let bad =
+        pod.containers_with(|container| container["securityContext"]["privileged"].as_bool() == Some(true));
     let detail = format!("{} must not set securityContext.privileged=true", named("container", &bad));
     (!bad.is_empty()).then(|| format!("privileged ({detail})"))
 }
@@ -116,7 +117,8 @@ pub fn host_ports(pod: &Pod<'_>) -> Option<String> {
     let mut ports: Vec<u64> = pod.containers().flat_map(used).collect();
     ports.sort_unstable();
     ports.dedup();
-    let (uses, plural) = (if bad.len() == 1 { "uses" } else { "use" }, if ports.len() == 1 { "" } else { "s" });
+    let (uses, plural) =
+        (if bad.len() == 1 { "uses" } else { "use" }, if ports.len() == 1 { "" } else { "s" });
     let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
     Some(format!("hostPort ({} {uses} hostPort{plural} {})", named("container", &bad), ports.join(", ")))
 }
@@ -138,7 +140,11 @@ pub fn host_probes(pod: &Pod<'_>) -> Option<String> {
     let bad = pod.containers_with(|container| !hosts(container).is_empty());
     let all = sorted(pod.containers().flat_map(hosts).collect());
     (!bad.is_empty()).then(|| {
-        format!("probe or lifecycle host ({} must not set host to {})", named("container", &bad), quoted(&all))
+        format!(
+            "probe or lifecycle host ({} must not set host to {})",
+            named("container", &bad),
+            quoted(&all)
+        )
     })
 }
 
@@ -208,7 +214,8 @@ pub fn se_linux(pod: &Pod<'_>) -> Option<String> {
         .filter(|kind| !TYPES.contains(kind))
         .map(str::to_owned)
         .collect();
-    let sets = |field: &str| contexts().any(|options| options[field].as_str().is_some_and(|text| !text.is_empty()));
+    let sets =
+        |field: &str| contexts().any(|options| options[field].as_str().is_some_and(|text| !text.is_empty()));
     let mut details = Vec::new();
     if !types.is_empty() {
         let types = sorted(types);
@@ -273,7 +280,11 @@ mod tests {
             "non-default capabilities (container \"a\" must not include \"NET_ADMIN\" in securityContext.capabilities.add)",
         );
         check(capabilities, container(json!({"capabilities": {"add": ["CHOWN"]}})), "");
-        check(host_path_volumes, json!({"volumes": [{"name": "v", "hostPath": {}}]}), "hostPath volumes (volume \"v\")");
+        check(
+            host_path_volumes,
+            json!({"volumes": [{"name": "v", "hostPath": {}}]}),
+            "hostPath volumes (volume \"v\")",
+        );
         check(
             host_ports,
             json!({"containers": [{"name": "a", "ports": [{"hostPort": 80}]}, {"name": "b", "ports": [{"hostPort": 81}, {"hostPort": 0}]}]}),
@@ -294,10 +305,16 @@ mod tests {
             json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
             "seccompProfile (pod must not set securityContext.seccompProfile.type to \"Unconfined\")",
         );
-        check(se_linux, container(json!({"seLinuxOptions": {"type": "spc_t", "user": "u"}})),
-              "seLinuxOptions (type \"spc_t\"; user may not be set)");
-        check(sysctls, json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax"}, {"name": "net.ipv4.tcp_rmem"}]}}),
-              "forbidden sysctl (kernel.msgmax)");
+        check(
+            se_linux,
+            container(json!({"seLinuxOptions": {"type": "spc_t", "user": "u"}})),
+            "seLinuxOptions (type \"spc_t\"; user may not be set)",
+        );
+        check(
+            sysctls,
+            json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax"}, {"name": "net.ipv4.tcp_rmem"}]}}),
+            "forbidden sysctl (kernel.msgmax)",
+        );
         check(
             windows_host_process,
             container(json!({"windowsOptions": {"hostProcess": true}})),

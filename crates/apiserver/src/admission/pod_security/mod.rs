@@ -61,9 +61,8 @@ struct Policy {
 /// has it.
 fn policy(namespace: &Value, mode: &str) -> Policy {
     let key = format!("pod-security.kubernetes.io/{mode}");
-    let level = label(namespace, &key).map_or(Level::Privileged, |text| {
-        Level::parse(text).unwrap_or(Level::Restricted)
-    });
+    let level = label(namespace, &key)
+        .map_or(Level::Privileged, |text| Level::parse(text).unwrap_or(Level::Restricted));
     let version = label(namespace, &format!("{key}-version")).unwrap_or("latest");
     Policy { level, version: version.to_owned() }
 }
@@ -97,7 +96,9 @@ pub fn validate(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) -> Re
         {
             &["spec", "template"]
         }
-        ("batch", "cronjobs") if request.subresource.is_empty() => &["spec", "jobTemplate", "spec", "template"],
+        ("batch", "cronjobs") if request.subresource.is_empty() => {
+            &["spec", "jobTemplate", "spec", "template"]
+        }
         ("", "podtemplates") => &["template"],
         _ => return Ok(()),
     };
@@ -159,7 +160,8 @@ fn check_labels(request: &AdmissionRequest<'_>) -> Result<(), Status> {
 
 fn is_version(text: &str) -> bool {
     let minor = text.strip_prefix("v1.").unwrap_or_default();
-    text == "latest" || (!minor.is_empty() && minor.len() < 5 && minor.bytes().all(|byte| byte.is_ascii_digit()))
+    text == "latest"
+        || (!minor.is_empty() && minor.len() < 5 && minor.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -222,11 +224,13 @@ mod tests {
         let fixture = fixture(json!({"pod-security.kubernetes.io/warn": "restricted",
                                      "pod-security.kubernetes.io/warn-version": "v1.36",
                                      "pod-security.kubernetes.io/enforce": "baseline"}));
-        let warnings = |case: &Case| {
-            case.run_with_warnings(|request| validate(request, &fixture)).expect("admitted").1
-        };
+        let warnings =
+            |case: &Case| case.run_with_warnings(|request| validate(request, &fixture)).expect("admitted").1;
         let told = warnings(&Case::create("", "pods", pod(bare())));
-        assert!(told[0].starts_with("would violate PodSecurity \"restricted:v1.36\": allowPrivilege"), "{told:?}");
+        assert!(
+            told[0].starts_with("would violate PodSecurity \"restricted:v1.36\": allowPrivilege"),
+            "{told:?}"
+        );
         assert!(warnings(&Case::create("", "pods", pod(hardened()))).is_empty());
         let deployment = |spec: Value| json!({"metadata": {"namespace": "ns", "name": "d"}, "spec": {"template": {"spec": spec}}});
         let host = deployment(json!({"hostNetwork": true}));
@@ -242,7 +246,10 @@ mod tests {
             let refusal = case.refusal(|request| validate(request, &Fixture::new()));
             assert!(refusal.contains(expected) && (refusal.is_empty() == expected.is_empty()), "{refusal}");
         };
-        check(json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/enforce-version": "v1.30"}), "");
+        check(
+            json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/enforce-version": "v1.30"}),
+            "",
+        );
         check(json!({"pod-security.kubernetes.io/enforce": "strict"}), "must be one of");
         check(json!({"pod-security.kubernetes.io/warn-version": "1.30"}), "must be \"latest\"");
     }

@@ -41,8 +41,9 @@ fn allow_privilege_escalation(pod: &Pod<'_>) -> Option<String> {
     if pod.is_windows() {
         return None;
     }
-    let bad = pod
-        .containers_with(|container| container["securityContext"]["allowPrivilegeEscalation"].as_bool() != Some(false));
+    let bad = pod.containers_with(|container| {
+        container["securityContext"]["allowPrivilegeEscalation"].as_bool() != Some(false)
+    });
     (!bad.is_empty()).then(|| {
         let containers = named("container", &bad);
         format!("allowPrivilegeEscalation != false ({containers} must set securityContext.allowPrivilegeEscalation=false)")
@@ -65,7 +66,10 @@ fn capabilities(pod: &Pod<'_>) -> Option<String> {
     let (bad, added) = baseline::added_beyond(pod, &["NET_BIND_SERVICE"]);
     if !bad.is_empty() {
         let containers = named("container", &bad);
-        details.push(format!("{containers} must not include {} in securityContext.capabilities.add", quoted(&added)));
+        details.push(format!(
+            "{containers} must not include {} in securityContext.capabilities.add",
+            quoted(&added)
+        ));
     }
     violation("unrestricted capabilities", details)
 }
@@ -85,7 +89,8 @@ fn volumes(pod: &Pod<'_>) -> Option<String> {
     }
     let names: Vec<&str> = restricted.iter().map(|(name, _)| *name).collect();
     let kinds = sorted(restricted.iter().map(|(_, kind)| kind.clone()).collect());
-    let (uses, plural) = (if names.len() == 1 { "uses" } else { "use" }, if kinds.len() == 1 { "" } else { "s" });
+    let (uses, plural) =
+        (if names.len() == 1 { "uses" } else { "use" }, if kinds.len() == 1 { "" } else { "s" });
     Some(format!(
         "restricted volume types ({} {uses} restricted volume type{plural} {})",
         named("volume", &names),
@@ -107,7 +112,10 @@ fn run_as_non_root(pod: &Pod<'_>) -> Option<String> {
     }
     let unset = pod.containers_with(|container| says(&container["securityContext"]).is_none());
     if of_pod != Some(true) && explicit.is_empty() && of_pod.is_none() && !unset.is_empty() {
-        details.push(format!("pod or {} must set securityContext.runAsNonRoot=true", named("container", &unset)));
+        details.push(format!(
+            "pod or {} must set securityContext.runAsNonRoot=true",
+            named("container", &unset)
+        ));
     }
     violation("runAsNonRoot != true", details)
 }
@@ -165,7 +173,11 @@ mod tests {
             "unrestricted capabilities (container \"a\" must set securityContext.capabilities.drop=[\"ALL\"]; container \
              \"a\" must not include \"CHOWN\" in securityContext.capabilities.add)",
         );
-        check(capabilities, container(json!({"capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}})), "");
+        check(
+            capabilities,
+            container(json!({"capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}})),
+            "",
+        );
         check(
             volumes,
             json!({"volumes": [{"name": "v", "hostPath": {}}, {"name": "w", "emptyDir": {}}]}),
@@ -177,7 +189,11 @@ mod tests {
             "runAsNonRoot != true (container \"a\" must not set securityContext.runAsNonRoot=false)",
         );
         check(run_as_non_root, container(json!({"runAsNonRoot": true})), "");
-        check(run_as_user, json!({"securityContext": {"runAsUser": 0}}), "runAsUser=0 (pod must not set runAsUser=0)");
+        check(
+            run_as_user,
+            json!({"securityContext": {"runAsUser": 0}}),
+            "runAsUser=0 (pod must not set runAsUser=0)",
+        );
         check(run_as_user, container(json!({"runAsUser": 1000})), "");
         check(
             seccomp,

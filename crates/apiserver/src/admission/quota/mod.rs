@@ -62,7 +62,13 @@ pub struct Quotas {
 }
 
 impl Derived for Stored {
-    fn apply(&mut self, resource: GroupResource<'static>, namespace: &str, name: &str, object: Option<&Value>) {
+    fn apply(
+        &mut self,
+        resource: GroupResource<'static>,
+        namespace: &str,
+        name: &str,
+        object: Option<&Value>,
+    ) {
         let key = (resource.to_string(), name.to_owned());
         let entries = self.namespaces.entry(namespace.into()).or_default();
         match object {
@@ -162,9 +168,8 @@ impl Quotas {
         known: Option<&BTreeMap<Key, Entry>>,
         admitted: &[Admitted],
     ) -> Quantity {
-        let under_way = |key: &Key| {
-            admitted.iter().find(|other| other.namespace == namespace && other.key == *key)
-        };
+        let under_way =
+            |key: &Key| admitted.iter().find(|other| other.namespace == namespace && other.key == *key);
         let amount = |usage: &Usage| match usage::in_scope(quota, usage) {
             true => usage.amounts.get(name).copied().unwrap_or_default(),
             false => Quantity::default(),
@@ -226,12 +231,18 @@ fn check_specified(
         "requests.memory",
     ];
     let spec = &request.object["spec"];
-    let of_pod = usage::compute(&usage::list(&spec["resources"]["requests"]), &usage::list(&spec["resources"]["limits"]));
+    let of_pod = usage::compute(
+        &usage::list(&spec["resources"]["requests"]),
+        &usage::list(&spec["resources"]["limits"]),
+    );
     let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for name in COMPUTE.iter().filter(|name| !quota["spec"]["hard"][**name].is_null() && !of_pod.contains_key(**name)) {
+    for name in
+        COMPUTE.iter().filter(|name| !quota["spec"]["hard"][**name].is_null() && !of_pod.contains_key(**name))
+    {
         for container in items(&spec["containers"]).chain(items(&spec["initContainers"])) {
             let resources = &container["resources"];
-            let told = usage::compute(&usage::list(&resources["requests"]), &usage::list(&resources["limits"]));
+            let told =
+                usage::compute(&usage::list(&resources["requests"]), &usage::list(&resources["limits"]));
             if !told.contains_key(*name) {
                 missing.entry(name).or_default().push(container["name"].as_str().unwrap_or_default());
             }
@@ -247,7 +258,11 @@ fn check_specified(
             format!("{name} for: {}", containers.join(","))
         })
         .collect();
-    Err(request.forbidden(format!("failed quota: {}: must specify {}", objects::name(quota), told.join("; "))))
+    Err(request.forbidden(format!(
+        "failed quota: {}: must specify {}",
+        objects::name(quota),
+        told.join("; ")
+    )))
 }
 
 fn check_amounts(
@@ -352,10 +367,8 @@ mod tests {
             usage: Usage::default(),
             at: Instant::now(),
         };
-        let stored = |uid: &str, version: &str| Entry {
-            state: (uid.into(), version.into()),
-            usage: Usage::default(),
-        };
+        let stored =
+            |uid: &str, version: &str| Entry { state: (uid.into(), version.into()), usage: Usage::default() };
         let check = |before: (&str, &str), entry: Option<Entry>, expected: bool| {
             assert_eq!(is_open(&admitted(before), entry.as_ref()), expected, "{before:?}");
         };

@@ -183,7 +183,9 @@ fn is_best_effort(spec: &Value) -> bool {
     let asks = |resources: &Value| {
         ["requests", "limits"].iter().any(|field| {
             let list = list(&resources[*field]);
-            list.iter().any(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && *amount > Quantity::default())
+            list.iter().any(|(name, amount)| {
+                matches!(name.as_str(), "cpu" | "memory") && *amount > Quantity::default()
+            })
         })
     };
     let containers = items(&spec["containers"]).chain(items(&spec["initContainers"]));
@@ -191,9 +193,8 @@ fn is_best_effort(spec: &Value) -> bool {
 }
 
 fn has_cross_namespace_affinity(spec: &Value) -> bool {
-    let crosses = |term: &Value| {
-        items(&term["namespaces"]).next().is_some() || term["namespaceSelector"].is_object()
-    };
+    let crosses =
+        |term: &Value| items(&term["namespaces"]).next().is_some() || term["namespaceSelector"].is_object();
     ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
         let affinity = &spec["affinity"][*kind];
         items(&affinity["requiredDuringSchedulingIgnoredDuringExecution"]).any(crosses)
@@ -250,7 +251,8 @@ mod tests {
         let check = |resource: GroupResource<'_>, object: Value, expected: &str| {
             assert_eq!(show(&of(resource, &object).amounts), expected);
         };
-        let containers = |requests: Value, limits: Value| json!([{"resources": {"requests": requests, "limits": limits}}]);
+        let containers =
+            |requests: Value, limits: Value| json!([{"resources": {"requests": requests, "limits": limits}}]);
         check(
             PODS,
             json!({"spec": {"containers": containers(json!({"cpu": "1", "example.com/gpu": "2"}), json!({"cpu": "2"}))}}),
@@ -292,9 +294,7 @@ mod tests {
         check(json!({"scopes": ["BestEffort"]}), burstable.clone(), false);
         check(json!({"scopes": ["NotBestEffort", "NotTerminating"]}), burstable, true);
         check(json!({"scopes": ["Terminating"]}), json!({"activeDeadlineSeconds": 5}), true);
-        let priority = |operator: &str, values: Value| {
-            json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}})
-        };
+        let priority = |operator: &str, values: Value| json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}});
         check(priority("In", json!(["high"])), json!({"priorityClassName": "high"}), true);
         check(priority("In", json!(["high"])), json!({"priorityClassName": "low"}), false);
         check(priority("NotIn", json!(["high"])), json!({}), true);
