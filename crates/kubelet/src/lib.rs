@@ -13,6 +13,7 @@ mod cri;
 mod events;
 mod eviction;
 mod hooks;
+mod image_gc;
 mod images;
 mod log_rotation;
 mod node;
@@ -93,7 +94,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     tasks.spawn(node::keep_status(ctx.clone(), ready.clone(), shutdown.clone()));
     tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
-    tasks.spawn(Manager::new(ctx.clone()).run(news, shutdown.clone()));
+    let (kill_sender, kills) = mpsc::unbounded_channel();
+    let disk_short = Arc::new(Notify::new());
+    tasks.spawn(eviction::keep(ctx.clone(), kill_sender, disk_short.clone(), shutdown.clone()));
+    tasks.spawn(image_gc::keep(ctx.clone(), disk_short, shutdown.clone()));
+    tasks.spawn(Manager::new(ctx.clone()).run(news, kills, shutdown.clone()));
     tasks.spawn(log_rotation::keep(ctx.clone(), shutdown.clone()));
     let server = server::Server::new(ctx);
     let served = tokio::select! {

@@ -54,7 +54,12 @@ impl Manager {
     }
 
     /// Works until `shutdown`.
-    pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<News>, shutdown: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut news: mpsc::UnboundedReceiver<News>,
+        mut kills: mpsc::UnboundedReceiver<(String, Input)>,
+        shutdown: CancellationToken,
+    ) {
         // First what runs, then what should: a pod is adopted with everything that is known of it.
         loop {
             tokio::select! {
@@ -82,6 +87,9 @@ impl Manager {
                     Some(News::Pod(pod)) => self.runtime(pod),
                     Some(News::Listed) => {}
                     None => return,
+                },
+                Some((uid, kill)) = kills.recv() => if let Some(known) = self.pods.get(&uid) {
+                    let _ = known.handle.inbox.send(kill);
                 },
                 Some((uid, pod)) = self.looked_at.recv() => self.looked_at(&uid, pod),
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {

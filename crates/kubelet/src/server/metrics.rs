@@ -6,7 +6,8 @@ use http::{Response, StatusCode, header};
 use k8s_cri::v1 as cri;
 
 use super::stats::{
-    PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pods, working_set,
+    PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pod_cpu, pod_memory, pods,
+    working_set,
 };
 use super::{Body, text};
 use crate::context::Context;
@@ -123,16 +124,6 @@ pub async fn resource(ctx: &Context) -> Response<Body> {
 
 fn pod_labels(pod: &PodUsage) -> [(&'static str, &str); 2] {
     [("namespace", &pod.namespace), ("pod", &pod.name)]
-}
-
-fn pod_cpu(pod: &PodUsage) -> Option<u64> {
-    let whole = cpu_nanoseconds(pod.whole.as_ref().and_then(|whole| whole.cpu.as_ref()));
-    whole.or_else(|| pod.containers.iter().map(|stats| cpu_nanoseconds(stats.cpu.as_ref())).sum())
-}
-
-fn pod_memory(pod: &PodUsage) -> Option<u64> {
-    let whole = working_set(pod.whole.as_ref().and_then(|whole| whole.memory.as_ref()));
-    whole.or_else(|| pod.containers.iter().map(|stats| working_set(stats.memory.as_ref())).sum())
 }
 
 fn containers(

@@ -8,7 +8,7 @@ pub mod log_format;
 mod logs;
 mod metrics;
 mod routes;
-mod stats;
+pub mod stats;
 mod streaming;
 mod tls;
 

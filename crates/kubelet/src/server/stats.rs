@@ -73,6 +73,18 @@ pub fn working_set(memory: Option<&cri::MemoryUsage>) -> Option<u64> {
     Some(memory?.working_set_bytes.as_ref()?.value)
 }
 
+/// Of the pod as a whole, else the sum of its containers.
+pub fn pod_cpu(pod: &PodUsage) -> Option<u64> {
+    let whole = cpu_nanoseconds(pod.whole.as_ref().and_then(|whole| whole.cpu.as_ref()));
+    whole.or_else(|| pod.containers.iter().map(|stats| cpu_nanoseconds(stats.cpu.as_ref())).sum())
+}
+
+/// The working set of the pod as a whole, else the sum of its containers'.
+pub fn pod_memory(pod: &PodUsage) -> Option<u64> {
+    let whole = working_set(pod.whole.as_ref().and_then(|whole| whole.memory.as_ref()));
+    whole.or_else(|| pod.containers.iter().map(|stats| working_set(stats.memory.as_ref())).sum())
+}
+
 pub fn container_name(stats: &cri::ContainerStats) -> String {
     let metadata = stats.attributes.as_ref().and_then(|attributes| attributes.metadata.as_ref());
     metadata.map(|metadata| metadata.name.clone()).unwrap_or_default()

@@ -1,0 +1,154 @@
+//! Removes images that no container uses when the disk fills up, those first that have not been used for longest.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_cri::v1 as cri;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::cri::CriError;
+
+const CHECK: Duration = Duration::from_secs(300);
+
+/// When an image was first seen, and last seen in use.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    first: Instant,
+    used: Instant,
+}
+
+/// Looks every five minutes, and when `pressed` says that the disk is short; until `shutdown`.
+pub async fn keep(ctx: Arc<Context>, pressed: Arc<Notify>, shutdown: CancellationToken) {
+    let mut seen: HashMap<String, Seen> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(CHECK) => {}
+            () = pressed.notified() => {}
+        }
+        if let Err(error) = collect(&ctx, &mut seen).await {
+            warn!(%error, call = error.call, "cannot look for unused images");
+        }
+    }
+}
+
+async fn collect(ctx: &Context, seen: &mut HashMap<String, Seen>) -> Result<(), CriError> {
+    let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
+    let containers = ctx.cri.list_containers(cri::ListContainersRequest::default());
+    let usage = ctx.cri.image_fs_info(cri::ImageFsInfoRequest {});
+    let (images, containers, usage) = futures::try_join!(images, containers, usage)?;
+    let now = Instant::now();
+    let in_use: HashSet<String> = containers
+        .containers
+        .into_iter()
+        .flat_map(|container| [container.image_id, container.image_ref])
+        .collect();
+    let images = images.images;
+    seen.retain(|id, _| images.iter().any(|image| image.id == *id));
+    for image in &images {
+        let entry = seen.entry(image.id.clone()).or_insert(Seen { first: now, used: now });
+        if used(image, &in_use) {
+            entry.used = now;
+        }
+    }
+    let place = usage.image_filesystems.into_iter().find_map(|fs| fs.fs_id).map(|id| PathBuf::from(id.mountpoint));
+    let Some(stat) = place.and_then(|path| rustix::fs::statvfs(&path).ok()) else {
+        return Ok(());
+    };
+    let config = &ctx.options.config;
+    let capacity = stat.f_blocks.saturating_mul(stat.f_frsize);
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let percent = |share: u8| capacity / 100 * u64::from(share);
+    let taken = capacity.saturating_sub(free);
+    if taken < percent(config.image_gc_high_threshold_percent) {
+        return Ok(());
+    }
+    let mut excess = taken.saturating_sub(percent(config.image_gc_low_threshold_percent));
+    let least_age = crate::config::duration(&config.image_minimum_gc_age).unwrap_or_default();
+    for image in order(images, &in_use, seen, now, least_age) {
+        if excess == 0 {
+            break;
+        }
+        match ctx.cri.remove_image(&image.id).await {
+            Ok(()) => {
+                info!(image = image.id, size = image.size, "removed an unused image: the disk is filling up");
+                excess = excess.saturating_sub(image.size);
+            }
+            Err(error) => warn!(image = image.id, %error, "cannot remove an unused image"),
+        }
+    }
+    if excess > 0 {
+        let message = format!("Attempting to free {excess} bytes more, but only found images in use.");
+        ctx.events.node(&ctx.options.node_name, true, "FreeDiskSpaceFailed", &message);
+    }
+    Ok(())
+}
+
+fn used(image: &cri::Image, in_use: &HashSet<String>) -> bool {
+    in_use.contains(&image.id)
+        || image.repo_tags.iter().chain(&image.repo_digests).any(|name| in_use.contains(name))
+}
+
+/// What may go, the longest unused first.
+fn order(
+    images: Vec<cri::Image>,
+    in_use: &HashSet<String>,
+    seen: &HashMap<String, Seen>,
+    now: Instant,
+    least_age: Duration,
+) -> Vec<cri::Image> {
+    let mut unused: Vec<(Seen, cri::Image)> = images
+        .into_iter()
+        .filter(|image| !image.pinned && !used(image, in_use))
+        .filter_map(|image| Some((*seen.get(&image.id)?, image)))
+        .filter(|(seen, _)| now.duration_since(seen.first) >= least_age)
+        .collect();
+    unused.sort_by_key(|(seen, _)| (seen.used, seen.first));
+    unused.into_iter().map(|(_, image)| image).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unused_unpinned_old_images_go_the_longest_unused_first() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let image = |id: &str, pinned| cri::Image {
+            id: id.into(),
+            pinned,
+            ..Default::default()
+        };
+        let images = vec![
+            image("new", false),
+            image("recent", false),
+            image("old", false),
+            image("pinned", true),
+            image("used", false),
+        ];
+        let seen = |first, used| Seen {
+            first: at(first),
+            used: at(used),
+        };
+        let seen: HashMap<String, Seen> = [
+            ("new", seen(95, 95)),
+            ("recent", seen(0, 50)),
+            ("old", seen(0, 10)),
+            ("pinned", seen(0, 0)),
+            ("used", seen(0, 100)),
+        ]
+        .map(|(id, seen)| (id.to_owned(), seen))
+        .into();
+        let in_use = HashSet::from(["used".to_owned()]);
+        let gone = order(images, &in_use, &seen, at(100), Duration::from_secs(10));
+        let ids: Vec<&str> = gone.iter().map(|image| image.id.as_str()).collect();
+        assert_eq!(ids, ["old", "recent"]);
+    }
+}
