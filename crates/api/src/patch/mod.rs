@@ -38,7 +38,7 @@ impl From<PatchError> for Status {
                 let cause = StatusCause {
                     kind: "UnexpectedServerResponse".into(),
                     message: why,
-                    ..StatusCause::default()
+                    field: "patch".into(),
                 };
                 let message = "the server rejected our request due to an error in our request";
                 Status::failure(422, "Invalid", message).with_causes(vec![cause])
