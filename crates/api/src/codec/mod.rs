@@ -4,6 +4,7 @@
 
 mod decode;
 pub mod protobuf;
+pub(crate) mod wire;
 
 pub use decode::Decoded;
 

@@ -4,6 +4,7 @@
 //! side. They are made when asked for, as bytes, and not kept: whoever serves them caches what is used.
 
 mod definitions;
+mod gnostic;
 mod paths;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,7 +32,7 @@ pub fn v3_index(registry: &Registry) -> Value {
     for group in registry.groups() {
         for version in &group.versions {
             let path = root(&group.name, version);
-            let url = format!("/openapi/v3{path}?hash={}", hash(registry, Some((&group.name, version))));
+            let url = format!("/openapi/v3{path}?hash={}", hash(registry, &group.name, version));
             paths.insert(path.trim_start_matches('/').to_owned(), json!({"serverRelativeURL": url}));
         }
     }
@@ -57,14 +58,15 @@ pub fn v2(registry: &Registry) -> Vec<u8> {
     document(registry, &resources, Dialect::V2)
 }
 
-/// The entity tag of the document of a group version.
-pub fn v3_etag(registry: &Registry, group_version: &GroupVersion) -> String {
-    hash(registry, Some((&group_version.group, &group_version.version)))
-}
+/// The media type of [`v2_protobuf`], as kubectl asks for it.
+pub const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of [`v2_protobuf`], as answers say it: Go's parser refuses the `@` that its clients send.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// The entity tag of the v2 document.
-pub fn v2_etag(registry: &Registry) -> String {
-    hash(registry, None)
+/// `/openapi/v2` in the form that kubectl up to 1.28 needs.
+pub fn v2_protobuf(registry: &Registry) -> Vec<u8> {
+    // What `v2` writes is JSON; were it not, an empty document would be the answer, and the tests would say so.
+    gnostic::encode(&serde_json::from_slice(&v2(registry)).unwrap_or_default())
 }
 
 /// Writes a document part by part: as one tree of values, all of v2 would take tens of megabytes for a moment.
@@ -120,13 +122,11 @@ fn root(group: &str, version: &str) -> String {
     if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
 }
 
-/// A digest of what a document is made from, which is much less than the document.
-fn hash(registry: &Registry, only: Option<(&str, &str)>) -> String {
+/// A digest of what the document of a group version is made from, which is much less than the document.
+fn hash(registry: &Registry, group: &str, version: &str) -> String {
     let mut hasher = DefaultHasher::new();
-    (VERSION, env!("CARGO_PKG_VERSION"), only).hash(&mut hasher);
-    let wanted = |resource: &Resource| {
-        only.is_none_or(|(group, version)| resource.gvk.group == group && resource.gvk.version == version)
-    };
+    (VERSION, env!("CARGO_PKG_VERSION"), group, version).hash(&mut hasher);
+    let wanted = |resource: &Resource| resource.gvk.group == group && resource.gvk.version == version;
     for resource in registry.iter().filter(|resource| wanted(resource)) {
         (&resource.gvk, &resource.plural, resource.namespaced, &resource.verbs).hash(&mut hasher);
         for sub in &resource.subresources {

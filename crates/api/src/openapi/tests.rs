@@ -119,3 +119,25 @@ fn the_index_names_each_document() {
     assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
     assert!(index["paths"]["api/v1"].is_object());
 }
+
+#[test]
+fn old_clients_get_the_same_definitions_as_protobuf() {
+    let registry = Registry::builtin();
+    let bytes = v2_protobuf(&registry);
+    let document: Value = serde_json::from_slice(&v2(&registry)).unwrap();
+    let mut reader = crate::codec::wire::Reader::new(&bytes);
+    let (mut paths, mut definitions) = (0, 0);
+    while let Some(field) = reader.field().unwrap() {
+        let count = |bytes| {
+            let mut reader = crate::codec::wire::Reader::new(bytes);
+            std::iter::from_fn(|| reader.field().unwrap()).count()
+        };
+        match field.number {
+            8 => paths = count(field.bytes("paths").unwrap()),
+            9 => definitions = count(field.bytes("definitions").unwrap()),
+            _ => {}
+        }
+    }
+    assert_eq!(paths, document["paths"].as_object().unwrap().len());
+    assert_eq!(definitions, document["definitions"].as_object().unwrap().len());
+}

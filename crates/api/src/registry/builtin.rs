@@ -267,7 +267,7 @@ const GROUPS: &[(&str, &str, &[Row])] = &[
         &[
             cluster("ingressclasses", "IngressClass"),
             namespaced("ingresses", "Ingress").short(&["ing"]).subs(JUST_STATUS),
-            cluster("ipaddresses", "IPAddress").short(&["ip"]).select(&["spec.parentRef.resource"]),
+            cluster("ipaddresses", "IPAddress").short(&["ip"]),
             namespaced("networkpolicies", "NetworkPolicy").short(&["netpol"]),
             cluster("servicecidrs", "ServiceCIDR").subs(JUST_STATUS),
         ],

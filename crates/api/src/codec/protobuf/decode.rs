@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use super::wire::{Reader, WireValue};
 use super::{MAGIC, ProtobufError, at, bad, json_schema_props};
+use crate::codec::wire::{Reader, WireValue};
 use crate::schema::{Field, List, Object, Opaque, Schema, Shape};
 
 type Result<T> = std::result::Result<T, ProtobufError>;

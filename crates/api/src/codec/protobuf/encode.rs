@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::wire::{BYTES, FIXED64, VARINT, put_bytes, put_message, put_tag, put_varint};
 use super::{ProtobufError, at, bad, json_schema_props, type_name};
+use crate::codec::wire::{BYTES, FIXED64, VARINT, put_bytes, put_message, put_tag, put_varint};
 use crate::schema::{Field, List, Object, Opaque, Schema, Shape};
 
 type Result<T> = std::result::Result<T, ProtobufError>;

@@ -6,11 +6,11 @@
 
 mod decode;
 mod encode;
-mod wire;
 
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::wire;
 use crate::gvk::{GroupVersion, GroupVersionKind};
 use crate::schema::{Schema, SchemaRef, builtin};
 
@@ -183,7 +183,7 @@ impl<'a> Envelope<'a> {
 }
 
 /// Where in an object an error is, built up on the way out of the recursion.
-fn at(key: &str, error: ProtobufError) -> ProtobufError {
+pub(super) fn at(key: &str, error: ProtobufError) -> ProtobufError {
     let join = |path: String| if path.is_empty() { key.to_owned() } else { format!("{key}.{path}") };
     match error {
         ProtobufError::WireType { path, found, expected } => {
@@ -194,7 +194,7 @@ fn at(key: &str, error: ProtobufError) -> ProtobufError {
     }
 }
 
-fn bad(problem: impl ToString) -> ProtobufError {
+pub(super) fn bad(problem: impl ToString) -> ProtobufError {
     ProtobufError::BadValue { path: String::new(), problem: problem.to_string() }
 }
 

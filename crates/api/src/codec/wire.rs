@@ -1,13 +1,13 @@
 //! Protobuf's wire format: varints, tags and length-delimited bytes.
 
-use super::ProtobufError;
+use super::protobuf::{ProtobufError, at, bad};
 
-pub(super) const VARINT: u8 = 0;
-pub(super) const FIXED64: u8 = 1;
-pub(super) const BYTES: u8 = 2;
-pub(super) const FIXED32: u8 = 5;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const FIXED32: u8 = 5;
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         // The cast keeps the low seven bits; the eighth says that there are more.
         out.push((value & 0x7f) as u8 | 0x80);
@@ -16,12 +16,12 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
+pub(crate) fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
     put_varint(out, u64::from(number) << 3 | u64::from(wire_type));
 }
 
 /// A field with a string, bytes or message that is encoded already.
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_tag(out, number, BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -29,7 +29,7 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 
 /// A field with a message that is encoded in place. Its length is written afterwards, since it is not known before:
 /// one byte is reserved, and longer messages are moved up.
-pub(super) fn put_message<E>(
+pub(crate) fn put_message<E>(
     out: &mut Vec<u8>,
     number: u32,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
@@ -45,18 +45,18 @@ pub(super) fn put_message<E>(
 }
 
 /// Reads the fields of a message.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 /// One field as it is on the wire.
-pub(super) struct WireField<'a> {
-    pub(super) number: u32,
-    pub(super) value: WireValue<'a>,
+pub(crate) struct WireField<'a> {
+    pub(crate) number: u32,
+    pub(crate) value: WireValue<'a>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum WireValue<'a> {
+pub(crate) enum WireValue<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -64,15 +64,15 @@ pub(super) enum WireValue<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
             let (byte, rest) = self.rest.split_first().ok_or(ProtobufError::Truncated)?;
@@ -96,13 +96,13 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
         let bytes = self.take(8)?.try_into().map_err(|_| ProtobufError::Truncated)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
     /// The next field; `None` at the end of the message. Groups, which nobody writes, are skipped.
-    pub(super) fn field(&mut self) -> Result<Option<WireField<'a>>, ProtobufError> {
+    pub(crate) fn field(&mut self) -> Result<Option<WireField<'a>>, ProtobufError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -133,12 +133,12 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> WireField<'a> {
-    pub(super) fn bytes(&self, path: &str) -> Result<&'a [u8], ProtobufError> {
-        self.value.bytes().map_err(|error| super::at(path, error))
+    pub(crate) fn bytes(&self, path: &str) -> Result<&'a [u8], ProtobufError> {
+        self.value.bytes().map_err(|error| at(path, error))
     }
 
-    pub(super) fn text(&self, path: &str) -> Result<&'a str, ProtobufError> {
-        self.value.text().map_err(|error| super::at(path, error))
+    pub(crate) fn text(&self, path: &str) -> Result<&'a str, ProtobufError> {
+        self.value.text().map_err(|error| at(path, error))
     }
 }
 
@@ -156,25 +156,25 @@ impl<'a> WireValue<'a> {
         ProtobufError::WireType { path: String::new(), found: self.wire_type(), expected }
     }
 
-    pub(super) fn bytes(&self) -> Result<&'a [u8], ProtobufError> {
+    pub(crate) fn bytes(&self) -> Result<&'a [u8], ProtobufError> {
         match self {
             WireValue::Bytes(bytes) => Ok(bytes),
             other => Err(other.unexpected("2 (length-delimited)")),
         }
     }
 
-    pub(super) fn text(&self) -> Result<&'a str, ProtobufError> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| super::bad("text that is not UTF-8"))
+    pub(crate) fn text(&self) -> Result<&'a str, ProtobufError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| bad("text that is not UTF-8"))
     }
 
-    pub(super) fn varint(&self) -> Result<u64, ProtobufError> {
+    pub(crate) fn varint(&self) -> Result<u64, ProtobufError> {
         match self {
             WireValue::Varint(value) => Ok(*value),
             other => Err(other.unexpected("0 (varint)")),
         }
     }
 
-    pub(super) fn fixed64(&self) -> Result<u64, ProtobufError> {
+    pub(crate) fn fixed64(&self) -> Result<u64, ProtobufError> {
         match self {
             WireValue::Fixed64(value) => Ok(*value),
             other => Err(other.unexpected("1 (64 bits)")),
