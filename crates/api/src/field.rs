@@ -195,7 +195,10 @@ pub fn quote(s: &str) -> String {
     out
 }
 
-/// All that is wrong with an object; empty when it is valid.
+/// Nobody reads more of them, and a large hostile object must not be answered with a larger message.
+const MAX_ERRORS: usize = 1000;
+
+/// All that is wrong with an object (the first thousand things); empty when it is valid.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FieldErrors(pub Vec<FieldError>);
 
@@ -213,10 +216,12 @@ impl FieldErrors {
         self.0.iter()
     }
     pub fn push(&mut self, error: FieldError) {
-        self.0.push(error);
+        if self.0.len() < MAX_ERRORS {
+            self.0.push(error);
+        }
     }
     pub fn extend(&mut self, other: FieldErrors) {
-        self.0.extend(other.0);
+        other.0.into_iter().for_each(|error| self.push(error));
     }
 
     pub fn required(&mut self, path: &Path<'_>, detail: impl Into<String>) {
@@ -292,7 +297,7 @@ impl IntoIterator for FieldErrors {
 
 impl FromIterator<FieldError> for FieldErrors {
     fn from_iter<T: IntoIterator<Item = FieldError>>(iter: T) -> Self {
-        Self(iter.into_iter().collect())
+        Self(iter.into_iter().take(MAX_ERRORS).collect())
     }
 }
 

@@ -18,7 +18,7 @@ pub fn namespace(object: &mut Object) {
         if !name.is_empty()
             && let Some(labels) = ensure(metadata, "labels")
         {
-            set_text(labels, "kubernetes.io/metadata.name", &name);
+            labels.insert("kubernetes.io/metadata.name".into(), name.into());
         }
     }
     if new && let Some(spec) = ensure(object, "spec") {

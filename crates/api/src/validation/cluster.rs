@@ -1,7 +1,7 @@
 //! Namespaces, nodes, quotas, limit ranges, priority classes, leases.
 
 use super::names;
-use super::read::{given, invalid_if, is_empty, items, members, not_negative, one_of, positive, same, text};
+use super::read::{invalid_if, is_empty, items, members, not_negative, one_of, positive, same, text};
 use super::{metadata, resources, scheduling};
 use crate::field::{FieldErrors, Path};
 use crate::quantity::Quantity;
@@ -139,10 +139,6 @@ pub fn lease(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     positive(&spec["leaseDurationSeconds"], &SPEC.child("leaseDurationSeconds"), errors);
     not_negative(&spec["leaseTransitions"], &SPEC.child("leaseTransitions"), errors);
-    if given(&spec["holderIdentity"]) && text(&spec["holderIdentity"]).is_empty() && given(&spec["strategy"])
-    {
-        errors.required(&SPEC.child("holderIdentity"), "");
-    }
 }
 
 pub fn runtime_class(object: &Value, errors: &mut FieldErrors) {

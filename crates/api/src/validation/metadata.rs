@@ -17,6 +17,11 @@ fn name_check(gvk: &GroupVersionKind) -> fn(&str) -> Option<String> {
         ("", "Namespace") => names::dns1123_label,
         ("", "Service") => names::dns1035_label,
         ("rbac.authorization.k8s.io", _) => names::path_segment,
+        // `v1.` is the APIService of the core group, and bundles are named after their signer, with colons.
+        ("apiregistration.k8s.io", "APIService") | ("certificates.k8s.io", "ClusterTrustBundle") => {
+            names::path_segment
+        }
+        ("networking.k8s.io", "IPAddress") => names::ip_address,
         _ => names::dns1123_subdomain,
     }
 }
@@ -90,9 +95,9 @@ fn owners(owners: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         if version.is_empty() || version.ends_with('/') {
             errors.invalid(&path.child("apiVersion"), version, "version must not be empty");
         }
-        for (field, what) in [("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+        for field in ["kind", "name", "uid"] {
             if text(&owner[field]).is_empty() {
-                errors.invalid(&path.child(field), owner[field].clone(), format!("{what} must not be empty"));
+                errors.invalid(&path.child(field), "", format!("{field} must not be empty"));
             }
         }
         if version == "v1" && text(&owner["kind"]) == "Event" {

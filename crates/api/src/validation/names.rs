@@ -70,6 +70,13 @@ pub fn path_segment(text: &str) -> Option<String> {
     }
 }
 
+/// An object that stands for an IP address.
+pub fn ip_address(text: &str) -> Option<String> {
+    const WHY: &str = "must be a valid IP address in canonical form";
+    let canonical = text.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_string() == text);
+    (!canonical).then(|| WHY.to_owned())
+}
+
 fn is_name_part(text: &str) -> bool {
     let b = text.as_bytes();
     let word = |c: &u8| c.is_ascii_alphanumeric();
@@ -190,6 +197,7 @@ mod tests {
         check(path_segment, &["system:node", "a b"], &[".", "..", "a/b", "50%"]);
         check(env_var_name, &["A", "a.b-c", "1x"], &["", "A=B", "é"]);
         check(wildcard_dns1123_subdomain, &["*.a.b"], &["*", "*.", "a.b", "*.*.a"]);
+        check(ip_address, &["10.0.0.1", "fd00::1"], &["", "10.0.0.01", "FD00::1", "x"]);
         assert!(port_name("http").is_empty());
         for bad in ["", "80", "a--b", "-a", "A", "a-very-long-port-name"] {
             assert!(!port_name(bad).is_empty(), "{bad}");

@@ -1,6 +1,6 @@
 //! Probes and lifecycle hooks.
 
-use super::read::{given, is_empty, not_negative, one_of, port, port_or_name, required, text};
+use super::read::{given, not_negative, one_of, port, port_or_name, required, text};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 
@@ -72,15 +72,5 @@ pub fn lifecycle(lifecycle: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         if given(&lifecycle[hook]) {
             handler(&lifecycle[hook], &path.child(hook), errors);
         }
-    }
-    if is_empty(&lifecycle["preStop"]) && is_empty(&lifecycle["postStart"]) {
-        return;
-    }
-    if given(&lifecycle["stopSignal"]) && !text(&lifecycle["stopSignal"]).starts_with("SIG") {
-        errors.not_supported(
-            &path.child("stopSignal"),
-            lifecycle["stopSignal"].clone(),
-            &["SIGTERM", "SIGKILL", "SIGINT", "SIGHUP", "SIGQUIT"],
-        );
     }
 }

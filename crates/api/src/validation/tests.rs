@@ -91,7 +91,7 @@ fn metadata_of_all_kinds() {
         "v1",
         "ConfigMap",
         json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}}),
-        &["metadata.ownerReferences[0].uid: Invalid value: null: uid must not be empty"],
+        &["metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty"],
     );
     check(
         "v1",
