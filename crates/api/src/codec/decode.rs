@@ -15,6 +15,9 @@ use super::CodecError;
 /// Duplicates beyond this many are not listed.
 const MAX_DUPLICATES: usize = 100;
 
+/// As deep as serde_json goes.
+const MAX_YAML_DEPTH: usize = 128;
+
 /// An object as it was sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
@@ -36,7 +39,11 @@ pub(super) fn json(body: &[u8]) -> Result<Decoded, CodecError> {
 
 pub(super) fn yaml(body: &[u8]) -> Result<Decoded, CodecError> {
     let text = std::str::from_utf8(body).map_err(|_| CodecError::Yaml("invalid UTF-8".to_owned()))?;
+    // The schemas inside of custom resource definitions are nested deeper than the 64 levels that are usual.
+    let mut budget = serde_saphyr::budget::Budget::default();
+    budget.max_depth = MAX_YAML_DEPTH;
     let options = serde_saphyr::options! {
+        budget: Some(budget),
         // Forwarded to our visitor, which notes them.
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
         emit_comments: false,

@@ -11,6 +11,9 @@ use crate::registry::{Registry, Resource};
 use crate::schema::builtin::{self, Description};
 use crate::schema::{Field, ListType, Object, Schema, SchemaRef, Shape};
 
+/// In protobuf like `RawExtension`, which is an object, but this may be any value.
+const ANY_JSON: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON";
+
 /// Collects references while paths are written, then yields the definitions.
 pub(super) struct Definitions<'a> {
     registry: &'a Registry,
@@ -52,9 +55,13 @@ impl<'a> Definitions<'a> {
             }
             _ => self.custom(name),
         };
-        if let (Some(gvk), Some(definition)) = (self.kinds.get(name), definition.as_object_mut()) {
+        let Some(object) = definition.as_object_mut() else { return definition };
+        if name == ANY_JSON {
+            object.remove("type");
+        }
+        if let Some(gvk) = self.kinds.get(name) {
             let kind = json!([{"group": gvk.group, "version": gvk.version, "kind": gvk.kind}]);
-            definition.insert("x-kubernetes-group-version-kind".to_owned(), kind);
+            object.insert("x-kubernetes-group-version-kind".to_owned(), kind);
         }
         definition
     }
@@ -88,7 +95,6 @@ impl<'a> Definitions<'a> {
 
     fn schema(&mut self, schema: &Schema, description: &Description) -> Value {
         let mut json = match &schema.shape {
-            Shape::Any(_) if description.text.starts_with("JSON represents any") => json!({}),
             Shape::Any(crate::schema::Opaque::Raw) => json!({"type": "object"}),
             Shape::Any(crate::schema::Opaque::Json) => {
                 json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})

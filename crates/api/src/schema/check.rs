@@ -150,8 +150,7 @@ impl Check<'_> {
                 if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {}
             (Shape::Int64, Value::Number(number)) if number.is_i64() => {}
             (Shape::IntOrString, Value::String(_)) => {}
-            (Shape::IntOrString, Value::Number(number))
-                if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {}
+            (Shape::IntOrString, Value::Number(number)) if number.is_i64() => {}
             (Shape::Quantity, value @ (Value::String(_) | Value::Number(_))) => self.quantity(value, place),
             (Shape::Bytes, Value::String(text)) => self.bytes(text, place),
             (Shape::Time, Value::String(text)) => self.time(text, place, 0),

@@ -6,8 +6,10 @@
 
 pub mod builtin;
 mod check;
+mod custom;
 
 pub use check::{SchemaError, SchemaReport, strict_decoding_error};
+pub use custom::CustomSchemaError;
 
 use std::borrow::Cow;
 use std::ops::Deref;
