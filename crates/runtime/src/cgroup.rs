@@ -1,5 +1,7 @@
 //! Control groups of both generations: where a container's is, what it uses, how it ends.
 
+mod create;
+mod device_filter;
 mod usage;
 
 use std::fs;
@@ -144,6 +146,13 @@ impl Cgroups {
             if memory > 0 {
                 set("memory", "memory.max", memory.to_string())?;
             }
+            if limits.memory_swap_limit_in_bytes > 0 && memory > 0 {
+                // The CRI counts memory and swap together, as v1 did.
+                let swap = (limits.memory_swap_limit_in_bytes - memory).max(0);
+                if self.directory("memory", group).is_some_and(|d| d.join("memory.swap.max").exists()) {
+                    set("memory", "memory.swap.max", swap.to_string())?;
+                }
+            }
             for (file, value) in &limits.unified {
                 if file.contains('/') {
                     return Err(Error::InvalidArgument(format!("{file:?} is not a control group file")));
@@ -160,6 +169,13 @@ impl Cgroups {
             }
             if memory > 0 {
                 set("memory", "memory.limit_in_bytes", memory.to_string())?;
+            }
+            if limits.memory_swap_limit_in_bytes > 0 {
+                let total = "memory.memsw.limit_in_bytes";
+                // There without swap accounting it is not.
+                if self.directory("memory", group).is_some_and(|d| d.join(total).exists()) {
+                    set("memory", total, limits.memory_swap_limit_in_bytes.to_string())?;
+                }
             }
         }
         if !limits.cpuset_cpus.is_empty() {

@@ -29,7 +29,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Makes a directory that only we may enter.
 pub fn make_private_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(Error::io("make", path))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("make", path))
 }
 
 /// Removes a tree that may be gone already.

@@ -24,8 +24,10 @@ pub enum Error {
     Unimplemented(&'static str),
     #[error("sandbox {sandbox}: {message}")]
     Shim { sandbox: String, message: String },
-    #[error("create container {container}: {message}")]
+    #[error("failed to start container {container}: {message}")]
     Oci { container: String, message: String },
+    #[error("failed to exec in container {container}: {message}")]
+    Exec { container: String, message: String },
     #[error(transparent)]
     Network(#[from] net::Error),
     #[error(transparent)]

@@ -10,6 +10,7 @@ pub const BUILT_IN: &str = "corten";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handler {
+    /// The shim carries out a plan of ours.
     BuiltIn,
     /// Any program with runc's command line.
     External(PathBuf),
@@ -27,11 +28,8 @@ impl Runtime {
     }
 
     /// The start of a command line: program, state directory, log.
-    pub fn oci_command(&self, handler: &Handler, bundle: &Path) -> Vec<String> {
-        let mut command = match handler {
-            Handler::BuiltIn => self.config.oci.clone(),
-            Handler::External(binary) => vec![binary.display().to_string()],
-        };
+    pub fn oci_command(&self, binary: &Path, bundle: &Path) -> Vec<String> {
+        let mut command = vec![binary.display().to_string()];
         let root = self.config.run_dir.join("oci");
         let log = bundle.join("oci.log");
         command.extend(["--root".into(), root.display().to_string(), "--log".into(), log.display().to_string()]);

@@ -34,6 +34,15 @@ impl Writer {
         Self(vec![0, 0, 0, 0, tag])
     }
 
+    /// Starts a file, whose length the filesystem knows.
+    pub fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub fn bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     pub fn finish(mut self) -> Vec<u8> {
         let length = (self.0.len() - 4) as u32;
         self.0[..4].copy_from_slice(&length.to_le_bytes());
@@ -54,6 +63,15 @@ impl Writer {
 
     pub fn i32(&mut self, v: i32) {
         self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub fn u64(&mut self, v: u64) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub fn blob(&mut self, v: &[u8]) {
+        self.u32(v.len() as u32);
+        self.0.extend_from_slice(v);
     }
 
     pub fn i64(&mut self, v: i64) {
@@ -106,6 +124,15 @@ impl<'a> Reader<'a> {
 
     pub fn i32(&mut self) -> Result<i32, DecodeError> {
         Ok(i32::from_le_bytes(self.array()?))
+    }
+
+    pub fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    pub fn blob(&mut self) -> Result<Vec<u8>, DecodeError> {
+        let n = self.u32()? as usize;
+        Ok(self.bytes(n)?.to_vec())
     }
 
     pub fn i64(&mut self) -> Result<i64, DecodeError> {

@@ -7,10 +7,12 @@
 
 mod codec;
 mod message;
+mod plan;
 pub mod socket;
 
 pub use codec::DecodeError;
-pub use message::{Attach, ContainerState, Exec, Exit, Request, Response, Start, Status};
+pub use message::{Attach, ContainerState, Exec, Exit, PidNamespace, Request, Response, Start, Status};
+pub use plan::{Device, ExecPlan, Mount, Plan, Process, Root};
 
 /// The largest frame either side accepts.
 pub const MAX_FRAME: usize = 1 << 20;

@@ -32,6 +32,10 @@ pub enum Request {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Start {
     pub container: String,
+    /// A file with a [`crate::Plan`] that the shim carries out; empty if an OCI runtime does it.
+    pub plan: String,
+    /// In which PID namespace a plan is carried out.
+    pub pid_namespace: PidNamespace,
     /// The command line of the OCI runtime, e.g. `runc run --detach ...`.
     pub argv: Vec<String>,
     /// Where that runtime writes the process id.
@@ -44,14 +48,25 @@ pub struct Start {
     pub oom_file: String,
     /// Name in the shim's directory of the socket on which the OCI runtime hands over the terminal; empty if there is none.
     pub console: String,
+    pub terminal: bool,
     pub stdin: bool,
     /// Close stdin when the first client that attached to it goes.
     pub stdin_once: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PidNamespace {
+    #[default]
+    New,
+    Host,
+    Join(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exec {
     pub container: String,
+    /// As in [`Start`], a [`crate::ExecPlan`].
+    pub plan: String,
     pub argv: Vec<String>,
     pub pid_file: String,
     /// As in [`Start`].
@@ -131,10 +146,20 @@ impl Request {
             Self::Subscribe | Self::Shutdown => {}
             Self::Start(s) => {
                 w.str(&s.container);
+                w.str(&s.plan);
+                match &s.pid_namespace {
+                    PidNamespace::New => w.u8(0),
+                    PidNamespace::Host => w.u8(1),
+                    PidNamespace::Join(path) => {
+                        w.u8(2);
+                        w.str(path);
+                    }
+                }
                 w.strs(&s.argv);
                 for text in [&s.pid_file, &s.exit_file, &s.log_file, &s.oom_file, &s.console] {
                     w.str(text);
                 }
+                w.bool(s.terminal);
                 w.bool(s.stdin);
                 w.bool(s.stdin_once);
             }
@@ -150,6 +175,7 @@ impl Request {
             }
             Self::Exec(e) => {
                 w.str(&e.container);
+                w.str(&e.plan);
                 w.strs(&e.argv);
                 w.str(&e.pid_file);
                 w.str(&e.console);
@@ -188,12 +214,20 @@ impl Request {
             1 => Self::Subscribe,
             2 => Self::Start(Start {
                 container: r.str()?,
+                plan: r.str()?,
+                pid_namespace: match r.u8()? {
+                    0 => PidNamespace::New,
+                    1 => PidNamespace::Host,
+                    2 => PidNamespace::Join(r.str()?),
+                    tag => return Err(DecodeError::UnknownTag(tag)),
+                },
                 argv: r.strs()?,
                 pid_file: r.str()?,
                 exit_file: r.str()?,
                 log_file: r.str()?,
                 oom_file: r.str()?,
                 console: r.str()?,
+                terminal: r.bool()?,
                 stdin: r.bool()?,
                 stdin_once: r.bool()?,
             }),
@@ -201,7 +235,7 @@ impl Request {
             4 => Self::Forget { container: r.str()? },
             5 => Self::ReopenLog { container: r.str()? },
             6 => Self::Resize { container: r.str()?, width: r.u32()?, height: r.u32()? },
-            7 => Self::Exec(Exec { container: r.str()?, argv: r.strs()?, pid_file: r.str()?, console: r.str()? }),
+            7 => Self::Exec(Exec { container: r.str()?, plan: r.str()?, argv: r.strs()?, pid_file: r.str()?, console: r.str()? }),
             8 => Self::Signal { signal: r.i32()? },
             9 => Self::Attach(Attach { container: r.str()?, stdin: r.bool()?, stdout: r.bool()?, stderr: r.bool()? }),
             10 => Self::Shutdown,

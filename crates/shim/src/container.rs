@@ -6,11 +6,15 @@ use std::os::fd::AsFd;
 
 use shim_protocol::{Exit, Response, Start, Status};
 
+use crate::launch::{self, Launch};
 use crate::log::Log;
 use crate::poll::{READ, Token};
 use crate::stdio::{Console, STREAMS, Stdio, Stream};
 use crate::supervisor::Supervisor;
 use crate::sys;
+
+/// Reads of a full pipe: a pipe holds 1 MiB at most.
+const DRAIN_ROUNDS: usize = 80;
 
 pub struct Container {
     pub start: Start,
@@ -18,14 +22,16 @@ pub struct Container {
     pub log: Log,
     pub stdio: Stdio,
     console: Option<Console>,
+    /// The first process, as long as it carries out its plan.
+    launch: Option<Launch>,
     /// The client that stdin was kept open for has gone.
     pub stdin_ended: bool,
 }
 
 #[derive(Clone, Copy)]
 pub enum State {
-    /// The OCI runtime runs; who asked for it hears of the outcome.
-    Starting { runtime: i32, requester: usize },
+    /// The OCI runtime runs, or the first process is on its way; who asked for it hears of the outcome.
+    Starting { child: i32, requester: usize },
     Running { pid: i32, at: i64 },
     Exited { at: i64, exit: Exit },
 }
@@ -57,24 +63,61 @@ impl Supervisor {
         let log = Log::open(&start.log_file).map_err(|e| format!("open log file {}: {e}", start.log_file))?;
         let console = Console::listen(&start.console).map_err(|e| format!("listen for the terminal: {e}"))?;
         let stdio = |e: io::Error| format!("make stdio: {e}");
-        let (ours, theirs) = if console.is_some() {
+        let (ours, theirs) = if console.is_some() || (start.terminal && !start.plan.is_empty()) {
             (Stdio::default(), [sys::null().map_err(stdio)?, sys::null().map_err(stdio)?, sys::null().map_err(stdio)?])
         } else {
             Stdio::pipes(start.stdin).map_err(stdio)?
         };
-        let runtime = sys::spawn(&start.argv, [theirs[0].as_fd(), theirs[1].as_fd(), theirs[2].as_fd()])
-            .map_err(|e| format!("run the OCI runtime: {e}"))?;
-        let state = State::Starting { runtime, requester };
-        let key = self.containers.insert(Container { start, state, log, stdio: ours, console, stdin_ended: false });
+        let ends = [theirs[0].as_fd(), theirs[1].as_fd(), theirs[2].as_fd()];
+        let (child, launch) = if start.plan.is_empty() {
+            (sys::spawn(&start.argv, ends).map_err(|e| format!("run the OCI runtime: {e}"))?, None)
+        } else {
+            let launch = launch::container(&start.plan, &start.pid_namespace, ends).map_err(|e| format!("fork: {e}"))?;
+            (launch.pid, Some(launch))
+        };
+        let state = State::Starting { child, requester };
+        let key = self.containers.insert(Container { start, state, log, stdio: ours, console, launch, stdin_ended: false });
+        if let Some(launch) = self.containers.get(key).and_then(|c| c.launch.as_ref()) {
+            let _ = self.poller.add(launch.channel.as_fd(), Token::Launch(key), READ);
+        }
         self.watch_output(key);
         Ok(())
     }
 
-    /// The OCI runtime has ended: the container runs, or never will.
-    pub fn container_started(&mut self, key: usize, code: i32) {
+    /// The first process has told something, or executed its program.
+    pub fn container_launched(&mut self, key: usize) {
+        let Some(container) = self.containers.get_mut(key) else { return };
+        let Some(launch) = &mut container.launch else { return };
+        let Some(outcome) = launch.outcome() else { return };
+        self.poller.remove(launch.channel.as_fd());
+        let pid = launch.pid;
+        container.launch = None;
+        let stdin = container.start.stdin;
+        let outcome = outcome.and_then(|terminal| match terminal {
+            Some(master) => Stdio::terminal(master, stdin)
+                .map(|stdio| container.stdio = stdio)
+                .map_err(|e| format!("take the terminal: {e}")),
+            None => Ok(()),
+        });
+        self.settle(key, outcome.map(|()| pid));
+    }
+
+    /// The child that was starting the container has ended. If that is the first process itself, so has the container.
+    pub fn starter_ended(&mut self, key: usize, code: i32, at: i64) {
+        let Some(container) = self.containers.get_mut(key) else { return };
+        if container.launch.is_some() {
+            self.container_launched(key);
+            return self.container_ended(key, code, at);
+        }
+        let outcome = started(container, code);
+        self.settle(key, outcome);
+    }
+
+    /// The container runs, or never will.
+    fn settle(&mut self, key: usize, outcome: Result<i32, String>) {
         let Some(container) = self.containers.get_mut(key) else { return };
         let State::Starting { requester, .. } = container.state else { return };
-        match started(container, code) {
+        match outcome {
             Ok(pid) => {
                 let at = sys::now();
                 container.state = State::Running { pid, at };
@@ -100,7 +143,12 @@ impl Supervisor {
     /// The container's first process has ended. Everything it wrote comes before the news of its end.
     pub fn container_ended(&mut self, key: usize, code: i32, at: i64) {
         for stream in STREAMS {
-            while self.read_output(key, stream) {}
+            // As much as a pipe holds, and no more: somebody outside may still have its other end and write on.
+            for _ in 0..DRAIN_ROUNDS {
+                if !self.read_output(key, stream) {
+                    break;
+                }
+            }
         }
         let Some(container) = self.containers.get_mut(key) else { return };
         let State::Running { at: started_at, .. } = container.state else { return };
@@ -134,7 +182,7 @@ impl Supervisor {
 
     pub fn kill_all(&mut self) {
         for (_, container) in self.containers.iter() {
-            if let State::Running { pid, .. } | State::Starting { runtime: pid, .. } = container.state {
+            if let State::Running { pid, .. } | State::Starting { child: pid, .. } = container.state {
                 let _ = sys::kill(pid, libc::SIGKILL);
             }
         }

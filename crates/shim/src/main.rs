@@ -11,6 +11,7 @@ mod attach;
 mod connection;
 mod container;
 mod exec;
+mod launch;
 mod log;
 mod namespaces;
 mod poll;

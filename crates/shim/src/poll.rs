@@ -19,6 +19,10 @@ pub enum Token {
     ClientInput(usize),
     /// An attached client takes output again.
     ClientOutput(usize, Stream),
+    /// A container's first process tells how its making went.
+    Launch(usize),
+    /// As [`Token::Launch`], of a connection's exec.
+    ExecLaunch(usize),
 }
 
 impl Token {
@@ -31,6 +35,8 @@ impl Token {
             Self::Stdin(key) => (4, key, Stream::Stdout),
             Self::ClientInput(key) => (5, key, Stream::Stdout),
             Self::ClientOutput(key, stream) => (6, key, stream),
+            Self::Launch(key) => (7, key, Stream::Stdout),
+            Self::ExecLaunch(key) => (8, key, Stream::Stdout),
         };
         kind << 40 | (stream as u64) << 32 | key as u64
     }
@@ -45,7 +51,9 @@ impl Token {
             3 => Self::Output(key, stream),
             4 => Self::Stdin(key),
             5 => Self::ClientInput(key),
-            _ => Self::ClientOutput(key, stream),
+            6 => Self::ClientOutput(key, stream),
+            7 => Self::Launch(key),
+            _ => Self::ExecLaunch(key),
         }
     }
 }
@@ -114,6 +122,8 @@ mod tests {
             Token::Stdin(1),
             Token::ClientInput(2),
             Token::ClientOutput(9, Stream::Stderr),
+            Token::Launch(4),
+            Token::ExecLaunch(5),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

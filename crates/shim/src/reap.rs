@@ -9,9 +9,9 @@ use crate::sys;
 
 /// What a child is to us. Numbers are keys of the connection or container table.
 enum Child {
-    ContainerRuntime(usize),
+    Starter(usize),
     Container(usize),
-    ExecRuntime(usize),
+    ExecStarter(usize),
     Exec(usize),
 }
 
@@ -22,9 +22,9 @@ impl Supervisor {
         while let Some((pid, code)) = sys::reap() {
             let at = sys::now();
             match self.child(pid) {
-                Some(Child::ContainerRuntime(key)) => self.container_started(key, code),
+                Some(Child::Starter(key)) => self.starter_ended(key, code, at),
                 Some(Child::Container(key)) => self.container_ended(key, code, at),
-                Some(Child::ExecRuntime(key)) => self.exec_started(key, code),
+                Some(Child::ExecStarter(key)) => self.exec_starter_ended(key, code, at),
                 Some(Child::Exec(key)) => self.exec_ended(key, code, at),
                 // It may be the process that an OCI runtime still running is about to tell us of.
                 None => self.unclaimed.push((pid, code, at)),
@@ -44,13 +44,13 @@ impl Supervisor {
 
     fn child(&self, pid: i32) -> Option<Child> {
         let of_container = self.containers.iter().find_map(|(key, c)| match c.state {
-            container::State::Starting { runtime, .. } if runtime == pid => Some(Child::ContainerRuntime(key)),
+            container::State::Starting { child, .. } if child == pid => Some(Child::Starter(key)),
             container::State::Running { pid: p, .. } if p == pid => Some(Child::Container(key)),
             _ => None,
         });
         of_container.or_else(|| {
             self.connections.iter().find_map(|(key, c)| match c.exec.as_ref()?.state {
-                exec::State::Starting { runtime } if runtime == pid => Some(Child::ExecRuntime(key)),
+                exec::State::Starting { child } if child == pid => Some(Child::ExecStarter(key)),
                 exec::State::Running { pid: p } if p == pid => Some(Child::Exec(key)),
                 _ => None,
             })

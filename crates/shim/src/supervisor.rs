@@ -62,6 +62,8 @@ impl Supervisor {
                     Token::Stdin(key) => self.stdin_ready(key),
                     Token::ClientInput(key) => self.client_input(key),
                     Token::ClientOutput(key, stream) => self.client_output(key, stream),
+                    Token::Launch(key) => self.container_launched(key),
+                    Token::ExecLaunch(key) => self.exec_launched(key),
                 }
             }
         }

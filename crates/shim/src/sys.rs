@@ -124,6 +124,19 @@ pub fn is_same_user(socket: BorrowedFd<'_>) -> bool {
     }
 }
 
+/// Undoes, in a child, what this program does to signals: dispositions and mask are inherited across exec.
+pub fn reset_signals() {
+    // SAFETY: the set is initialised by sigemptyset and lives through the call; no handler is installed.
+    unsafe {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGPIPE] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 /// Starts a program with the given stdin, stdout and stderr and every signal as it was at birth. Returns its process id.
 pub fn spawn(argv: &[String], stdio: [BorrowedFd<'_>; 3]) -> io::Result<i32> {
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
@@ -142,12 +155,7 @@ pub fn spawn(argv: &[String], stdio: [BorrowedFd<'_>; 3]) -> io::Result<i32> {
         for (number, fd) in stdio.into_iter().enumerate() {
             libc::dup2(fd, number as i32);
         }
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGPIPE] {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        reset_signals();
         libc::umask(0o022);
         libc::execv(program, pointers.as_ptr());
         libc::_exit(127);

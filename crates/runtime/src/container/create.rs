@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_cri::v1::{ContainerConfig, ContainerEventType, NamespaceMode, NamespaceOption};
+use shim_protocol::PidNamespace;
 use tracing::info;
 
 use super::{Container, Overlay, Record, State, name};
@@ -34,8 +35,12 @@ impl Runtime {
             }
             Err(error) => {
                 self.containers.remove(&id);
-                let runtime = self.clone();
-                blocking(move || runtime.clean_container(&id)).await?;
+                let (runtime, cgroup) = (self.clone(), self.cgroup_of(sandbox, &id));
+                blocking(move || {
+                    runtime.cgroups.remove(&cgroup)?;
+                    runtime.clean_container(&id)
+                })
+                .await?;
                 Err(error)
             }
         }
@@ -61,8 +66,7 @@ impl Runtime {
         disk::make_private_dir(&bundle)?;
         overlay.prepare()?;
 
-        let parent = sandbox_config.linux.as_ref().map(|l| l.cgroup_parent.as_str()).filter(|p| !p.is_empty());
-        let cgroup = format!("{}/{id}", parent.unwrap_or(&self.config.cgroup_parent).trim_end_matches('/'));
+        let cgroup = self.cgroup_of(&sandbox, &id);
         let input = spec::Input {
             sandbox_id: &sandbox.id,
             sandbox: &sandbox_config,
@@ -75,11 +79,20 @@ impl Runtime {
             unified_cgroup: self.cgroups.is_unified(),
             namespaces: self.namespaces(&sandbox, context.namespace_options.as_ref())?,
         };
-        disk::save(&bundle.join("config.json"), &spec::build(&input)?)?;
+        let spec = spec::build(&input)?;
+        let mut joined = PidNamespace::New;
         match handler {
-            // Mounted by our OCI runtime where only the container sees it, so that it goes with the container.
-            Handler::BuiltIn => disk::save(&bundle.join("overlay.json"), &overlay)?,
-            Handler::External(_) => overlay.mount()?,
+            Handler::BuiltIn => {
+                let limits = config.linux.as_ref().and_then(|l| l.resources.as_ref());
+                self.cgroups.create(&cgroup, limits, &spec["linux"]["resources"]["devices"])?;
+                let (plan, pid_namespace) = spec::plan::plan(&spec, &overlay, &self.cgroups, &cgroup)?;
+                disk::replace(&bundle.join("plan"), &plan.encode())?;
+                joined = pid_namespace;
+            }
+            Handler::External(_) => {
+                disk::save(&bundle.join("config.json"), &spec)?;
+                overlay.mount()?;
+            }
         }
 
         let record = Record {
@@ -93,6 +106,11 @@ impl Runtime {
             stop_signal: signal_number(&process.stop_signal)?,
             created_at: now(),
             state: State::Created,
+            pid_namespace: match joined {
+                PidNamespace::New => None,
+                PidNamespace::Host => Some(String::new()),
+                PidNamespace::Join(path) => Some(path),
+            },
             pid: 0,
             started_at: 0,
             finished_at: 0,
@@ -104,6 +122,12 @@ impl Runtime {
         let container = Arc::new(Container::new(record, sandbox));
         self.save_container(&container)?;
         Ok(container)
+    }
+
+    fn cgroup_of(&self, sandbox: &Sandbox, id: &str) -> String {
+        let record = sandbox.record.lock();
+        let parent = record.config.linux.as_ref().map(|l| l.cgroup_parent.as_str()).filter(|p| !p.is_empty());
+        format!("{}/{id}", parent.unwrap_or(&self.config.cgroup_parent).trim_end_matches('/'))
     }
 
     /// The PID namespace to join may be another container's.

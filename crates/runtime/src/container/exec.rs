@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use shim_protocol::{Exec, Request, Response};
+use shim_protocol::{Exec, ExecPlan, Plan, Request, Response};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::{Container, State};
+use crate::handler::{Handler, last_error};
 use crate::shim_client::{Connection, Shim};
 use crate::state::{Runtime, new_id};
 use crate::{Error, Result, disk};
@@ -73,11 +75,18 @@ impl Runtime {
         container: &Arc<Container>,
         command: &[String],
         stdio: Option<[BorrowedFd<'_>; 3]>,
-        work: &std::path::Path,
+        work: &Path,
         name: &str,
     ) -> Result<Process> {
         let bundle = self.bundle(&container.id);
         let handler = self.handler(&container.sandbox.record.lock().handler)?;
+        let Handler::External(binary) = &handler else {
+            let path = work.join("plan");
+            disk::replace(&path, &exec_plan(&bundle, command, stdio.is_none())?)?;
+            let plan = path.display().to_string();
+            let request = Request::Exec(Exec { container: container.id.clone(), plan, ..Exec::default() });
+            return self.begin_exec(container, request, stdio, work).await;
+        };
         let mut process = disk::load::<serde_json::Value>(&bundle.join("config.json"))?["process"].take();
         process["args"] = command.into();
         process["terminal"] = stdio.is_none().into();
@@ -85,14 +94,24 @@ impl Runtime {
         disk::save(&process_file, &process)?;
         let pid_file = work.join("pid").display().to_string();
         let console = if stdio.is_none() { format!("{name}.sock") } else { String::new() };
-        let mut argv = self.oci_command(&handler, work);
+        let mut argv = self.oci_command(binary, work);
         argv.extend(["exec".into(), "--detach".into(), "--process".into(), process_file.display().to_string()]);
         argv.extend(["--pid-file".into(), pid_file.clone()]);
         if !console.is_empty() {
             argv.extend(["--tty".into(), "--console-socket".into(), super::start::console_path(container, &console)]);
         }
         argv.push(container.id.clone());
-        let request = Request::Exec(Exec { container: container.id.clone(), argv, pid_file, console });
+        let request = Request::Exec(Exec { container: container.id.clone(), argv, pid_file, console, ..Exec::default() });
+        self.begin_exec(container, request, stdio, work).await
+    }
+
+    async fn begin_exec(
+        &self,
+        container: &Arc<Container>,
+        request: Request,
+        stdio: Option<[BorrowedFd<'_>; 3]>,
+        work: &Path,
+    ) -> Result<Process> {
         let shim = container.sandbox.shim.clone();
         let started = shim.converse(request, stdio.as_ref().map_or(&[][..], |s| &s[..])).await;
         match started {
@@ -101,10 +120,11 @@ impl Runtime {
                 Ok(Process { shim, connection, terminal })
             }
             Ok((_, other)) => Err(Error::Shim { sandbox: container.sandbox.id.clone(), message: format!("unexpected answer {other:?}") }),
-            Err(error) => Err(Error::Oci {
-                container: container.id.clone(),
-                message: crate::handler::last_error(work).unwrap_or_else(|| error.to_string()),
-            }),
+            Err(Error::Shim { message, .. }) => {
+                let message = last_error(work).unwrap_or(message);
+                Err(Error::Exec { container: container.id.clone(), message })
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -135,6 +155,17 @@ impl Runtime {
             },
         }
     }
+}
+
+/// The container's own process with another command.
+fn exec_plan(bundle: &Path, command: &[String], terminal: bool) -> Result<Vec<u8>> {
+    let path = bundle.join("plan");
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let Plan { cgroups, mut process, .. } =
+        Plan::decode(&bytes).map_err(|e| Error::io("parse", &path)(io::Error::other(e)))?;
+    process.args = command.to_vec();
+    process.terminal = terminal;
+    Ok(ExecPlan { cgroups, process }.encode())
 }
 
 /// Our end, which does not block, and the process's, which does.

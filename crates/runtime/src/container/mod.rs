@@ -48,6 +48,8 @@ pub struct Record {
     /// Nanoseconds since 1970, as all times here.
     pub created_at: i64,
     pub state: State,
+    /// The PID namespace it joins; empty for the host's, none for one of its own.
+    pub pid_namespace: Option<String>,
     pub pid: i32,
     pub started_at: i64,
     pub finished_at: i64,

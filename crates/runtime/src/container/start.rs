@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use k8s_cri::v1::ContainerEventType;
-use shim_protocol::{Request, Response, Start};
+use shim_protocol::{PidNamespace, Request, Response, Start};
 use tracing::{info, warn};
 
 use super::{Container, State};
@@ -36,7 +36,8 @@ impl Runtime {
             }
             outcome => {
                 let message = match outcome {
-                    Err(error) => last_error(&self.bundle(&container.id)).unwrap_or_else(|| error.to_string()),
+                    Err(Error::Shim { message, .. }) => last_error(&self.bundle(&container.id)).unwrap_or(message),
+                    Err(error) => error.to_string(),
                     Ok(other) => format!("unexpected answer of the shim: {other:?}"),
                 };
                 self.start_failed(container, &message).await;
@@ -50,28 +51,38 @@ impl Runtime {
         let handler = self.handler(&container.sandbox.record.lock().handler)?;
         let record = container.record.lock();
         let path = |name: &str| bundle.join(name).display().to_string();
-        let console = if record.config.tty { format!("c-{}.sock", &container.id[..12]) } else { String::new() };
-        let mut argv = self.oci_command(&handler, &bundle);
-        argv.extend(["run", "--detach", "--bundle"].map(str::to_owned));
-        argv.extend([bundle.display().to_string(), "--pid-file".to_owned(), path("pid")]);
-        if !console.is_empty() {
-            argv.extend(["--console-socket".to_owned(), console_path(container, &console)]);
-        }
-        argv.push(container.id.clone());
-        let oom_file = self.cgroups.oom_file(&record.cgroup).map(|p| p.display().to_string());
-        Ok(Start {
+        let mut start = Start {
             container: container.id.clone(),
-            argv,
             pid_file: path("pid"),
             exit_file: path("exit"),
             log_file: record.log_file.clone(),
-            oom_file: oom_file.unwrap_or_default(),
-            console,
+            oom_file: self.cgroups.oom_file(&record.cgroup).map(|p| p.display().to_string()).unwrap_or_default(),
+            terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
-        })
+            ..Start::default()
+        };
+        if let Handler::External(binary) = &handler {
+            if record.config.tty {
+                start.console = format!("c-{}.sock", &container.id[..12]);
+            }
+            start.argv = self.oci_command(binary, &bundle);
+            start.argv.extend(["run", "--detach", "--bundle"].map(str::to_owned));
+            start.argv.extend([bundle.display().to_string(), "--pid-file".to_owned(), path("pid")]);
+            if !start.console.is_empty() {
+                start.argv.extend(["--console-socket".to_owned(), console_path(container, &start.console)]);
+            }
+            start.argv.push(container.id.clone());
+        } else {
+            start.plan = path("plan");
+            start.pid_namespace = match &record.pid_namespace {
+                None => PidNamespace::New,
+                Some(path) if path.is_empty() => PidNamespace::Host,
+                Some(path) => PidNamespace::Join(path.clone()),
+            };
+        }
+        Ok(start)
     }
-
     /// The container runs; told by the answer to our request, or found when this process was started again.
     pub fn container_started(&self, container: &Container, pid: i32, at: i64) {
         {
@@ -107,7 +118,7 @@ impl Runtime {
 
     pub fn oci_delete(&self, handler: &Handler, id: &str, bundle: &Path) {
         if let Handler::External(binary) = handler {
-            let mut argv = self.oci_command(handler, bundle);
+            let mut argv = self.oci_command(binary, bundle);
             argv.extend(["delete", "--force", id].map(str::to_owned));
             let result = std::process::Command::new(binary).args(&argv[1..]).output();
             if let Err(error) = result {

@@ -309,7 +309,10 @@ impl Runtime {
         };
         match state {
             container::State::Running => self.cgroups.update(&cgroup, &limits)?,
-            container::State::Created => self.update_bundle(&container.id, &limits)?,
+            container::State::Created if self.bundle(&container.id).join("config.json").exists() => {
+                self.update_bundle(&container.id, &limits)?;
+            }
+            container::State::Created => self.cgroups.update(&cgroup, &limits)?,
             container::State::Exited => {
                 return Err(Error::FailedPrecondition(format!("container {} has exited", container.id)));
             }

@@ -1,7 +1,9 @@
 //! From a CRI container to an OCI runtime configuration.
 
+mod filter;
 pub mod layers;
 pub mod mounts;
+pub mod plan;
 pub mod process;
 pub mod resources;
 pub mod seccomp;
@@ -100,7 +102,6 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
         files: input.files,
         privileged: context.privileged,
         readonly_rootfs: context.readonly_rootfs,
-        unified_cgroup: input.unified_cgroup,
     };
     Ok(json!({
         "ociVersion": "1.1.0",

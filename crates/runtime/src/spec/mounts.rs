@@ -21,7 +21,6 @@ pub struct Given<'a> {
     pub files: &'a SandboxFiles,
     pub privileged: bool,
     pub readonly_rootfs: bool,
-    pub unified_cgroup: bool,
 }
 
 /// Mounts in the order in which they are made: what is deeper in the tree comes later.
@@ -58,10 +57,7 @@ fn base(given: &Given<'_>) -> Vec<Value> {
     let bind = |destination: &str, source: &Path, options: &[&str]| {
         json!({"destination": destination, "type": "bind", "source": source, "options": options})
     };
-    let mut cgroup_options = vec!["nosuid", "noexec", "nodev", "relatime", write];
-    if given.unified_cgroup {
-        cgroup_options.push("nsdelegate");
-    }
+    let cgroup_options = ["nosuid", "noexec", "nodev", "relatime", write];
     let file = ["rbind", "rprivate", if given.readonly_rootfs { "ro" } else { "rw" }];
     vec![
         kernel("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -140,7 +136,7 @@ mod tests {
     fn destinations(config: &ContainerConfig) -> Vec<String> {
         let files = SandboxFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into(), shm: "/s".into() };
         let given =
-            Given { config, files: &files, privileged: false, readonly_rootfs: false, unified_cgroup: false };
+            Given { config, files: &files, privileged: false, readonly_rootfs: false };
         mounts(&given).unwrap().iter().map(|m| m["destination"].as_str().unwrap_or_default().to_owned()).collect()
     }
 

@@ -114,6 +114,12 @@ fn select(context: &LinuxContainerSecurityContext, available: u64) -> Result<Vec
     Ok(chosen.map(|(_, name)| (*name).to_owned()).collect())
 }
 
+/// As the kernel counts them.
+pub fn mask(names: &[String]) -> u64 {
+    let bit = |name: &String| CAPABILITIES.iter().position(|c| c == name).map_or(0, |number| 1 << number);
+    names.iter().map(bit).fold(0, |mask, bit| mask | bit)
+}
+
 /// In the kernel's spelling; `ALL` stands for every one.
 fn names(list: &[String]) -> Result<Vec<String>> {
     let known = |given: &String| {

@@ -88,6 +88,8 @@ impl Pod {
         let request = StopPodSandboxRequest { pod_sandbox_id: self.sandbox.clone() };
         host.runtime.stop_pod_sandbox(request).await.unwrap();
         host.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: self.sandbox }).await.unwrap();
+        let name = self.config.metadata.map(|m| m.name).unwrap_or_default();
+        host.remove_pod_cgroup(&format!("pod-{name}"));
     }
 }
 
@@ -163,7 +165,7 @@ fn exec_and_users_and_volumes() {
         let volume = host.directory.path().join("volume");
         fs::create_dir(&volume).unwrap();
         fs::write(volume.join("file"), "hello").unwrap();
-        let mut config = pod.script("main", "exec sleep 1000");
+        let mut config = pod.script("main", "(true) && exec sleep 1000");
         config.envs = vec![KeyValue { key: "POD".into(), value: "yes".into() }];
         config.mounts = vec![
             Mount { container_path: "/ro".into(), host_path: volume.display().to_string(), readonly: true, ..Default::default() },
@@ -192,6 +194,7 @@ fn exec_and_users_and_volumes() {
             (&["cat", "/etc/hostname"], 0, "three\n"),
             (&["sh", "-c", "test -e /proc/kcore && head -c 1 /proc/kcore"], 0, ""),
             (&["grep", "-c", "Seccomp:\t2", "/proc/self/status"], 0, "1\n"),
+            (&["sh", "-c", "(true); echo forked"], 0, "forked\n"),
             (&["grep", "CapEff", "/proc/self/status"], 0, "CapEff:\t0000000000000000\n"),
         ] {
             let (actual, out, err) = exec(&mut host, &id, command).await.unwrap();
@@ -256,8 +259,52 @@ fn pods_have_addresses_and_share_namespaces() {
         let (status, log) = pod.run_script(&mut host, "client", "cat /dev/shm/x; while ! nc 127.0.0.1 8080; do :; done").await;
         assert_eq!(status.exit_code, 0, "{log}");
         assert_eq!(contents(&log), [("stdout", "shared"), ("stdout", "hi")]);
-        let (_, processes, _) = exec(&mut host, &server, &["ps"]).await.unwrap();
-        assert!(processes.contains("   1 root"), "its own processes only: {processes}");
+        // The default of the CRI is one PID namespace for the pod, whose first process is the shim's.
+        let (_, first, _) = exec(&mut host, &server, &["cat", "/proc/1/comm"]).await.unwrap();
+        assert_eq!(first, "pod-init\n");
+        pod.remove(&mut host).await;
+        assert_eq!(host.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn terminals_and_attached_stdin() {
+    with_host(|mut host| async move {
+        let pod = Pod::run(&mut host, "seven").await;
+        let mut config = pod.script("tty", "test -t 0 && test -t 1 && test -c /dev/console && stty size >/dev/null && echo terminal");
+        config.tty = true;
+        config.stdin = true;
+        let (status, log) = pod.run_container(&mut host, config).await;
+        assert_eq!((status.exit_code, contents(&log)), (0, vec![("stdout", "terminal\r")]));
+        pod.remove(&mut host).await;
+        assert_eq!(host.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn hostile_images_and_privileges() {
+    with_host(|mut host| async move {
+        let pod = Pod::run(&mut host, "eight").await;
+        let mut privileged = pod.script("privileged", "grep CapEff /proc/self/status; touch /proc/sys/kernel/x 2>/dev/null; test -e /dev/kmsg && echo devices");
+        privileged.linux = Some(LinuxContainerConfig {
+            security_context: Some(LinuxContainerSecurityContext { privileged: true, ..Default::default() }),
+            ..Default::default()
+        });
+        let (status, log) = pod.run_container(&mut host, privileged).await;
+        assert_eq!(status.exit_code, 0, "{log}");
+        assert!(log.contains("devices"), "{log}");
+        let script = "echo x > /proc/sys/kernel/core_pattern; echo y > /x; cat /proc/keys; ls /sys/firmware; ls /dev; test -w /sys/kernel && echo bad";
+        let mut readonly = pod.script("readonly", script);
+        readonly.linux = Some(LinuxContainerConfig {
+            security_context: Some(LinuxContainerSecurityContext { readonly_rootfs: true, ..Default::default() }),
+            ..Default::default()
+        });
+        let (_, log) = pod.run_container(&mut host, readonly).await;
+        let errors: Vec<_> = contents(&log).into_iter().filter(|(stream, _)| *stream == "stderr").map(|(_, line)| line).collect();
+        assert_eq!(errors.iter().filter(|e| e.contains("Read-only file system")).count(), 2, "{log}");
+        let out: Vec<_> = contents(&log).into_iter().filter(|(stream, _)| *stream == "stdout").map(|(_, line)| line).collect();
+        let devices = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+        assert_eq!(out.join(" "), devices);
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
     });

@@ -28,6 +28,8 @@ pub struct Host {
 pub fn with_host<F: Future<Output = ()>>(test: impl FnOnce(Host) -> F) {
     // SAFETY: file descriptors are not unshared; other threads go on in the namespaces they were in.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }.expect("tests of the runtime need root");
+    let up = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success());
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     threads.block_on(async { test(Host::start().await).await });
@@ -63,6 +65,19 @@ impl Host {
         self.directory.path().join("run")
     }
 
+    /// A kubelet makes the groups of pods, and removes them.
+    pub fn remove_pod_cgroup(&self, pod: &str) {
+        for group in self.cgroup_directories() {
+            let _ = fs::remove_dir(group.join(pod));
+        }
+    }
+
+    fn cgroup_directories(&self) -> Vec<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = mounts.lines().filter(|l| l.contains(" - cgroup")).filter_map(|l| l.split(' ').nth(4));
+        mounts.map(|mount| Path::new(mount).join(self.cgroup.trim_start_matches('/'))).collect()
+    }
+
     /// What would be left behind of pods: mounts, control groups, interfaces, files.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
@@ -77,9 +92,7 @@ impl Host {
             let entries = fs::read_dir(self.directory.path().join(directory)).into_iter().flatten();
             left.extend(entries.flatten().map(|e| e.path().display().to_string()));
         }
-        let groups = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        for mount in groups.lines().filter(|l| l.contains(" - cgroup")).filter_map(|l| l.split(' ').nth(4)) {
-            let group = Path::new(mount).join(self.cgroup.trim_start_matches('/'));
+        for group in self.cgroup_directories() {
             let entries = fs::read_dir(group).into_iter().flatten().flatten();
             left.extend(entries.filter(|e| e.path().is_dir() && e.file_name() != "shims").map(|e| e.path().display().to_string()));
         }
@@ -91,8 +104,15 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
-        for mount in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().filter(|l| l.contains(" - cgroup")) {
-            let group = Path::new(mount.split(' ').nth(4).unwrap_or_default()).join(self.cgroup.trim_start_matches('/'));
+        // Those of a test that failed; one that passed has none left.
+        for record in fs::read_dir(self.directory.path().join("root/sandboxes")).into_iter().flatten().flatten() {
+            let record: serde_json::Value = serde_json::from_slice(&fs::read(record.path()).unwrap_or_default()).unwrap_or_default();
+            let shim = record["shim_pid"].as_i64().and_then(|p| i32::try_from(p).ok()).and_then(rustix::process::Pid::from_raw);
+            if let Some(shim) = shim.filter(|_| record["ready"] == true) {
+                let _ = rustix::process::kill_process(shim, rustix::process::Signal::KILL);
+            }
+        }
+        for group in self.cgroup_directories() {
             let _ = fs::remove_dir(group.join("shims"));
             let _ = fs::remove_dir(group);
         }

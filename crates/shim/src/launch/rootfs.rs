@@ -1,0 +1,173 @@
+//! A container's view of the filesystem.
+//!
+//! The image may be hostile: a symbolic link anywhere in it must not lead a mount to the host. So what comes from the host is
+//! opened first, then the container's root becomes the root, and only then is anything looked up by a path of the container.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::path::Path;
+
+use shim_protocol::{Device, Mount, Plan, Root};
+
+use super::mountapi::{attach, clone_tree, filesystem, make_all_private, path, pivot, set};
+use crate::sys::check;
+
+pub fn build(plan: &Plan) -> Result<(), String> {
+    let mut sources = Vec::with_capacity(plan.mounts.len());
+    for mount in &plan.mounts {
+        let bound = if mount.kind.is_empty() { Some(bind(mount).map_err(|e| failed(mount, &e))?) } else { None };
+        sources.push(bound);
+    }
+    make_all_private().map_err(|e| format!("make mounts private: {e}"))?;
+    let root = overlay(&plan.root).map_err(|e| format!("mount the root filesystem: {e}"))?;
+    attach(root.as_fd(), &plan.root.target).map_err(|e| format!("attach the root filesystem: {e}"))?;
+    pivot(&plan.root.target).map_err(|e| format!("change the root to {}: {e}", plan.root.target))?;
+    for (mount, source) in plan.mounts.iter().zip(sources) {
+        place(mount, source).map_err(|e| failed(mount, &e))?;
+    }
+    if plan.mounts.iter().any(|m| m.target == "/dev" && m.kind == "tmpfs") {
+        links().map_err(|e| format!("make links in /dev: {e}"))?;
+    }
+    for device in &plan.devices {
+        make_device(device).map_err(|e| format!("make device {}: {e}", device.path))?;
+    }
+    fs::create_dir_all(&plan.process.cwd).map_err(|e| format!("make working directory {:?}: {e}", plan.process.cwd))?;
+    for path in &plan.readonly_paths {
+        ignore_missing(make_readonly(path)).map_err(|e| format!("make {path} read-only: {e}"))?;
+    }
+    mask(&plan.masked_paths)?;
+    if plan.root.readonly {
+        File::open("/")
+            .and_then(|root| set(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false))
+            .map_err(|e| format!("make the root filesystem read-only: {e}"))?;
+    }
+    Ok(())
+}
+
+fn failed(mount: &Mount, error: &io::Error) -> String {
+    let what = if mount.kind.is_empty() { &mount.source } else { &mount.kind };
+    format!("mount {what} at {}: {error}", mount.target)
+}
+
+fn overlay(root: &Root) -> io::Result<OwnedFd> {
+    let mut options: Vec<(&str, Option<&str>)> = root.lower.iter().map(|l| ("lowerdir+", Some(l.as_str()))).collect();
+    let upper = [("upperdir", Some(root.upper.as_str())), ("workdir", Some(root.work.as_str()))];
+    options.extend(upper);
+    match filesystem("overlay", "overlay", &options, 0) {
+        // Before Linux 6.5 layers are given at once.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            let lower = root.lower.join(":");
+            filesystem("overlay", "overlay", &[("lowerdir", Some(&lower)), upper[0], upper[1]], 0)
+        }
+        result => result,
+    }
+}
+
+/// Takes a file or directory of the host.
+fn bind(mount: &Mount) -> io::Result<OwnedFd> {
+    let tree = clone_tree(&mount.source)?;
+    if mount.propagation != 0 {
+        set(tree.as_fd(), 0, mount.propagation, true)?;
+    }
+    if mount.attributes != 0 {
+        set(tree.as_fd(), mount.attributes, 0, mount.recursive)?;
+    }
+    Ok(tree)
+}
+
+fn place(mount: &Mount, source: Option<OwnedFd>) -> io::Result<()> {
+    let Some(source) = source else {
+        fs::create_dir_all(&mount.target)?;
+        let options: Vec<_> = mount.options.iter().map(|o| o.split_once('=').map_or((o.as_str(), None), |(k, v)| (k, Some(v)))).collect();
+        return attach(filesystem(&mount.kind, &mount.source, &options, mount.attributes)?.as_fd(), &mount.target);
+    };
+    if File::from(source.try_clone()?).metadata()?.is_dir() {
+        fs::create_dir_all(&mount.target)?;
+    } else {
+        make_file(&mount.target)?;
+    }
+    attach(source.as_fd(), &mount.target)
+}
+
+/// A file to mount upon.
+fn make_file(target: &str) -> io::Result<()> {
+    if let Some(parent) = Path::new(target).parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if Path::new(target).exists() {
+        return Ok(());
+    }
+    File::options().write(true).create(true).truncate(false).open(target).map(drop)
+}
+
+fn links() -> io::Result<()> {
+    for (target, link) in [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+        ("/proc/kcore", "/dev/core"),
+        ("pts/ptmx", "/dev/ptmx"),
+    ] {
+        match symlink(target, link) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn make_device(device: &Device) -> io::Result<()> {
+    if let Some(parent) = Path::new(&device.path).parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let name = path(&device.path)?;
+    let number = libc::makedev(device.major, device.minor);
+    // SAFETY: the path lives through the calls. The shim's umask is zero, so the mode is what is asked for.
+    unsafe {
+        match check(libc::mknod(name.as_ptr(), device.mode, number)) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            result => result?,
+        };
+        check(libc::lchown(name.as_ptr(), device.uid, device.gid))?;
+    }
+    Ok(())
+}
+
+/// Mounts a path upon itself, read-only.
+fn make_readonly(path: &str) -> io::Result<()> {
+    let tree = clone_tree(path)?;
+    set(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, true)?;
+    attach(tree.as_fd(), path)
+}
+
+/// Hides files behind `/dev/null` and directories behind empty ones.
+fn mask(paths: &[String]) -> Result<(), String> {
+    for target in paths {
+        let masked = || -> io::Result<()> {
+            let metadata = fs::metadata(target)?;
+            if !metadata.is_dir() {
+                let null = clone_tree("/dev/null")?;
+                // An image's /dev/null is whatever the image says, where /dev is not ours.
+                if !File::from(null.try_clone()?).metadata()?.file_type().is_char_device() {
+                    return Err(io::Error::other("/dev/null is not a device"));
+                }
+                return attach(null.as_fd(), target);
+            }
+            let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+            let tmpfs = filesystem("tmpfs", "tmpfs", &[("size", Some("0")), ("nr_inodes", Some("1"))], attributes)?;
+            attach(tmpfs.as_fd(), target)
+        };
+        ignore_missing(masked()).map_err(|e| format!("mask {target}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+        result => result,
+    }
+}
