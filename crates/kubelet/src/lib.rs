@@ -21,6 +21,7 @@ mod objects;
 mod pod;
 mod probe;
 mod server;
+mod static_pods;
 mod volumes;
 
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +37,7 @@ use tracing::{info, warn};
 
 use crate::context::Context;
 use crate::cri::Cri;
-use crate::pod::manager::Manager;
+use crate::pod::manager::{Manager, Sources};
 
 /// What a kubelet needs to know about itself and its node.
 #[derive(Clone)]
@@ -98,7 +99,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let disk_short = Arc::new(Notify::new());
     tasks.spawn(eviction::keep(ctx.clone(), kill_sender, disk_short.clone(), shutdown.clone()));
     tasks.spawn(image_gc::keep(ctx.clone(), disk_short, shutdown.clone()));
-    tasks.spawn(Manager::new(ctx.clone()).run(news, kills, shutdown.clone()));
+    let (static_sender, statics) = mpsc::unbounded_channel();
+    tasks.spawn(static_pods::follow(ctx.clone(), static_sender, shutdown.clone()));
+    let sources = Sources { news, statics, kills };
+    tasks.spawn(Manager::new(ctx.clone()).run(sources, shutdown.clone()));
     tasks.spawn(log_rotation::keep(ctx.clone(), shutdown.clone()));
     let server = server::Server::new(ctx);
     let served = tokio::select! {

@@ -23,6 +23,8 @@ pub trait PodExt {
     fn phase(&self) -> &str;
     /// A mirror of a static pod, which the kubelet runs from the file, not from the API.
     fn is_mirror(&self) -> bool;
+    /// The UID by which the runtime knows the pod: of a mirror, that of the static pod.
+    fn runtime_uid(&self) -> &str;
 }
 
 impl PodExt for Pod {
@@ -74,6 +76,13 @@ impl PodExt for Pod {
             .annotations
             .as_ref()
             .is_some_and(|annotations| annotations.contains_key("kubernetes.io/config.mirror"))
+    }
+
+    fn runtime_uid(&self) -> &str {
+        let annotations = self.metadata.annotations.as_ref();
+        annotations
+            .and_then(|annotations| annotations.get("kubernetes.io/config.mirror"))
+            .map_or(self.uid(), String::as_str)
     }
 }
 

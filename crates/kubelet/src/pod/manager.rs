@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use client::Delta;
+use client::{Delta, Subscription};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use super::worker::{self, Handle};
 use crate::context::Context;
 use crate::cri::events::{self, News, PodNews};
 use crate::cri::view::{PodView, State};
+use crate::static_pods::{self, StaticPods};
 
 struct Known {
     handle: Handle,
@@ -35,7 +36,23 @@ pub struct Manager {
     suspects: HashSet<String>,
     looked_at: mpsc::UnboundedReceiver<(String, Option<PodNews>)>,
     looker: mpsc::UnboundedSender<(String, Option<PodNews>)>,
+    statics: StaticPods,
     synced: bool,
+}
+
+/// Where a manager's news come from.
+pub struct Sources {
+    pub news: mpsc::UnboundedReceiver<News>,
+    pub statics: mpsc::UnboundedReceiver<StaticPods>,
+    /// Pods, by UID, that the node has to get rid of.
+    pub kills: mpsc::UnboundedReceiver<(String, Input)>,
+}
+
+async fn next(desired: &mut Option<Subscription<Pod>>) -> Option<Delta<Pod>> {
+    match desired {
+        Some(desired) => desired.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Manager {
@@ -49,17 +66,14 @@ impl Manager {
             suspects: HashSet::new(),
             looked_at,
             looker,
+            statics: StaticPods::new(),
             synced: false,
         }
     }
 
     /// Works until `shutdown`.
-    pub async fn run(
-        mut self,
-        mut news: mpsc::UnboundedReceiver<News>,
-        mut kills: mpsc::UnboundedReceiver<(String, Input)>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn run(mut self, sources: Sources, shutdown: CancellationToken) {
+        let Sources { mut news, mut statics, mut kills } = sources;
         // First what runs, then what should: a pod is adopted with everything that is known of it.
         loop {
             tokio::select! {
@@ -71,18 +85,17 @@ impl Manager {
                 }
             }
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = self.ctx.node.synced() => {}
-        }
-        let mut desired = self.ctx.pods.subscribe();
+        let node = self.ctx.node.clone();
+        let mut desired: Option<Subscription<Pod>> = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                delta = desired.recv() => match delta {
+                () = node.synced(), if desired.is_none() => desired = Some(self.ctx.pods.subscribe()),
+                delta = next(&mut desired) => match delta {
                     Some(delta) => self.desired(delta),
                     None => return,
                 },
+                Some(pods) = statics.recv() => self.statics(pods),
                 said = news.recv() => match said {
                     Some(News::Pod(pod)) => self.runtime(pod),
                     Some(News::Listed) => {}
@@ -100,8 +113,50 @@ impl Manager {
         }
     }
 
+    /// The manifests of this node have changed.
+    fn statics(&mut self, pods: StaticPods) {
+        let named = |name: &str| pods.values().any(|pod| pod.name() == name);
+        let gone: Vec<Arc<Pod>> = self.statics.values().filter(|pod| !pods.contains_key(pod.uid())).cloned().collect();
+        for pod in gone {
+            self.gone(&pod);
+            if !named(pod.name()) {
+                let ctx = self.ctx.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = static_pods::remove_mirror(&ctx, &pod).await {
+                        warn!(pod = pod.full_name(), %error, "cannot remove the mirror of a static pod");
+                    }
+                });
+            }
+        }
+        for (uid, pod) in &pods {
+            if !self.statics.contains_key(uid) {
+                self.mirror(pod.clone());
+                self.update(pod.clone());
+            }
+        }
+        self.statics = pods;
+    }
+
+    fn mirror(&self, pod: Arc<Pod>) {
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move { static_pods::mirror(&ctx, &pod).await });
+    }
+
+    /// A mirror has appeared, and is to be told how its pod is; or has been deleted, and is made again.
+    fn mirror_changed(&self, mirror: &Pod, deleted: bool) {
+        let Some(pod) = self.statics.get(mirror.runtime_uid()) else { return };
+        if deleted {
+            self.mirror(pod.clone());
+        } else if let Some(known) = self.pods.get(pod.uid()) {
+            let _ = known.handle.inbox.send(Input::Desired(pod.clone()));
+        }
+    }
+
     fn desired(&mut self, delta: Delta<Pod>) {
         match delta {
+            Delta::Added(pod) if pod.is_mirror() => self.mirror_changed(&pod, false),
+            Delta::Deleted(pod) if pod.is_mirror() => self.mirror_changed(&pod, true),
+            Delta::Updated { new, .. } if new.is_mirror() => {}
             Delta::Added(pod) => self.update(pod),
             Delta::Updated { old, new } => {
                 if old.uid() != new.uid() {
@@ -120,9 +175,6 @@ impl Manager {
     }
 
     fn update(&mut self, pod: Arc<Pod>) {
-        if pod.is_mirror() {
-            return;
-        }
         if let Some(known) = self.pods.get_mut(pod.uid()) {
             known.pod = pod.clone();
             let _ = known.handle.inbox.send(Input::Desired(pod));

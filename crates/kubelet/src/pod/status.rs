@@ -26,7 +26,12 @@ pub struct NodeFacts {
 /// The status of a pod; times of conditions that have not changed are those of `last`.
 pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timestamp) -> PodStatus {
     let pod = &*machine.pod;
+    // Of a pod that was refused, nothing is said about containers that never were.
+    let refused = machine.failed.is_some() && machine.stage > Stage::Active && machine.view.containers.is_empty();
     let of = |roles: &[Role]| -> Option<Vec<ContainerStatus>> {
+        if refused && machine.slots.iter().all(|slot| slot.before.is_none()) {
+            return None;
+        }
         let slots = machine.slots.iter().filter(|slot| roles.contains(&slot.role));
         let statuses: Vec<ContainerStatus> = slots
             .map(|slot| container_status(machine, slot, &node.runtime))
@@ -149,7 +154,8 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
         started: Some(running && slot.started),
         image: shown
             .map(|container| container.image.clone())
-            .filter(|image| !image.is_empty())
+            // Made by ID, as all are; the name that the user gave says more.
+            .filter(|image| !image.is_empty() && !image.starts_with("sha256:"))
             .or_else(|| slot.spec.image.clone())
             .unwrap_or_default(),
         image_id: shown.map(|container| container.image_id.clone()).unwrap_or_default(),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 /// A strategic merge patch for the status subresource, or nothing when nothing has changed. It names the UID, so
 /// that a new pod of the same name is never told of the old one's fate.
-pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
+pub fn patch(uid: Option<&str>, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     let fields = |status: &PodStatus| match serde_json::to_value(status) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -32,7 +32,10 @@ pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     for name in old.keys().filter(|name| !new.contains_key(*name)) {
         changes.insert(name.clone(), Value::Null);
     }
-    (!changes.is_empty()).then(|| json!({"metadata": {"uid": uid}, "status": changes}))
+    (!changes.is_empty()).then(|| match uid {
+        Some(uid) => json!({"metadata": {"uid": uid}, "status": changes}),
+        None => json!({"status": changes}),
+    })
 }
 
 /// Those that differ, with explicit nulls for fields that have gone.
@@ -83,7 +86,7 @@ mod tests {
             "phase": "Running", "podIPs": [{"ip": "2.2.2.2"}],
             "conditions": [{"type": "Mine", "status": "True"}, {"type": "Ready", "status": "True"}],
         }));
-        let patch = patch("u", &old, &new).unwrap();
+        let patch = patch(Some("u"), &old, &new).unwrap();
         assert_eq!(
             patch,
             json!({"metadata": {"uid": "u"}, "status": {
@@ -93,6 +96,6 @@ mod tests {
             }})
         );
         assert!(urgent(&old, &new));
-        assert_eq!(super::patch("u", &new, &new), None);
+        assert_eq!(super::patch(Some("u"), &new, &new), None);
     }
 }

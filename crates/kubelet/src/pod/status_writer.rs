@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::ext::PodExt;
 use super::status_patch::{patch, urgent};
+use crate::static_pods::is_static;
 
 const COALESCE: Duration = Duration::from_millis(150);
 const RETRY: Duration = Duration::from_millis(500);
@@ -22,7 +23,8 @@ type Answer = Result<(), kube::Error>;
 pub struct StatusWriter {
     api: Api<Pod>,
     name: String,
-    uid: String,
+    /// Of the pod that is told of; a static pod's mirror has one of its own, and may be replaced.
+    uid: Option<String>,
     /// What the API knows, as far as we have told it.
     told: PodStatus,
     /// What it should know.
@@ -38,7 +40,7 @@ impl StatusWriter {
         Self {
             api: Api::namespaced(client, pod.namespace()),
             name: pod.name().to_owned(),
-            uid: pod.uid().to_owned(),
+            uid: (!is_static(pod)).then(|| pod.uid().to_owned()),
             told: status.clone(),
             wanted: status,
             due: None,
@@ -54,6 +56,12 @@ impl StatusWriter {
 
     /// The API's view has changed: conditions that others own are taken over.
     pub fn seen(&mut self, pod: &Pod) {
+        if is_static(pod) {
+            // Its mirror is new, and knows nothing yet.
+            self.told = PodStatus::default();
+            self.due = Some(Instant::now());
+            return;
+        }
         const OURS: [&str; 5] = [
             "PodReadyToStartContainers",
             "Initialized",
@@ -115,7 +123,7 @@ impl StatusWriter {
             return;
         }
         self.due = None;
-        let Some(patch) = patch(&self.uid, &self.told, &self.wanted) else {
+        let Some(patch) = patch(self.uid.as_deref(), &self.told, &self.wanted) else {
             return;
         };
         let (api, name) = (self.api.clone(), self.name.clone());
@@ -144,7 +152,9 @@ impl StatusWriter {
         let failed = match answer {
             Ok(Ok(())) => None,
             // The pod is gone, or another one has its name: nobody to tell.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => None,
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) && self.uid.is_some() => None,
+            // The mirror is yet to be made; it will be seen.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
             Ok(Err(error)) => Some(error.to_string()),
             Err(error) => Some(error.to_string()),
         };

@@ -91,7 +91,7 @@ pub async fn handle(ctx: &Arc<Context>, namespace: &str, name: &str, container: 
     let follow = options.follow.then(|| Follow {
         cri: ctx.cri.clone(),
         container_id: id,
-        pod_uid: pod.uid().to_owned(),
+        pod_uid: pod.runtime_uid().to_owned(),
         changes: ctx.changes.subscribe(),
     });
     tokio::spawn(log_file::send(path.into(), options, follow, sender));

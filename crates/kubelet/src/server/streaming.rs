@@ -144,7 +144,7 @@ pub async fn port_forward(ctx: &Context, namespace: &str, pod: &str, request: Re
                 state: Some(cri::PodSandboxStateValue {
                     state: cri::PodSandboxState::SandboxReady as i32,
                 }),
-                label_selector: [(keys::POD_UID.to_owned(), found.uid().to_owned())].into(),
+                label_selector: [(keys::POD_UID.to_owned(), found.runtime_uid().to_owned())].into(),
                 ..Default::default()
             }),
         })

@@ -19,6 +19,7 @@ use crate::cri::view::{self, Sandbox};
 use crate::hooks;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Input, StartFailure};
+use crate::static_pods::is_static;
 use crate::volumes;
 
 /// What the machine knows and a start needs.
@@ -103,7 +104,10 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
         pod_ips: &pod_ips,
         allocatable: &allocatable,
     };
-    ctx.services.synced().await;
+    // A static pod may be what serves the API: it does not wait for it.
+    if !is_static(pod) {
+        ctx.services.synced().await;
+    }
     let services = ctx.services.list();
     let links = pod.pod_spec().enable_service_links.unwrap_or(true);
     let services = service_env::variables(services.iter().map(|service| &**service), pod.namespace(), links);
