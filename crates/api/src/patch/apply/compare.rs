@@ -18,9 +18,10 @@ impl Changes {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
 
-    /// What the writer of the new object has set.
-    pub fn written(&self) -> Set {
-        self.modified.union(&self.added)
+    /// What the writer of the new object has set, and what he has taken away.
+    pub fn into_written_and_removed(mut self) -> (Set, Set) {
+        self.modified.merge(self.added);
+        (self.modified, self.removed)
     }
 
     fn nest(&mut self, element: &str, inner: Changes) {
@@ -30,7 +31,7 @@ impl Changes {
             (&mut self.removed, inner.removed),
         ] {
             if !theirs.is_empty() {
-                mine.insert_children(element.to_owned(), theirs);
+                mine.add(element.to_owned(), false, theirs);
             }
         }
     }
@@ -57,10 +58,7 @@ impl Changes {
 }
 
 fn whole(set: &mut Set, element: String, value: &Value, schema: Option<&Schema>) {
-    if let Some(below) = paths(value, schema, Paths::All) {
-        set.insert_children(element.clone(), below);
-    }
-    set.insert(element);
+    set.add(element, true, paths(value, schema, Paths::All).unwrap_or_default());
 }
 
 enum Outcome {

@@ -167,11 +167,11 @@ pub fn update_managed_fields(old: Option<&Value>, new: &mut Value, schema: &Sche
     }
     let Updater { manager, api_version, subresource, time, .. } = *updater;
     let mine = |e: &Entry| e.is(manager, false, api_version, subresource);
-    let written = changes.written();
-    let lost = written.union(&changes.removed);
-    if !lost.is_empty() {
-        for entry in &mut entries {
-            entry.lose(if mine(entry) { &changes.removed } else { &lost });
+    let (written, removed) = changes.into_written_and_removed();
+    for entry in &mut entries {
+        entry.lose(&removed);
+        if !mine(entry) {
+            entry.lose(&written);
         }
     }
     if !written.is_empty() {
@@ -318,32 +318,40 @@ fn apply(
     let last_version = last.as_ref().map(|e| (e.time.clone(), e.api_version.clone()));
     let last_set = last.map(|mut e| std::mem::take(e.set())).unwrap_or_default();
 
-    let mut others = Set::new();
-    for entry in &mut entries {
-        others.merge(entry.set().clone());
-    }
-    let object = prune::prune(merged, schema, &last_set, &others.union(&set));
+    // Usually all that was applied last is applied again, and there is nothing to take away.
+    let object = if last_set.difference(&set).is_empty() {
+        merged
+    } else {
+        let mut owned = set.clone();
+        entries.iter_mut().for_each(|e| owned.merge(e.set().clone()));
+        prune::prune(merged, schema, &last_set, &owned)
+    };
     let mut changes = compare::compare(live, &object, schema);
     for changed in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
         strip(changed, updater.ignored);
     }
 
-    let written = changes.written();
-    let conflicts: Conflicts = entries
-        .iter_mut()
-        .map(|e| (e.clone(), e.set().intersection(&written)))
-        .filter(|(_, set)| !set.is_empty())
-        .collect();
-    if !force && !conflicts.is_empty() {
-        return Err(conflicts);
+    let nothing_changes = changes.is_empty();
+    let (written, removed) = changes.into_written_and_removed();
+    if !force {
+        let conflicts: Conflicts = entries
+            .iter_mut()
+            .filter_map(|e| {
+                let set = e.set().intersection(&written);
+                (!set.is_empty()).then(|| (e.clone(), set))
+            })
+            .collect();
+        if !conflicts.is_empty() {
+            return Err(conflicts);
+        }
     }
     for entry in &mut entries {
         entry.lose(&written);
-        entry.lose(&changes.removed);
+        entry.lose(&removed);
     }
 
     let same_version = last_version.as_ref().is_some_and(|(_, version)| version == updater.api_version);
-    let changed = !changes.is_empty() || set != last_set || !same_version;
+    let changed = !nothing_changes || set != last_set || !same_version;
     let mut entry = Entry::new(updater.manager, true, updater.api_version, updater.subresource);
     entry.time = match last_version {
         Some((time, _)) if !changed => time,

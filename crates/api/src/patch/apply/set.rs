@@ -40,15 +40,12 @@ impl Set {
         self.0.entry(element).or_default().member = true;
     }
 
-    /// Adds paths below an element; none, if there are none.
-    pub fn insert_children(&mut self, element: String, children: Set) {
-        if !children.is_empty() {
+    /// Adds an element, if it is a `member`, and paths below it.
+    pub fn add(&mut self, element: String, member: bool, children: Set) {
+        if member || !children.is_empty() {
             let node = self.0.entry(element).or_default();
-            if node.children.is_empty() {
-                node.children = children;
-            } else {
-                node.children.merge(children);
-            }
+            node.member |= member;
+            node.children.merge(children);
         }
     }
 
@@ -64,6 +61,10 @@ impl Set {
 
     /// Union, in place.
     pub fn merge(&mut self, other: Set) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
         for (element, node) in other.0 {
             let mine = self.0.entry(element).or_default();
             mine.member |= node.member;
@@ -125,17 +126,17 @@ impl Set {
 
     /// The `fieldsV1` value.
     pub fn into_fields_v1(self) -> Value {
-        let entries = self.0.into_iter().map(|(element, node)| {
-            let mut below = match node.children.into_fields_v1() {
-                Value::Object(below) => below,
-                _ => Map::new(),
-            };
-            if node.member && !below.is_empty() {
-                below.insert(".".into(), Value::Object(Map::new()));
-            }
-            (element, Value::Object(below))
-        });
-        Value::Object(entries.collect())
+        Value::Object(self.into_map(false))
+    }
+
+    fn into_map(self, member: bool) -> Map<String, Value> {
+        // The dot sorts before all elements, so that the map is built in order.
+        let dot = (member && !self.is_empty()).then(|| (".".to_owned(), Value::Object(Map::new())));
+        let below = self
+            .0
+            .into_iter()
+            .map(|(element, node)| (element, Value::Object(node.children.into_map(node.member))));
+        dot.into_iter().chain(below).collect()
     }
 
     /// Reads a `fieldsV1` value; `None` when it is not one.

@@ -1,6 +1,6 @@
 //! Values seen through their schema: which parts are owned one by one, and by which path element.
 
-use super::set::{Set, field};
+use super::set::{Node, Set, field};
 use crate::schema::{List, ListType, Opaque, Schema, Shape};
 use serde_json::{Map, Value};
 
@@ -111,53 +111,43 @@ const EMBEDDED: [&str; 12] = [
 pub fn paths(value: &Value, schema: Option<&Schema>, which: Paths) -> Option<Set> {
     match view(value, schema) {
         View::Map(map) if !map.is_empty() => {
-            let mut out = Set::new();
-            for (key, value) in map {
-                let child_schema = child(schema, key);
-                let named = schema.and_then(|s| s.field(key));
-                let embedded = which == Paths::Created
-                    && named.is_some_and(|f| f.required || EMBEDDED.contains(&key.as_str()));
-                let inner = match which {
-                    Paths::Created if !embedded => Paths::All,
-                    other => other,
-                };
-                let element = field(key);
-                match paths(value, child_schema, inner) {
-                    None => {
-                        let nothing = embedded && value.as_object().is_some_and(Map::is_empty);
-                        if !nothing {
-                            out.insert(element);
-                        }
-                    }
-                    Some(children) => {
-                        let member = match which {
-                            Paths::Applied => named.is_none(),
-                            Paths::All => true,
-                            Paths::Created => !embedded,
-                        };
-                        if member {
-                            out.insert(element.clone());
-                        }
-                        out.insert_children(element, children);
-                    }
-                }
-            }
-            Some(out)
+            // Both maps are sorted, so that this one is built without a search.
+            let nodes =
+                map.iter().filter_map(|(key, value)| Some((field(key), node(key, value, schema, which)?)));
+            Some(Set(nodes.collect()))
         }
         View::List(items) if !items.is_empty() => {
             let list = associative(schema)?;
             let inner = if which == Paths::Created { Paths::All } else { which };
             let mut out = Set::new();
             for item in items {
-                let Some(element) = element(list, item) else { continue };
-                if let Some(children) = paths(item, Some(&list.items), inner) {
-                    out.insert_children(element.clone(), children);
+                if let Some(element) = element(list, item) {
+                    out.add(element, true, paths(item, Some(&list.items), inner).unwrap_or_default());
                 }
-                out.insert(element);
             }
             Some(out)
         }
         _ => None,
+    }
+}
+
+/// What stands for one member of a struct or map; `None` for a struct that is there anyway and empty.
+fn node(key: &str, value: &Value, schema: Option<&Schema>, which: Paths) -> Option<Node> {
+    let named = schema.and_then(|s| s.field(key));
+    let child_schema = named.map(|f| &*f.schema).or_else(|| child(schema, key));
+    let embedded = which == Paths::Created && named.is_some_and(|f| f.required || EMBEDDED.contains(&key));
+    let inner = if which == Paths::Created && !embedded { Paths::All } else { which };
+    match paths(value, child_schema, inner) {
+        Some(children) => {
+            let member = match which {
+                Paths::Applied => named.is_none(),
+                Paths::All => true,
+                Paths::Created => !embedded,
+            };
+            Some(Node { member, children })
+        }
+        None if embedded && value.as_object().is_some_and(Map::is_empty) => None,
+        None => Some(Node { member: true, children: Set::new() }),
     }
 }
 
@@ -167,10 +157,7 @@ pub fn with_named_members(set: &Set, schema: Option<&Schema>) -> Set {
     for (element, node) in &set.0 {
         let name = element.strip_prefix("f:");
         let member = node.member || (!node.children.is_empty() && name.is_some_and(|n| is_named(schema, n)));
-        if member {
-            out.insert(element.clone());
-        }
-        out.insert_children(element.clone(), with_named_members(&node.children, below(schema, element)));
+        out.add(element.clone(), member, with_named_members(&node.children, below(schema, element)));
     }
     out
 }
