@@ -46,11 +46,11 @@ fn dedup<T: PartialEq>(items: Vec<T>) -> Vec<T> {
 
 /// What the comments do not say.
 pub fn correct(name: &str, object: &mut Object) {
+    let kind = name.rsplit('.').next().unwrap_or_default();
     for field in &mut object.fields {
-        match (name.rsplit('.').next().unwrap_or_default(), field.name.as_ref()) {
-            // Missing keys of associative lists stand for these.
-            ("ContainerPort" | "ServicePort", "protocol") => field.default = Some(Box::new("TCP".into())),
-            _ => {}
+        // A missing key of an associative list stands for this.
+        if matches!(kind, "ContainerPort" | "ServicePort") && field.name == "protocol" {
+            field.default = Some(Box::new("TCP".into()));
         }
     }
 }
