@@ -5,7 +5,7 @@
 //! address and default route. What is attached is known from the leases on disk and from interface names made
 //! from sandbox ids, so any later process finds it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use crate::error::Context;
+use crate::hostport::{self, HostPort, Mapping};
 use crate::ipam::{self, Ipam, Lease};
 use crate::link::{self, Route, Veth};
-use crate::masquerade::Masquerade;
 use crate::netlink::Socket;
 use crate::reaper::Reaper;
+use crate::rules::Rules;
 use crate::{Error, IpNet, Result, netns, sysctl};
 
 /// The name of a pod's interface inside it.
@@ -70,6 +71,8 @@ pub struct Bridge {
     /// Set by [`Bridge::set_pod_cidr`], for the veth pairs made after it.
     ready: Mutex<Option<Ready>>,
     reaper: Reaper,
+    /// The host ports in the kernel, by map and key.
+    host_ports: Mutex<HashMap<(&'static str, Vec<u8>), Mapping>>,
 }
 
 #[derive(Clone, Copy)]
@@ -82,7 +85,13 @@ impl Bridge {
     /// Reads the leases. The bridge itself is made when the pod CIDR is known.
     pub fn open(config: BridgeConfig) -> Result<Self> {
         let ipam = Ipam::open(&config.name, config.state_dir.join("leases"))?;
-        Ok(Self { config, ipam: Mutex::new(ipam), ready: Mutex::new(None), reaper: Reaper::default() })
+        Ok(Self {
+            config,
+            ipam: Mutex::new(ipam),
+            ready: Mutex::new(None),
+            reaper: Reaper::default(),
+            host_ports: Mutex::default(),
+        })
     }
 
     /// Makes the bridge with its gateway addresses, lets the node forward, and masquerades what leaves the
@@ -106,8 +115,14 @@ impl Bridge {
                 IpNet::V6(_) => sysctl::set("net/ipv6/conf/all/forwarding", "1")?,
             }
         }
-        Masquerade { table: &self.config.table, pods: &cidrs, cluster: &self.config.cluster_cidrs }
-            .apply()?;
+        let mut present = self.host_ports.lock();
+        present.clear();
+        for lease in self.ipam.lock().leases() {
+            for mapping in hostport::mappings(&lease.host_ports, &lease.ips) {
+                present.insert((mapping.map(), mapping.key()), mapping);
+            }
+        }
+        self.rules(&cidrs).apply(present.values())?;
         *ready = Some(Ready { index, mtu });
         Ok(())
     }
@@ -184,9 +199,55 @@ impl Bridge {
         Ok(Attachment { ips: lease.ips, host_interface, interface: POD_INTERFACE })
     }
 
+    fn rules<'a>(&'a self, pods: &'a [IpNet]) -> Rules<'a> {
+        Rules {
+            table: &self.config.table,
+            bridge: &self.config.name,
+            pods,
+            cluster: &self.config.cluster_cidrs,
+        }
+    }
+
+    /// Makes ports of the node lead to an attached sandbox, in place of those that did. They go when it is detached. A
+    /// port that leads to another sandbox is taken over from it.
+    pub fn set_host_ports(&self, id: &str, ports: &[HostPort]) -> Result<()> {
+        let in_sandbox = |source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) };
+        let old = self.ipam.lock().get(id).map(|lease| lease.host_ports.clone()).unwrap_or_default();
+        let lease = self.ipam.lock().set_host_ports(id, ports).map_err(in_sandbox)?;
+        let Some(lease) = lease else {
+            return Err(in_sandbox(Error::NotAttached { bridge: self.config.name.clone() }));
+        };
+        let old = hostport::mappings(&old, &lease.ips);
+        let new = hostport::mappings(&lease.host_ports, &lease.ips);
+        self.change_host_ports(&old, &new).map_err(in_sandbox)
+    }
+
+    fn change_host_ports(&self, old: &[Mapping], new: &[Mapping]) -> Result<()> {
+        if old.is_empty() && new.is_empty() {
+            return Ok(());
+        }
+        let mut present = self.host_ports.lock();
+        let place = |mapping: &Mapping| (mapping.map(), mapping.key());
+        // Of the old ones those that are still this sandbox's; of the new ones what others have there.
+        let ours = old.iter().filter(|mapping| present.get(&place(mapping)) == Some(*mapping));
+        let taken = new.iter().filter_map(|mapping| present.get(&place(mapping)));
+        let remove: HashSet<Mapping> = ours.chain(taken).cloned().collect();
+        self.rules(&[]).change(&remove, new)?;
+        for mapping in &remove {
+            present.remove(&place(mapping));
+        }
+        present.extend(new.iter().map(|mapping| (place(mapping), mapping.clone())));
+        Ok(())
+    }
+
     /// Removes the sandbox's pair and gives its addresses back. A sandbox that is not attached is fine.
     pub fn detach(&self, id: &str) -> Result<()> {
         let in_sandbox = |source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) };
+        let lease = self.ipam.lock().get(id).cloned();
+        if let Some(lease) = lease {
+            let ports = hostport::mappings(&lease.host_ports, &lease.ips);
+            self.change_host_ports(&ports, &[]).map_err(in_sandbox)?;
+        }
         let mut socket = route_socket()?;
         let interface = host_interface(id);
         self.reaper.remove(&mut socket, &interface).map_err(in_sandbox)?;

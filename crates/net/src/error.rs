@@ -27,6 +27,8 @@ pub enum Error {
     CidrTooSmall { bridge: String, cidr: IpNet },
     #[error("sandbox id {id:?} is not usable as a file name")]
     BadSandboxId { id: String },
+    #[error("it is not attached to bridge {bridge}: attach it before giving it host ports")]
+    NotAttached { bridge: String },
     /// Something of a sandbox's network failed.
     #[error("sandbox {sandbox}: {source}")]
     Sandbox { sandbox: String, source: Box<Error> },

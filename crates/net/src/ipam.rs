@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::hostport::HostPort;
 use crate::{Error, IpNet, Result};
 
 /// The addresses of one sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
     pub ips: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
 }
 
 /// The addresses of one CIDR that pods may have: all but the network's own, the gateway's (the first) and the
@@ -157,11 +160,26 @@ impl Ipam {
                     .ok_or_else(|| Error::Exhausted { bridge: self.bridge.clone(), cidr: pool.cidr })?,
             );
         }
-        let lease = Lease { ips };
+        let lease = Lease { ips, host_ports: Vec::new() };
         self.write(sandbox, &lease)?;
         self.used.extend(lease.ips.iter().copied());
         self.leases.insert(sandbox.to_owned(), lease.clone());
         Ok(lease)
+    }
+
+    /// Notes the host ports of a sandbox that has a lease; gives the lease.
+    pub fn set_host_ports(&mut self, sandbox: &str, ports: &[HostPort]) -> Result<Option<Lease>> {
+        let Some(mut lease) = self.leases.get(sandbox).cloned() else {
+            return Ok(None);
+        };
+        lease.host_ports = ports.to_vec();
+        self.write(sandbox, &lease)?;
+        self.leases.insert(sandbox.to_owned(), lease.clone());
+        Ok(Some(lease))
+    }
+
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values()
     }
 
     fn write(&self, sandbox: &str, lease: &Lease) -> Result<()> {

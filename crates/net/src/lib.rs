@@ -8,13 +8,14 @@ pub mod addr;
 pub mod bridge;
 pub mod conntrack;
 mod error;
+pub mod hostport;
 mod ipam;
 mod link;
-mod masquerade;
 pub mod netlink;
 mod netns;
 pub mod nft;
 mod reaper;
+mod rules;
 mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use net::conntrack::{Conntrack, Flows};
 
 use crate::Config;
+use crate::class::{Balance, Class, View};
 use crate::endpoints::Slice;
 use crate::kernel::Kernel;
 use crate::model::{Change, Key, Model, Stale};
-use crate::render::{Desired, Node, render};
+use crate::render::{Desired, Node, off_cluster, render};
 use crate::service::ServiceSpec;
 
 pub use crate::kernel::Commit;
+
+/// Chains for cluster IPs with up to so many endpoints are made at the start, when they cost nothing.
+const PREPARED: u32 = 16;
 
 /// Something has changed. Services are named `namespace/name`.
 #[derive(Clone, Debug)]
@@ -60,6 +64,16 @@ impl Engine {
         let mut kernel = Kernel::open(&config)?;
         let mut model = Model::default();
         model.set_hints(kernel.hints()?);
+        for count in 1..=PREPARED {
+            let masquerade = off_cluster(&config);
+            model.prepare(Class::Balance(Balance {
+                view: View::Services,
+                count,
+                masquerade,
+                ranges: false,
+                affinity: 0,
+            }));
+        }
         Ok(Self {
             node: Node { config, zone: None },
             kernel,
@@ -158,7 +172,7 @@ impl Engine {
     }
 
     fn work_off(&mut self) -> Change {
-        let mut due: Vec<Key> = self.due.drain().collect();
+        let mut due: Vec<Key> = std::mem::take(&mut self.due).into_iter().collect();
         // In order, so that of two Services that want one address always the same has it.
         due.sort_unstable();
         while !due.is_empty() {

@@ -15,6 +15,8 @@ mod present;
 pub(crate) struct Kernel {
     nft: Nft,
     families: [Layout; 2],
+    /// What was found at the start, until the first reconcile.
+    found: [Option<Present>; 2],
 }
 
 /// What a commit was made of.
@@ -27,7 +29,7 @@ pub struct Commit {
 impl Kernel {
     pub fn open(config: &crate::Config) -> Result<Self, net::Error> {
         let layout = |ipv6| Layout::new(&config.table, &config.cluster_cidr, ipv6);
-        Ok(Self { nft: Nft::open()?, families: [layout(false), layout(true)] })
+        Ok(Self { nft: Nft::open()?, families: [layout(false), layout(true)], found: [None, None] })
     }
 
     /// Makes a difference, one transaction per address family.
@@ -50,10 +52,14 @@ impl Kernel {
     /// notice nothing: it is one transaction, and what was right stays.
     pub fn reconcile(&mut self, everything: &Change) -> Result<Commit, net::Error> {
         let mut commit = Commit::default();
-        for layout in &self.families {
+        for (layout, found) in self.families.iter().zip(&mut self.found) {
             let wanted = Edit::of_change(everything, layout.ipv6);
             let mut batch = layout.batch();
-            let edit = match Present::read(&mut self.nft, layout)? {
+            let present = match found.take() {
+                Some(present) => Some(present),
+                None => Present::read(&mut self.nft, layout)?,
+            };
+            let edit = match present {
                 Some(present) => {
                     layout.fixed_chains(&mut batch);
                     let kept = wanted.add_classes.iter().filter(|class| present.has_class(class));
@@ -74,11 +80,12 @@ impl Kernel {
         Ok(commit)
     }
 
-    /// The numbers that the kernel has.
+    /// The numbers that the kernel has. What is read is used again by the first [`Kernel::reconcile`].
     pub fn hints(&mut self) -> Result<Hints, net::Error> {
         let mut hints = Hints::default();
-        for layout in &self.families {
-            if let Some(present) = Present::read(&mut self.nft, layout)? {
+        for (layout, found) in self.families.iter().zip(&mut self.found) {
+            *found = Present::read(&mut self.nft, layout)?;
+            if let Some(present) = found {
                 present.add_hints(&mut hints);
             }
         }

@@ -174,6 +174,11 @@ impl Model {
         self.ids.hints = hints;
     }
 
+    /// Gives a class a chain before anything leads there.
+    pub fn prepare(&mut self, class: Class) {
+        self.classes.prepare(class);
+    }
+
     /// Makes a Service what it should be. Gives the Services that waited for a destination which it has left:
     /// they are due next.
     pub fn apply(&mut self, key: &Key, desired: Desired) -> Vec<Key> {

@@ -141,8 +141,7 @@ fn render_port(
         frontends.push((view, Frontend { ip, protocol: port.protocol, port: number }, to));
     };
 
-    let off_cluster =
-        if node.config.cluster_cidr.is_empty() { Masquerade::Never } else { Masquerade::OffCluster };
+    let off_cluster = off_cluster(&node.config);
     let internal_policy = if spec.internal_local { Policy::Local } else { Policy::Cluster };
     for ip in internal {
         add(View::Services, ip, port.port, to(internal_policy, off_cluster, false));
@@ -159,6 +158,11 @@ fn render_port(
     desired.frontends.append(&mut frontends);
     desired.no_local_internal |= spec.internal_local && local.is_empty() && any;
     desired.no_local_external |= spec.external_local && local.is_empty() && any;
+}
+
+/// Whose packets to a cluster IP are masqueraded.
+pub(crate) fn off_cluster(config: &Config) -> Masquerade {
+    if config.cluster_cidr.is_empty() { Masquerade::Never } else { Masquerade::OffCluster }
 }
 
 /// The endpoints that have the port, with the number that it has there.

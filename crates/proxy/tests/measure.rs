@@ -1,0 +1,103 @@
+//! Measurements: `cargo test --release -p proxy --test measure -- --ignored --nocapture`.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{config, ip, port, service};
+use net::testing::Namespace;
+use proxy::{Endpoint, Engine, Protocol, ServiceSpec, Slice, SlicePort, Update};
+
+fn spec(n: usize) -> ServiceSpec {
+    let octets = (0x0a60_0000 + n as u32 + 1).to_be_bytes();
+    ServiceSpec { cluster_ips: vec![octets.into()], ports: vec![port(Protocol::Tcp, 80, None)], ..service() }
+}
+
+fn slice(addresses: impl Iterator<Item = u32>) -> Slice {
+    let endpoint = |n: u32| Endpoint {
+        ip: (0x0af4_0000 + n).to_be_bytes().into(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: Some("elsewhere".to_owned()),
+        for_zones: Vec::new(),
+        for_nodes: Vec::new(),
+    };
+    Slice {
+        ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
+        endpoints: addresses.map(endpoint).collect(),
+    }
+}
+
+fn updates(n: usize, endpoints: u32) -> [Update; 2] {
+    let name = format!("default/service-{n}");
+    let first = n as u32 * 2 + 2;
+    [
+        Update::Service { name: name.clone(), spec: Some(spec(n)) },
+        Update::Slice {
+            service: name,
+            name: format!("service-{n}-x"),
+            slice: Some(slice(first..first + endpoints)),
+        },
+    ]
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("VmRSS");
+    line.split_whitespace().nth(1).expect("number").parse().expect("number")
+}
+
+fn timed(engine: &mut Engine, updates: impl IntoIterator<Item = Update>) -> (Duration, usize) {
+    let start = Instant::now();
+    updates.into_iter().for_each(|update| engine.update(update));
+    let commit = engine.sync().expect("sync");
+    (start.elapsed(), commit.elements)
+}
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn sync_times() {
+    for count in [1_000, 10_000, 44_000] {
+        let namespace = Namespace::new();
+        let before = resident();
+        let mut engine = namespace.run(|| Engine::new(config()).expect("engine"));
+        let (cold, elements) = timed(&mut engine, (0..count).flat_map(|n| updates(n, 2)));
+        let memory = resident() - before;
+        let mut changes: Vec<Duration> = Vec::new();
+        for n in 0..50 {
+            changes.push(timed(&mut engine, updates(n * 7, 1)).0);
+            changes.push(timed(&mut engine, updates(n * 7, 2)).0);
+        }
+        changes.sort_unstable();
+        drop(engine);
+        let start = Instant::now();
+        let mut engine = namespace.run(|| Engine::new(config()).expect("engine"));
+        let (_, changed) = timed(&mut engine, (0..count).flat_map(|n| updates(n, 2)));
+        println!(
+            "{count} services: cold {cold:?} ({elements} elements, {memory} KiB), one change p50 {:?} max {:?}, \
+             restart {:?} ({changed} changed)",
+            changes[50],
+            changes[99],
+            start.elapsed(),
+        );
+    }
+    let namespace = Namespace::new();
+    let mut engine = namespace.run(|| Engine::new(config()).expect("engine"));
+    let big = |without: u32| {
+        let name = "default/big".to_owned();
+        let slices = (0..50u32).map(|part| Update::Slice {
+            service: "default/big".to_owned(),
+            name: format!("big-{part}"),
+            slice: Some(slice((part * 100..part * 100 + 100).filter(|n| *n != without))),
+        });
+        let spec = ServiceSpec { cluster_ips: vec![ip("10.96.0.1")], ..spec(0) };
+        std::iter::once(Update::Service { name, spec: Some(spec) }).chain(slices).collect::<Vec<_>>()
+    };
+    let (cold, _) = timed(&mut engine, big(u32::MAX));
+    let mut changes: Vec<Duration> = (0..20)
+        .map(|n| timed(&mut engine, big(n * 37).into_iter().skip(1 + n as usize * 37 / 100).take(1)).0)
+        .collect();
+    changes.sort_unstable();
+    println!("5000 endpoints: cold {cold:?}, one endpoint p50 {:?} max {:?}", changes[10], changes[19]);
+}
