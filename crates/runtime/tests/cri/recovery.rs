@@ -5,7 +5,7 @@ use std::fs;
 use k8s_cri::v1::*;
 
 use crate::containers::{Pod, exec, status};
-use crate::host::with_host;
+use crate::host::{Host, with_host};
 
 #[test]
 fn containers_outlive_the_runtime() {
@@ -17,7 +17,12 @@ fn containers_outlive_the_runtime() {
         config.mounts = vec![Mount { container_path: "/go".into(), host_path: fifo.display().to_string(), ..Default::default() }];
         let ender = pod.start(&mut host, config).await;
         let stayer = pod.start(&mut host, pod.script("stayer", "exec sleep 1000")).await;
-        let pid = fs::read_to_string(host.run_dir().join("containers").join(&stayer).join("pid")).unwrap();
+        let pid = |host: &Host| {
+            let record = host.directory.path().join(format!("root/containers/{stayer}/container.json"));
+            let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+            record["pid"].as_i64().unwrap()
+        };
+        let before = pid(&host);
 
         host.kill_server();
         // While nobody is there, one of them goes on and ends; its shim writes that down.
@@ -33,8 +38,7 @@ fn containers_outlive_the_runtime() {
         assert!(pod.log("ender").contains(" stdout F after"), "{}", pod.log("ender"));
         let running = status(&mut host, &stayer).await;
         assert_eq!(running.state(), ContainerState::ContainerRunning);
-        let same = fs::read_to_string(host.run_dir().join("containers").join(&stayer).join("pid")).unwrap();
-        assert_eq!(pid, same);
+        assert_eq!(pid(&host), before);
         assert_eq!(exec(&mut host, &stayer, &["echo", "still here"]).await.unwrap().1, "still here\n");
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
