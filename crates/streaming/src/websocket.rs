@@ -12,7 +12,8 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -101,10 +102,16 @@ where
                 break;
             }
         }
+        // Clients take a close without a code for a broken connection.
+        let _ = sink.send(goodbye()).await;
         let _ = sink.close().await;
         flushed.cancel();
     });
     Channels { inputs, frames, closed }
+}
+
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 fn encode(encoding: Encoding, channel: u8, payload: &[u8]) -> Message {
@@ -162,6 +169,7 @@ where
                 }
                 sink.send(Message::Binary(buffer.freeze())).await?;
             }
+            sink.send(goodbye()).await?;
             sink.close().await
         };
         let both = async { tokio::try_join!(inward, outward) };

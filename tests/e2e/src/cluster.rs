@@ -91,7 +91,9 @@ impl Cluster {
 
     /// Runs kubectl as the administrator; `stdin` is for `-f -`.
     pub fn try_kubectl(&self, arguments: &[&str], stdin: &str) -> Output {
-        host::finish(self.kubectl_command().args(arguments), stdin)
+        // kubectl takes what begins with a brace for JSON; flow style is YAML.
+        let stdin = if stdin.starts_with('{') { format!("---\n{stdin}") } else { stdin.to_owned() };
+        host::finish(self.kubectl_command().args(arguments), &stdin)
     }
 
     pub fn kubectl_command(&self) -> Command {

@@ -89,9 +89,9 @@ impl Host {
         let mut command = Command::new("nsenter");
         command
             .args(["--net", "--mount", "--uts", "--pid", "--target", &self.first_process(), "--"])
-            .arg(program)
-            .env("HOME", self.directory())
-            .current_dir(self.directory());
+            // Entering the mount namespace leads to its root.
+            .args(["env".as_ref(), "--chdir".as_ref(), self.directory().as_os_str(), program.as_ref()])
+            .env("HOME", self.directory());
         command
     }
 

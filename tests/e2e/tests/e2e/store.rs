@@ -77,25 +77,33 @@ fn pages_are_consistent() {
     assert_eq!(names.len(), 26, "the list as it was at the first page: {names:?}");
 }
 
+/// The lines of a short watch from that version.
+fn watch(c: &Cluster, namespace: &str, version: &str) -> String {
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/configmaps?watch=1&timeoutSeconds=1&resourceVersion={version}"
+    );
+    c.kubectl(&["get", "--raw", &path])
+}
+
 #[test]
-fn watches_resume_from_a_version_or_are_told_that_it_is_gone() {
+fn watches_resume_from_a_version() {
     let c = shared();
     c.namespace("resume");
-    let version = raw(c, "/api/v1/namespaces/resume/configmaps")["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let list = raw(c, "/api/v1/namespaces/resume/configmaps");
     c.kubectl(&["-n", "resume", "create", "configmap", "one"]);
     c.kubectl(&["-n", "resume", "delete", "configmap", "one"]);
-    let watch = |version: &str| {
-        let path = format!(
-            "/api/v1/namespaces/resume/configmaps?watch=1&timeoutSeconds=1&resourceVersion={version}"
-        );
-        c.kubectl(&["get", "--raw", &path])
-    };
-    let events: Vec<Value> = watch(&version).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    let kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+    let events = watch(c, "resume", list["metadata"]["resourceVersion"].as_str().unwrap());
+    let of_one = events.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let of_one = of_one.filter(|e| e["object"]["metadata"]["name"] == "one");
+    let kinds: Vec<String> = of_one.map(|e| e["type"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kinds, ["ADDED", "DELETED"]);
-    let gone = watch("1");
+}
+
+#[test]
+fn a_version_that_is_gone_is_said_to_be() {
+    let c = Cluster::start();
+    c.kill();
+    c.restart();
+    let gone = watch(&c, "default", "1");
     assert!(gone.contains("\"code\":410") && gone.contains("Expired"), "{gone}");
 }
