@@ -86,12 +86,12 @@ fn has_status(served: &Served) -> bool {
     served.resource.subresource("status").is_some()
 }
 
-/// A new object comes without a status: clients do not make that up.
+/// A new object comes with an empty status: clients do not make it up, and some expect that there is one.
 pub fn reset_new(served: &Served, object: &mut Value) {
     if has_status(served)
         && let Some(object) = object.as_object_mut()
     {
-        object.remove("status");
+        object.insert("status".to_owned(), Value::Object(serde_json::Map::new()));
     }
 }
 
