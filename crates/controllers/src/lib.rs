@@ -9,20 +9,30 @@
 
 mod kit;
 
+mod clusterrole_aggregation;
+mod cronjob;
+mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
+mod ephemeral_volume;
 mod garbage_collector;
 mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod persistent_volume;
 mod pod_gc;
 mod replicaset;
+mod resource_quota;
 mod root_ca;
 mod service_account;
+mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
+mod volume_protection;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -46,35 +56,37 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cluster CIDR {cidr} cannot be split into /{mask_size} networks for nodes: {reason}")]
-    ClusterCidr {
-        cidr: String,
-        mask_size: u8,
-        reason: &'static str,
-    },
+    ClusterCidr { cidr: String, mask_size: u8, reason: &'static str },
 }
 
 /// Runs all controllers until `shutdown`.
 pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let world = Arc::new(kit::World::new(&informers));
-    let mut loops = Loops {
-        running: JoinSet::new(),
-        started: CancellationToken::new(),
-        shutdown,
-    };
+    let mut loops = Loops { running: JoinSet::new(), started: CancellationToken::new(), shutdown };
+    clusterrole_aggregation::start(&world, &mut loops);
+    cronjob::start(&world, &mut loops);
+    daemonset::start(&world, &mut loops);
     deployment::start(&world, &mut loops);
+    disruption::start(&world, &mut loops);
+    endpoints::start(&world, &mut loops);
     endpointslice::start(&world, &mut loops);
-    garbage_collector::start(&world, &mut loops);
+    endpointslice_mirroring::start(&world, &mut loops);
+    ephemeral_volume::start(&world, &mut loops);
+    let resources = garbage_collector::start(&world, &mut loops);
     job::start(&world, &mut loops);
     namespace::start(&world, &mut loops);
     node_ipam::start(&world, &mut loops, &config)?;
-    replicaset::start(&world, &mut loops);
-    ttl_after_finished::start(&world, &mut loops);
-    taint_eviction::start(&world, &mut loops);
-    pod_gc::start(&world, &mut loops);
     node_lifecycle::start(&world, &mut loops);
-    endpoints::start(&world, &mut loops);
+    persistent_volume::start(&world, &mut loops);
+    pod_gc::start(&world, &mut loops);
+    replicaset::start(&world, &mut loops);
+    resource_quota::start(&world, &mut loops, resources);
     root_ca::start(&world, &mut loops, &config);
     service_account::start(&world, &mut loops);
+    statefulset::start(&world, &mut loops);
+    taint_eviction::start(&world, &mut loops);
+    ttl_after_finished::start(&world, &mut loops);
+    volume_protection::start(&world, &mut loops);
     tokio::select! {
         () = world.start() => loops.started.cancel(),
         () = loops.shutdown.cancelled() => {}

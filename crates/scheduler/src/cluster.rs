@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node};
 use crate::labels::Labels;
 use crate::pod::{HostPort, PodInfo};
 use crate::resources::{self, Resources};
+use crate::storage::Storage;
 
 /// One node, or (without `node`) the pods of one that is not known yet or any more.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +86,7 @@ pub struct Cluster {
     /// Where each pod is counted.
     homes: HashMap<String, String>,
     namespaces: HashMap<String, Labels>,
+    pub storage: Storage,
     /// Nodes that have a given image, for `ImageLocality`.
     pub image_spread: HashMap<String, usize>,
 }
@@ -157,10 +159,7 @@ impl Cluster {
         if let Some(&at) = self.index.get(name) {
             return at;
         }
-        self.nodes.push(NodeState {
-            name: name.to_owned(),
-            ..NodeState::default()
-        });
+        self.nodes.push(NodeState { name: name.to_owned(), ..NodeState::default() });
         let at = self.nodes.len() - 1;
         self.index.insert(name.to_owned(), at);
         at
@@ -216,7 +215,8 @@ mod tests {
         cluster.set_node(node("n1"));
         cluster.add_pod(pod("a", "2"), "n1");
         cluster.add_pod(pod("b", "1"), "n1");
-        let requested = |cluster: &Cluster, name: &str| cluster.node(name).map(|node| node.requested.milli_cpu);
+        let requested =
+            |cluster: &Cluster, name: &str| cluster.node(name).map(|node| node.requested.milli_cpu);
         assert_eq!(requested(&cluster, "n1"), Some(3000));
         cluster.add_pod(pod("b", "1"), "n2");
         assert_eq!((requested(&cluster, "n1"), requested(&cluster, "n2")), (Some(2000), Some(1000)));

@@ -36,7 +36,8 @@ pub fn term_selects_node(term: &NodeSelectorTerm, node: &Node) -> bool {
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let label =
+        |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
     let field = |key: &str| (key == "metadata.name").then_some(node.metadata.name.as_deref()).flatten();
     let all = |requirements: &[NodeSelectorRequirement], value: &dyn Fn(&str) -> Option<String>| {
         requirements.iter().all(|requirement| {
@@ -44,7 +45,8 @@ pub fn term_selects_node(term: &NodeSelectorTerm, node: &Node) -> bool {
             holds(&requirement.operator, value(&requirement.key).as_deref(), values)
         })
     };
-    all(expressions, &|key| label(key).map(str::to_owned)) && all(fields, &|key| field(key).map(str::to_owned))
+    all(expressions, &|key| label(key).map(str::to_owned))
+        && all(fields, &|key| field(key).map(str::to_owned))
 }
 
 fn holds(operator: &str, value: Option<&str>, values: &[String]) -> bool {
@@ -73,9 +75,12 @@ mod tests {
 
     #[test]
     fn node_terms_pick_nodes() {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1", "labels": {"zone": "a", "cpus": "8"}}})).unwrap();
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n1", "labels": {"zone": "a", "cpus": "8"}}}))
+                .unwrap();
         let check = |term: serde_json::Value, expected: bool| {
-            let selector: NodeSelector = serde_json::from_value(json!({"nodeSelectorTerms": [term]})).unwrap();
+            let selector: NodeSelector =
+                serde_json::from_value(json!({"nodeSelectorTerms": [term]})).unwrap();
             assert_eq!(selects_node(&selector, &node), expected, "{selector:?}");
         };
         let expression = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});

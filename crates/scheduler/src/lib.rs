@@ -8,6 +8,7 @@
 mod cluster;
 pub mod fit;
 mod labels;
+mod news;
 mod outcome;
 mod plugins;
 mod pod;
@@ -16,14 +17,15 @@ mod queue;
 mod resources;
 mod schedule;
 mod scheduler;
+mod storage;
 #[cfg(test)]
 mod tests;
 
 use client::Informers;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use news::News;
 use scheduler::Scheduler;
 
 /// How the scheduler presents itself.
@@ -35,9 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            scheduler_name: "default-scheduler".to_owned(),
-        }
+        Self { scheduler_name: "default-scheduler".to_owned() }
     }
 }
 
@@ -53,27 +53,16 @@ const BATCH: usize = 64;
 
 /// Runs until `shutdown`.
 pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let (nodes, pods, namespaces) = (informers.all::<Node>(), informers.all::<Pod>(), informers.all::<Namespace>());
-    let (mut node_deltas, mut pod_deltas) = (nodes.subscribe(), pods.subscribe());
-    let mut namespace_deltas = namespaces.subscribe();
     let (bound_sender, mut bound) = mpsc::unbounded_channel();
     let mut scheduler = Scheduler::new(config.scheduler_name, informers.client(), bound_sender);
-
+    let mut news = News::new(&informers);
     // Nothing is decided on half a picture.
-    tokio::select! {
-        () = async { nodes.synced().await; pods.synced().await; namespaces.synced().await } => {}
-        () = shutdown.cancelled() => return Ok(()),
+    while !news.is_complete() {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            told = news.tell(&mut scheduler) => told?,
+        }
     }
-    while let Ok(delta) = namespace_deltas.try_recv() {
-        scheduler.namespace_changed(&delta);
-    }
-    while let Ok(delta) = node_deltas.try_recv() {
-        scheduler.node_changed(&delta);
-    }
-    while let Ok(delta) = pod_deltas.try_recv() {
-        scheduler.pod_changed(&delta);
-    }
-
     loop {
         let more = (0..BATCH).all(|_| scheduler.schedule_next());
         let due = scheduler.next_due();
@@ -81,15 +70,7 @@ pub async fn run(informers: Informers, config: Config, shutdown: CancellationTok
             biased;
             () = shutdown.cancelled() => return Ok(()),
             Some(bound) = bound.recv() => scheduler.bound(bound),
-            delta = namespace_deltas.recv() => {
-                scheduler.namespace_changed(&delta.ok_or(Error::WatchEnded("namespaces"))?);
-            }
-            delta = node_deltas.recv() => {
-                scheduler.node_changed(&delta.ok_or(Error::WatchEnded("nodes"))?);
-            }
-            delta = pod_deltas.recv() => {
-                scheduler.pod_changed(&delta.ok_or(Error::WatchEnded("pods"))?);
-            }
+            told = news.tell(&mut scheduler) => told?,
             () = tokio::task::yield_now(), if more => {}
             () = async {
                 match due {

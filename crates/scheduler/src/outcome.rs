@@ -1,6 +1,6 @@
 //! What the world is told of decisions: the binding, the pod's condition, events.
 
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use tracing::debug;
 
 use crate::pod::PodInfo;
+
+/// By this provisioners and the binder of volumes know where a claim is needed.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 /// Tells the API server which node a pod goes to.
 pub async fn bind(client: &kube::Client, pod: &PodInfo, node: &str) -> Result<(), kube::Error> {
@@ -32,12 +35,29 @@ pub async fn bind(client: &kube::Client, pod: &PodInfo, node: &str) -> Result<()
     Ok(())
 }
 
+/// Tells claims that have waited for it to which node their pod goes. The kubelet waits until they are bound.
+pub async fn bind_claims(
+    client: &kube::Client,
+    pod: &PodInfo,
+    node: &str,
+    claims: &[String],
+) -> Result<(), kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod.namespace());
+    let patch = json!({"metadata": {"annotations": {SELECTED_NODE: node}}});
+    for claim in claims {
+        api.patch_metadata(claim, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
+    Ok(())
+}
+
 /// Says in the pod's status why it waits, if it does not say so already.
 pub async fn explain(client: &kube::Client, pod: &PodInfo, reason: &str, message: &str) {
     let conditions = pod.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let told = conditions.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
     let same = told.is_some_and(|told| {
-        told.status == "False" && told.reason.as_deref() == Some(reason) && told.message.as_deref() == Some(message)
+        told.status == "False"
+            && told.reason.as_deref() == Some(reason)
+            && told.message.as_deref() == Some(message)
     });
     if same {
         return;
@@ -51,7 +71,8 @@ pub async fn explain(client: &kube::Client, pod: &PodInfo, reason: &str, message
         "observedGeneration": pod.pod.metadata.generation,
     }]}});
     let api: Api<Pod> = Api::namespaced(client.clone(), pod.namespace());
-    if let Err(error) = api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await {
+    if let Err(error) = api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await
+    {
         debug!(pod = pod.name(), namespace = pod.namespace(), %error, "condition of a waiting pod is not told");
     }
 }

@@ -64,14 +64,22 @@ impl PodInfo {
     }
 
     pub fn required_affinity(&self) -> &[PodAffinityTerm] {
-        let affinity = self.spec().and_then(|spec| spec.affinity.as_ref()).and_then(|affinity| affinity.pod_affinity.as_ref());
-        let terms = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
+        let affinity = self
+            .spec()
+            .and_then(|spec| spec.affinity.as_ref())
+            .and_then(|affinity| affinity.pod_affinity.as_ref());
+        let terms = affinity
+            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
         terms.unwrap_or_default()
     }
 
     pub fn required_anti_affinity(&self) -> &[PodAffinityTerm] {
-        let affinity = self.spec().and_then(|spec| spec.affinity.as_ref()).and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-        let terms = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
+        let affinity = self
+            .spec()
+            .and_then(|spec| spec.affinity.as_ref())
+            .and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        let terms = affinity
+            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
         terms.unwrap_or_default()
     }
 }

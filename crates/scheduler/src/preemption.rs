@@ -24,7 +24,12 @@ pub struct Victims {
 }
 
 /// The node where the least harm makes room, if there is any.
-pub fn find(plugins: &[Box<dyn Plugin>], pod: &PodInfo, cluster: &Cluster, misfit: &Misfit) -> Option<Victims> {
+pub fn find(
+    plugins: &[Box<dyn Plugin>],
+    pod: &PodInfo,
+    cluster: &Cluster,
+    misfit: &Misfit,
+) -> Option<Victims> {
     if pod.spec().and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never") {
         return None;
     }
@@ -43,7 +48,8 @@ pub fn find(plugins: &[Box<dyn Plugin>], pod: &PodInfo, cluster: &Cluster, misfi
 
 /// Whom a node has to lose: everybody less important, except those who may stay after all.
 fn victims(checks: &Checks<'_>, pod: &PodInfo, node: &NodeState) -> Option<Vec<Arc<PodInfo>>> {
-    let mut less: Vec<_> = node.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
+    let mut less: Vec<_> =
+        node.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
     // Some are on their way out already: what they leave is waited for, rather than sending away more.
     if less.is_empty() || less.iter().any(|other| other.is_terminating()) {
         return None;

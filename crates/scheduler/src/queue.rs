@@ -3,7 +3,7 @@
 //! A pod that fits nowhere waits until something happens that may help it, as the plugins that refused it say; a
 //! pod that failed again and again is let wait a little longer each time, unless nothing else is to do.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Ticket {
 pub struct Queue {
     pods: HashMap<String, (Waiting, Place)>,
     active: BinaryHeap<Ticket>,
+    /// Those that fit nowhere, by what may help them, so that an event looks at nobody else.
+    unschedulable: HashMap<Events, HashSet<String>>,
     timers: BTreeSet<(Instant, String)>,
     tickets: u64,
 }
@@ -70,6 +72,14 @@ impl Queue {
         if let Place::Backoff(due) | Place::Unschedulable { until: due, .. } = place {
             self.timers.remove(&(due, uid.to_owned()));
         }
+        if let Place::Unschedulable { helped_by, .. } = place
+            && let Some(same) = self.unschedulable.get_mut(&helped_by)
+        {
+            same.remove(uid);
+            if same.is_empty() {
+                self.unschedulable.remove(&helped_by);
+            }
+        }
         Some(waiting)
     }
 
@@ -90,8 +100,8 @@ impl Queue {
 
     /// Something has happened: those whom it may help get another try.
     pub fn happened(&mut self, event: Events) {
-        let helped = |place: &Place| matches!(place, Place::Unschedulable { helped_by, .. } if helped_by.intersects(event));
-        let helped: Vec<String> = self.pods.iter().filter(|(_, (_, place))| helped(place)).map(|(uid, _)| uid.clone()).collect();
+        let helped = self.unschedulable.iter().filter(|(helped_by, _)| helped_by.intersects(event));
+        let helped: Vec<String> = helped.flat_map(|(_, uids)| uids).cloned().collect();
         for uid in helped {
             if let Some(waiting) = self.remove(&uid) {
                 self.activate(waiting);
@@ -103,7 +113,7 @@ impl Queue {
     pub fn pop(&mut self, now: Instant) -> Option<Waiting> {
         while self.timers.first().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, uid)) = self.timers.pop_first()
-                && let Some((waiting, _)) = self.pods.remove(&uid)
+                && let Some(waiting) = self.remove(&uid)
             {
                 self.activate(waiting);
             }
@@ -137,6 +147,9 @@ impl Queue {
         let uid = waiting.pod.uid.clone();
         if let Place::Backoff(due) | Place::Unschedulable { until: due, .. } = place {
             self.timers.insert((due, uid.clone()));
+        }
+        if let Place::Unschedulable { helped_by, .. } = place {
+            self.unschedulable.entry(helped_by).or_default().insert(uid.clone());
         }
         self.pods.insert(uid, (waiting, place));
     }
@@ -184,7 +197,7 @@ mod tests {
         assert!(queue.pop(now).is_none());
         queue.happened(Events::NODE_TAINTS.or(Events::NODE_LABELS));
         assert_eq!(popped(&mut queue, now), ["a"]);
-        assert!(queue.timers.is_empty());
+        assert!(queue.timers.is_empty() && queue.unschedulable.is_empty());
     }
 
     #[test]

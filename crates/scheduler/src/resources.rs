@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_is_added_can_be_subtracted() {
-        let list = BTreeMap::from([("cpu".to_owned(), Text("2".into())), ("x/y".to_owned(), Text("1k".into()))]);
+        let list =
+            BTreeMap::from([("cpu".to_owned(), Text("2".into())), ("x/y".to_owned(), Text("1k".into()))]);
         let mut resources = Resources::of(Some(&list));
         let before = resources.clone();
         resources.add(&before.clone());

@@ -31,7 +31,8 @@ impl Misfit {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".to_owned();
         }
-        let mut reasons: Vec<_> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut reasons: Vec<_> =
+            self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         reasons.sort();
         format!("0/{} nodes are available: {}.", self.nodes, reasons.join(", "))
     }
@@ -68,7 +69,12 @@ impl<'a> Checks<'a> {
 }
 
 /// Finds the best node. `start` is where the search begins, so that large clusters are used evenly.
-pub fn choose(plugins: &[Box<dyn Plugin>], pod: &PodInfo, cluster: &Cluster, start: &mut usize) -> Result<String, Misfit> {
+pub fn choose(
+    plugins: &[Box<dyn Plugin>],
+    pod: &PodInfo,
+    cluster: &Cluster,
+    start: &mut usize,
+) -> Result<String, Misfit> {
     let checks = Checks::prepare(plugins, pod, cluster);
     let total = cluster.nodes.len();
     let enough = enough_nodes(total);
@@ -134,6 +140,7 @@ fn best<'a>(checks: &Checks<'_>, fitting: &[&'a NodeState]) -> Option<&'a NodeSt
         }
     }
     let most = totals.iter().copied().max()?;
-    let winners: Vec<_> = fitting.iter().zip(&totals).filter(|(_, total)| **total == most).map(|(node, _)| *node).collect();
+    let winners: Vec<_> =
+        fitting.iter().zip(&totals).filter(|(_, total)| **total == most).map(|(node, _)| *node).collect();
     winners.choose(&mut rand::rng()).copied()
 }

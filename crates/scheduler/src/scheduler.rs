@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use client::Delta;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -56,12 +57,29 @@ impl Scheduler {
 
     pub fn namespace_changed(&mut self, delta: &Delta<Namespace>) {
         match delta {
-            Delta::Added(namespace) | Delta::Updated { new: namespace, .. } => self.cluster.set_namespace(namespace),
+            Delta::Added(namespace) | Delta::Updated { new: namespace, .. } => {
+                self.cluster.set_namespace(namespace)
+            }
             Delta::Deleted(namespace) => {
                 self.cluster.remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
             }
             Delta::Synced => {}
         }
+    }
+
+    pub fn claim_changed(&mut self, delta: &Delta<PersistentVolumeClaim>) {
+        self.cluster.storage.claim_changed(delta);
+        self.queue.happened(Events::STORAGE);
+    }
+
+    pub fn volume_changed(&mut self, delta: &Delta<PersistentVolume>) {
+        self.cluster.storage.volume_changed(delta);
+        self.queue.happened(Events::STORAGE);
+    }
+
+    pub fn class_changed(&mut self, delta: &Delta<StorageClass>) {
+        self.cluster.storage.class_changed(delta);
+        self.queue.happened(Events::STORAGE);
     }
 
     pub fn node_changed(&mut self, delta: &Delta<Node>) {
@@ -77,7 +95,9 @@ impl Scheduler {
                     self.queue.happened(events);
                 }
             }
-            Delta::Deleted(node) => self.cluster.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            Delta::Deleted(node) => {
+                self.cluster.remove_node(node.metadata.name.as_deref().unwrap_or_default())
+            }
             Delta::Synced => {}
         }
     }
@@ -106,7 +126,8 @@ impl Scheduler {
             self.queue.remove(uid);
             self.binding.remove(uid);
             // Most updates of a running pod change its status only: its count stays.
-            let counted = old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
+            let counted =
+                old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
             let terminating = pod.metadata.deletion_timestamp.is_some();
             if !counted || terminating {
                 self.cluster.add_pod(Arc::new(PodInfo::new(pod.clone())), node);
@@ -118,7 +139,8 @@ impl Scheduler {
                 self.queue.remove(uid);
                 return;
             }
-            let same = old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
+            let same =
+                old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
             if is_gated(pod) {
                 self.queue.remove(uid);
             } else if !(same && self.queue.update(info.clone())) {
@@ -179,7 +201,8 @@ impl Scheduler {
                     message.push_str(&misfit.preemption_message());
                 }
                 // Where victims are sent away, their end is what helps.
-                let helped_by = misfit.helped_by.or(victims.as_ref().map_or(Events::NONE, |_| Events::POD_REMOVED));
+                let helped_by =
+                    misfit.helped_by.or(victims.as_ref().map_or(Events::NONE, |_| Events::POD_REMOVED));
                 self.queue.unschedulable(waiting, helped_by, Instant::now());
                 self.tell_failure(pod, message, victims);
             }
@@ -189,9 +212,13 @@ impl Scheduler {
 
     fn bind(&self, waiting: Waiting, node: String) {
         let (client, name, sender) = (self.client.clone(), self.name.clone(), self.bound.clone());
+        let claims = self.cluster.storage.waiting_claims(&waiting.pod.pod);
         tokio::spawn(async move {
             let pod = waiting.pod.clone();
-            let result = outcome::bind(&client, &pod, &node).await;
+            let result = match outcome::bind_claims(&client, &pod, &node, &claims).await {
+                Ok(()) => outcome::bind(&client, &pod, &node).await,
+                Err(error) => Err(error),
+            };
             let succeeded = result.is_ok();
             // The loop only ever ends together with the process's work.
             let _ = sender.send(Bound { waiting, result });
@@ -229,7 +256,8 @@ fn node_events(old: &Node, new: &Node) -> Events {
     if old.metadata.labels != new.metadata.labels {
         events = events.or(Events::NODE_LABELS);
     }
-    let taints = |node: &Node| node.spec.as_ref().map(|spec| (spec.taints.clone(), spec.unschedulable == Some(true)));
+    let taints =
+        |node: &Node| node.spec.as_ref().map(|spec| (spec.taints.clone(), spec.unschedulable == Some(true)));
     if taints(old) != taints(new) {
         events = events.or(Events::NODE_TAINTS);
     }

@@ -107,11 +107,7 @@ impl Deployments {
     }
 
     async fn carry_out(&self, deployment: &Arc<Deployment>, plan: Plan) -> Result<Outcome, SyncError> {
-        let mut outcome = Outcome {
-            progress: plan.progress,
-            error: None,
-            collided: false,
-        };
+        let mut outcome = Outcome { progress: plan.progress, error: None, collided: false };
         if let Some(revision) = plan.revision {
             let patch = json!({"metadata": {"annotations": {revision::REVISION: revision.to_string()}}});
             self.world.deployments.merge_patch(&Key::of(&**deployment), &patch).await?;
@@ -121,9 +117,18 @@ impl Deployments {
                 Ok(true) => outcome.progress = Some(Progress::Created(meta::name(&set).to_owned())),
                 Ok(false) => outcome.collided = true,
                 Err(error) => {
-                    let message = format!("Failed to create new replica set \"{}\": {}", meta::name(&set), error.api_message());
+                    let message = format!(
+                        "Failed to create new replica set \"{}\": {}",
+                        meta::name(&set),
+                        error.api_message()
+                    );
                     if !error.is_namespace_terminating() {
-                        self.world.events.warning(Self::NAME, &**deployment, "ReplicaSetCreateError", &message);
+                        self.world.events.warning(
+                            Self::NAME,
+                            &**deployment,
+                            "ReplicaSetCreateError",
+                            &message,
+                        );
                     }
                     outcome.progress = Some(Progress::CreateFailed(message));
                     outcome.error = Some(error);
@@ -151,7 +156,9 @@ impl Deployments {
                 let api: Api<ReplicaSet> = self.world.replica_sets.api(meta::namespace(set));
                 let name = meta::name(set);
                 let found = api.get(name).await.context("get", || format!("ReplicaSet {name}"))?;
-                let template = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+                let template = |set: &ReplicaSet| {
+                    set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
+                };
                 let ours = meta::is_controlled_by(&found.metadata, meta::uid(&**deployment))
                     && revision::same_template(&template(&found), &template(set));
                 if ours {
@@ -193,14 +200,13 @@ impl Deployments {
         }
         let again = status::next_deadline(spec, &status, &now);
         if current.status.as_ref() != Some(&status) {
-            let updated = Deployment {
-                status: Some(status),
-                ..(*current).clone()
-            };
+            let updated = Deployment { status: Some(status), ..(*current).clone() };
             self.world.deployments.replace_status(&updated).await?;
         }
         match &outcome.error {
-            Some(error) if !error.is_namespace_terminating() => Err(SyncError::Waiting(format!("its ReplicaSet: {error}"))),
+            Some(error) if !error.is_namespace_terminating() => {
+                Err(SyncError::Waiting(format!("its ReplicaSet: {error}")))
+            }
             _ => Ok(again),
         }
     }

@@ -6,8 +6,8 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 
 use super::revision::{self, REVISION, Sets};
 use super::rolling::{self, size};
-use super::status::{PROGRESSING, Progress};
 use super::scale;
+use super::status::{PROGRESSING, Progress};
 use crate::kit::meta;
 
 /// The next step.
@@ -22,7 +22,12 @@ pub struct Plan {
     pub progress: Option<Progress>,
 }
 
-pub fn plan(deployment: &Deployment, spec: &DeploymentSpec, sets: &[Arc<ReplicaSet>], old_pods_run: bool) -> Plan {
+pub fn plan(
+    deployment: &Deployment,
+    spec: &DeploymentSpec,
+    sets: &[Arc<ReplicaSet>],
+    old_pods_run: bool,
+) -> Plan {
     let mut plan = Plan::default();
     if meta::is_terminating(deployment) {
         return plan;
@@ -71,7 +76,13 @@ fn roll(deployment: &Deployment, spec: &DeploymentSpec, now: &mut Sets, plan: &m
     }
 }
 
-fn recreate(deployment: &Deployment, spec: &DeploymentSpec, now: &mut Sets, old_pods_run: bool, plan: &mut Plan) {
+fn recreate(
+    deployment: &Deployment,
+    spec: &DeploymentSpec,
+    now: &mut Sets,
+    old_pods_run: bool,
+    plan: &mut Plan,
+) {
     let mut shrunk = false;
     for old in now.old.iter_mut().filter(|set| size(set) > 0) {
         rolling::resize(spec, old, 0);
@@ -88,10 +99,8 @@ fn recreate(deployment: &Deployment, spec: &DeploymentSpec, now: &mut Sets, old_
 }
 
 fn clean_up(deployment: &Deployment, spec: &DeploymentSpec, now: &Sets, plan: &mut Plan) {
-    let complete = deployment
-        .status
-        .as_ref()
-        .is_some_and(|status| super::status::is_complete(deployment, spec, status));
+    let complete =
+        deployment.status.as_ref().is_some_and(|status| super::status::is_complete(deployment, spec, status));
     if complete {
         plan.delete = revision::surplus(spec, now).into_iter().cloned().collect();
     }

@@ -156,7 +156,9 @@ pub fn surplus<'a>(spec: &DeploymentSpec, sets: &'a Sets) -> Vec<&'a ReplicaSet>
     old.truncate(surplus);
     old.retain(|set| {
         let status = set.status.clone().unwrap_or_default();
-        rolling::size(set) == 0 && status.replicas == 0 && status.observed_generation >= set.metadata.generation
+        rolling::size(set) == 0
+            && status.replicas == 0
+            && status.observed_generation >= set.metadata.generation
     });
     old
 }

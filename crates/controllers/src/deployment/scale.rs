@@ -9,9 +9,9 @@ use crate::kit::meta;
 
 /// Whether the size of the Deployment has changed since its ReplicaSets were last sized.
 pub fn is_scaling(spec: &DeploymentSpec, sets: &Sets) -> bool {
-    sets.all().filter(|set| size(set) > 0).any(|set| {
-        number(set, DESIRED_REPLICAS).is_some_and(|meant_for| meant_for != desired(spec))
-    })
+    sets.all()
+        .filter(|set| size(set) > 0)
+        .any(|set| number(set, DESIRED_REPLICAS).is_some_and(|meant_for| meant_for != desired(spec)))
 }
 
 fn number(set: &ReplicaSet, annotation: &str) -> Option<i32> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::revision::Sets;
@@ -155,7 +157,9 @@ fn has_progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
 
 fn decided(progress: &Progress, now: &Time) -> DeploymentCondition {
     let (status, reason, message) = match progress {
-        Progress::Created(set) => ("True", "NewReplicaSetCreated", format!("Created new replica set \"{set}\"")),
+        Progress::Created(set) => {
+            ("True", "NewReplicaSetCreated", format!("Created new replica set \"{set}\""))
+        }
         Progress::Found(set) => ("True", "FoundNewReplicaSet", format!("Found new replica set \"{set}\"")),
         Progress::CreateFailed(message) => ("False", "ReplicaSetCreateError", message.clone()),
         Progress::Paused => ("Unknown", "DeploymentPaused", "Deployment is paused".to_owned()),

@@ -48,8 +48,9 @@ impl Cluster {
         if let Some(mut set) = planned.create.clone() {
             set.metadata.uid = Some(format!("uid-{}", self.sets.len()));
             set.metadata.generation = Some(1);
-            set.metadata.creation_timestamp =
-                Some(serde_json::from_value(json!(format!("2026-01-01T00:00:{:02}Z", self.sets.len()))).unwrap());
+            set.metadata.creation_timestamp = Some(
+                serde_json::from_value(json!(format!("2026-01-01T00:00:{:02}Z", self.sets.len()))).unwrap(),
+            );
             self.sets.push(set);
         }
         for (set, _) in &planned.update {
@@ -60,7 +61,11 @@ impl Cluster {
             self.sets.retain(|set| set.metadata.uid != gone.metadata.uid);
         }
         if let Some(revision) = planned.revision {
-            self.deployment.metadata.annotations.get_or_insert_default().insert(revision::REVISION.into(), revision.to_string());
+            self.deployment
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .insert(revision::REVISION.into(), revision.to_string());
         }
         self.tell(planned.progress.as_ref());
         planned
@@ -70,7 +75,8 @@ impl Cluster {
         let spec = self.deployment.spec.clone().unwrap();
         let sets = Sets::of(&spec, &self.shared());
         let generation = self.deployment.metadata.generation;
-        self.deployment.status = Some(status::status(&self.deployment, &spec, &sets, progress, generation, &meta::now()));
+        self.deployment.status =
+            Some(status::status(&self.deployment, &spec, &sets, progress, generation, &meta::now()));
     }
 
     /// The ReplicaSet controller and the kubelets do their part.
@@ -101,7 +107,8 @@ impl Cluster {
     }
 
     fn use_image(&mut self, image: &str) {
-        self.deployment.metadata.generation = self.deployment.metadata.generation.map(|generation| generation + 1);
+        self.deployment.metadata.generation =
+            self.deployment.metadata.generation.map(|generation| generation + 1);
         let spec = self.deployment.spec.as_mut().unwrap();
         spec.template.spec.as_mut().unwrap().containers[0].image = Some(image.into());
     }
@@ -220,9 +227,12 @@ fn a_deadline_that_passes_is_told() {
     let spec = cluster.deployment.spec.clone().unwrap();
     let told = cluster.deployment.status.clone().unwrap();
     assert!(status::next_deadline(&spec, &told, &meta::now()).is_some());
-    let later = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(meta::now().0 + std::time::Duration::from_secs(601));
+    let later = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        meta::now().0 + std::time::Duration::from_secs(601),
+    );
     let sets = Sets::of(&spec, &cluster.shared());
-    cluster.deployment.status = Some(status::status(&cluster.deployment, &spec, &sets, None, Some(1), &later));
+    cluster.deployment.status =
+        Some(status::status(&cluster.deployment, &spec, &sets, None, Some(1), &later));
     assert_eq!(cluster.progressing(), "ProgressDeadlineExceeded");
     let told = cluster.deployment.status.clone().unwrap();
     assert_eq!(status::next_deadline(&spec, &told, &later), None);

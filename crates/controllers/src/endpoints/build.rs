@@ -39,7 +39,8 @@ pub fn endpoints(service: &Service, pods: &[Arc<Pod>]) -> Endpoints {
 }
 
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
-    let publish_not_ready = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
+    let publish_not_ready =
+        service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
     let family = build::address_types(service).into_iter().next().unwrap_or("IPv4");
     let mut by_ports: BTreeMap<_, EndpointSubset> = BTreeMap::new();
     let mut count = 0;
@@ -54,10 +55,9 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
         }
         let ports = build::ports(service, pod);
         let key = ports.key();
-        let subset = by_ports.entry(key).or_insert_with(|| EndpointSubset {
-            ports: plain(ports),
-            ..Default::default()
-        });
+        let subset = by_ports
+            .entry(key)
+            .or_insert_with(|| EndpointSubset { ports: plain(ports), ..Default::default() });
         let address = EndpointAddress {
             ip,
             hostname: build::hostname(service, pod),
@@ -110,10 +110,13 @@ mod tests {
         let endpoints = endpoints(&service, &[pod("a", "10.0.0.1", "True"), pod("b", "10.0.0.2", "False")]);
         let value = serde_json::to_value(&endpoints.subsets).unwrap();
         let target = |name: &str| json!({"kind": "Pod", "name": name, "namespace": "ns", "uid": name});
-        assert_eq!(value, json!([{
-            "addresses": [{"ip": "10.0.0.1", "nodeName": "n", "targetRef": target("a")}],
-            "notReadyAddresses": [{"ip": "10.0.0.2", "nodeName": "n", "targetRef": target("b")}],
-            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        }]));
+        assert_eq!(
+            value,
+            json!([{
+                "addresses": [{"ip": "10.0.0.1", "nodeName": "n", "targetRef": target("a")}],
+                "notReadyAddresses": [{"ip": "10.0.0.2", "nodeName": "n", "targetRef": target("b")}],
+                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            }])
+        );
     }
 }

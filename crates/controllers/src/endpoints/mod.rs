@@ -72,11 +72,15 @@ impl Controller for EndpointsController {
 
 fn is_ours(endpoints: &Endpoints) -> bool {
     let labels = endpoints.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get("endpoints.kubernetes.io/managed-by")).is_some_and(|by| by == "endpoint-controller")
+    labels
+        .and_then(|labels| labels.get("endpoints.kubernetes.io/managed-by"))
+        .is_some_and(|by| by == "endpoint-controller")
 }
 
 fn differs(current: &Endpoints, wanted: &Endpoints) -> bool {
-    let annotation = |endpoints: &Endpoints| meta::annotation(endpoints, "endpoints.kubernetes.io/over-capacity").map(str::to_owned);
+    let annotation = |endpoints: &Endpoints| {
+        meta::annotation(endpoints, "endpoints.kubernetes.io/over-capacity").map(str::to_owned)
+    };
     current.subsets != wanted.subsets
         || current.metadata.labels != wanted.metadata.labels
         || annotation(current) != annotation(wanted)

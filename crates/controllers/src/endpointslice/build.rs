@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerPort, Node, ObjectReference, Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::kit::{meta, pods};
@@ -54,7 +56,8 @@ pub fn address_types(service: &Service) -> Vec<&'static str> {
         return named;
     }
     let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
-    let is_v6 = address.and_then(|address| address.parse().ok()).is_some_and(|address: IpAddr| address.is_ipv6());
+    let is_v6 =
+        address.and_then(|address| address.parse().ok()).is_some_and(|address: IpAddr| address.is_ipv6());
     vec![if is_v6 { "IPv6" } else { "IPv4" }]
 }
 
@@ -113,7 +116,8 @@ fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
             let spec = pod.spec.as_ref()?;
             let sidecars = spec.init_containers.iter().flatten();
             let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
-            let mut ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+            let mut ports =
+                spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
             let fits = |candidate: &&ContainerPort| {
                 candidate.name.as_ref() == Some(name)
                     && candidate.protocol.as_deref().unwrap_or("TCP") == protocol(port)
@@ -129,7 +133,10 @@ fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) 
     let serving = pods::is_ready(pod);
     let terminating = meta::is_terminating(pod);
     let ready = publish_not_ready || (serving && !terminating);
-    let zone = node.and_then(|node| node.metadata.labels.as_ref()).and_then(|labels| labels.get(ZONE_LABEL)).cloned();
+    let zone = node
+        .and_then(|node| node.metadata.labels.as_ref())
+        .and_then(|labels| labels.get(ZONE_LABEL))
+        .cloned();
     let node_name = pods::node_name(pod).map(str::to_owned);
     let distribution = spec.and_then(|spec| spec.traffic_distribution.as_deref());
     Endpoint {
@@ -165,14 +172,18 @@ pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
     spec.hostname.clone().filter(|hostname| ours && !hostname.is_empty())
 }
 
-fn hints(distribution: Option<&str>, ready: bool, zone: Option<&str>, node: Option<&str>) -> Option<EndpointHints> {
+fn hints(
+    distribution: Option<&str>,
+    ready: bool,
+    zone: Option<&str>,
+    node: Option<&str>,
+) -> Option<EndpointHints> {
     let distribution = distribution.filter(|_| ready)?;
     let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
     match distribution {
-        "PreferClose" | "PreferSameZone" => for_zones.map(|zones| EndpointHints {
-            for_zones: Some(zones),
-            ..Default::default()
-        }),
+        "PreferClose" | "PreferSameZone" => {
+            for_zones.map(|zones| EndpointHints { for_zones: Some(zones), ..Default::default() })
+        }
         "PreferSameNode" => Some(EndpointHints {
             for_nodes: node.map(|node| vec![ForNode { name: node.to_owned() }]),
             for_zones,

@@ -30,7 +30,9 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     world.endpoint_slices.on(move |change| {
         let Some(slice) = change.object() else { return };
         let label = |label: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(label));
-        if let Some(service) = label(reconcile::SERVICE_NAME).filter(|_| label(reconcile::MANAGED_BY).is_some_and(|by| by == MANAGER)) {
+        if let Some(service) = label(reconcile::SERVICE_NAME)
+            .filter(|_| label(reconcile::MANAGED_BY).is_some_and(|by| by == MANAGER))
+        {
             due.add_lazily(Key::new(meta::namespace(&**slice), service));
         }
     });
@@ -81,7 +83,9 @@ fn changes_endpoints(change: &Change<'_, Pod>) -> bool {
 
 pub fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| !selector.is_empty() && meta::labels_match(selector, pod.metadata.labels.as_ref()))
+    selector.is_some_and(|selector| {
+        !selector.is_empty() && meta::labels_match(selector, pod.metadata.labels.as_ref())
+    })
 }
 
 /// Whether the endpoints of a Service come from pods: not if it is only a name, or its user keeps them.
@@ -101,7 +105,9 @@ impl Controller for EndpointSlices {
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         // The slices of a Service that is gone are garbage, and collected as such.
         let service = self.world.services.by_key(key);
-        let Some(service) = service.filter(|service| has_endpoints(service) && !meta::is_terminating(&**service)) else {
+        let Some(service) =
+            service.filter(|service| has_endpoints(service) && !meta::is_terminating(&**service))
+        else {
             return Ok(None);
         };
         let mut pods = self.world.pods.by_namespace(&key.namespace);
@@ -115,10 +121,16 @@ impl Controller for EndpointSlices {
 }
 
 /// The slices that `manager` keeps for a Service.
-pub fn slices_of(world: &World, key: &Key, manager: &str) -> Vec<Arc<k8s_openapi::api::discovery::v1::EndpointSlice>> {
+pub fn slices_of(
+    world: &World,
+    key: &Key,
+    manager: &str,
+) -> Vec<Arc<k8s_openapi::api::discovery::v1::EndpointSlice>> {
     let mut slices = world.endpoint_slices.by_namespace(&key.namespace);
     slices.retain(|slice| {
-        let label = |label: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(label)).map(String::as_str);
+        let label = |label: &str| {
+            slice.metadata.labels.as_ref().and_then(|labels| labels.get(label)).map(String::as_str)
+        };
         label(reconcile::SERVICE_NAME) == Some(&key.name) && label(reconcile::MANAGED_BY) == Some(manager)
     });
     slices

@@ -25,7 +25,12 @@ pub struct Changes {
 }
 
 /// `manager` is the controller whose slices `existing` are.
-pub fn reconcile(service: &Service, groups: Vec<Group>, existing: &[Arc<EndpointSlice>], manager: &str) -> Changes {
+pub fn reconcile(
+    service: &Service,
+    groups: Vec<Group>,
+    existing: &[Arc<EndpointSlice>],
+    manager: &str,
+) -> Changes {
     let mut changes = Changes::default();
     let labels = labels(service, manager);
     let mut groups: BTreeMap<_, Group> =
@@ -59,7 +64,13 @@ fn identity(endpoint: &Endpoint) -> String {
     uid.unwrap_or_default() + "/" + &endpoint.addresses.join(",")
 }
 
-fn fill(service: &Service, labels: &Labels, group: Group, have: Vec<&Arc<EndpointSlice>>, changes: &mut Changes) {
+fn fill(
+    service: &Service,
+    labels: &Labels,
+    group: Group,
+    have: Vec<&Arc<EndpointSlice>>,
+    changes: &mut Changes,
+) {
     let order: Vec<String> = group.endpoints.iter().map(identity).collect();
     let mut wanted: HashMap<String, Endpoint> = order.iter().cloned().zip(group.endpoints).collect();
 
@@ -72,7 +83,9 @@ fn fill(service: &Service, labels: &Labels, group: Group, have: Vec<&Arc<Endpoin
     let mut rest = order.into_iter().filter_map(|id| wanted.remove(&id)).peekable();
 
     // The rest goes where something changes anyway, then wherever there is room.
-    let changed = |slice: &EndpointSlice, endpoints: &[Endpoint]| slice.endpoints.as_deref().unwrap_or_default() != endpoints;
+    let changed = |slice: &EndpointSlice, endpoints: &[Endpoint]| {
+        slice.endpoints.as_deref().unwrap_or_default() != endpoints
+    };
     kept.sort_by_key(|(slice, endpoints)| (!changed(slice, endpoints), std::cmp::Reverse(endpoints.len())));
     for (_, endpoints) in &mut kept {
         while endpoints.len() < FULL {

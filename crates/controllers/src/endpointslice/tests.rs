@@ -73,7 +73,10 @@ fn a_slice_tells_pod_node_port_and_service() {
     assert_eq!(slice["metadata"]["labels"]["team"], "a");
     assert_eq!(slice["metadata"]["generateName"], "web-");
     assert_eq!(slice["ports"], json!([{"name": "", "port": 8080, "protocol": "TCP"}]));
-    assert_eq!(slice["endpoints"][0]["targetRef"], json!({"kind": "Pod", "name": "a", "namespace": "ns", "uid": "a"}));
+    assert_eq!(
+        slice["endpoints"][0]["targetRef"],
+        json!({"kind": "Pod", "name": "a", "namespace": "ns", "uid": "a"})
+    );
     assert_eq!(slice["endpoints"][0]["hostname"], "a");
     assert_eq!(slice["endpoints"][0]["nodeName"], "n");
 }
@@ -99,7 +102,11 @@ fn finished_pods_and_pods_without_address_are_no_endpoints() {
 
 #[test]
 fn only_slices_that_differ_are_touched() {
-    let pods = |count: usize| (0..count).map(|n| pod(&format!("p{n:03}"), &format!("10.0.{}.{}", n / 200, n % 200 + 1), true)).collect::<Vec<_>>();
+    let pods = |count: usize| {
+        (0..count)
+            .map(|n| pod(&format!("p{n:03}"), &format!("10.0.{}.{}", n / 200, n % 200 + 1), true))
+            .collect::<Vec<_>>()
+    };
     let changes = change(&simple(), pods(250), &[]);
     let sizes: Vec<_> = changes.create.iter().map(|slice| endpoints(slice).len()).collect();
     assert_eq!(sizes, [100, 100, 50]);
@@ -120,14 +127,20 @@ fn only_slices_that_differ_are_touched() {
     assert_eq!((fewer.create.len(), fewer.update.len(), fewer.delete.len()), (0, 0, 2));
 
     let nothing = change(&simple(), Vec::new(), &existing);
-    assert_eq!((nothing.create.len(), nothing.update.len(), nothing.delete.len()), (0, 1, 2), "one stays, empty");
+    assert_eq!(
+        (nothing.create.len(), nothing.update.len(), nothing.delete.len()),
+        (0, 1, 2),
+        "one stays, empty"
+    );
 }
 
 #[test]
 fn dual_stack_services_have_slices_of_both_families() {
-    let service = service(json!({"selector": {"app": "web"}, "ipFamilies": ["IPv4", "IPv6"], "ports": [{"port": 80}]}));
+    let service =
+        service(json!({"selector": {"app": "web"}, "ipFamilies": ["IPv4", "IPv6"], "ports": [{"port": 80}]}));
     let changes = change(&service, vec![pod("a", "10.0.0.1", true)], &[]);
-    let mut types: Vec<_> = changes.create.iter().map(|slice| (slice.address_type.clone(), endpoints(slice).len())).collect();
+    let mut types: Vec<_> =
+        changes.create.iter().map(|slice| (slice.address_type.clone(), endpoints(slice).len())).collect();
     types.sort();
     assert_eq!(types, [("IPv4".into(), 1), ("IPv6".into(), 0)]);
 }

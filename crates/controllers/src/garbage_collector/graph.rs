@@ -107,6 +107,8 @@ pub enum Presence {
 pub struct Graph {
     objects: HashMap<Uid, Object>,
     dependents: HashMap<Uid, HashSet<Uid>>,
+    /// How many objects there are of a resource in a namespace.
+    counts: HashMap<(ResourceName, String), i64>,
     absent: HashSet<Uid>,
     absent_order: VecDeque<Uid>,
 }
@@ -114,6 +116,19 @@ pub struct Graph {
 impl Graph {
     pub fn get(&self, uid: &str) -> Option<&Object> {
         self.objects.get(uid)
+    }
+
+    pub fn count(&self, resource: &str, namespace: &str) -> i64 {
+        self.counts.get(&(resource.to_owned(), namespace.to_owned())).copied().unwrap_or(0)
+    }
+
+    fn add_count(&mut self, object: &Object, change: i64) {
+        let key = (object.resource.clone(), object.namespace.clone());
+        let count = self.counts.entry(key.clone()).or_default();
+        *count += change;
+        if *count == 0 {
+            self.counts.remove(&key);
+        }
     }
 
     pub fn presence(&self, uid: &str) -> Presence {
@@ -133,7 +148,8 @@ impl Graph {
     pub fn blockers(&self, uid: &str) -> Vec<Uid> {
         let mut dependents = self.dependents(uid);
         dependents.retain(|dependent| {
-            let owners = self.objects.get(dependent).map(|object| object.owners.as_slice()).unwrap_or_default();
+            let owners =
+                self.objects.get(dependent).map(|object| object.owners.as_slice()).unwrap_or_default();
             owners.iter().any(|owner| owner.uid == uid && owner.blocks)
         });
         dependents
@@ -178,6 +194,9 @@ impl Graph {
                 Deletion::No | Deletion::Plain => {}
             }
         }
+        if !self.objects.contains_key(uid) {
+            self.add_count(&object, 1);
+        }
         self.objects.insert(uid.to_owned(), object);
         due
     }
@@ -186,6 +205,7 @@ impl Graph {
     pub fn remove(&mut self, uid: &str) -> Due {
         let mut due = Due::default();
         let Some(object) = self.objects.remove(uid) else { return due };
+        self.add_count(&object, -1);
         self.remember_absent(uid);
         for owner in &object.owners {
             self.unlink(&owner.uid, uid);
@@ -222,7 +242,8 @@ impl Graph {
 
     /// UIDs of a resource that a fresh list did not name.
     pub fn missing(&self, resource: &str, listed: &HashSet<Uid>) -> Vec<Uid> {
-        let missing = self.objects.iter().filter(|(uid, object)| object.resource == resource && !listed.contains(*uid));
+        let missing =
+            self.objects.iter().filter(|(uid, object)| object.resource == resource && !listed.contains(*uid));
         missing.map(|(uid, _)| uid.clone()).collect()
     }
 
@@ -268,11 +289,15 @@ mod tests {
         assert_eq!(graph.remove("owner"), due(&["a"], &[]));
         assert_eq!(graph.presence("owner"), Presence::Absent);
         assert_eq!(graph.observe("b", object(&[("owner", true)], None)), due(&["b"], &[]), "born too late");
-        assert_eq!(graph.observe("c", object(&[("never", true)], None)), due(&[], &["c"]), "perhaps only not seen yet");
+        assert_eq!(
+            graph.observe("c", object(&[("never", true)], None)),
+            due(&[], &["c"]),
+            "perhaps only not seen yet"
+        );
         graph.remove("a");
         graph.remove("b");
         graph.remove("c");
-        assert!(graph.dependents.is_empty() && graph.objects.is_empty());
+        assert!(graph.dependents.is_empty() && graph.objects.is_empty() && graph.counts.is_empty());
     }
 
     #[test]
@@ -315,6 +340,7 @@ mod tests {
         let mut graph = Graph::default();
         graph.observe("a", object(&[], None));
         graph.observe("b", object(&[], None));
+        assert_eq!((graph.count("ks.", ""), graph.count("ks.", "other")), (2, 0));
         assert_eq!(graph.missing("ks.", &HashSet::from(["a".to_owned()])), ["b"]);
         assert!(graph.missing("others.", &HashSet::new()).is_empty());
         graph.remove_resource("ks.");

@@ -19,15 +19,17 @@ use serde_json::json;
 use crate::Loops;
 use crate::kit::{Context, Controller, Key, Queue, SyncError, World, meta};
 use graph::{Deletion, FOREGROUND, ORPHAN, Object, Presence};
-use resources::Resources;
+pub use resources::Resources;
 
-pub fn start(world: &Arc<World>, loops: &mut Loops) {
+/// Starts the collector; its knowledge of all resources serves others, too.
+pub fn start(world: &Arc<World>, loops: &mut Loops) -> Arc<Resources> {
     let queue = Queue::default();
     let resources = Resources::new(world.client.clone(), queue.clone());
     resources.follow_views(world);
     let watching = resources.clone();
     loops.spawn(move |shutdown| watching.keep_current(shutdown));
-    loops.add(Collector { resources }, queue);
+    loops.add(Collector { resources: resources.clone() }, queue);
+    resources
 }
 
 struct Collector {
@@ -156,7 +158,9 @@ impl Collector {
         }
         let api = self.resources.api(&resource, &scope, live.meta.namespace.as_deref().unwrap_or_default());
         let owner = api.get_metadata_opt(&reference.name).await;
-        let owner = owner.context("get", || format!("{} {}, an owner of {}", reference.kind, reference.name, live.described))?;
+        let owner = owner.context("get", || {
+            format!("{} {}, an owner of {}", reference.kind, reference.name, live.described)
+        })?;
         Ok(owner.is_some_and(|owner| owner.metadata.uid.as_deref() == Some(&reference.uid)))
     }
 
@@ -189,7 +193,8 @@ impl Collector {
     async fn remove_finalizer(&self, live: &Live, finalizer: &str) -> Result<(), SyncError> {
         let finalizers = live.meta.finalizers.iter().flatten();
         let others: Vec<_> = finalizers.filter(|other| *other != finalizer).collect();
-        let patch = json!({"metadata": {"finalizers": others, "resourceVersion": live.meta.resource_version}});
+        let patch =
+            json!({"metadata": {"finalizers": others, "resourceVersion": live.meta.resource_version}});
         self.patch(live, &patch).await
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use client::Watched;
 use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiResource, Discovery, Scope, verbs};
@@ -38,8 +39,12 @@ pub struct Resources {
     /// Resources that the views of this process tell about.
     viewed: Mutex<HashSet<String>>,
     watches: Mutex<HashMap<String, AbortHandle>>,
-    pub changed: Notify,
+    changed: Notify,
+    /// Told the namespace in which an object has come or gone.
+    on_count: RwLock<Vec<CountHandler>>,
 }
+
+type CountHandler = Box<dyn Fn(&str) + Send + Sync>;
 
 pub fn resource_name(resource: &ApiResource) -> String {
     format!("{}.{}", resource.plural, resource.group)
@@ -55,7 +60,50 @@ impl Resources {
             viewed: Mutex::default(),
             watches: Mutex::default(),
             changed: Notify::new(),
+            on_count: RwLock::default(),
         })
+    }
+
+    /// Calls `handler` with the namespace in which an object of any kind has come or gone.
+    pub fn on_count(&self, handler: impl Fn(&str) + Send + Sync + 'static) {
+        self.on_count.write().push(Box::new(handler));
+    }
+
+    /// How many objects of a resource (`plural.group`) there are in a namespace.
+    pub fn count(&self, resource: &str, namespace: &str) -> i64 {
+        self.graph.lock().count(resource, namespace)
+    }
+
+    /// An object exists as told.
+    fn observe(&self, resource: &str, meta: &ObjectMeta) {
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        let (due, is_new) = {
+            let mut graph = self.graph.lock();
+            let is_new = graph.get(uid).is_none();
+            (graph.observe(uid, Object::new(resource.to_owned(), meta)), is_new)
+        };
+        self.add_due(due);
+        if is_new {
+            self.tell_count(meta.namespace.as_deref());
+        }
+    }
+
+    fn remove(&self, uid: &str) {
+        let (namespace, due) = {
+            let mut graph = self.graph.lock();
+            let namespace = graph.get(uid).map(|object| object.namespace.clone());
+            (namespace, graph.remove(uid))
+        };
+        self.add_due(due);
+        self.tell_count(namespace.as_deref());
+    }
+
+    fn tell_count(&self, namespace: Option<&str>) {
+        if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
+            for handler in self.on_count.read().iter() {
+                handler(namespace);
+            }
+        }
     }
 
     /// The requests for one resource, and whether its objects are in namespaces.
@@ -115,21 +163,13 @@ impl Resources {
         self.viewed.lock().insert(name.clone());
         let resources = self.clone();
         view.on(move |change| {
-            let due = match (change.old, change.new) {
-                (_, Some(new)) => {
-                    let uid = new.meta().uid.as_deref().unwrap_or_default();
-                    let replaced = change.old.and_then(|old| old.meta().uid.clone()).filter(|old| old != uid);
-                    let mut graph = resources.graph.lock();
-                    let mut due = graph.observe(uid, Object::new(name.clone(), new.meta()));
-                    if let Some(old) = replaced {
-                        due.now.extend(graph.remove(&old).now);
-                    }
-                    due
-                }
-                (Some(gone), None) => resources.graph.lock().remove(gone.meta().uid.as_deref().unwrap_or_default()),
-                (None, None) => return,
-            };
-            resources.add_due(due);
+            let uid = |object: &Arc<K>| object.meta().uid.clone().unwrap_or_default();
+            if let Some(old) = change.old.filter(|old| change.new.map(uid) != Some(uid(old))) {
+                resources.remove(&uid(old));
+            }
+            if let Some(new) = change.new {
+                resources.observe(&name, new.meta());
+            }
         });
     }
 
@@ -163,7 +203,9 @@ impl Resources {
         };
         let mut found = HashMap::new();
         for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
-            let collectable = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb));
+            let collectable = [verbs::LIST, verbs::WATCH, verbs::DELETE]
+                .iter()
+                .all(|verb| capabilities.supports_operation(verb));
             // Events are told, not owned.
             if collectable && resource.kind != "Event" {
                 found.insert(resource_name(&resource), (resource, capabilities.scope));
@@ -181,19 +223,13 @@ impl Resources {
         let viewed = self.viewed.lock();
         for (name, (resource, _)) in &found {
             if !watches.contains_key(name) && !viewed.contains(name) {
-                watches.insert(name.clone(), tokio::spawn(watch(self.clone(), resource.clone())).abort_handle());
+                watches
+                    .insert(name.clone(), tokio::spawn(watch(self.clone(), resource.clone())).abort_handle());
             }
         }
         debug!(resources = found.len(), watches = watches.len(), "garbage collector knows what to watch");
         *self.known.write() = found;
         Ok(())
-    }
-
-    fn observe(&self, name: &str, object: &PartialObjectMeta<DynamicObject>) {
-        let uid = object.metadata.uid.as_deref().unwrap_or_default();
-        let due = self.graph.lock().observe(uid, Object::new(name.to_owned(), &object.metadata));
-        self.add_due(due);
-        self.note_crd(name);
     }
 
     fn note_crd(&self, name: &str) {
@@ -213,20 +249,20 @@ async fn watch(resources: Arc<Resources>, resource: ApiResource) {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => {
                 listed.extend(object.uid());
-                resources.observe(&name, &object);
+                resources.observe(&name, &object.metadata);
+                resources.note_crd(&name);
             }
             Ok(Event::InitDone) => {
                 let listed = std::mem::take(&mut listed);
                 let missing = resources.graph.lock().missing(&name, &listed);
-                for uid in missing {
-                    let due = resources.graph.lock().remove(&uid);
-                    resources.add_due(due);
-                }
+                missing.iter().for_each(|uid| resources.remove(uid));
             }
-            Ok(Event::Apply(object)) => resources.observe(&name, &object),
+            Ok(Event::Apply(object)) => {
+                resources.observe(&name, &object.metadata);
+                resources.note_crd(&name);
+            }
             Ok(Event::Delete(object)) => {
-                let due = resources.graph.lock().remove(object.metadata.uid.as_deref().unwrap_or_default());
-                resources.add_due(due);
+                resources.remove(object.metadata.uid.as_deref().unwrap_or_default());
                 resources.note_crd(&name);
             }
             Err(error) => debug!(resource = name, %error, "watch failed, trying again"),

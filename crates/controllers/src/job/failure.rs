@@ -24,7 +24,9 @@ pub fn judge(job: &Job, pod: &Pod) -> Verdict {
             "FailJob" => {
                 let pod = format!("{}/{}", meta::namespace(pod), meta::name(pod));
                 let action = "FailJob";
-                Verdict::FailJob(why.replace("{pod}", &pod) + &format!(" matching {action} rule at index {number}"))
+                Verdict::FailJob(
+                    why.replace("{pod}", &pod) + &format!(" matching {action} rule at index {number}"),
+                )
             }
             _ => Verdict::Count,
         };
@@ -34,14 +36,22 @@ pub fn judge(job: &Job, pod: &Pod) -> Verdict {
 
 fn matching(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     if let Some(codes) = &rule.on_exit_codes {
-        let named = |status: &&ContainerStatus| codes.container_name.as_ref().is_none_or(|name| *name == status.name);
+        let named =
+            |status: &&ContainerStatus| codes.container_name.as_ref().is_none_or(|name| *name == status.name);
         for status in statuses(pod).filter(named) {
-            let code = status.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|ended| ended.exit_code);
+            let code = status
+                .state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref())
+                .map(|ended| ended.exit_code);
             // Success never fails anything.
             let Some(code) = code.filter(|code| *code != 0) else { continue };
             let listed = codes.values.contains(&code);
             if listed == (codes.operator == "In") {
-                return Some(format!("Container {} for pod {{pod}} failed with exit code {code}", status.name));
+                return Some(format!(
+                    "Container {} for pod {{pod}} failed with exit code {code}",
+                    status.name
+                ));
             }
         }
         return None;
@@ -81,7 +91,9 @@ mod tests {
             {"action": "FailJob", "onExitCodes": {"containerName": "main", "operator": "In", "values": [42]}},
             {"action": "FailIndex", "onExitCodes": {"operator": "NotIn", "values": [1]}},
         ]);
-        let job: Job = serde_json::from_value(json!({"spec": {"template": {}, "podFailurePolicy": {"rules": rules}}})).unwrap();
+        let job: Job =
+            serde_json::from_value(json!({"spec": {"template": {}, "podFailurePolicy": {"rules": rules}}}))
+                .unwrap();
         let pod = |name: &str, code: i32, conditions: Value| -> Pod {
             serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "p"}, "status": {"phase": "Failed", "conditions": conditions,
                 "containerStatuses": [{"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": code}}}]}}))
@@ -89,7 +101,13 @@ mod tests {
         };
         let check = |pod: Pod, expected: Verdict| assert_eq!(judge(&job, &pod), expected);
         check(pod("main", 42, json!([{"type": "DisruptionTarget", "status": "True"}])), Verdict::Ignore);
-        check(pod("main", 42, json!([])), Verdict::FailJob("Container main for pod ns/p failed with exit code 42 matching FailJob rule at index 1".into()));
+        check(
+            pod("main", 42, json!([])),
+            Verdict::FailJob(
+                "Container main for pod ns/p failed with exit code 42 matching FailJob rule at index 1"
+                    .into(),
+            ),
+        );
         check(pod("other", 42, json!([])), Verdict::FailIndex);
         check(pod("main", 1, json!([])), Verdict::Count);
         check(pod("main", 0, json!([])), Verdict::Count);

@@ -66,7 +66,9 @@ mod tests {
 
     #[test]
     fn sets_are_spelled_as_upstream_does() {
-        let check = |text: &str, end, expected: &str| assert_eq!(Indexes::parse(text, end).to_string(), expected, "{text}");
+        let check = |text: &str, end, expected: &str| {
+            assert_eq!(Indexes::parse(text, end).to_string(), expected, "{text}")
+        };
         check("", 10, "");
         check("0,1,2", 10, "0-2");
         check("0-1,3", 10, "0,1,3");

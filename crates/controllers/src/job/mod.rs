@@ -47,10 +47,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    let controller = Jobs {
-        world: world.clone(),
-        failures: Mutex::default(),
-    };
+    let controller = Jobs { world: world.clone(), failures: Mutex::default() };
     loops.add(controller, queue);
 }
 
@@ -84,14 +81,21 @@ impl Controller for Jobs {
 
 impl Jobs {
     async fn pods_of(&self, job: &Arc<Job>, spec: &JobSpec) -> Result<Vec<Arc<Pod>>, SyncError> {
-        let picks = |labels: Option<&meta::Labels>| spec.selector.as_ref().is_none_or(|selector| meta::selects_strictly(selector, labels));
+        let picks = |labels: Option<&meta::Labels>| {
+            spec.selector.as_ref().is_none_or(|selector| meta::selects_strictly(selector, labels))
+        };
         if spec.selector.is_none() {
             return Ok(self.world.pods.by_controller(meta::uid(&**job)));
         }
         claim::claim(&**job, &self.world.pods, picks).await
     }
 
-    async fn step(&self, job: &Arc<Job>, spec: &JobSpec, pods: Vec<Arc<Pod>>) -> Result<Option<Duration>, SyncError> {
+    async fn step(
+        &self,
+        job: &Arc<Job>,
+        spec: &JobSpec,
+        pods: Vec<Arc<Pod>>,
+    ) -> Result<Option<Duration>, SyncError> {
         let now = Timestamp::now();
         let mut tracked = track::track(job, spec, &pods);
         let mut ends = outcome::outcome(job, spec, &tracked, now);
@@ -136,21 +140,32 @@ impl Jobs {
         Ok(again.into_iter().flatten().min())
     }
 
-    async fn write_status(&self, job: &Arc<Job>, status: k8s_openapi::api::batch::v1::JobStatus) -> Result<(), SyncError> {
+    async fn write_status(
+        &self,
+        job: &Arc<Job>,
+        status: k8s_openapi::api::batch::v1::JobStatus,
+    ) -> Result<(), SyncError> {
         if job.status.as_ref() == Some(&status) {
             return Ok(());
         }
-        let updated = Job {
-            status: Some(status),
-            ..(**job).clone()
-        };
+        let updated = Job { status: Some(status), ..(**job).clone() };
         self.world.jobs.replace_status(&updated).await.map(drop)
     }
 
-    fn tell_events(&self, job: &Arc<Job>, spec: &JobSpec, turned: bool, status: &k8s_openapi::api::batch::v1::JobStatus) {
+    fn tell_events(
+        &self,
+        job: &Arc<Job>,
+        spec: &JobSpec,
+        turned: bool,
+        status: &k8s_openapi::api::batch::v1::JobStatus,
+    ) {
         let events = &self.world.events;
         if turned {
-            let (reason, message) = if outcome::is_suspended(spec) { ("Suspended", "Job suspended") } else { ("Resumed", "Job resumed") };
+            let (reason, message) = if outcome::is_suspended(spec) {
+                ("Suspended", "Job suspended")
+            } else {
+                ("Resumed", "Job resumed")
+            };
             events.normal(Self::NAME, &**job, reason, message);
         }
         for condition in status.conditions.iter().flatten() {
@@ -220,7 +235,9 @@ impl Jobs {
     /// The Job is gone: nobody will count its pods any more.
     async fn release_orphans(&self, key: &Key) -> Result<(), SyncError> {
         let mut pods = self.world.pods.by_namespace(&key.namespace);
-        pods.retain(|pod| track::has_finalizer(pod) && meta::owner_key::<Job>(&pod.metadata).as_ref() == Some(key));
+        pods.retain(|pod| {
+            track::has_finalizer(pod) && meta::owner_key::<Job>(&pod.metadata).as_ref() == Some(key)
+        });
         self.remove_finalizers(pods.iter()).await
     }
 

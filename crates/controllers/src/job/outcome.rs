@@ -33,7 +33,9 @@ impl Outcome {
 
 pub fn is_finished(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| matches!(condition.type_.as_str(), COMPLETE | FAILED) && condition.status == "True")
+    conditions
+        .into_iter()
+        .any(|condition| matches!(condition.type_.as_str(), COMPLETE | FAILED) && condition.status == "True")
 }
 
 pub fn is_suspended(spec: &JobSpec) -> bool {
@@ -57,10 +59,18 @@ pub fn outcome(job: &Job, spec: &JobSpec, tracked: &Tracked, now: Timestamp) -> 
         return Some(Outcome::new(false, "PodFailurePolicy", why.clone()));
     }
     if over_limit(spec, tracked) {
-        return Some(Outcome::new(false, "BackoffLimitExceeded", "Job has reached the specified backoff limit"));
+        return Some(Outcome::new(
+            false,
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ));
     }
     if deadline_left(job, spec, now).is_some_and(|left| left.is_zero()) {
-        return Some(Outcome::new(false, "DeadlineExceeded", "Job was active longer than specified deadline"));
+        return Some(Outcome::new(
+            false,
+            "DeadlineExceeded",
+            "Job was active longer than specified deadline",
+        ));
     }
     if track::is_indexed(spec)
         && let Some(message) = success_policy(spec, &tracked.completed)
@@ -84,7 +94,8 @@ fn over_limit(spec: &JobSpec, tracked: &Tracked) -> bool {
         return true;
     }
     // Pods that are restarted in place do not fail; their restarts count instead.
-    let restarts_in_place = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("OnFailure");
+    let restarts_in_place =
+        spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("OnFailure");
     let restarts: i32 = tracked.active.iter().map(|pod| failure::restarts(pod)).sum();
     restarts_in_place && if limit == 0 { restarts > 0 } else { restarts >= limit }
 }
@@ -125,7 +136,8 @@ pub fn deadline_left(job: &Job, spec: &JobSpec, now: Timestamp) -> Option<Durati
 
 /// Says how the Job ends; that it has ended only when `settled`: no pod runs, and all are counted.
 pub fn tell(outcome: &Outcome, settled: bool, status: &mut JobStatus, now: &Time) {
-    let (announced, final_) = if outcome.success { (SUCCESS_CRITERIA_MET, COMPLETE) } else { (FAILURE_TARGET, FAILED) };
+    let (announced, final_) =
+        if outcome.success { (SUCCESS_CRITERIA_MET, COMPLETE) } else { (FAILURE_TARGET, FAILED) };
     set(status, announced, true, &outcome.reason, &outcome.message, now);
     if settled {
         set(status, final_, true, &outcome.reason, &outcome.message, now);
@@ -137,7 +149,11 @@ pub fn tell(outcome: &Outcome, settled: bool, status: &mut JobStatus, now: &Time
 
 /// Says whether the Job is suspended, and starts or stops its clock. True if that is new.
 pub fn tell_suspended(spec: &JobSpec, status: &mut JobStatus, now: &Time) -> bool {
-    let told = status.conditions.iter().flatten().any(|condition| condition.type_ == SUSPENDED && condition.status == "True");
+    let told = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == SUSPENDED && condition.status == "True");
     if is_suspended(spec) {
         if !told {
             set(status, SUSPENDED, true, "JobSuspended", "Job suspended", now);

@@ -42,14 +42,19 @@ pub fn wanted(job: &Job, spec: &JobSpec, tracked: &Tracked, all: &[Arc<Pod>], ma
         wanted.delete = duplicates;
     } else if active > target {
         let mut candidates = tracked.active.clone();
-        candidates.sort_by_key(|pod| (pods::is_ready(pod), std::cmp::Reverse(pod.metadata.creation_timestamp.clone())));
+        candidates.sort_by_key(|pod| {
+            (pods::is_ready(pod), std::cmp::Reverse(pod.metadata.creation_timestamp.clone()))
+        });
         candidates.truncate(usize::try_from(active - target).unwrap_or(0));
         wanted.delete = candidates;
     } else if may_create {
         let occupied = if track::replaces_failed_only(spec) { active + tracked.terminating } else { active };
         let missing = usize::try_from(target - occupied).unwrap_or(0);
         wanted.create = if track::is_indexed(spec) {
-            free_indexes(spec, tracked, all, missing).into_iter().map(|(index, failures)| indexed_pod(job, spec, index, failures)).collect()
+            free_indexes(spec, tracked, all, missing)
+                .into_iter()
+                .map(|(index, failures)| indexed_pod(job, spec, index, failures))
+                .collect()
         } else {
             vec![plain_pod(job, spec); missing]
         };
@@ -91,7 +96,12 @@ fn free_indexes(spec: &JobSpec, tracked: &Tracked, all: &[Arc<Pod>], missing: us
 
 fn plain_pod(job: &Job, spec: &JobSpec) -> Pod {
     let owner = meta::controller_reference(job);
-    let mut pod = pods::from_template(&spec.template, meta::namespace(job), Some(format!("{}-", meta::name(job))), owner);
+    let mut pod = pods::from_template(
+        &spec.template,
+        meta::namespace(job),
+        Some(format!("{}-", meta::name(job))),
+        owner,
+    );
     pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
     pod
 }

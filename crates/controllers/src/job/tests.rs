@@ -12,7 +12,10 @@ use super::track::{FINALIZER, track};
 fn job(spec: Value, status: Value) -> (Job, JobSpec) {
     let mut spec = spec;
     spec["template"] = json!({"metadata": {"labels": {"job": "j"}}, "spec": {"containers": [{"name": "c"}], "restartPolicy": "Never"}});
-    let job: Job = serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": spec, "status": status})).unwrap();
+    let job: Job = serde_json::from_value(
+        json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": spec, "status": status}),
+    )
+    .unwrap();
     let spec = job.spec.clone().unwrap();
     (job, spec)
 }
@@ -24,7 +27,13 @@ fn pod(name: &str, phase: &str, held: bool) -> Arc<Pod> {
 
 fn indexed(name: &str, phase: &str, index: i32, failures: i32) -> Arc<Pod> {
     let mut pod = (*pod(name, phase, true)).clone();
-    pod.metadata.annotations = Some([(super::track::INDEX.into(), index.to_string()), (super::track::INDEX_FAILURES.into(), failures.to_string())].into());
+    pod.metadata.annotations = Some(
+        [
+            (super::track::INDEX.into(), index.to_string()),
+            (super::track::INDEX_FAILURES.into(), failures.to_string()),
+        ]
+        .into(),
+    );
     Arc::new(pod)
 }
 
@@ -75,7 +84,11 @@ fn indexed_jobs_fill_the_first_free_indexes() {
     let pods = [indexed("a", "Running", 2, 0), indexed("b", "Failed", 3, 0)];
     let tracked = track(&job, &spec, &pods);
     let wanted = wanted(&job, &spec, &tracked, &pods, true);
-    let made: Vec<_> = wanted.create.iter().map(|pod| (super::track::index_of(pod).unwrap(), super::track::index_failures(pod))).collect();
+    let made: Vec<_> = wanted
+        .create
+        .iter()
+        .map(|pod| (super::track::index_of(pod).unwrap(), super::track::index_failures(pod)))
+        .collect();
     assert_eq!(made, [(3, 1), (4, 0)]);
     let pod = &wanted.create[0];
     assert_eq!(pod.metadata.generate_name.as_deref(), Some("j-3-"));
@@ -94,17 +107,33 @@ fn a_job_ends_for_a_reason() {
         let found = found.as_ref().map(|Outcome { success, reason, .. }| (*success, reason.as_str()));
         assert_eq!(found, expected, "{spec:?}");
     };
-    let (done, running, failed) = (pod("a", "Succeeded", true), pod("b", "Running", true), pod("c", "Failed", true));
+    let (done, running, failed) =
+        (pod("a", "Succeeded", true), pod("b", "Running", true), pod("c", "Failed", true));
     check(json!({"completions": 1}), json!({}), &[], None);
     check(json!({"completions": 1}), json!({}), &[done.clone()], Some((true, "CompletionsReached")));
     check(json!({"completions": 2}), json!({"succeeded": 1}), &[running.clone()], None);
     check(json!({"parallelism": 2}), json!({}), &[done.clone(), running.clone()], None);
     check(json!({"parallelism": 2}), json!({}), &[done.clone()], Some((true, "CompletionsReached")));
     check(json!({"completions": 1, "backoffLimit": 1}), json!({}), &[failed.clone()], None);
-    check(json!({"completions": 1, "backoffLimit": 1}), json!({"failed": 1}), &[failed.clone()], Some((false, "BackoffLimitExceeded")));
+    check(
+        json!({"completions": 1, "backoffLimit": 1}),
+        json!({"failed": 1}),
+        &[failed.clone()],
+        Some((false, "BackoffLimitExceeded")),
+    );
     let started = json!({"startTime": "2026-01-01T00:00:00Z"});
-    check(json!({"completions": 1, "activeDeadlineSeconds": 3600}), started.clone(), &[running.clone()], Some((false, "DeadlineExceeded")));
-    check(json!({"completions": 1, "activeDeadlineSeconds": 3601}), started.clone(), &[running.clone()], None);
+    check(
+        json!({"completions": 1, "activeDeadlineSeconds": 3600}),
+        started.clone(),
+        &[running.clone()],
+        Some((false, "DeadlineExceeded")),
+    );
+    check(
+        json!({"completions": 1, "activeDeadlineSeconds": 3601}),
+        started.clone(),
+        &[running.clone()],
+        None,
+    );
     check(json!({"completions": 1, "activeDeadlineSeconds": 1, "suspend": true}), started, &[], None);
     let announced = json!({"conditions": [{"type": "FailureTarget", "status": "True", "reason": "Why"}]});
     check(json!({"completions": 1}), announced, &[done], Some((false, "Why")));
@@ -113,9 +142,24 @@ fn a_job_ends_for_a_reason() {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec
     };
-    check(per_index(json!({})), json!({"completedIndexes": "1"}), &[indexed("x", "Failed", 0, 0)], Some((false, "FailedIndexes")));
-    check(per_index(json!({"maxFailedIndexes": 0})), json!({}), &[indexed("x", "Failed", 0, 0)], Some((false, "MaxFailedIndexesExceeded")));
-    check(per_index(json!({"successPolicy": {"rules": [{"succeededIndexes": "1"}]}})), json!({}), &[indexed("x", "Succeeded", 1, 0)], Some((true, "SuccessPolicy")));
+    check(
+        per_index(json!({})),
+        json!({"completedIndexes": "1"}),
+        &[indexed("x", "Failed", 0, 0)],
+        Some((false, "FailedIndexes")),
+    );
+    check(
+        per_index(json!({"maxFailedIndexes": 0})),
+        json!({}),
+        &[indexed("x", "Failed", 0, 0)],
+        Some((false, "MaxFailedIndexesExceeded")),
+    );
+    check(
+        per_index(json!({"successPolicy": {"rules": [{"succeededIndexes": "1"}]}})),
+        json!({}),
+        &[indexed("x", "Succeeded", 1, 0)],
+        Some((true, "SuccessPolicy")),
+    );
 }
 
 #[test]
@@ -124,8 +168,13 @@ fn the_end_is_announced_before_it_is_told() {
     let ends = Outcome { success: true, reason: "CompletionsReached".into(), message: "m".into() };
     let now = crate::kit::meta::now();
     outcome::tell(&ends, false, &mut status, &now);
-    let types = |status: &k8s_openapi::api::batch::v1::JobStatus| status.conditions.iter().flatten().map(|c| c.type_.clone()).collect::<Vec<_>>();
+    let types = |status: &k8s_openapi::api::batch::v1::JobStatus| {
+        status.conditions.iter().flatten().map(|c| c.type_.clone()).collect::<Vec<_>>()
+    };
     assert_eq!((types(&status), status.completion_time.is_none()), (vec!["SuccessCriteriaMet".into()], true));
     outcome::tell(&ends, true, &mut status, &now);
-    assert_eq!((types(&status), status.completion_time.is_some()), (vec!["SuccessCriteriaMet".into(), "Complete".into()], true));
+    assert_eq!(
+        (types(&status), status.completion_time.is_some()),
+        (vec!["SuccessCriteriaMet".into(), "Complete".into()], true)
+    );
 }

@@ -154,7 +154,9 @@ fn note(job: &Job, spec: &JobSpec, pod: &Arc<Pod>, tracked: &mut Tracked) {
         match (&verdict, &mut tracked.failed_indexes, index_of(pod)) {
             (Verdict::FailJob(why), _, _) => tracked.fail_job = Some(why.clone()),
             (Verdict::FailIndex, Some(failed), Some(index)) => drop(failed.insert(index)),
-            (Verdict::Count, Some(failed), Some(index)) if index_failures(pod) >= spec.backoff_limit_per_index.unwrap_or(i32::MAX) => {
+            (Verdict::Count, Some(failed), Some(index))
+                if index_failures(pod) >= spec.backoff_limit_per_index.unwrap_or(i32::MAX) =>
+            {
                 failed.insert(index);
             }
             _ => {}

@@ -31,11 +31,7 @@ pub fn decide<K: Resource>(
 ) -> Claim<K> {
     let matches = |object: &Arc<K>| matches(object.meta().labels.as_ref());
     let dying = meta::is_terminating(owner);
-    let mut claim = Claim {
-        ours: Vec::new(),
-        adopt: Vec::new(),
-        release: Vec::new(),
-    };
+    let mut claim = Claim { ours: Vec::new(), adopt: Vec::new(), release: Vec::new() };
     for object in controlled {
         if matches(&object) {
             claim.ours.push(object);
@@ -120,14 +116,22 @@ mod tests {
 
     #[test]
     fn pods_are_claimed_by_labels() {
-        let matches = |labels: Option<&Labels>| labels.is_some_and(|labels| labels.get("app").is_some_and(|app| app == "web"));
-        let names = |pods: Vec<Arc<Pod>>| pods.iter().map(|pod| meta::name(&**pod).to_owned()).collect::<Vec<_>>();
+        let matches = |labels: Option<&Labels>| {
+            labels.is_some_and(|labels| labels.get("app").is_some_and(|app| app == "web"))
+        };
+        let names =
+            |pods: Vec<Arc<Pod>>| pods.iter().map(|pod| meta::name(&**pod).to_owned()).collect::<Vec<_>>();
         let check = |owner: Arc<Pod>, expected: [&[&str]; 3]| {
-            let controlled = vec![pod("mine", "web", false), pod("relabelled", "other", false), pod("dying", "web", true)];
-            let orphans = vec![pod("lost", "web", false), pod("lost-dying", "web", true), pod("stranger", "db", false)];
+            let controlled =
+                vec![pod("mine", "web", false), pod("relabelled", "other", false), pod("dying", "web", true)];
+            let orphans =
+                vec![pod("lost", "web", false), pod("lost-dying", "web", true), pod("stranger", "db", false)];
             let claim = decide(&*owner, controlled, orphans, matches);
             let found = [names(claim.ours), names(claim.adopt), names(claim.release)];
-            assert_eq!(found, expected.map(|names| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()));
+            assert_eq!(
+                found,
+                expected.map(|names| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
+            );
         };
         check(pod("owner", "", false), [&["mine", "dying"], &["lost"], &["relabelled"]]);
         check(pod("owner", "", true), [&["mine", "dying"], &[], &[]]);

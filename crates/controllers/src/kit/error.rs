@@ -4,11 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     #[error("cannot {operation} {object}: {source}")]
-    Api {
-        operation: &'static str,
-        object: String,
-        source: Box<kube::Error>,
-    },
+    Api { operation: &'static str, object: String, source: Box<kube::Error> },
     /// Not a failure: something else has to happen first.
     #[error("waiting for {0}")]
     Waiting(String),
@@ -40,7 +36,8 @@ impl SyncError {
     /// The namespace is going away, so that nothing can be created in it.
     pub fn is_namespace_terminating(&self) -> bool {
         let causes = self.status().and_then(|status| status.details.as_ref());
-        causes.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+        causes
+            .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
     }
 
     /// Nothing a human needs to know: a race that the next try settles.
@@ -67,10 +64,6 @@ pub trait Context<T> {
 
 impl<T> Context<T> for Result<T, kube::Error> {
     fn context(self, operation: &'static str, object: impl FnOnce() -> String) -> Result<T, SyncError> {
-        self.map_err(|source| SyncError::Api {
-            operation,
-            object: object(),
-            source: Box::new(source),
-        })
+        self.map_err(|source| SyncError::Api { operation, object: object(), source: Box::new(source) })
     }
 }

@@ -76,14 +76,15 @@ impl Recorder {
         self.record(component, object.object_ref(&()), Type::Warning, reason, message.into());
     }
 
-    fn record(&self, component: &'static str, regarding: ObjectReference, type_: Type, reason: &str, message: String) {
-        let record = Record {
-            component,
-            regarding,
-            type_,
-            reason: reason.to_owned(),
-            message,
-        };
+    fn record(
+        &self,
+        component: &'static str,
+        regarding: ObjectReference,
+        type_: Type,
+        reason: &str,
+        message: String,
+    ) {
+        let record = Record { component, regarding, type_, reason: reason.to_owned(), message };
         if self.0.try_send(record).is_err() {
             debug!(reason, "too many events are waiting, one is dropped");
         }
@@ -112,13 +113,7 @@ async fn publish(client: &kube::Client, outcome: Outcome) {
 #[derive(Debug)]
 enum Outcome {
     Create(Box<Event>),
-    Count {
-        namespace: String,
-        name: String,
-        count: i32,
-        last: Time,
-        message: String,
-    },
+    Count { namespace: String, name: String, count: i32, last: Time, message: String },
 }
 
 type SimilarKey = (String, &'static str, Type, String);
@@ -140,7 +135,8 @@ impl Correlator {
         }
         let object = record.regarding.uid.clone().unwrap_or_default();
         let similar_key = (object, record.component, record.type_, record.reason.clone());
-        let (messages, since) = self.similar.entry(similar_key.clone()).or_insert_with(|| (HashSet::new(), now));
+        let (messages, since) =
+            self.similar.entry(similar_key.clone()).or_insert_with(|| (HashSet::new(), now));
         if now.duration_since(*since) > WINDOW {
             messages.clear();
         }
@@ -190,10 +186,7 @@ fn new_event(record: &Record, namespace: String, message: String, now: Timestamp
         count: Some(1),
         first_timestamp: Some(time.clone()),
         last_timestamp: Some(time),
-        source: Some(EventSource {
-            component: Some(record.component.to_owned()),
-            host: None,
-        }),
+        source: Some(EventSource { component: Some(record.component.to_owned()), host: None }),
         reporting_component: Some(record.component.to_owned()),
         ..Default::default()
     }

@@ -4,6 +4,7 @@ pub mod claim;
 pub mod error;
 pub mod events;
 pub mod hash;
+pub mod history;
 pub mod intstr;
 pub mod key;
 pub mod meta;

@@ -61,11 +61,7 @@ pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availa
         return Availability::NotReady;
     };
     let left = f64::from(min_ready_seconds) - seconds_between(since, now);
-    if left <= 0.0 {
-        Availability::Available
-    } else {
-        Availability::In(Duration::from_secs_f64(left))
-    }
+    if left <= 0.0 { Availability::Available } else { Availability::In(Duration::from_secs_f64(left)) }
 }
 
 /// A pod of a workload, not yet created.
@@ -179,7 +175,10 @@ mod tests {
             pod("young", running("n1", true, "2026-01-01T23:59:00Z")),
             pod("crowded", running("n2", true, "2026-01-01T00:00:00Z")),
             pod("unready", running("n1", false, "2026-01-01T00:00:00Z")),
-            pod("pending", json!({"spec": {"containers": [], "nodeName": "n1"}, "status": {"phase": "Pending"}})),
+            pod(
+                "pending",
+                json!({"spec": {"containers": [], "nodeName": "n1"}, "status": {"phase": "Pending"}}),
+            ),
             pod("unscheduled", json!({"spec": {"containers": []}})),
         ];
         let related: Vec<_> = (0..9).map(|_| pod("x", running("n2", true, "2026-01-01T00:00:00Z"))).collect();

@@ -98,10 +98,7 @@ where
     pub async fn delete(&self, object: &K, params: DeleteParams) -> Result<(), SyncError> {
         let key = Key::of(object);
         let uid = meta::uid(object).to_owned();
-        let params = params.preconditions(Preconditions {
-            uid: Some(uid.clone()),
-            ..Default::default()
-        });
+        let params = params.preconditions(Preconditions { uid: Some(uid.clone()), ..Default::default() });
         match self.api(&key.namespace).delete(&key.name, &params).await {
             Ok(answer) => {
                 match answer.left().filter(is_pending_deletion) {

@@ -41,7 +41,11 @@ pub fn status(old: Option<&NamespaceStatus>, left: &Leftovers, now: &Time) -> Op
         };
         match conditions.iter_mut().find(|condition| condition.type_ == type_) {
             None => conditions.push(condition),
-            Some(old) if old.status != status || old.reason != condition.reason || old.message != condition.message => {
+            Some(old)
+                if old.status != status
+                    || old.reason != condition.reason
+                    || old.message != condition.message =>
+            {
                 *old = condition;
             }
             Some(_) => {}
@@ -69,15 +73,24 @@ fn told(left: &Leftovers) -> [(&'static str, bool, &'static str, String); 5] {
     let remaining = if left.remaining.is_empty() {
         (false, "ContentRemoved", "All content successfully removed".to_owned())
     } else {
-        let each = left.remaining.iter().map(|(resource, count)| format!("{resource} has {count} resource instances"));
+        let each = left
+            .remaining
+            .iter()
+            .map(|(resource, count)| format!("{resource} has {count} resource instances"));
         let message = format!("Some resources are remaining: {}", each.collect::<Vec<_>>().join(", "));
         (true, "SomeResourcesRemain", message)
     };
     let finalizers = if left.finalizers.is_empty() {
         (false, "ContentHasNoFinalizers", "All content-preserving finalizers finished".to_owned())
     } else {
-        let each = left.finalizers.iter().map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"));
-        let message = format!("Some content in the namespace has finalizers remaining: {}", each.collect::<Vec<_>>().join(", "));
+        let each = left
+            .finalizers
+            .iter()
+            .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"));
+        let message = format!(
+            "Some content in the namespace has finalizers remaining: {}",
+            each.collect::<Vec<_>>().join(", ")
+        );
         (true, "SomeFinalizersRemain", message)
     };
     let named = |type_, (holds, reason, message)| (type_, holds, reason, message);

@@ -2,10 +2,10 @@
 
 use futures::StreamExt;
 use kube::api::{DeleteParams, ListParams};
+use kube::core::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
 use kube::{Api, ResourceExt};
-use kube::core::DynamicObject;
 
 use super::conditions::Leftovers;
 use crate::kit::{Context, SyncError};
@@ -42,7 +42,10 @@ pub async fn delete_all(client: &kube::Client, namespace: &str) -> Result<Leftov
     Ok(left)
 }
 
-async fn discover(client: &kube::Client, namespace: &str) -> Result<Vec<(ApiResource, ApiCapabilities)>, SyncError> {
+async fn discover(
+    client: &kube::Client,
+    namespace: &str,
+) -> Result<Vec<(ApiResource, ApiCapabilities)>, SyncError> {
     let discovery = match Discovery::new(client.clone()).run_aggregated().await {
         Ok(discovery) => discovery,
         // Servers before 1.30 do not aggregate.

@@ -56,10 +56,7 @@ impl Controller for Namespaces {
             return self.finalize(&namespace).await.map(|()| None);
         }
         if let Some(status) = conditions::status(namespace.status.as_ref(), &left, &meta::now()) {
-            let told = Namespace {
-                status: Some(status),
-                ..(*namespace).clone()
-            };
+            let told = Namespace { status: Some(status), ..(*namespace).clone() };
             self.world.namespaces.replace_status(&told).await?;
         }
         let waits_for_pods = left.remaining.len() == 1 && left.remaining.contains_key("pods.");

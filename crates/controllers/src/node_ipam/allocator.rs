@@ -23,12 +23,7 @@ impl Allocator {
             return Err("addresses are shorter than that");
         }
         let parts = 1_u32.checked_shl(u32::from(part_prefix - prefix)).unwrap_or(u32::MAX).min(MOST_PARTS);
-        Ok(Self {
-            base: network(base, prefix),
-            part_prefix,
-            parts,
-            used: BTreeSet::new(),
-        })
+        Ok(Self { base: network(base, prefix), part_prefix, parts, used: BTreeSet::new() })
     }
 
     /// The first free part.

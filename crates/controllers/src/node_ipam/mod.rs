@@ -37,13 +37,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops, config: &Config) -> Result<(
         }
         (None, None) => {}
     });
-    loops.add(
-        NodeIpam {
-            world: world.clone(),
-            allocator,
-        },
-        queue,
-    );
+    loops.add(NodeIpam { world: world.clone(), allocator }, queue);
     Ok(())
 }
 

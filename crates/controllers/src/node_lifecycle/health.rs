@@ -36,7 +36,8 @@ pub fn readiness(node: &Node) -> Option<&str> {
 
 /// The conditions of a node that has fallen silent, if they do not say so yet.
 pub fn silent(node: &Node, now: &Time) -> Option<Vec<NodeCondition>> {
-    let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let mut conditions =
+        node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let before = conditions.clone();
     // A node's network is told by others; its silence says nothing about it.
     let told = ["Ready"].into_iter().chain(PRESSURES.into_iter().take(3).map(|(type_, _)| type_));
@@ -84,12 +85,14 @@ pub fn taints(node: &Node, now: &Time) -> Option<Vec<Taint>> {
     }
 
     let ours = |taint: &Taint| {
-        let by_readiness = matches!(taint.key.as_str(), NOT_READY | UNREACHABLE) && matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE);
+        let by_readiness = matches!(taint.key.as_str(), NOT_READY | UNREACHABLE)
+            && matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE);
         let by_condition = taint.key == UNSCHEDULABLE || PRESSURES.iter().any(|(_, key)| *key == taint.key);
         by_readiness || (by_condition && taint.effect == NO_SCHEDULE)
     };
     let is_wanted = |taint: &Taint| wanted.contains(&(taint.key.as_str(), taint.effect.as_str()));
-    let mut taints: Vec<Taint> = have.iter().filter(|taint| !ours(taint) || is_wanted(taint)).cloned().collect();
+    let mut taints: Vec<Taint> =
+        have.iter().filter(|taint| !ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in &wanted {
         if !taints.iter().any(|taint| taint.key == *key && taint.effect == *effect) {
             taints.push(Taint {
@@ -111,33 +114,63 @@ mod tests {
     use crate::kit::meta;
 
     fn node(conditions: Value, spec: Value) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": conditions}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": conditions}}),
+        )
+        .unwrap()
     }
 
     #[test]
     fn taints_follow_conditions() {
         let check = |conditions: Value, spec: Value, expected: Option<&[&str]>| {
             let found = taints(&node(conditions.clone(), spec), &meta::now());
-            let found = found.map(|taints| taints.iter().map(|taint| format!("{}:{}", taint.key.rsplit('/').next().unwrap(), taint.effect)).collect::<Vec<_>>());
-            assert_eq!(found, expected.map(|taints| taints.iter().map(|taint| (*taint).to_owned()).collect()), "{conditions}");
+            let found = found.map(|taints| {
+                taints
+                    .iter()
+                    .map(|taint| format!("{}:{}", taint.key.rsplit('/').next().unwrap(), taint.effect))
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(
+                found,
+                expected.map(|taints| taints.iter().map(|taint| (*taint).to_owned()).collect()),
+                "{conditions}"
+            );
         };
         let ready = |status: &str| json!([{"type": "Ready", "status": status}]);
         check(ready("True"), json!({}), None);
         check(json!([]), json!({}), Some(&["not-ready:NoSchedule"]));
         check(ready("False"), json!({}), Some(&["not-ready:NoSchedule", "not-ready:NoExecute"]));
-        check(ready("Unknown"), json!({"taints": [{"key": NOT_READY, "effect": "NoExecute"}, {"key": "mine", "effect": "NoExecute"}]}),
-            Some(&["mine:NoExecute", "unreachable:NoSchedule", "unreachable:NoExecute"]));
+        check(
+            ready("Unknown"),
+            json!({"taints": [{"key": NOT_READY, "effect": "NoExecute"}, {"key": "mine", "effect": "NoExecute"}]}),
+            Some(&["mine:NoExecute", "unreachable:NoSchedule", "unreachable:NoExecute"]),
+        );
         check(ready("True"), json!({"taints": [{"key": NOT_READY, "effect": "NoSchedule"}]}), Some(&[]));
         check(ready("True"), json!({"unschedulable": true}), Some(&["unschedulable:NoSchedule"]));
-        check(json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]), json!({}), Some(&["disk-pressure:NoSchedule"]));
+        check(
+            json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]),
+            json!({}),
+            Some(&["disk-pressure:NoSchedule"]),
+        );
     }
 
     #[test]
     fn silence_is_told_once() {
-        let mut node = node(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "False"}]), json!({}));
+        let mut node = node(
+            json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "False"}]),
+            json!({}),
+        );
         let conditions = silent(&node, &meta::now()).expect("news");
-        let find = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.as_str());
-        assert_eq!((find("Ready"), find("DiskPressure"), find("NetworkUnavailable")), (Some("Unknown"), Some("Unknown"), Some("False")));
+        let find = |type_: &str| {
+            conditions
+                .iter()
+                .find(|condition| condition.type_ == type_)
+                .map(|condition| condition.status.as_str())
+        };
+        assert_eq!(
+            (find("Ready"), find("DiskPressure"), find("NetworkUnavailable")),
+            (Some("Unknown"), Some("Unknown"), Some("False"))
+        );
         node.status.as_mut().unwrap().conditions = Some(conditions);
         assert_eq!(silent(&node, &meta::now()), None);
     }

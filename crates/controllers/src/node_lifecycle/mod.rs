@@ -31,7 +31,9 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             heard.lock().remove(change.old.map(|node| meta::name(&**node)).unwrap_or_default());
             return;
         };
-        let beat = |node: &Arc<Node>| health::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.clone());
+        let beat = |node: &Arc<Node>| {
+            health::condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.clone())
+        };
         if change.old.is_none() || change.old.and_then(beat) != change.new.and_then(beat) {
             heard.lock().insert(meta::name(&**node).to_owned(), Instant::now());
         }
@@ -49,10 +51,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    let controller = NodeLifecycle {
-        world: world.clone(),
-        heartbeats,
-    };
+    let controller = NodeLifecycle { world: world.clone(), heartbeats };
     loops.add(controller, queue);
 }
 
@@ -101,7 +100,12 @@ impl NodeLifecycle {
         told.status.get_or_insert_default().conditions = Some(conditions);
         let told = self.world.nodes.replace_status(&told).await?;
         let name = meta::name(&*told);
-        self.world.events.normal(Self::NAME, &*told, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+        self.world.events.normal(
+            Self::NAME,
+            &*told,
+            "NodeNotReady",
+            format!("Node {name} status is now: NodeNotReady"),
+        );
         Ok(told)
     }
 

@@ -103,7 +103,8 @@ impl PodGc {
         if surplus == 0 {
             return Ok(());
         }
-        let age = |pod: &Arc<Pod>| pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+        let age =
+            |pod: &Arc<Pod>| pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
         finished.sort_by_key(age);
         for pod in finished.iter().take(surplus) {
             self.world.pods.delete(&**pod, DeleteParams::default().grace_period(0)).await?;

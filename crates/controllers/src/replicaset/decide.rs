@@ -41,17 +41,11 @@ pub struct Failure {
 
 impl Failure {
     pub fn create(message: String) -> Self {
-        Self {
-            reason: "FailedCreate",
-            message,
-        }
+        Self { reason: "FailedCreate", message }
     }
 
     pub fn delete(message: String) -> Self {
-        Self {
-            reason: "FailedDelete",
-            message,
-        }
+        Self { reason: "FailedDelete", message }
     }
 }
 
@@ -127,7 +121,12 @@ mod tests {
 
     #[test]
     fn counts_tell_what_serves() {
-        let pods = [pod("Running", true, false), pod("Pending", false, false), pod("Running", true, true), pod("Failed", false, true)];
+        let pods = [
+            pod("Running", true, false),
+            pod("Pending", false, false),
+            pod("Running", true, true),
+            pod("Failed", false, true),
+        ];
         let now = "2026-01-01T00:00:10Z".parse().unwrap();
         let expected = Counts { replicas: 2, fully_labeled: 2, ready: 1, available: 1, terminating: 1 };
         assert_eq!(Counts::of(&set(2, 10), &pods, now), (expected, None));
@@ -140,7 +139,8 @@ mod tests {
         let (counts, _) = Counts::of(&set(0, 0), &[], Timestamp::UNIX_EPOCH);
         let told = set(0, 0).with_status(&counts, None, meta::now()).expect("the generation is new");
         assert!(told.with_status(&counts, None, meta::now()).is_none());
-        let failed = told.with_status(&counts, Some(&Failure::create("no".into())), meta::now()).expect("a condition");
+        let failed =
+            told.with_status(&counts, Some(&Failure::create("no".into())), meta::now()).expect("a condition");
         assert!(failed.with_status(&counts, Some(&Failure::create("other".into())), meta::now()).is_none());
         assert!(failed.with_status(&counts, None, meta::now()).is_some(), "the condition goes");
     }

@@ -1,11 +1,11 @@
 //! What differs between ReplicaSet and ReplicationController.
 
 use client::Watched;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
     PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
 };
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use serde::Serialize;
@@ -56,7 +56,9 @@ impl Replicated for ReplicaSet {
         let old = self.status.clone().unwrap_or_default();
         let found = old.conditions.iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE);
         let condition = match (failure, found) {
-            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => Some(found.clone()),
+            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => {
+                Some(found.clone())
+            }
             (Some(failure), _) => Some(ReplicaSetCondition {
                 type_: REPLICA_FAILURE.to_owned(),
                 status: "True".to_owned(),
@@ -77,10 +79,7 @@ impl Replicated for ReplicaSet {
             observed_generation: self.metadata.generation,
             conditions: (!conditions.is_empty()).then_some(conditions),
         };
-        (new != without_absent(old)).then(|| Self {
-            status: Some(new),
-            ..self.clone()
-        })
+        (new != without_absent(old)).then(|| Self { status: Some(new), ..self.clone() })
     }
 }
 
@@ -121,7 +120,9 @@ impl Replicated for ReplicationController {
         let mut old = self.status.clone().unwrap_or_default();
         let found = old.conditions.iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE);
         let condition = match (failure, found) {
-            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => Some(found.clone()),
+            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => {
+                Some(found.clone())
+            }
             (Some(failure), _) => Some(ReplicationControllerCondition {
                 type_: REPLICA_FAILURE.to_owned(),
                 status: "True".to_owned(),
@@ -144,9 +145,6 @@ impl Replicated for ReplicationController {
         old.fully_labeled_replicas.get_or_insert(0);
         old.ready_replicas.get_or_insert(0);
         old.available_replicas.get_or_insert(0);
-        (new != old).then(|| Self {
-            status: Some(new),
-            ..self.clone()
-        })
+        (new != old).then(|| Self { status: Some(new), ..self.clone() })
     }
 }

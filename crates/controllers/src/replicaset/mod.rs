@@ -37,10 +37,7 @@ fn start_for<K: Replicated>(world: &Arc<World>, loops: &mut Loops) {
     });
     let (due, seen) = (queue.clone(), world.clone());
     world.pods.on(move |change| pod_changed::<K>(&seen, &due, change));
-    let controller = Replicas::<K> {
-        world: world.clone(),
-        kind: PhantomData,
-    };
+    let controller = Replicas::<K> { world: world.clone(), kind: PhantomData };
     loops.add(controller, queue);
 }
 

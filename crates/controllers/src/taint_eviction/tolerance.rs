@@ -18,7 +18,9 @@ pub enum Tolerance {
 pub fn tolerance(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Tolerance {
     let mut shortest: Option<Duration> = None;
     for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
-        let fitting = tolerations.iter().filter(|toleration| scheduler::fit::tolerates(std::slice::from_ref(*toleration), taint));
+        let fitting = tolerations
+            .iter()
+            .filter(|toleration| scheduler::fit::tolerates(std::slice::from_ref(*toleration), taint));
         let fitting: Vec<_> = fitting.collect();
         if fitting.is_empty() {
             return Tolerance::NoLonger;
@@ -51,12 +53,21 @@ mod tests {
                 (serde_json::from_value(taints).unwrap(), serde_json::from_value(tolerations).unwrap());
             assert_eq!(tolerance(&taints, &tolerations, now), expected, "{tolerations:?}");
         };
-        let for_seconds = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
+        let for_seconds =
+            |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
         check(json!([taint("NoSchedule")]), json!([]), Tolerance::ForEver);
         check(json!([taint("NoExecute")]), json!([]), Tolerance::NoLonger);
         check(json!([taint("NoExecute")]), json!([{"operator": "Exists"}]), Tolerance::ForEver);
-        check(json!([taint("NoExecute")]), json!([for_seconds(100)]), Tolerance::For(Duration::from_secs(40)));
+        check(
+            json!([taint("NoExecute")]),
+            json!([for_seconds(100)]),
+            Tolerance::For(Duration::from_secs(40)),
+        );
         check(json!([taint("NoExecute")]), json!([for_seconds(60)]), Tolerance::NoLonger);
-        check(json!([taint("NoExecute")]), json!([for_seconds(300), for_seconds(90)]), Tolerance::For(Duration::from_secs(30)));
+        check(
+            json!([taint("NoExecute")]),
+            json!([for_seconds(300), for_seconds(90)]),
+            Tolerance::For(Duration::from_secs(30)),
+        );
     }
 }

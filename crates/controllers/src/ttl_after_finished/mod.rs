@@ -49,7 +49,9 @@ fn time_left(job: &Job, now: Timestamp) -> Option<Duration> {
         return None;
     }
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let finished = conditions.iter().find(|condition| matches!(condition.type_.as_str(), COMPLETE | FAILED) && condition.status == "True")?;
+    let finished = conditions.iter().find(|condition| {
+        matches!(condition.type_.as_str(), COMPLETE | FAILED) && condition.status == "True"
+    })?;
     let since = finished.last_transition_time.as_ref()?;
     Some(Duration::from_secs_f64((f64::from(ttl) - seconds_between(since, now)).max(0.0)))
 }
@@ -67,10 +69,15 @@ mod tests {
             let job: Job = serde_json::from_value(json!({"spec": {"template": {}, "ttlSecondsAfterFinished": ttl}, "status": {"conditions": conditions}})).unwrap();
             assert_eq!(time_left(&job, now), expected.map(Duration::from_secs), "{ttl} {conditions}");
         };
-        let done = json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let done =
+            json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         check(json!(null), done.clone(), None);
         check(json!(100), json!([]), None);
-        check(json!(100), json!([{"type": "Suspended", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]), None);
+        check(
+            json!(100),
+            json!([{"type": "Suspended", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]),
+            None,
+        );
         check(json!(100), done.clone(), Some(40));
         check(json!(0), done, Some(0));
     }

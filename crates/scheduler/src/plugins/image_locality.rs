@@ -24,7 +24,8 @@ impl Plugin for ImageLocality {
         }
         let spec = pod.spec()?;
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let images: Vec<_> = containers.filter_map(|container| container.image.as_deref()).map(full_name).collect();
+        let images: Vec<_> =
+            containers.filter_map(|container| container.image.as_deref()).map(full_name).collect();
         let total = cluster.live_nodes().count();
         Some(Box::new(Images { images, cluster, total }))
     }

@@ -18,7 +18,8 @@ impl Plugin for InterPodAffinity {
 
     fn prepare<'a>(&self, pod: &'a PodInfo, cluster: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
         let affinity = pod.spec().and_then(|spec| spec.affinity.as_ref());
-        let asks = affinity.is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some());
+        let asks = affinity
+            .is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some());
         if !asks && !cluster.live_nodes().any(|node| node.with_anti_affinity > 0) {
             return None;
         }
@@ -91,7 +92,8 @@ impl<'a> Neighbours<'a> {
                 }
             }
         }
-        let is_first = wanted.iter().all(HashMap::is_empty) && required.iter().all(|term| picks(term, pod, pod, cluster));
+        let is_first = wanted.iter().all(HashMap::is_empty)
+            && required.iter().all(|term| picks(term, pod, pod, cluster));
         Self { pod, wanted, is_first, refused, refusing, preferred }
     }
 }
@@ -108,7 +110,8 @@ fn preferences(pod: &PodInfo) -> Vec<(i64, &PodAffinityTerm)> {
     let likes = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
     let likes = likes.and_then(|likes| likes.preferred_during_scheduling_ignored_during_execution.as_ref());
     let dislikes = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-    let dislikes = dislikes.and_then(|dislikes| dislikes.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let dislikes =
+        dislikes.and_then(|dislikes| dislikes.preferred_during_scheduling_ignored_during_execution.as_ref());
     let weighted = |sign: i64| move |term: &'_ WeightedPodAffinityTerm| sign * i64::from(term.weight);
     let likes = likes.into_iter().flatten().map(|term| (weighted(1)(term), &term.pod_affinity_term));
     let dislikes = dislikes.into_iter().flatten().map(|term| (weighted(-1)(term), &term.pod_affinity_term));
@@ -144,9 +147,13 @@ fn in_namespaces(term: &PodAffinityTerm, owner: &PodInfo, namespace: &str, clust
 
 impl Check for Neighbours<'_> {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
-        let among = |domains: &Domains<'_>, key: &str| node.label(key).is_some_and(|value| domains.contains_key(&(key, value)));
+        let among = |domains: &Domains<'_>, key: &str| {
+            node.label(key).is_some_and(|value| domains.contains_key(&(key, value)))
+        };
         for (term, domains) in self.pod.required_affinity().iter().zip(&self.wanted) {
-            if node.label(&term.topology_key).is_none() || !(self.is_first || among(domains, &term.topology_key)) {
+            if node.label(&term.topology_key).is_none()
+                || !(self.is_first || among(domains, &term.topology_key))
+            {
                 return Err(Refusal::for_good("node(s) didn't match pod affinity rules"));
             }
         }
@@ -171,7 +178,8 @@ impl Check for Neighbours<'_> {
     }
 
     fn normalize(&self, scores: &mut [i64]) {
-        let (least, most) = (scores.iter().copied().min().unwrap_or(0), scores.iter().copied().max().unwrap_or(0));
+        let (least, most) =
+            (scores.iter().copied().min().unwrap_or(0), scores.iter().copied().max().unwrap_or(0));
         for score in scores {
             *score = if most > least { MAX_SCORE * (*score - least) / (most - least) } else { 0 };
         }

@@ -13,6 +13,7 @@ mod node_resources_fit;
 mod node_unschedulable;
 mod pod_topology_spread;
 mod taint_toleration;
+mod volume_binding;
 
 pub use taint_toleration::tolerates;
 
@@ -23,7 +24,7 @@ use crate::pod::PodInfo;
 pub const MAX_SCORE: i64 = 100;
 
 /// What can happen in a cluster that lets a pod fit that did not fit before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Events(u8);
 
 impl Events {
@@ -35,6 +36,8 @@ impl Events {
     /// A pod has gone, or has got smaller.
     pub const POD_REMOVED: Self = Self(16);
     pub const POD_ADDED: Self = Self(32);
+    /// A claim, a volume or a storage class.
+    pub const STORAGE: Self = Self(64);
 
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -55,18 +58,12 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            preemption_helps: true,
-        }
+        Self { reasons: vec![reason.into()], preemption_helps: true }
     }
 
     /// Whatever other pods do, this node does not fit.
     pub fn for_good(reason: impl Into<String>) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            preemption_helps: false,
-        }
+        Self { reasons: vec![reason.into()], preemption_helps: false }
     }
 }
 
@@ -112,6 +109,7 @@ pub fn default_plugins() -> Vec<Box<dyn Plugin>> {
         Box::new(node_affinity::NodeAffinity),
         Box::new(node_ports::NodePorts),
         Box::new(node_resources_fit::NodeResourcesFit),
+        Box::new(volume_binding::VolumeBinding),
         Box::new(pod_topology_spread::PodTopologySpread),
         Box::new(inter_pod_affinity::InterPodAffinity),
         Box::new(balanced_allocation::NodeResourcesBalancedAllocation),

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, PodSpec};
 
 use super::{Check, Events, Plugin, Refusal, normalize_to_max};
 use crate::cluster::{Cluster, NodeState};
-use crate::{fit, labels};
 use crate::pod::PodInfo;
+use crate::{fit, labels};
 
 pub struct NodeAffinity;
 
@@ -17,7 +17,8 @@ impl Plugin for NodeAffinity {
 
     fn prepare<'a>(&self, pod: &'a PodInfo, _: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
         let spec = pod.spec()?;
-        let asks = affinity(spec).is_some() || spec.node_selector.as_ref().is_some_and(|selector| !selector.is_empty());
+        let asks = affinity(spec).is_some()
+            || spec.node_selector.as_ref().is_some_and(|selector| !selector.is_empty());
         asks.then(|| Box::new(Picky(spec)) as Box<dyn Check>)
     }
 
@@ -51,14 +52,19 @@ impl Check for Picky<'_> {
     }
 
     fn scores(&self) -> bool {
-        let preferred = affinity(self.0).and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
+        let preferred = affinity(self.0)
+            .and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
         preferred.is_some_and(|preferred| !preferred.is_empty())
     }
 
     fn score(&self, node: &NodeState) -> i64 {
         let Some(object) = &node.node else { return 0 };
-        let preferred = affinity(self.0).and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
-        let picked = preferred.into_iter().flatten().filter(|term| labels::term_selects_node(&term.preference, object));
+        let preferred = affinity(self.0)
+            .and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
+        let picked = preferred
+            .into_iter()
+            .flatten()
+            .filter(|term| labels::term_selects_node(&term.preference, object));
         picked.map(|term| i64::from(term.weight)).sum()
     }
 

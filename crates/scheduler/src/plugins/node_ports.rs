@@ -24,7 +24,8 @@ struct Wanted<'a>(&'a [HostPort]);
 
 impl Check for Wanted<'_> {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
-        let clash = self.0.iter().any(|wanted| node.host_ports.iter().any(|taken| taken.clashes_with(wanted)));
+        let clash =
+            self.0.iter().any(|wanted| node.host_ports.iter().any(|taken| taken.clashes_with(wanted)));
         if clash {
             return Err(Refusal::new("node(s) didn't have free ports for the requested pod ports"));
         }

@@ -41,14 +41,11 @@ impl Check for Fit<'_> {
         check("memory", wanted.memory, used.memory, all.memory);
         check("ephemeral-storage", wanted.ephemeral, used.ephemeral, all.ephemeral);
         for (name, wanted) in &wanted.others {
-            let of = |others: &std::collections::BTreeMap<String, i64>| others.get(name).copied().unwrap_or(0);
+            let of =
+                |others: &std::collections::BTreeMap<String, i64>| others.get(name).copied().unwrap_or(0);
             check(name, *wanted, of(&used.others), of(&all.others));
         }
-        if reasons.is_empty() {
-            Ok(())
-        } else {
-            Err(Refusal { reasons, preemption_helps })
-        }
+        if reasons.is_empty() { Ok(()) } else { Err(Refusal { reasons, preemption_helps }) }
     }
 
     fn scores(&self) -> bool {
@@ -59,7 +56,11 @@ impl Check for Fit<'_> {
     fn score(&self, node: &NodeState) -> i64 {
         let free = |all: i64, used: i64, wanted: i64| {
             let left = all.saturating_sub(used).saturating_sub(wanted);
-            if all <= 0 || left <= 0 { 0 } else { (i128::from(left) * i128::from(MAX_SCORE) / i128::from(all)) as i64 }
+            if all <= 0 || left <= 0 {
+                0
+            } else {
+                (i128::from(left) * i128::from(MAX_SCORE) / i128::from(all)) as i64
+            }
         };
         let (all, used, wanted) = (&node.allocatable, &node.scored, &self.0.scored);
         let cpu = free(all.milli_cpu, used.milli_cpu, wanted.milli_cpu);

@@ -27,9 +27,11 @@ impl Plugin for PodTopologySpread {
         if constraints.is_empty() {
             return None;
         }
-        let kind = |wanted: &str| constraints.iter().filter(|c| c.when_unsatisfiable == wanted).collect::<Vec<_>>();
+        let kind =
+            |wanted: &str| constraints.iter().filter(|c| c.when_unsatisfiable == wanted).collect::<Vec<_>>();
         let count = |constraints: Vec<&'a TopologySpreadConstraint>| {
-            let keys: Vec<&str> = constraints.iter().map(|constraint| constraint.topology_key.as_str()).collect();
+            let keys: Vec<&str> =
+                constraints.iter().map(|constraint| constraint.topology_key.as_str()).collect();
             let count = |constraint| Count::new(constraint, &keys, pod, spec, cluster);
             constraints.into_iter().map(count).collect()
         };
@@ -73,19 +75,18 @@ impl<'a> Count<'a> {
             }
             let Some(domain) = node.label(&constraint.topology_key) else { continue };
             let matching = node.pods.values().filter(|other| {
-                other.namespace() == pod.namespace() && !other.is_terminating() && counts(other.pod.metadata.labels.as_ref())
+                other.namespace() == pod.namespace()
+                    && !other.is_terminating()
+                    && counts(other.pod.metadata.labels.as_ref())
             });
             *domains.entry(domain).or_default() += i64::try_from(matching.count()).unwrap_or(0);
         }
-        Self {
-            constraint,
-            counts_itself: i64::from(counts(pod.pod.metadata.labels.as_ref())),
-            domains,
-        }
+        Self { constraint, counts_itself: i64::from(counts(pod.pod.metadata.labels.as_ref())), domains }
     }
 
     fn fewest(&self) -> i64 {
-        let enough = i64::try_from(self.domains.len()).unwrap_or(0) >= i64::from(self.constraint.min_domains.unwrap_or(1));
+        let enough = i64::try_from(self.domains.len()).unwrap_or(0)
+            >= i64::from(self.constraint.min_domains.unwrap_or(1));
         if enough { self.domains.values().copied().min().unwrap_or(0) } else { 0 }
     }
 }

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn taints_need_a_fitting_toleration() {
-        let taint: Taint = serde_json::from_value(json!({"key": "k", "value": "v", "effect": "NoSchedule"})).unwrap();
+        let taint: Taint =
+            serde_json::from_value(json!({"key": "k", "value": "v", "effect": "NoSchedule"})).unwrap();
         let check = |toleration: serde_json::Value, expected: bool| {
             let tolerations: Vec<Toleration> = vec![serde_json::from_value(toleration).unwrap()];
             assert_eq!(tolerates(Some(&tolerations), &taint), expected, "{tolerations:?}");

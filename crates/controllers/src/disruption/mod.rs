@@ -1,0 +1,102 @@
+//! Keeps the status of PodDisruptionBudgets, by which evictions are allowed or refused.
+
+mod budget;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use crate::Loops;
+use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
+
+pub fn start(world: &Arc<World>, loops: &mut Loops) {
+    let queue = Queue::default();
+    let due = queue.clone();
+    world.pod_disruption_budgets.on(move |change| {
+        if let Some(budget) = change.new {
+            due.add(Key::of(&**budget));
+        }
+    });
+    let (due, seen) = (queue.clone(), world.clone());
+    world.pods.on(move |change| {
+        let Some(pod) = change.object() else { return };
+        for budget in seen.pod_disruption_budgets.by_namespace(meta::namespace(&**pod)) {
+            if change.old.iter().chain(&change.new).any(|pod| selects(&budget, pod)) {
+                due.add_lazily(Key::of(&*budget));
+            }
+        }
+    });
+    loops.add(Disruption { world: world.clone() }, queue);
+}
+
+fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| meta::selects(selector, pod.metadata.labels.as_ref()))
+}
+
+struct Disruption {
+    world: Arc<World>,
+}
+
+impl Controller for Disruption {
+    const NAME: &'static str = "disruption-controller";
+
+    async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
+        let Some(budget) = self.world.pod_disruption_budgets.by_key(key) else { return Ok(None) };
+        let Some(spec) = &budget.spec else { return Ok(None) };
+        let mut selected = self.world.pods.by_namespace(&key.namespace);
+        selected.retain(|pod| selects(&budget, pod) && !pods::is_finished(pod));
+        let (status, again) = budget::status(&budget, spec, &selected, self.scale(&selected), &meta::now());
+        if budget.status.as_ref() != Some(&status) {
+            let updated = PodDisruptionBudget { status: Some(status), ..(*budget).clone() };
+            self.world.pod_disruption_budgets.replace_status(&updated).await?;
+        }
+        Ok(again)
+    }
+}
+
+impl Disruption {
+    /// How many pods the controllers of these want together.
+    fn scale(&self, selected: &[Arc<Pod>]) -> Result<i32, String> {
+        let mut scales: BTreeMap<String, i32> = BTreeMap::new();
+        for pod in selected {
+            let Some(owner) = meta::controller_of(&pod.metadata) else {
+                return Err(format!("found no controller ref for pod {:?}", meta::name(&**pod)));
+            };
+            if !scales.contains_key(&owner.uid) {
+                let scale = self.scale_of(pod);
+                let (uid, scale) = scale.ok_or_else(|| {
+                    format!("{} {:?} does not implement the scale subresource", owner.kind, owner.name)
+                })?;
+                scales.insert(uid, scale);
+            }
+        }
+        Ok(scales.values().sum())
+    }
+
+    fn scale_of(&self, pod: &Pod) -> Option<(String, i32)> {
+        let world = &self.world;
+        if let Some(key) = meta::owner_key::<ReplicaSet>(&pod.metadata) {
+            let set = world.replica_sets.by_key(&key)?;
+            if let Some(key) = meta::owner_key::<Deployment>(&set.metadata) {
+                let deployment = world.deployments.by_key(&key)?;
+                return Some((
+                    meta::uid(&*deployment).to_owned(),
+                    deployment.spec.as_ref()?.replicas.unwrap_or(1),
+                ));
+            }
+            return Some((meta::uid(&*set).to_owned(), set.spec.as_ref()?.replicas.unwrap_or(1)));
+        }
+        if let Some(key) = meta::owner_key::<StatefulSet>(&pod.metadata) {
+            let set = world.stateful_sets.by_key(&key)?;
+            return Some((meta::uid(&*set).to_owned(), set.spec.as_ref()?.replicas.unwrap_or(1)));
+        }
+        let key = meta::owner_key::<ReplicationController>(&pod.metadata)?;
+        let controller = world.replication_controllers.by_key(&key)?;
+        Some((meta::uid(&*controller).to_owned(), controller.spec.as_ref()?.replicas.unwrap_or(1)))
+    }
+}

@@ -1,0 +1,115 @@
+//! Holds back the deletion of claims that pods use, and of volumes that are bound, by finalizers.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Watched;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::Resource;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::Loops;
+use crate::kit::write::Reach;
+use crate::kit::{Controller, Key, Queue, SyncError, View, World, meta, pods};
+
+/// A kind whose objects must not go while they are in use.
+trait Protected: Watched + Serialize + Resource<Scope: Reach<Self>> {
+    const CONTROLLER: &'static str;
+    const FINALIZER: &'static str;
+
+    fn view(world: &World) -> &View<Self>;
+    fn is_used(&self, world: &World) -> bool;
+}
+
+impl Protected for PersistentVolumeClaim {
+    const CONTROLLER: &'static str = "pvc-protection-controller";
+    const FINALIZER: &'static str = "kubernetes.io/pvc-protection";
+
+    fn view(world: &World) -> &View<Self> {
+        &world.persistent_volume_claims
+    }
+
+    fn is_used(&self, world: &World) -> bool {
+        let pods = world.pods.by_namespace(meta::namespace(self));
+        pods.iter().any(|pod| !pods::is_finished(pod) && claims(pod).any(|claim| claim == meta::name(self)))
+    }
+}
+
+impl Protected for PersistentVolume {
+    const CONTROLLER: &'static str = "pv-protection-controller";
+    const FINALIZER: &'static str = "kubernetes.io/pv-protection";
+
+    fn view(world: &World) -> &View<Self> {
+        &world.persistent_volumes
+    }
+
+    fn is_used(&self, _: &World) -> bool {
+        self.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+    }
+}
+
+/// The names of the claims that a pod uses, those made for it included.
+fn claims(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{}-{}", meta::name(pod), volume.name)),
+        (None, None) => None,
+    })
+}
+
+pub fn start(world: &Arc<World>, loops: &mut Loops) {
+    start_for::<PersistentVolume>(world, loops);
+    let queue = start_for::<PersistentVolumeClaim>(world, loops);
+    world.pods.on(move |change| {
+        let done = change.new.is_none_or(|pod| pods::is_finished(pod));
+        for pod in change.object().into_iter().filter(|_| done) {
+            for claim in claims(pod) {
+                queue.add(Key::new(meta::namespace(&**pod), claim));
+            }
+        }
+    });
+}
+
+fn start_for<K: Protected>(world: &Arc<World>, loops: &mut Loops) -> Queue {
+    let queue = Queue::default();
+    let due = queue.clone();
+    K::view(world).on(move |change| {
+        if let Some(object) = change.new {
+            due.add(Key::of(&**object));
+        }
+    });
+    let controller = Protection::<K> { world: world.clone(), kind: PhantomData };
+    loops.add(controller, queue.clone());
+    queue
+}
+
+struct Protection<K> {
+    world: Arc<World>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Protected> Controller for Protection<K> {
+    const NAME: &'static str = K::CONTROLLER;
+
+    async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
+        let Some(object) = K::view(&self.world).by_key(key) else { return Ok(None) };
+        let held = meta::has_finalizer(object.meta(), K::FINALIZER);
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
+        match (meta::is_terminating(&*object), held) {
+            (false, false) => finalizers.push(K::FINALIZER.to_owned()),
+            (true, true) if !object.is_used(&self.world) => {
+                finalizers.retain(|finalizer| finalizer != K::FINALIZER)
+            }
+            _ => return Ok(None),
+        }
+        let version = &object.meta().resource_version;
+        let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
+        match K::view(&self.world).merge_patch(key, &patch).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
