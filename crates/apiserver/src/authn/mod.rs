@@ -118,8 +118,12 @@ impl Authenticator {
         let own = [self.issuer.name().to_owned()];
         let wanted = if audiences.is_empty() { &own[..] } else { audiences };
         if let Some(bootstrap) = bootstrap::Token::parse(token) {
+            // Such tokens name no audience: they are for this server, and for nobody else.
+            if !wanted.contains(&own[0]) {
+                return Err(AuthnError::Audience { audiences: own.to_vec(), wanted: wanted.to_vec() });
+            }
             let user = bootstrap.user(&*self.objects, now)?;
-            return Ok(TokenUser { user, audiences: Vec::new() });
+            return Ok(TokenUser { user, audiences: own.to_vec() });
         }
         let claims = self.verified.get_or_verify(token, || jwt::verify(self.issuer.keys(), token))?;
         if claims.iss != self.issuer.name() {

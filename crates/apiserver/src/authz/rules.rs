@@ -124,6 +124,7 @@ impl Rule {
                 self.resources.iter().any(|rule| resource_matches(rule, resource, subresource))
             })
             && (self.names.is_empty()
+                || part.resources.is_empty()
                 || (!part.names.is_empty()
                     && every(&part.names, &|name| self.names.iter().any(|n| n == name))))
             && every(&part.urls, &|url| self.urls.iter().any(|rule| url_matches(rule, url)))
@@ -251,5 +252,74 @@ mod tests {
             &[url("/healthz/ping")],
             r#"{NonResourceURLs:["/healthz/*"], Verbs:["get"]}"#,
         );
+    }
+
+    mod properties {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+        use proptest::sample::select;
+
+        use super::*;
+
+        fn some(from: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
+            vec(select(from).prop_map(str::to_owned), 0..3)
+        }
+
+        fn rules() -> impl Strategy<Value = Rule> {
+            (
+                some(&["get", "list", "*"]),
+                some(&["", "apps", "*"]),
+                some(&["pods", "pods/log", "*/log", "*"]),
+                some(&["a", "b"]),
+                some(&["/x", "/x/*", "/x*", "*"]),
+            )
+                .prop_map(|(verbs, groups, resources, names, urls)| Rule {
+                    verbs,
+                    groups,
+                    resources,
+                    names,
+                    urls,
+                })
+        }
+
+        fn requests() -> impl Strategy<Value = RequestInfo> {
+            let texts = |from: &'static [&'static str]| select(from).prop_map(str::to_owned);
+            (
+                any::<bool>(),
+                texts(&["get", "list", "delete"]),
+                texts(&["", "apps", "batch"]),
+                texts(&["pods", "jobs"]),
+                texts(&["", "log", "exec"]),
+                texts(&["", "a", "b", "c"]),
+                texts(&["/x", "/x/y", "/xy", "/z"]),
+            )
+                .prop_map(|(is_resource, verb, group, resource, subresource, name, path)| {
+                    RequestInfo {
+                        is_resource,
+                        verb,
+                        group,
+                        resource,
+                        subresource,
+                        name,
+                        path,
+                        ..RequestInfo::default()
+                    }
+                })
+        }
+
+        proptest! {
+            /// Nobody gets through a covered rule what the covering ones do not give.
+            #[test]
+            fn covered_rules_allow_nothing_more(wanted in rules(), have in vec(rules(), 0..4), request in requests()) {
+                if wanted.is_covered_by(&have) && wanted.allows(&request) {
+                    prop_assert!(have.iter().any(|rule| rule.allows(&request)), "{wanted} by {have:?}: {request:?}");
+                }
+            }
+
+            #[test]
+            fn every_rule_covers_itself(rule in rules()) {
+                prop_assert!(rule.is_covered_by(std::slice::from_ref(&rule)));
+            }
+        }
     }
 }

@@ -40,7 +40,7 @@ pub enum ConnectorError {
 /// A far end could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    #[error("dial tcp {address}: {source}")]
+    #[error("dial tcp {address}: {}", told(source))]
     Connect { address: String, source: io::Error },
     #[error("dial tcp {address}: i/o timeout")]
     Timeout { address: String },
@@ -48,6 +48,16 @@ pub enum BackendError {
     Name { address: String },
     #[error("{0}")]
     Http(#[from] hyper::Error),
+}
+
+/// The commonest failures in the words that everyone knows.
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Opens connections.

@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 
 use super::container;
-use super::target::Target;
+use super::target::{Purpose, Target};
 use crate::admission::objects::{Objects, PODS};
 use crate::request::{RequestInfo, query_pairs};
 use crate::server::body::ResponseBody;
@@ -132,7 +132,7 @@ pub fn target(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Result<
     if !query.is_empty() {
         path = format!("{path}?{query}");
     }
-    Target::kubelet(objects, node, path).map(Some)
+    Target::kubelet(objects, node, path, Purpose::Log).map(Some)
 }
 
 /// The log of a pod that runs nowhere.

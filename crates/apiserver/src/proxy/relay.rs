@@ -5,15 +5,15 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
-use super::backend::{Connector, authority};
-use super::target::{Scheme, Target};
+use super::backend::{BackendError, Connector, authority};
+use super::target::{Purpose, Target};
 use crate::authn::{bearer, impersonate};
 use crate::server::body::{RequestBody, ResponseBody};
 
@@ -29,16 +29,25 @@ pub async fn relay(
     let client = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(&target, request, client.is_some())?;
     let method = outgoing.method().clone();
-    let answer = connector.send(&target, outgoing).await.map_err(|error| {
-        let scheme = if target.scheme == Scheme::Http { "http" } else { "https" };
-        let (at, path) = (authority(&target), &target.path);
-        let method = title(method.as_str());
-        Status::internal(format!("{method} \"{scheme}://{at}{path}\": {error}"))
-    })?;
+    let answer =
+        connector.send(&target, outgoing).await.map_err(|error| unreachable(&target, &method, &error))?;
     match client {
         Some(client) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(join(client, answer)),
-        _ if target.plain_errors && !answer.status().is_success() => Err(error_of(answer).await),
+        // Kubelets tell errors in plain text, clients of logs and streams read a Status.
+        _ if target.purpose != Purpose::Proxy && !answer.status().is_success() => Err(error_of(answer).await),
         _ => Ok(relayed(answer)),
+    }
+}
+
+/// In upstream's words.
+fn unreachable(target: &Target, method: &Method, error: &BackendError) -> Status {
+    match target.purpose {
+        Purpose::Proxy => Status::service_unavailable(format!("error trying to reach service: {error}")),
+        Purpose::Stream => Status::internal(format!("error dialing backend: {error}")),
+        Purpose::Log => {
+            let (method, at, path) = (title(method.as_str()), authority(target), &target.path);
+            Status::internal(format!("{method} \"https://{at}{path}\": {error}"))
+        }
     }
 }
 
@@ -169,6 +178,7 @@ fn plain_error(code: StatusCode, text: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use super::super::target::Scheme;
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -189,7 +199,7 @@ mod tests {
             host: "fd00::7".into(),
             port: 10250,
             path: "/exec/ns/p/c?command=x".into(),
-            plain_errors: true,
+            purpose: Purpose::Stream,
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::container;
 use super::log::escape;
-use super::target::Target;
+use super::target::{Purpose, Target};
 use crate::admission::objects::{Objects, PODS};
 use crate::request::{RequestInfo, query_pairs};
 
@@ -24,7 +24,7 @@ pub fn target(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Result<
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
     }
-    Target::kubelet(objects, node, path)
+    Target::kubelet(objects, node, path, Purpose::Stream)
 }
 
 fn not_completed(pod: &Value, verb: &str) -> Result<(), Status> {

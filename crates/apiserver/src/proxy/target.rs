@@ -22,6 +22,15 @@ pub enum Scheme {
     Kubelet,
 }
 
+/// What is relayed: decides how failures are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Log,
+    Stream,
+    /// Anything, for a client that speaks to the far end itself: its answers are passed on as they are.
+    Proxy,
+}
+
 /// The far end of a relayed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -31,9 +40,7 @@ pub struct Target {
     pub port: u16,
     /// Path and query.
     pub path: String,
-    /// Whether an answer that is an error is turned into a Status: the far end is a kubelet, which speaks of
-    /// errors in plain text.
-    pub plain_errors: bool,
+    pub purpose: Purpose,
 }
 
 /// `[scheme:]name[:port]`, the form of names before `/proxy`.
@@ -69,7 +76,12 @@ impl<'a> Named<'a> {
 
 impl Target {
     /// The kubelet of a node.
-    pub fn kubelet(objects: &dyn Objects, node_name: &str, path: String) -> Result<Self, Status> {
+    pub fn kubelet(
+        objects: &dyn Objects,
+        node_name: &str,
+        path: String,
+        purpose: Purpose,
+    ) -> Result<Self, Status> {
         let node = objects.get(NODES, "", node_name).ok_or_else(|| Status::not_found(NODES, node_name))?;
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
             .as_u64()
@@ -80,15 +92,14 @@ impl Target {
             host: address_of(&node, node_name)?,
             port: port.unwrap_or(KUBELET_PORT),
             path,
-            plain_errors: true,
+            purpose,
         })
     }
 
     /// `nodes/<name>/proxy`: the kubelet, or another port of the node.
     pub fn node(objects: &dyn Objects, info: &RequestInfo, uri: &Uri) -> Result<Self, Status> {
         let named = Named::parse(&info.name)?;
-        let mut target = Self::kubelet(objects, named.name, proxied_path(uri, 5))?;
-        target.plain_errors = false;
+        let mut target = Self::kubelet(objects, named.name, proxied_path(uri, 5), Purpose::Proxy)?;
         let port: Option<u16> = match named.port {
             "" => None,
             port => Some(port.parse().map_err(|_| Named::invalid(&info.name))?),
@@ -160,7 +171,7 @@ impl Target {
         if parsed.is_loopback() || parsed.is_unspecified() || parsed.is_multicast() || link_local {
             return Err(Status::bad_request("address not allowed"));
         }
-        Ok(Self { scheme, host: address.to_owned(), port, path, plain_errors: false })
+        Ok(Self { scheme, host: address.to_owned(), port, path, purpose: Purpose::Proxy })
     }
 }
 
