@@ -69,10 +69,8 @@ fn traffic_reaches_every_ready_pod_and_only_those() {
         "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}",
     ]);
     // From a pod by cluster IP and by name; from the node by cluster IP and node port.
-    for url in
-        [format!("http://{ip}/"), "http://web/".to_owned(), "http://web.svc.svc.cluster.local/".to_owned()]
-    {
-        eventually(&url, || fetch(c, "svc", &url));
+    for host in [ip.as_str(), "web", "web.svc.svc.cluster.local"] {
+        eventually(host, || fetch(c, "svc", "client", host, 80));
     }
     for url in [format!("http://{ip}/"), format!("http://{node}:{port}/")] {
         let output = c.host.run("curl", &["-sS", "--max-time", "5", &url], "");
