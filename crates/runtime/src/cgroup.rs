@@ -119,7 +119,9 @@ impl Cgroups {
 
     /// Removes a group and those below it. What is gone is gone.
     pub fn remove(&self, group: &str) -> Result<()> {
-        self.directories(group).iter().try_for_each(|d| remove_tree(d).map_err(Error::io("remove control group", d)))
+        self.directories(group)
+            .iter()
+            .try_for_each(|d| remove_tree(d).map_err(Error::io("remove control group", d)))
     }
 
     pub fn usage(&self, group: &str) -> Usage {
@@ -140,7 +142,8 @@ impl Cgroups {
                 set("cpu", "cpu.weight", weight_of_shares(shares).to_string())?;
             }
             if limits.cpu_quota != 0 {
-                let quota = if limits.cpu_quota > 0 { limits.cpu_quota.to_string() } else { "max".to_owned() };
+                let quota =
+                    if limits.cpu_quota > 0 { limits.cpu_quota.to_string() } else { "max".to_owned() };
                 set("cpu", "cpu.max", format!("{quota} {period}"))?;
             }
             if memory > 0 {

@@ -32,7 +32,12 @@ impl Runtime {
         let mut command = vec![binary.display().to_string()];
         let root = self.config.run_dir.join("oci");
         let log = bundle.join("oci.log");
-        command.extend(["--root".into(), root.display().to_string(), "--log".into(), log.display().to_string()]);
+        command.extend([
+            "--root".into(),
+            root.display().to_string(),
+            "--log".into(),
+            log.display().to_string(),
+        ]);
         command.extend(["--log-format".into(), "json".into()]);
         command
     }

@@ -16,6 +16,7 @@ mod disk;
 mod error;
 mod events;
 mod handler;
+mod network;
 pub mod oci;
 mod recover;
 mod sandbox;
@@ -62,6 +63,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let runtime = state::blocking(move || {
         let runtime = Arc::new(state::Runtime::open(config)?);
         runtime.isolate_mounts()?;
+        runtime.restore_pod_cidr();
         Ok(runtime)
     })
     .await?;

@@ -21,7 +21,8 @@ impl Runtime {
             return Ok(());
         }
         mount_bind(directory, directory).map_err(Error::errno("bind mount on itself", directory))?;
-        mount_change(directory, MountPropagationFlags::PRIVATE).map_err(Error::errno("make a private mount of", directory))
+        mount_change(directory, MountPropagationFlags::PRIVATE)
+            .map_err(Error::errno("make a private mount of", directory))
     }
 
     pub async fn recover(self: &Arc<Self>) -> Result<()> {
@@ -45,7 +46,8 @@ impl Runtime {
         }
         self.remove_strays().await?;
         let sandboxes = self.sandboxes.list();
-        let alive: Vec<&str> = sandboxes.iter().filter(|s| !s.record.lock().released).map(|s| s.id.as_str()).collect();
+        let alive: Vec<&str> =
+            sandboxes.iter().filter(|s| !s.record.lock().released).map(|s| s.id.as_str()).collect();
         self.bridge.retain(&alive)?;
         info!(sandboxes = sandboxes.len(), containers = self.containers.list().len(), "state loaded");
         Ok(())

@@ -36,7 +36,9 @@ impl Runtime {
         for directory in [config.root_dir.join("sandboxes"), config.root_dir.join("containers")] {
             crate::disk::make_private_dir(&directory)?;
         }
-        for directory in [config.run_dir.join("sandboxes"), config.run_dir.join("containers"), config.run_dir.join("oci")] {
+        for directory in
+            [config.run_dir.join("sandboxes"), config.run_dir.join("containers"), config.run_dir.join("oci")]
+        {
             crate::disk::make_private_dir(&directory)?;
         }
         let bridge = net::bridge::Bridge::open(net::bridge::BridgeConfig {

@@ -36,7 +36,9 @@ impl<T> Table<T> {
         let mut matching = entries.by_id.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
         match (matching.next(), matching.next()) {
             (Some((_, found)), None) => Ok(found.clone()),
-            (Some(_), Some(_)) => Err(Error::InvalidArgument(format!("{} id {id:?} is ambiguous", self.kind))),
+            (Some(_), Some(_)) => {
+                Err(Error::InvalidArgument(format!("{} id {id:?} is ambiguous", self.kind)))
+            }
             (None, _) => Err(Error::not_found(self.kind, id)),
         }
     }
@@ -48,7 +50,10 @@ impl<T> Table<T> {
     pub fn reserve(&self, name: &str, id: &str) -> Result<()> {
         let mut entries = self.entries.lock();
         if let Some(holder) = entries.id_of_name.get(name) {
-            return Err(Error::AlreadyExists(format!("{} name {name:?} is reserved for {holder:?}", self.kind)));
+            return Err(Error::AlreadyExists(format!(
+                "{} name {name:?} is reserved for {holder:?}",
+                self.kind
+            )));
         }
         entries.id_of_name.insert(name.to_owned(), id.to_owned());
         Ok(())
@@ -79,7 +84,9 @@ mod tests {
         let table = Table::new("container");
         table.insert("abc1", Arc::new(1));
         table.insert("abd2", Arc::new(2));
-        for (id, expected) in [("abc1", Some(1)), ("abc", Some(1)), ("abd", Some(2)), ("ab", None), ("x", None), ("", None)] {
+        for (id, expected) in
+            [("abc1", Some(1)), ("abc", Some(1)), ("abd", Some(2)), ("ab", None), ("x", None), ("", None)]
+        {
             check(&table, id, expected);
         }
         table.remove("abc1");

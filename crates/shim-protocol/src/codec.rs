@@ -149,7 +149,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A list; what it says of its length is not trusted for allocation.
-    pub fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
+    pub fn list<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
         let n = self.u32()?;
         let mut list = Vec::new();
         for _ in 0..n {

@@ -86,10 +86,21 @@ pub struct Attach {
 pub enum Response {
     Done,
     /// The request could not be carried out.
-    Failed { message: String },
-    State { containers: Vec<ContainerState> },
-    Started { container: String, pid: i32, at: i64 },
-    Exited { container: String, exit: Exit },
+    Failed {
+        message: String,
+    },
+    State {
+        containers: Vec<ContainerState>,
+    },
+    Started {
+        container: String,
+        pid: i32,
+        at: i64,
+    },
+    Exited {
+        container: String,
+        exit: Exit,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +113,14 @@ pub struct ContainerState {
 pub enum Status {
     Starting,
     /// `at` is in nanoseconds since 1970.
-    Running { pid: i32, at: i64 },
-    Exited { at: i64, exit: Exit },
+    Running {
+        pid: i32,
+        at: i64,
+    },
+    Exited {
+        at: i64,
+        exit: Exit,
+    },
 }
 
 /// How a process ended. A death by signal n is code 128+n, as shells have it.
@@ -123,7 +140,11 @@ impl Exit {
 
     pub fn from_line(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace();
-        let exit = Self { code: words.next()?.parse().ok()?, at: words.next()?.parse().ok()?, oom_killed: words.next()? == "1" };
+        let exit = Self {
+            code: words.next()?.parse().ok()?,
+            at: words.next()?.parse().ok()?,
+            oom_killed: words.next()? == "1",
+        };
         words.next().is_none().then_some(exit)
     }
 
@@ -235,9 +256,20 @@ impl Request {
             4 => Self::Forget { container: r.str()? },
             5 => Self::ReopenLog { container: r.str()? },
             6 => Self::Resize { container: r.str()?, width: r.u32()?, height: r.u32()? },
-            7 => Self::Exec(Exec { container: r.str()?, plan: r.str()?, argv: r.strs()?, pid_file: r.str()?, console: r.str()? }),
+            7 => Self::Exec(Exec {
+                container: r.str()?,
+                plan: r.str()?,
+                argv: r.strs()?,
+                pid_file: r.str()?,
+                console: r.str()?,
+            }),
             8 => Self::Signal { signal: r.i32()? },
-            9 => Self::Attach(Attach { container: r.str()?, stdin: r.bool()?, stdout: r.bool()?, stderr: r.bool()? }),
+            9 => Self::Attach(Attach {
+                container: r.str()?,
+                stdin: r.bool()?,
+                stdout: r.bool()?,
+                stderr: r.bool()?,
+            }),
             10 => Self::Shutdown,
             tag => return Err(DecodeError::UnknownTag(tag)),
         };

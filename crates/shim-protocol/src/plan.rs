@@ -122,7 +122,13 @@ impl Plan {
         let plan = Self {
             cgroups: r.strs()?,
             cgroup_namespace: r.bool()?,
-            root: Root { lower: r.strs()?, upper: r.str()?, work: r.str()?, target: r.str()?, readonly: r.bool()? },
+            root: Root {
+                lower: r.strs()?,
+                upper: r.str()?,
+                work: r.str()?,
+                target: r.str()?,
+                readonly: r.bool()?,
+            },
             mounts: r.list(|r| {
                 Ok(Mount {
                     target: r.str()?,
@@ -135,7 +141,14 @@ impl Plan {
                 })
             })?,
             devices: r.list(|r| {
-                Ok(Device { path: r.str()?, mode: r.u32()?, major: r.u32()?, minor: r.u32()?, uid: r.u32()?, gid: r.u32()? })
+                Ok(Device {
+                    path: r.str()?,
+                    mode: r.u32()?,
+                    major: r.u32()?,
+                    minor: r.u32()?,
+                    uid: r.u32()?,
+                    gid: r.u32()?,
+                })
             })?,
             masked_paths: r.strs()?,
             readonly_paths: r.strs()?,
@@ -224,12 +237,37 @@ mod tests {
         let plan = Plan {
             cgroups: vec![text("/sys/fs/cgroup/x/cgroup.procs")],
             cgroup_namespace: true,
-            root: Root { lower: vec![text("/l1"), text("/l2")], upper: text("/u"), work: text("/w"), target: text("/t"), readonly: true },
+            root: Root {
+                lower: vec![text("/l1"), text("/l2")],
+                upper: text("/u"),
+                work: text("/w"),
+                target: text("/t"),
+                readonly: true,
+            },
             mounts: vec![
-                Mount { target: text("/proc"), kind: text("proc"), attributes: 14, options: vec![text("a=b")], ..Mount::default() },
-                Mount { target: text("/v"), source: text("/host"), recursive: true, propagation: 1 << 18, ..Mount::default() },
+                Mount {
+                    target: text("/proc"),
+                    kind: text("proc"),
+                    attributes: 14,
+                    options: vec![text("a=b")],
+                    ..Mount::default()
+                },
+                Mount {
+                    target: text("/v"),
+                    source: text("/host"),
+                    recursive: true,
+                    propagation: 1 << 18,
+                    ..Mount::default()
+                },
             ],
-            devices: vec![Device { path: text("/dev/x"), mode: 0o20_666, major: 1, minor: 3, uid: 4, gid: 5 }],
+            devices: vec![Device {
+                path: text("/dev/x"),
+                mode: 0o20_666,
+                major: 1,
+                minor: 3,
+                uid: 4,
+                gid: 5,
+            }],
             masked_paths: vec![text("/proc/kcore")],
             readonly_paths: vec![text("/proc/sys")],
             process: process(),

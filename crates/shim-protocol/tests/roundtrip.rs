@@ -1,10 +1,16 @@
 //! Every message survives its encoding, and nothing a stranger sends makes the decoder panic.
 
 use proptest::prelude::*;
-use shim_protocol::{Attach, ContainerState, Exec, Exit, PidNamespace, Request, Response, Start, Status, take_frame};
+use shim_protocol::{
+    Attach, ContainerState, Exec, Exit, PidNamespace, Request, Response, Start, Status, take_frame,
+};
 
 fn exit() -> impl Strategy<Value = Exit> {
-    (any::<i32>(), any::<i64>(), any::<bool>()).prop_map(|(code, at, oom_killed)| Exit { code, at, oom_killed })
+    (any::<i32>(), any::<i64>(), any::<bool>()).prop_map(|(code, at, oom_killed)| Exit {
+        code,
+        at,
+        oom_killed,
+    })
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -12,31 +18,45 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Subscribe),
         Just(Request::Shutdown),
-        (proptest::collection::vec(text(), 7), any::<bool>(), any::<bool>()).prop_map(|(t, stdin, stdin_once)| {
-            Request::Start(Start {
-                container: t[0].clone(),
-                plan: t[6].clone(),
-                pid_namespace: if stdin { PidNamespace::Join(t[1].clone()) } else { PidNamespace::Host },
-                argv: t.clone(),
-                pid_file: t[1].clone(),
-                exit_file: t[2].clone(),
-                log_file: t[3].clone(),
-                oom_file: t[4].clone(),
-                console: t[5].clone(),
-                terminal: stdin_once,
-                stdin,
-                stdin_once,
-            })
-        }),
+        (proptest::collection::vec(text(), 7), any::<bool>(), any::<bool>()).prop_map(
+            |(t, stdin, stdin_once)| {
+                Request::Start(Start {
+                    container: t[0].clone(),
+                    plan: t[6].clone(),
+                    pid_namespace: if stdin { PidNamespace::Join(t[1].clone()) } else { PidNamespace::Host },
+                    argv: t.clone(),
+                    pid_file: t[1].clone(),
+                    exit_file: t[2].clone(),
+                    log_file: t[3].clone(),
+                    oom_file: t[4].clone(),
+                    console: t[5].clone(),
+                    terminal: stdin_once,
+                    stdin,
+                    stdin_once,
+                })
+            }
+        ),
         (text(), any::<i32>()).prop_map(|(container, signal)| Request::Kill { container, signal }),
         text().prop_map(|container| Request::Forget { container }),
         text().prop_map(|container| Request::ReopenLog { container }),
-        (text(), any::<u32>(), any::<u32>()).prop_map(|(container, width, height)| Request::Resize { container, width, height }),
-        (text(), proptest::collection::vec(text(), 0..4), text(), text())
-            .prop_map(|(container, argv, pid_file, console)| Request::Exec(Exec { plan: container.clone(), container, argv, pid_file, console })),
+        (text(), any::<u32>(), any::<u32>()).prop_map(|(container, width, height)| Request::Resize {
+            container,
+            width,
+            height
+        }),
+        (text(), proptest::collection::vec(text(), 0..4), text(), text()).prop_map(
+            |(container, argv, pid_file, console)| Request::Exec(Exec {
+                plan: container.clone(),
+                container,
+                argv,
+                pid_file,
+                console
+            })
+        ),
         any::<i32>().prop_map(|signal| Request::Signal { signal }),
-        (text(), any::<bool>(), any::<bool>(), any::<bool>())
-            .prop_map(|(container, stdin, stdout, stderr)| Request::Attach(Attach { container, stdin, stdout, stderr })),
+        (text(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(container, stdin, stdout, stderr)| Request::Attach(Attach { container, stdin, stdout, stderr })
+        ),
     ]
 }
 
@@ -51,7 +71,11 @@ fn response() -> impl Strategy<Value = Response> {
         Just(Response::Done),
         ".{0,20}".prop_map(|message| Response::Failed { message }),
         proptest::collection::vec(state, 0..4).prop_map(|containers| Response::State { containers }),
-        (".{0,20}", any::<i32>(), any::<i64>()).prop_map(|(container, pid, at)| Response::Started { container, pid, at }),
+        (".{0,20}", any::<i32>(), any::<i64>()).prop_map(|(container, pid, at)| Response::Started {
+            container,
+            pid,
+            at
+        }),
         (".{0,20}", exit()).prop_map(|(container, exit)| Response::Exited { container, exit }),
     ]
 }

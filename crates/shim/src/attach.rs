@@ -56,7 +56,11 @@ impl Supervisor {
 
     fn clients_of(&self, container: usize) -> Vec<usize> {
         let of = |c: &Client| c.container == container;
-        self.connections.iter().filter(|(_, c)| c.client.as_ref().is_some_and(of)).map(|(key, _)| key).collect()
+        self.connections
+            .iter()
+            .filter(|(_, c)| c.client.as_ref().is_some_and(of))
+            .map(|(key, _)| key)
+            .collect()
     }
 
     pub fn has_slow_client(&self, container: usize) -> bool {
@@ -66,7 +70,9 @@ impl Supervisor {
 
     pub fn copy_to_clients(&mut self, container: usize, stream: Stream, bytes: &[u8]) {
         for key in self.clients_of(container) {
-            let Some(client) = self.connections.get_mut(key).and_then(|c| c.client.as_mut()) else { continue };
+            let Some(client) = self.connections.get_mut(key).and_then(|c| c.client.as_mut()) else {
+                continue;
+            };
             if client.output[stream as usize].is_some() {
                 client.pending[stream as usize].extend_from_slice(bytes);
                 self.client_output(key, stream);

@@ -40,7 +40,10 @@ impl Supervisor {
                 exec: None,
                 client: None,
             });
-            let watched = self.connections.get(key).map(|c| self.poller.add(c.socket.as_fd(), Token::Connection(key), READ));
+            let watched = self
+                .connections
+                .get(key)
+                .map(|c| self.poller.add(c.socket.as_fd(), Token::Connection(key), READ));
             if !matches!(watched, Some(Ok(()))) {
                 self.connections.remove(key);
             }
@@ -62,7 +65,9 @@ impl Supervisor {
                 Err(_) => return self.close(key),
             }
             while let Some(connection) = self.connections.get_mut(key) {
-                match take_frame(&mut connection.received).and_then(|f| f.map(|f| Request::decode(&f)).transpose()) {
+                match take_frame(&mut connection.received)
+                    .and_then(|f| f.map(|f| Request::decode(&f)).transpose())
+                {
                     Ok(Some(request)) => {
                         let fds = std::mem::take(&mut connection.fds);
                         self.handle(key, request, fds);

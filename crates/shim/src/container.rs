@@ -31,9 +31,18 @@ pub struct Container {
 #[derive(Clone, Copy)]
 pub enum State {
     /// The OCI runtime runs, or the first process is on its way; who asked for it hears of the outcome.
-    Starting { child: i32, requester: usize },
-    Running { pid: i32, at: i64 },
-    Exited { at: i64, exit: Exit },
+    Starting {
+        child: i32,
+        requester: usize,
+    },
+    Running {
+        pid: i32,
+        at: i64,
+    },
+    Exited {
+        at: i64,
+        exit: Exit,
+    },
 }
 
 impl Container {
@@ -47,9 +56,8 @@ impl Container {
 
     pub fn resize(&mut self, width: u32, height: u32) -> Result<(), String> {
         match self.stdio.output(Stream::Stdout) {
-            Some(terminal) if self.stdio.terminal => {
-                sys::set_terminal_size(terminal, width, height).map_err(|e| format!("resize the terminal: {e}"))
-            }
+            Some(terminal) if self.stdio.terminal => sys::set_terminal_size(terminal, width, height)
+                .map_err(|e| format!("resize the terminal: {e}")),
             _ => Err("the container has no terminal".to_owned()),
         }
     }
@@ -64,7 +72,10 @@ impl Supervisor {
         let console = Console::listen(&start.console).map_err(|e| format!("listen for the terminal: {e}"))?;
         let stdio = |e: io::Error| format!("make stdio: {e}");
         let (ours, theirs) = if console.is_some() || (start.terminal && !start.plan.is_empty()) {
-            (Stdio::default(), [sys::null().map_err(stdio)?, sys::null().map_err(stdio)?, sys::null().map_err(stdio)?])
+            (
+                Stdio::default(),
+                [sys::null().map_err(stdio)?, sys::null().map_err(stdio)?, sys::null().map_err(stdio)?],
+            )
         } else {
             Stdio::pipes(start.stdin).map_err(stdio)?
         };
@@ -72,11 +83,20 @@ impl Supervisor {
         let (child, launch) = if start.plan.is_empty() {
             (sys::spawn(&start.argv, ends).map_err(|e| format!("run the OCI runtime: {e}"))?, None)
         } else {
-            let launch = launch::container(&start.plan, &start.pid_namespace, ends).map_err(|e| format!("fork: {e}"))?;
+            let launch = launch::container(&start.plan, &start.pid_namespace, ends)
+                .map_err(|e| format!("fork: {e}"))?;
             (launch.pid, Some(launch))
         };
         let state = State::Starting { child, requester };
-        let key = self.containers.insert(Container { start, state, log, stdio: ours, console, launch, stdin_ended: false });
+        let key = self.containers.insert(Container {
+            start,
+            state,
+            log,
+            stdio: ours,
+            console,
+            launch,
+            stdin_ended: false,
+        });
         if let Some(launch) = self.containers.get(key).and_then(|c| c.launch.as_ref()) {
             let _ = self.poller.add(launch.channel.as_fd(), Token::Launch(key), READ);
         }
@@ -173,7 +193,9 @@ impl Supervisor {
         let container = self.find_container(id).and_then(|key| self.containers.get(key));
         match container.map(|c| c.state) {
             // A process that has ended keeps its number until we reap it, so the signal cannot hit a stranger.
-            Some(State::Running { pid, .. }) => sys::kill(pid, signal).map_err(|e| format!("signal process {pid}: {e}")),
+            Some(State::Running { pid, .. }) => {
+                sys::kill(pid, signal).map_err(|e| format!("signal process {pid}: {e}"))
+            }
             Some(State::Exited { .. }) => Ok(()),
             Some(State::Starting { .. }) => Err(format!("container {id} is still starting")),
             None => Err(format!("container {id} is not in this pod")),
@@ -265,7 +287,11 @@ fn started(container: &mut Container, code: i32) -> Result<i32, String> {
 
 pub fn read_pid(path: &str) -> Result<i32, String> {
     let text = fs::read_to_string(path).map_err(|e| format!("read process id from {path}: {e}"))?;
-    text.trim().parse().ok().filter(|pid| *pid > 1).ok_or_else(|| format!("{path} holds no process id: {text:?}"))
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 1)
+        .ok_or_else(|| format!("{path} holds no process id: {text:?}"))
 }
 
 /// Whether the kernel's count of processes it killed for want of memory is above zero.

@@ -23,13 +23,18 @@ pub struct Running {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// The OCI runtime, or the process on its way.
-    Starting { child: i32 },
-    Running { pid: i32 },
+    Starting {
+        child: i32,
+    },
+    Running {
+        pid: i32,
+    },
 }
 
 impl Supervisor {
     pub fn start_exec(&mut self, connection: usize, exec: Exec, fds: Vec<OwnedFd>) -> Result<(), String> {
-        let target = self.find_container(&exec.container).and_then(|key| self.containers.get(key)).map(|c| c.state);
+        let target =
+            self.find_container(&exec.container).and_then(|key| self.containers.get(key)).map(|c| c.state);
         let Some(container::State::Running { pid: target, .. }) = target else {
             return Err(format!("container {} is not running", exec.container));
         };
@@ -51,7 +56,8 @@ impl Supervisor {
         }
         if let Some(c) = self.connections.get_mut(connection) {
             let state = State::Starting { child };
-            c.exec = Some(Running { container: exec.container, pid_file: exec.pid_file, console, launch, state });
+            c.exec =
+                Some(Running { container: exec.container, pid_file: exec.pid_file, console, launch, state });
         }
         Ok(())
     }
@@ -80,7 +86,10 @@ impl Supervisor {
             code => Err(format!("the OCI runtime failed with exit code {code}")),
         };
         let outcome = started.and_then(|pid| {
-            let terminal = console.map(Console::receive).transpose().map_err(|e| format!("receive the terminal: {e}"))?;
+            let terminal = console
+                .map(Console::receive)
+                .transpose()
+                .map_err(|e| format!("receive the terminal: {e}"))?;
             Ok((pid, terminal))
         });
         self.settle_exec(connection, outcome);
@@ -119,7 +128,9 @@ impl Supervisor {
     }
 
     pub fn signal_exec(&mut self, connection: usize, signal: i32) {
-        if let Some(Running { state: State::Running { pid }, .. }) = self.connections.get(connection).and_then(|c| c.exec.as_ref()) {
+        if let Some(Running { state: State::Running { pid }, .. }) =
+            self.connections.get(connection).and_then(|c| c.exec.as_ref())
+        {
             let _ = sys::kill(*pid, signal);
         }
     }

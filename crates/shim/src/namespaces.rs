@@ -37,8 +37,9 @@ impl Options {
                     }
                 }
                 "--sysctl" => {
-                    let (key, value) =
-                        value.split_once('=').ok_or_else(|| io::Error::other(format!("--sysctl {value}: expected key=value")))?;
+                    let (key, value) = value
+                        .split_once('=')
+                        .ok_or_else(|| io::Error::other(format!("--sysctl {value}: expected key=value")))?;
                     options.sysctls.push((key.to_owned(), value.to_owned()));
                 }
                 other => return Err(io::Error::other(format!("unknown flag {other}"))),
@@ -71,7 +72,8 @@ pub fn enter(options: &Options) -> io::Result<i32> {
         loopback_up().map_err(|e| io::Error::other(format!("bring up the loopback interface: {e}")))?;
     }
     for (key, value) in &options.sysctls {
-        let path = sysctl_path(key).ok_or_else(|| io::Error::other(format!("sysctl {key:?} is not a valid name")))?;
+        let path = sysctl_path(key)
+            .ok_or_else(|| io::Error::other(format!("sysctl {key:?} is not a valid name")))?;
         fs::write(&path, value).map_err(|e| io::Error::other(format!("set sysctl {key}={value}: {e}")))?;
     }
     if options.pid { pod_init() } else { Ok(0) }
@@ -80,7 +82,8 @@ pub fn enter(options: &Options) -> io::Result<i32> {
 /// A sysctl's file. Both `net.ipv4.ip_forward` and `net/ipv4/conf/eth0.1/forwarding` are written by users; nothing may lead out.
 fn sysctl_path(key: &str) -> Option<String> {
     let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
-    let sane = !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let sane =
+        !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
     sane.then(|| format!("/proc/sys/{path}"))
 }
 
@@ -106,7 +109,8 @@ fn pod_init() -> io::Result<i32> {
         let flags = (libc::CLONE_NEWPID | libc::SIGCHLD) as libc::c_ulong;
         let pid = libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize);
         if pid != 0 {
-            return check(pid as i32).map_err(|e| io::Error::other(format!("make the shared PID namespace: {e}")));
+            return check(pid as i32)
+                .map_err(|e| io::Error::other(format!("make the shared PID namespace: {e}")));
         }
         libc::prctl(libc::PR_SET_NAME, c"pod-init".as_ptr());
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -131,7 +135,13 @@ mod tests {
     fn the_command_line() {
         assert_eq!(
             parse("--hostname h --new net,uts --sysctl a.b=c=d").unwrap(),
-            Options { hostname: "h".into(), network: true, uts: true, sysctls: vec![("a.b".into(), "c=d".into())], ..Options::default() }
+            Options {
+                hostname: "h".into(),
+                network: true,
+                uts: true,
+                sysctls: vec![("a.b".into(), "c=d".into())],
+                ..Options::default()
+            }
         );
         for bad in ["--hostname", "--new time", "--sysctl x", "--what 1"] {
             assert!(parse(bad).is_err(), "{bad}");
@@ -141,7 +151,10 @@ mod tests {
     #[test]
     fn sysctls_stay_under_proc_sys() {
         assert_eq!(sysctl_path("net.core.somaxconn").as_deref(), Some("/proc/sys/net/core/somaxconn"));
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/rp_filter").as_deref(), Some("/proc/sys/net/ipv4/conf/eth0.1/rp_filter"));
+        assert_eq!(
+            sysctl_path("net/ipv4/conf/eth0.1/rp_filter").as_deref(),
+            Some("/proc/sys/net/ipv4/conf/eth0.1/rp_filter")
+        );
         for bad in ["", "..", "a..b", "../../etc/passwd", "/etc/passwd", "net/../../x"] {
             assert_eq!(sysctl_path(bad), None, "{bad}");
         }

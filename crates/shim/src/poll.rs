@@ -76,7 +76,9 @@ impl Poller {
 
     pub fn add(&self, fd: BorrowedFd<'_>, token: Token, interest: u32) -> io::Result<()> {
         match self.control(libc::EPOLL_CTL_ADD, fd, token, interest) {
-            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => self.control(libc::EPOLL_CTL_MOD, fd, token, interest),
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {
+                self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+            }
             result => result,
         }
     }
@@ -89,7 +91,8 @@ impl Poller {
     fn control(&self, operation: i32, fd: BorrowedFd<'_>, token: Token, interest: u32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest, u64: token.pack() };
         // SAFETY: event lives through the call.
-        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) };
+        let result =
+            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

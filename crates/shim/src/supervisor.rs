@@ -31,7 +31,8 @@ impl Supervisor {
     pub fn new() -> io::Result<Self> {
         let poller = Poller::new()?;
         let _ = fs::remove_file(SOCKET);
-        let listener = UnixListener::bind(SOCKET).map_err(|e| io::Error::other(format!("listen on {SOCKET}: {e}")))?;
+        let listener =
+            UnixListener::bind(SOCKET).map_err(|e| io::Error::other(format!("listen on {SOCKET}: {e}")))?;
         listener.set_nonblocking(true)?;
         poller.add(listener.as_fd(), Token::Listener, READ)?;
         let children = sys::child_signal()?;
@@ -82,8 +83,12 @@ impl Supervisor {
                 self.signal_exec(connection, signal);
                 Ok(())
             }
-            Request::Kill { container, signal } => self.kill_container(&container, signal).map(|()| self.done(connection)),
-            Request::Forget { container } => self.forget_container(&container).map(|()| self.done(connection)),
+            Request::Kill { container, signal } => {
+                self.kill_container(&container, signal).map(|()| self.done(connection))
+            }
+            Request::Forget { container } => {
+                self.forget_container(&container).map(|()| self.done(connection))
+            }
             Request::ReopenLog { container } => self
                 .with_container(&container, |c| c.log.reopen().map_err(|e| format!("reopen log: {e}")))
                 .map(|()| self.done(connection)),
@@ -131,7 +136,11 @@ impl Supervisor {
         self.containers.iter().find(|(_, c)| c.start.container == id).map(|(key, _)| key)
     }
 
-    fn with_container(&mut self, id: &str, act: impl FnOnce(&mut Container) -> Result<(), String>) -> Result<(), String> {
+    fn with_container(
+        &mut self,
+        id: &str,
+        act: impl FnOnce(&mut Container) -> Result<(), String>,
+    ) -> Result<(), String> {
         let container = self.find_container(id).and_then(|key| self.containers.get_mut(key));
         act(container.ok_or_else(|| format!("container {id} is not in this pod"))?)
     }

@@ -140,7 +140,8 @@ pub fn reset_signals() {
 /// Starts a program with the given stdin, stdout and stderr and every signal as it was at birth. Returns its process id.
 pub fn spawn(argv: &[String], stdio: [BorrowedFd<'_>; 3]) -> io::Result<i32> {
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let argv: Vec<CString> = argv.iter().map(|a| CString::new(a.as_str())).collect::<Result<_, _>>().map_err(invalid)?;
+    let argv: Vec<CString> =
+        argv.iter().map(|a| CString::new(a.as_str())).collect::<Result<_, _>>().map_err(invalid)?;
     let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|a| a.as_ptr()).collect();
     let Some(&program) = pointers.first() else { return Err(io::ErrorKind::InvalidInput.into()) };
     pointers.push(std::ptr::null());

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-const USAGE: &str = "corten-runtime oci ... | corten-runtime serve ROOT_DIR RUN_DIR CGROUP_PARENT SHIM [HANDLER=BINARY]...";
+const USAGE: &str =
+    "corten-runtime oci ... | corten-runtime serve ROOT_DIR RUN_DIR CGROUP_PARENT SHIM [HANDLER=BINARY]...";
 
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
@@ -17,8 +18,10 @@ fn main() {
 
 fn serve(arguments: &[String]) {
     let [root, run, cgroup, shim, handlers @ ..] = arguments else { return fail(USAGE) };
-    let handler = |h: &String| h.split_once('=').map(|(name, binary)| (name.to_owned(), PathBuf::from(binary)));
-    let program = std::env::current_exe().map_or_else(|_| "corten-runtime".to_owned(), |p| p.display().to_string());
+    let handler =
+        |h: &String| h.split_once('=').map(|(name, binary)| (name.to_owned(), PathBuf::from(binary)));
+    let program =
+        std::env::current_exe().map_or_else(|_| "corten-runtime".to_owned(), |p| p.display().to_string());
     let config = runtime::Config {
         root_dir: root.into(),
         run_dir: run.into(),

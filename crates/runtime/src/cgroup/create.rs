@@ -14,7 +14,16 @@ const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pid
 
 /// Devices that every container may use: type, major, minor, access. Making nodes is free: only opening them counts.
 const CUSTOMARY: [&str; 11] = [
-    "c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm",
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
     "c 136:* rwm",
 ];
 
@@ -63,7 +72,8 @@ impl Cgroups {
         let Some(rules) = rules else { return Ok(()) };
         if self.is_unified() {
             let Some(directory) = self.directory("", group) else { return Ok(()) };
-            return device_filter::attach(&directory, rules).map_err(Error::io("attach the device filter to", &directory));
+            return device_filter::attach(&directory, rules)
+                .map_err(Error::io("attach the device filter to", &directory));
         }
         let Some(directory) = self.directory("devices", group) else { return Ok(()) };
         let write = |file: &str, rule: &str| {
@@ -112,7 +122,8 @@ fn device_rules(rules: &Value) -> Option<Vec<String>> {
         return None;
     }
     let specific = given.iter().filter(|r| r["allow"] == true).map(|r| {
-        let number = |key: &str| r[key].as_i64().filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
+        let number =
+            |key: &str| r[key].as_i64().filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
         let (kind, access) = (r["type"].as_str().unwrap_or("c"), r["access"].as_str().unwrap_or("rwm"));
         format!("{kind} {}:{} {access}", number("major"), number("minor"))
     });
@@ -126,7 +137,9 @@ fn inherit_cpuset(mount: &Path, directory: &Path) -> Result<()> {
     }
     let Some(parent) = directory.parent() else { return Ok(()) };
     let read = |path: &Path| fs::read_to_string(path).map_err(Error::io("read", path));
-    if !read(&directory.join("cpuset.cpus"))?.trim().is_empty() && !read(&directory.join("cpuset.mems"))?.trim().is_empty() {
+    if !read(&directory.join("cpuset.cpus"))?.trim().is_empty()
+        && !read(&directory.join("cpuset.mems"))?.trim().is_empty()
+    {
         return Ok(());
     }
     inherit_cpuset(mount, parent)?;

@@ -42,7 +42,9 @@ pub fn attach(group: &Path, rules: &[String]) -> io::Result<()> {
     let attributes: [u32; 4] =
         [group.as_raw_fd() as u32, program.as_raw_fd() as u32, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI];
     // SAFETY: the attributes live through the call and their size is passed.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, attributes.as_ptr(), size_of_val(&attributes)) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, attributes.as_ptr(), size_of_val(&attributes))
+    };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -98,7 +100,8 @@ fn assemble(rules: &[String]) -> io::Result<Vec<u64>> {
         tests.extend(rule.major.map(|n| (MAJOR, n)));
         tests.extend(rule.minor.map(|n| (MINOR, n)));
         // What is wanted besides what the rule gives must be nothing.
-        let wanted = [instruction(MOVE, SCRATCH, ACCESS, 0, 0), instruction(AND_NUMBER, SCRATCH, 0, 0, !rule.access)];
+        let wanted =
+            [instruction(MOVE, SCRATCH, ACCESS, 0, 0), instruction(AND_NUMBER, SCRATCH, 0, 0, !rule.access)];
         let yes = [instruction(MOVE_NUMBER, ANSWER, 0, 0, 1), instruction(EXIT, 0, 0, 0, 0)];
         let length = tests.len() + wanted.len() + 1 + yes.len();
         let end = program.len() + length;
@@ -171,7 +174,9 @@ mod tests {
     fn decisions() {
         let rules = ["c *:* m", "c 1:3 rwm", "b 8:1 r", "c 136:* rw"].map(str::to_owned);
         let program = assemble(&rules).unwrap();
-        let ask = |kind: i32, access: i32, major, minor| decide(&program, [(access << 16 | kind) as u32, major, minor]);
+        let ask = |kind: i32, access: i32, major, minor| {
+            decide(&program, [(access << 16 | kind) as u32, major, minor])
+        };
         for (kind, access, major, minor, expected) in [
             (DEVICE_CHAR, ACCESS_READ | ACCESS_WRITE, 1, 3, 1),
             (DEVICE_CHAR, ACCESS_MKNOD, 9, 9, 1),

@@ -23,7 +23,10 @@ pub struct Usage {
 
 pub fn read(groups: &Cgroups, group: &str) -> Usage {
     let file = |controller: &str, name: &str| {
-        groups.directory(controller, group).and_then(|d| fs::read_to_string(d.join(name)).ok()).unwrap_or_default()
+        groups
+            .directory(controller, group)
+            .and_then(|d| fs::read_to_string(d.join(name)).ok())
+            .unwrap_or_default()
     };
     let number = |controller: &str, name: &str| file(controller, name).trim().parse::<u64>().unwrap_or(0);
     let table = |controller: &str, name: &str| parse_table(&file(controller, name));

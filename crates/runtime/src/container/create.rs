@@ -17,7 +17,11 @@ use crate::state::{Runtime, blocking, new_id};
 use crate::{Error, Result, disk};
 
 impl Runtime {
-    pub async fn create_container(self: &Arc<Self>, sandbox: &Arc<Sandbox>, config: ContainerConfig) -> Result<String> {
+    pub async fn create_container(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<String> {
         let named = config.metadata.as_ref().is_some_and(|m| !m.name.is_empty());
         if !named {
             return Err(Error::InvalidArgument("container metadata needs a name".into()));
@@ -46,7 +50,12 @@ impl Runtime {
         }
     }
 
-    fn make_container(&self, id: String, sandbox: Arc<Sandbox>, config: ContainerConfig) -> Result<Arc<Container>> {
+    fn make_container(
+        &self,
+        id: String,
+        sandbox: Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<Arc<Container>> {
         let (sandbox_config, handler) = {
             let record = sandbox.record.lock();
             if !record.ready {
@@ -62,7 +71,12 @@ impl Runtime {
         let user = self.accounts_of(&image, &lower).resolve(&process.user, Some(&context))?;
 
         let (dir, bundle) = (self.container_dir(&id), self.bundle(&id));
-        let overlay = Overlay { lower, upper: dir.join("upper"), work: dir.join("work"), target: bundle.join("rootfs") };
+        let overlay = Overlay {
+            lower,
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            target: bundle.join("rootfs"),
+        };
         disk::make_private_dir(&bundle)?;
         overlay.prepare()?;
 
@@ -174,7 +188,11 @@ fn signal_number(name: &str) -> Result<i32> {
     let number = if let Ok(number) = short.parse() {
         Some(number)
     } else if let Some(offset) = short.strip_prefix("RTMIN") {
-        offset.parse().or(if offset.is_empty() { Ok(0) } else { Err(()) }).ok().map(|n: i32| libc::SIGRTMIN() + n)
+        offset
+            .parse()
+            .or(if offset.is_empty() { Ok(0) } else { Err(()) })
+            .ok()
+            .map(|n: i32| libc::SIGRTMIN() + n)
     } else {
         use std::str::FromStr;
         nix::sys::signal::Signal::from_str(&format!("SIG{short}")).ok().map(|s| s as i32)

@@ -53,7 +53,12 @@ impl Process {
 
 impl Runtime {
     /// Starts a process; `stdio` for one without a terminal.
-    pub async fn exec(&self, container: &Arc<Container>, command: &[String], stdio: Option<[BorrowedFd<'_>; 3]>) -> Result<Process> {
+    pub async fn exec(
+        &self,
+        container: &Arc<Container>,
+        command: &[String],
+        stdio: Option<[BorrowedFd<'_>; 3]>,
+    ) -> Result<Process> {
         if command.is_empty() {
             return Err(Error::InvalidArgument("exec needs a command".into()));
         }
@@ -95,13 +100,28 @@ impl Runtime {
         let pid_file = work.join("pid").display().to_string();
         let console = if stdio.is_none() { format!("{name}.sock") } else { String::new() };
         let mut argv = self.oci_command(binary, work);
-        argv.extend(["exec".into(), "--detach".into(), "--process".into(), process_file.display().to_string()]);
+        argv.extend([
+            "exec".into(),
+            "--detach".into(),
+            "--process".into(),
+            process_file.display().to_string(),
+        ]);
         argv.extend(["--pid-file".into(), pid_file.clone()]);
         if !console.is_empty() {
-            argv.extend(["--tty".into(), "--console-socket".into(), super::start::console_path(container, &console)]);
+            argv.extend([
+                "--tty".into(),
+                "--console-socket".into(),
+                super::start::console_path(container, &console),
+            ]);
         }
         argv.push(container.id.clone());
-        let request = Request::Exec(Exec { container: container.id.clone(), argv, pid_file, console, ..Exec::default() });
+        let request = Request::Exec(Exec {
+            container: container.id.clone(),
+            argv,
+            pid_file,
+            console,
+            ..Exec::default()
+        });
         self.begin_exec(container, request, stdio, work).await
     }
 
@@ -119,7 +139,10 @@ impl Runtime {
                 let terminal = Shim::take_files(&mut connection).into_iter().next();
                 Ok(Process { shim, connection, terminal })
             }
-            Ok((_, other)) => Err(Error::Shim { sandbox: container.sandbox.id.clone(), message: format!("unexpected answer {other:?}") }),
+            Ok((_, other)) => Err(Error::Shim {
+                sandbox: container.sandbox.id.clone(),
+                message: format!("unexpected answer {other:?}"),
+            }),
             Err(Error::Shim { message, .. }) => {
                 let message = last_error(work).unwrap_or(message);
                 Err(Error::Exec { container: container.id.clone(), message })
@@ -129,7 +152,12 @@ impl Runtime {
     }
 
     /// Runs a command to its end and returns what it wrote. A timeout of zero is none.
-    pub async fn exec_sync(&self, container: &Arc<Container>, command: &[String], seconds: i64) -> Result<Output> {
+    pub async fn exec_sync(
+        &self,
+        container: &Arc<Container>,
+        command: &[String],
+        seconds: i64,
+    ) -> Result<Output> {
         let null: OwnedFd = File::open("/dev/null").map_err(Error::io("open", "/dev/null"))?.into();
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;

@@ -11,7 +11,8 @@ mod watch;
 use std::sync::Arc;
 
 use k8s_cri::v1::{
-    self as cri, ContainerConfig, ContainerResources, ContainerState, ContainerStatus, ContainerUser, LinuxContainerUser,
+    self as cri, ContainerConfig, ContainerResources, ContainerState, ContainerStatus, ContainerUser,
+    LinuxContainerUser,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,13 @@ impl State {
 impl Container {
     pub fn new(record: Record, sandbox: Arc<Sandbox>) -> Self {
         let ended = channel::Sender::new(record.state == State::Exited);
-        Self { id: record.id.clone(), sandbox, record: Mutex::new(record), busy: tokio::sync::Mutex::default(), ended }
+        Self {
+            id: record.id.clone(),
+            sandbox,
+            record: Mutex::new(record),
+            busy: tokio::sync::Mutex::default(),
+            ended,
+        }
     }
 
     pub fn state(&self) -> State {

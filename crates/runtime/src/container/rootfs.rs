@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,11 +58,22 @@ impl Overlay {
 
     fn mount_at_once(&self) -> Result<()> {
         let lower: Vec<String> = self.lower.iter().map(|l| l.display().to_string()).collect();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.join(":"),
+            self.upper.display(),
+            self.work.display()
+        );
         let options =
-            format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), self.upper.display(), self.work.display());
-        let options = std::ffi::CString::new(options).map_err(|e| Error::io("mount", &self.target)(e.into()))?;
-        rustix::mount::mount("overlay", &self.target, "overlay", rustix::mount::MountFlags::empty(), options.as_c_str())
-            .map_err(Error::errno("mount overlayfs on", &self.target))
+            std::ffi::CString::new(options).map_err(|e| Error::io("mount", &self.target)(e.into()))?;
+        rustix::mount::mount(
+            "overlay",
+            &self.target,
+            "overlay",
+            rustix::mount::MountFlags::empty(),
+            options.as_c_str(),
+        )
+        .map_err(Error::errno("mount overlayfs on", &self.target))
     }
 }
 

@@ -26,7 +26,10 @@ impl Runtime {
         let _alone = container.busy.lock().await;
         let state = container.state();
         if state != State::Created {
-            return Err(Error::FailedPrecondition(format!("container {} is in state {state:?}, not Created", container.id)));
+            return Err(Error::FailedPrecondition(format!(
+                "container {} is in state {state:?}, not Created",
+                container.id
+            )));
         }
         let start = self.start_request(container)?;
         match container.sandbox.shim.call(Request::Start(start)).await {
@@ -36,7 +39,9 @@ impl Runtime {
             }
             outcome => {
                 let message = match outcome {
-                    Err(Error::Shim { message, .. }) => last_error(&self.bundle(&container.id)).unwrap_or(message),
+                    Err(Error::Shim { message, .. }) => {
+                        last_error(&self.bundle(&container.id)).unwrap_or(message)
+                    }
                     Err(error) => error.to_string(),
                     Ok(other) => format!("unexpected answer of the shim: {other:?}"),
                 };
@@ -56,7 +61,11 @@ impl Runtime {
             pid_file: path("pid"),
             exit_file: path("exit"),
             log_file: record.log_file.clone(),
-            oom_file: self.cgroups.oom_file(&record.cgroup).map(|p| p.display().to_string()).unwrap_or_default(),
+            oom_file: self
+                .cgroups
+                .oom_file(&record.cgroup)
+                .map(|p| p.display().to_string())
+                .unwrap_or_default(),
             terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,

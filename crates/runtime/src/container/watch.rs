@@ -18,7 +18,10 @@ impl Runtime {
     pub async fn watch_shim(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         let (mut connection, first) = sandbox.shim.converse(Request::Subscribe, &[]).await?;
         let Response::State { containers } = first else {
-            return Err(Error::Shim { sandbox: sandbox.id.clone(), message: "its shim does not tell its state".into() });
+            return Err(Error::Shim {
+                sandbox: sandbox.id.clone(),
+                message: "its shim does not tell its state".into(),
+            });
         };
         for state in containers {
             let Ok(container) = self.containers.get(&state.container) else { continue };
@@ -43,7 +46,9 @@ impl Runtime {
     }
 
     fn shim_event(self: &Arc<Self>, event: Response) {
-        let (Response::Started { container, .. } | Response::Exited { container, .. }) = &event else { return };
+        let (Response::Started { container, .. } | Response::Exited { container, .. }) = &event else {
+            return;
+        };
         let Ok(container) = self.containers.get(container) else { return };
         match event {
             Response::Started { pid, at, .. } => self.container_started(&container, pid, at),

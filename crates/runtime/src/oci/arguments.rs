@@ -37,8 +37,12 @@ impl Arguments {
                 Some((flag, value)) => (flag, Some(value.to_owned())),
                 None => (word.as_str(), None),
             };
-            let mut value =
-                || inline.clone().or_else(|| words.next().cloned()).ok_or_else(|| format!("flag {flag} needs a value"));
+            let mut value = || {
+                inline
+                    .clone()
+                    .or_else(|| words.next().cloned())
+                    .ok_or_else(|| format!("flag {flag} needs a value"))
+            };
             match flag {
                 "--root" => parsed.root = value()?.into(),
                 "--log" => parsed.log = Some(value()?.into()),

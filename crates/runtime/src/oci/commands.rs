@@ -37,7 +37,8 @@ fn create(arguments: &Arguments) -> Result<Container, String> {
 }
 
 fn builder(arguments: &Arguments) -> Result<ContainerBuilder, String> {
-    std::fs::create_dir_all(&arguments.root).map_err(|e| format!("make {}: {e}", arguments.root.display()))?;
+    std::fs::create_dir_all(&arguments.root)
+        .map_err(|e| format!("make {}: {e}", arguments.root.display()))?;
     ContainerBuilder::new(arguments.id.clone(), SyscallType::Linux)
         .with_root_path(&arguments.root)
         .and_then(|b| b.with_pid_file(arguments.pid_file.clone()))
@@ -48,7 +49,11 @@ fn builder(arguments: &Arguments) -> Result<ContainerBuilder, String> {
 fn directory(arguments: &Arguments) -> Result<PathBuf, String> {
     let plain = !arguments.id.contains('/') && arguments.id != "." && arguments.id != "..";
     let directory = arguments.root.join(&arguments.id);
-    if plain && directory.is_dir() { Ok(directory) } else { Err(format!("container {:?} does not exist", arguments.id)) }
+    if plain && directory.is_dir() {
+        Ok(directory)
+    } else {
+        Err(format!("container {:?} does not exist", arguments.id))
+    }
 }
 
 fn load(arguments: &Arguments) -> Result<Container, String> {
@@ -77,7 +82,8 @@ fn delete(arguments: &Arguments) -> Outcome {
 }
 
 fn exec(arguments: &Arguments) -> Outcome {
-    let tenant = builder(arguments)?.as_tenant().with_detach(true).with_container_args(arguments.rest.clone());
+    let tenant =
+        builder(arguments)?.as_tenant().with_detach(true).with_container_args(arguments.rest.clone());
     tenant.with_process(arguments.process.clone()).build().map(drop).map_err(chain)
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_cri::v1::{ContainerEventType, NamespaceMode, PodSandboxConfig};
+use k8s_cri::v1::{ContainerEventType, NamespaceMode, PodSandboxConfig, PortMapping, Protocol};
+use net::hostport::HostPort;
 use tracing::{info, warn};
 
 use super::{Record, Sandbox, files, name};
@@ -29,7 +30,12 @@ impl Runtime {
         }
     }
 
-    async fn make_sandbox(self: &Arc<Self>, id: String, config: PodSandboxConfig, handler: String) -> Result<()> {
+    async fn make_sandbox(
+        self: &Arc<Self>,
+        id: String,
+        config: PodSandboxConfig,
+        handler: String,
+    ) -> Result<()> {
         let record = Record {
             id: id.clone(),
             config,
@@ -76,9 +82,11 @@ impl Runtime {
             record.pod_init = spawned.pod_init;
         }
         made?;
-        self.cgroups.adopt(&format!("{}/shims", self.config.cgroup_parent), spawned.pid).unwrap_or_else(|error| {
-            warn!(sandbox = sandbox.id, %error, "the shim stays in the control group of this process");
-        });
+        self.cgroups.adopt(&format!("{}/shims", self.config.cgroup_parent), spawned.pid).unwrap_or_else(
+            |error| {
+                warn!(sandbox = sandbox.id, %error, "the shim stays in the control group of this process");
+            },
+        );
         if !host_network {
             self.attach_network(sandbox, spawned.pid).await?;
         }
@@ -88,10 +96,14 @@ impl Runtime {
 
     async fn attach_network(self: &Arc<Self>, sandbox: &Arc<Sandbox>, shim: i32) -> Result<()> {
         let (runtime, sandbox) = (self.clone(), sandbox.clone());
+        let ports = host_ports(&sandbox.record.lock().config.port_mappings)?;
         blocking(move || {
             let namespace = PathBuf::from(format!("/proc/{shim}/ns/net"));
             let attachment = runtime.bridge.attach(&sandbox.id, &namespace)?;
             sandbox.record.lock().ips = attachment.ips;
+            if !ports.is_empty() {
+                runtime.bridge.set_host_ports(&sandbox.id, &ports)?;
+            }
             Ok(())
         })
         .await
@@ -119,6 +131,30 @@ fn validate(config: &PodSandboxConfig) -> Result<()> {
     Ok(())
 }
 
+/// The mappings that want a port of the node.
+fn host_ports(mappings: &[PortMapping]) -> Result<Vec<HostPort>> {
+    let port = |n: i32| {
+        u16::try_from(n)
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| Error::InvalidArgument(format!("{n} is not a port")))
+    };
+    let map = |m: &PortMapping| {
+        let invalid = |_| Error::InvalidArgument(format!("{:?} is not an address", m.host_ip));
+        Ok(HostPort {
+            protocol: match m.protocol() {
+                Protocol::Tcp => libc::IPPROTO_TCP as u8,
+                Protocol::Udp => libc::IPPROTO_UDP as u8,
+                Protocol::Sctp => libc::IPPROTO_SCTP as u8,
+            },
+            host_ip: if m.host_ip.is_empty() { None } else { Some(m.host_ip.parse().map_err(invalid)?) },
+            host_port: port(m.host_port)?,
+            pod_port: port(m.container_port)?,
+        })
+    };
+    mappings.iter().filter(|m| m.host_port > 0).map(map).collect()
+}
+
 fn shim_arguments(config: &PodSandboxConfig) -> Vec<String> {
     let options = spec::namespace_options(config);
     let mut namespaces = Vec::new();
@@ -131,7 +167,8 @@ fn shim_arguments(config: &PodSandboxConfig) -> Vec<String> {
     if options.pid() == NamespaceMode::Pod {
         namespaces.push("pid");
     }
-    let mut arguments = vec!["--new".to_owned(), namespaces.join(","), "--hostname".to_owned(), config.hostname.clone()];
+    let mut arguments =
+        vec!["--new".to_owned(), namespaces.join(","), "--hostname".to_owned(), config.hostname.clone()];
     for (key, value) in config.linux.iter().flat_map(|l| &l.sysctls) {
         arguments.extend(["--sysctl".to_owned(), format!("{key}={value}")]);
     }

@@ -77,8 +77,15 @@ mod tests {
     #[test]
     fn name_service() {
         let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
-        let dns = DnsConfig { servers: list(&["10.96.0.10", "1.1.1.1"]), searches: list(&["a.svc", "svc"]), options: list(&["ndots:5"]) };
-        assert_eq!(resolv_conf(&dns), "search a.svc svc\nnameserver 10.96.0.10\nnameserver 1.1.1.1\noptions ndots:5\n");
+        let dns = DnsConfig {
+            servers: list(&["10.96.0.10", "1.1.1.1"]),
+            searches: list(&["a.svc", "svc"]),
+            options: list(&["ndots:5"]),
+        };
+        assert_eq!(
+            resolv_conf(&dns),
+            "search a.svc svc\nnameserver 10.96.0.10\nnameserver 1.1.1.1\noptions ndots:5\n"
+        );
         assert_eq!(resolv_conf(&DnsConfig::default()), "");
     }
 }

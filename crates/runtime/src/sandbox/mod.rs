@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use k8s_cri::v1::{
-    LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox, PodSandboxConfig, PodSandboxMetadata, PodSandboxNetworkStatus,
-    PodSandboxState, PodSandboxStatus,
+    LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox, PodSandboxConfig, PodSandboxMetadata,
+    PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,13 @@ pub struct Record {
 impl Sandbox {
     pub fn new(record: Record, dir: PathBuf) -> Self {
         let shim = Shim::new(&record.id, &dir);
-        Self { id: record.id.clone(), dir, shim, record: Mutex::new(record), busy: tokio::sync::Mutex::default() }
+        Self {
+            id: record.id.clone(),
+            dir,
+            shim,
+            record: Mutex::new(record),
+            busy: tokio::sync::Mutex::default(),
+        }
     }
 
     pub fn files(&self) -> SandboxFiles {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use k8s_cri::v1::image_service_server::ImageService;
 use k8s_cri::v1::{
-    AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFsInfoRequest, ImageFsInfoResponse, ImageSpec,
-    ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest, ListImagesResponse, PullImageRequest,
-    PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
+    AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFsInfoRequest, ImageFsInfoResponse,
+    ImageSpec, ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest, ListImagesResponse,
+    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
 };
 use tonic::{Request, Response, Status};
 
@@ -51,7 +51,10 @@ impl ImageService for Service {
         let registries = images::Registries::default();
         let store = self.0.images.clone();
         // A kubelet that gives up waiting asks again: the pull goes on and is then there.
-        let pulled = tokio::spawn(async move { store.pull(&wanted, &auth, &registries, &images::no_progress()).await });
+        let pulled =
+            tokio::spawn(
+                async move { store.pull(&wanted, &auth, &registries, &images::no_progress()).await },
+            );
         let image = pulled.await.map_err(|e| Status::internal(e.to_string()))?.map_err(Error::from)?;
         Ok(Response::new(PullImageResponse { image_ref: image.id }))
     }
@@ -83,7 +86,9 @@ impl ImageService for Service {
         let response = ImageFsInfoResponse {
             image_filesystems: vec![filesystem.clone()],
             container_filesystems: vec![FilesystemUsage {
-                fs_id: Some(FilesystemIdentifier { mountpoint: self.0.config.root_dir.display().to_string() }),
+                fs_id: Some(FilesystemIdentifier {
+                    mountpoint: self.0.config.root_dir.display().to_string(),
+                }),
                 ..filesystem
             }],
         };
@@ -96,7 +101,9 @@ fn name(spec: Option<ImageSpec>) -> String {
 }
 
 fn required(spec: Option<ImageSpec>) -> Result<String> {
-    Some(name(spec)).filter(|n| !n.is_empty()).ok_or_else(|| Error::InvalidArgument("the request names no image".into()))
+    Some(name(spec))
+        .filter(|n| !n.is_empty())
+        .ok_or_else(|| Error::InvalidArgument("the request names no image".into()))
 }
 
 fn describe(image: &images::Image) -> Image {
@@ -131,7 +138,8 @@ fn auth(config: Option<AuthConfig>) -> Result<images::Auth> {
     if config.auth.is_empty() {
         return Ok(images::Auth::Anonymous);
     }
-    let invalid = || Error::InvalidArgument("the registry credentials are not base64 of user:password".to_owned());
+    let invalid =
+        || Error::InvalidArgument("the registry credentials are not base64 of user:password".to_owned());
     let bytes = base64::engine::general_purpose::STANDARD.decode(&config.auth).map_err(|_| invalid())?;
     let text = String::from_utf8(bytes).map_err(|_| invalid())?;
     let (user, password) = text.split_once(':').ok_or_else(invalid)?;

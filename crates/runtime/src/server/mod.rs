@@ -33,7 +33,8 @@ pub async fn serve(runtime: Arc<Runtime>, shutdown: CancellationToken) -> Result
     let listener = UnixListener::bind(&path).map_err(Error::io("listen on", &path))?;
     // Whoever can connect is root in every way that matters.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Error::io("protect", &path))?;
-    let runtimes = RuntimeServiceServer::new(Service(runtime.clone())).max_decoding_message_size(LARGEST_MESSAGE);
+    let runtimes =
+        RuntimeServiceServer::new(Service(runtime.clone())).max_decoding_message_size(LARGEST_MESSAGE);
     let images = ImageServiceServer::new(Service(runtime.clone())).max_decoding_message_size(LARGEST_MESSAGE);
     let server = tonic::transport::Server::builder()
         .add_service(runtimes)

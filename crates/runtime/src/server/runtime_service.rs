@@ -44,26 +44,36 @@ impl RuntimeService for Service {
 
     async fn run_pod_sandbox(&self, request: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
         let request = request.into_inner();
-        let config = request.config.ok_or_else(|| Status::invalid_argument("the request has no sandbox config"))?;
+        let config =
+            request.config.ok_or_else(|| Status::invalid_argument("the request has no sandbox config"))?;
         let pod_sandbox_id = self.0.run_sandbox(config, request.runtime_handler).await?;
         answer(RunPodSandboxResponse { pod_sandbox_id })
     }
 
-    async fn stop_pod_sandbox(&self, request: Request<StopPodSandboxRequest>) -> Answer<StopPodSandboxResponse> {
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<StopPodSandboxRequest>,
+    ) -> Answer<StopPodSandboxResponse> {
         if let Some(sandbox) = unless_gone(self.0.sandboxes.get(&request.into_inner().pod_sandbox_id))? {
             self.0.stop_sandbox(&sandbox).await?;
         }
         answer(StopPodSandboxResponse {})
     }
 
-    async fn remove_pod_sandbox(&self, request: Request<RemovePodSandboxRequest>) -> Answer<RemovePodSandboxResponse> {
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<RemovePodSandboxRequest>,
+    ) -> Answer<RemovePodSandboxResponse> {
         if let Some(sandbox) = unless_gone(self.0.sandboxes.get(&request.into_inner().pod_sandbox_id))? {
             self.0.remove_sandbox(&sandbox).await?;
         }
         answer(RemovePodSandboxResponse {})
     }
 
-    async fn pod_sandbox_status(&self, request: Request<PodSandboxStatusRequest>) -> Answer<PodSandboxStatusResponse> {
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<PodSandboxStatusRequest>,
+    ) -> Answer<PodSandboxStatusResponse> {
         let request = request.into_inner();
         let sandbox = self.0.sandboxes.get(&request.pod_sandbox_id)?;
         let info = if request.verbose { info(&*sandbox.record.lock()) } else { HashMap::new() };
@@ -75,7 +85,10 @@ impl RuntimeService for Service {
         })
     }
 
-    async fn list_pod_sandbox(&self, request: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<ListPodSandboxRequest>,
+    ) -> Answer<ListPodSandboxResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default();
         let matches = |s: &PodSandbox| {
             filter::id(&wanted.id, &s.id)
@@ -86,15 +99,22 @@ impl RuntimeService for Service {
         answer(ListPodSandboxResponse { items })
     }
 
-    async fn create_container(&self, request: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Answer<CreateContainerResponse> {
         let request = request.into_inner();
-        let config = request.config.ok_or_else(|| Status::invalid_argument("the request has no container config"))?;
+        let config =
+            request.config.ok_or_else(|| Status::invalid_argument("the request has no container config"))?;
         let sandbox = self.0.sandboxes.get(&request.pod_sandbox_id)?;
         let container_id = self.0.create_container(&sandbox, config).await?;
         answer(CreateContainerResponse { container_id })
     }
 
-    async fn start_container(&self, request: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
+    async fn start_container(
+        &self,
+        request: Request<StartContainerRequest>,
+    ) -> Answer<StartContainerResponse> {
         let container = self.0.containers.get(&request.into_inner().container_id)?;
         self.0.start_container(&container).await?;
         answer(StartContainerResponse {})
@@ -108,14 +128,20 @@ impl RuntimeService for Service {
         answer(StopContainerResponse {})
     }
 
-    async fn remove_container(&self, request: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
+    async fn remove_container(
+        &self,
+        request: Request<RemoveContainerRequest>,
+    ) -> Answer<RemoveContainerResponse> {
         if let Some(container) = unless_gone(self.0.containers.get(&request.into_inner().container_id))? {
             self.0.remove_container(&container).await?;
         }
         answer(RemoveContainerResponse {})
     }
 
-    async fn list_containers(&self, request: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
+    async fn list_containers(
+        &self,
+        request: Request<ListContainersRequest>,
+    ) -> Answer<ListContainersResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default();
         let matches = |c: &Container| {
             filter::id(&wanted.id, &c.id)
@@ -127,7 +153,10 @@ impl RuntimeService for Service {
         answer(ListContainersResponse { containers })
     }
 
-    async fn container_status(&self, request: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {
+    async fn container_status(
+        &self,
+        request: Request<ContainerStatusRequest>,
+    ) -> Answer<ContainerStatusResponse> {
         let request = request.into_inner();
         let container = self.0.containers.get(&request.container_id)?;
         let info = if request.verbose { info(&*container.record.lock()) } else { HashMap::new() };
@@ -147,7 +176,10 @@ impl RuntimeService for Service {
         answer(UpdateContainerResourcesResponse {})
     }
 
-    async fn reopen_container_log(&self, request: Request<ReopenContainerLogRequest>) -> Answer<ReopenContainerLogResponse> {
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Answer<ReopenContainerLogResponse> {
         let container = self.0.containers.get(&request.into_inner().container_id)?;
         if container.state() != container::State::Running {
             return Err(Status::failed_precondition(format!("container {} is not running", container.id)));
@@ -188,19 +220,26 @@ impl RuntimeService for Service {
         if !sandbox.record.lock().ready {
             return Err(Status::failed_precondition(format!("sandbox {} is not running", sandbox.id)));
         }
-        let port = |p: &i32| u16::try_from(*p).map_err(|_| Status::invalid_argument(format!("{p} is not a port")));
+        let port =
+            |p: &i32| u16::try_from(*p).map_err(|_| Status::invalid_argument(format!("{p} is not a port")));
         let ports = request.port.iter().map(port).collect::<std::result::Result<_, _>>()?;
         answer(PortForwardResponse { url: self.0.sessions.offer(Session::PortForward { sandbox, ports })? })
     }
 
-    async fn container_stats(&self, request: Request<ContainerStatsRequest>) -> Answer<ContainerStatsResponse> {
+    async fn container_stats(
+        &self,
+        request: Request<ContainerStatsRequest>,
+    ) -> Answer<ContainerStatsResponse> {
         let container = self.0.containers.get(&request.into_inner().container_id)?;
         let runtime = self.0.clone();
         let stats = blocking(move || Ok(runtime.container_stats(&container))).await?;
         answer(ContainerStatsResponse { stats: Some(stats) })
     }
 
-    async fn list_container_stats(&self, request: Request<ListContainerStatsRequest>) -> Answer<ListContainerStatsResponse> {
+    async fn list_container_stats(
+        &self,
+        request: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default();
         let runtime = self.0.clone();
         let stats = blocking(move || {
@@ -215,27 +254,37 @@ impl RuntimeService for Service {
         answer(ListContainerStatsResponse { stats: stats.await? })
     }
 
-    async fn pod_sandbox_stats(&self, request: Request<PodSandboxStatsRequest>) -> Answer<PodSandboxStatsResponse> {
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<PodSandboxStatsRequest>,
+    ) -> Answer<PodSandboxStatsResponse> {
         let sandbox = self.0.sandboxes.get(&request.into_inner().pod_sandbox_id)?;
         let runtime = self.0.clone();
         let stats = blocking(move || Ok(runtime.sandbox_stats(&sandbox))).await?;
         answer(PodSandboxStatsResponse { stats: Some(stats) })
     }
 
-    async fn list_pod_sandbox_stats(&self, request: Request<ListPodSandboxStatsRequest>) -> Answer<ListPodSandboxStatsResponse> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<ListPodSandboxStatsRequest>,
+    ) -> Answer<ListPodSandboxStatsResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default();
         let runtime = self.0.clone();
         let stats = blocking(move || {
             let mut sandboxes = runtime.sandboxes.list();
             sandboxes.retain(|s| {
-                filter::id(&wanted.id, &s.id) && filter::labels(&wanted.label_selector, &s.record.lock().config.labels)
+                filter::id(&wanted.id, &s.id)
+                    && filter::labels(&wanted.label_selector, &s.record.lock().config.labels)
             });
             Ok(sandboxes.iter().map(|s| runtime.sandbox_stats(s)).collect())
         });
         answer(ListPodSandboxStatsResponse { stats: stats.await? })
     }
 
-    async fn update_runtime_config(&self, request: Request<UpdateRuntimeConfigRequest>) -> Answer<UpdateRuntimeConfigResponse> {
+    async fn update_runtime_config(
+        &self,
+        request: Request<UpdateRuntimeConfigRequest>,
+    ) -> Answer<UpdateRuntimeConfigResponse> {
         let config = request.into_inner().runtime_config.and_then(|c| c.network_config);
         if let Some(cidr) = config.map(|c| c.pod_cidr).filter(|c| !c.is_empty()) {
             let runtime = self.0.clone();
@@ -248,16 +297,23 @@ impl RuntimeService for Service {
         answer(status::status(&self.0, request.into_inner().verbose))
     }
 
-    async fn checkpoint_container(&self, _: Request<CheckpointContainerRequest>) -> Answer<CheckpointContainerResponse> {
+    async fn checkpoint_container(
+        &self,
+        _: Request<CheckpointContainerRequest>,
+    ) -> Answer<CheckpointContainerResponse> {
         Err(Status::unimplemented("checkpointing containers"))
     }
 
     type GetContainerEventsStream =
         Pin<Box<dyn Stream<Item = std::result::Result<ContainerEventResponse, Status>> + Send + 'static>>;
 
-    async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+    async fn get_container_events(
+        &self,
+        _: Request<GetEventsRequest>,
+    ) -> Answer<Self::GetContainerEventsStream> {
         let events = BroadcastStream::new(self.0.events.subscribe());
-        let told = events.map(|event| event.map_err(|lagged| Status::data_loss(format!("too slow: {lagged}"))));
+        let told =
+            events.map(|event| event.map_err(|lagged| Status::data_loss(format!("too slow: {lagged}"))));
         answer(Box::pin(told))
     }
 
@@ -286,23 +342,19 @@ impl Service {
         let container = self.0.containers.get(id)?;
         match container.state() {
             container::State::Running => Ok(container),
-            state => Err(Error::FailedPrecondition(format!("container {id} is in state {state:?}, not Running"))),
+            state => {
+                Err(Error::FailedPrecondition(format!("container {id} is in state {state:?}, not Running")))
+            }
         }
     }
 }
 
 impl Runtime {
-    fn set_pod_cidr(&self, cidrs: &str) -> Result<()> {
-        let parse = |text: &str| {
-            text.trim().parse().map_err(|_| Error::InvalidArgument(format!("pod CIDR {text:?} is not a network")))
-        };
-        let cidrs: Vec<net::IpNet> = cidrs.split(',').map(parse).collect::<Result<_>>()?;
-        let set = self.bridge.set_pod_cidr(&cidrs);
-        *self.network_problem.lock() = set.as_ref().err().map(ToString::to_string);
-        Ok(set?)
-    }
-
-    fn update_resources(&self, container: &container::Container, limits: LinuxContainerResources) -> Result<()> {
+    fn update_resources(
+        &self,
+        container: &container::Container,
+        limits: LinuxContainerResources,
+    ) -> Result<()> {
         let (state, cgroup) = {
             let record = container.record.lock();
             (record.state, record.cgroup.clone())
@@ -334,7 +386,9 @@ impl Runtime {
 
 fn streams(stdin: bool, stdout: bool, stderr: bool, tty: bool) -> Result<streaming::Streams> {
     if tty && stderr {
-        return Err(Error::InvalidArgument("tty and stderr cannot both be true: a terminal has one output".into()));
+        return Err(Error::InvalidArgument(
+            "tty and stderr cannot both be true: a terminal has one output".into(),
+        ));
     }
     if !(stdin || stdout || stderr) {
         return Err(Error::InvalidArgument("one of stdin, stdout and stderr must be true".into()));

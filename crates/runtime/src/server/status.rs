@@ -17,8 +17,10 @@ pub fn status(runtime: &Runtime, verbose: bool) -> StatusResponse {
         message: message.unwrap_or_default(),
     };
     let network = runtime.network_problem.lock().clone();
-    let conditions =
-        vec![condition("RuntimeReady", "", None), condition("NetworkReady", "NetworkPluginNotReady", network)];
+    let conditions = vec![
+        condition("RuntimeReady", "", None),
+        condition("NetworkReady", "NetworkPluginNotReady", network),
+    ];
     let handler = |name: &str| RuntimeHandler {
         name: name.to_owned(),
         features: Some(RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false }),

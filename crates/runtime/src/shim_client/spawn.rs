@@ -31,7 +31,10 @@ pub async fn spawn(binary: &Path, sandbox: &str, directory: &Path, arguments: &[
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line).await.map_err(|e| failed(format!("wait for its shim: {e}")))?;
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .await
+            .map_err(|e| failed(format!("wait for its shim: {e}")))?;
     }
     let Some(pod_init) = line.strip_prefix("ready ").and_then(|n| n.trim().parse::<i32>().ok()) else {
         let mut message = String::new();

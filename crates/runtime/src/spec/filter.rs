@@ -6,7 +6,9 @@ use std::io::{Read, Seek};
 use std::sync::{Arc, LazyLock};
 
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall};
+use oci_spec::runtime::{
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
+};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -114,8 +116,12 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<ScmpAction, 
         LinuxSeccompAction::ScmpActKillProcess => ScmpAction::KillProcess,
         LinuxSeccompAction::ScmpActLog => ScmpAction::Log,
         LinuxSeccompAction::ScmpActTrap => ScmpAction::Trap,
-        LinuxSeccompAction::ScmpActTrace => ScmpAction::Trace(u16::try_from(errno).map_err(|e| e.to_string())?),
-        LinuxSeccompAction::ScmpActNotify => return Err("SCMP_ACT_NOTIFY needs an agent and is not supported".to_owned()),
+        LinuxSeccompAction::ScmpActTrace => {
+            ScmpAction::Trace(u16::try_from(errno).map_err(|e| e.to_string())?)
+        }
+        LinuxSeccompAction::ScmpActNotify => {
+            return Err("SCMP_ACT_NOTIFY needs an agent and is not supported".to_owned());
+        }
     })
 }
 
@@ -132,7 +138,8 @@ mod tests {
         let program = compile(&good).unwrap();
         assert!(!program.is_empty() && program.len() % 8 == 0);
         assert!(Arc::ptr_eq(&program, &compile(&good).unwrap()));
-        for bad in [json!({}), json!({"defaultAction": "NOPE"}), json!({"defaultAction": "SCMP_ACT_NOTIFY"})] {
+        for bad in [json!({}), json!({"defaultAction": "NOPE"}), json!({"defaultAction": "SCMP_ACT_NOTIFY"})]
+        {
             assert!(compile(&bad).is_err(), "{bad}");
         }
     }

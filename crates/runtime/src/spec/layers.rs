@@ -115,7 +115,9 @@ mod tests {
     fn the_top_layer_wins_and_links_stay_inside() {
         let root = tempfile::tempdir().unwrap();
         let (top, low) = (root.path().join("top"), root.path().join("low"));
-        for (layer, file, text) in [(&low, "etc/passwd", "low"), (&top, "etc/passwd", "top"), (&low, "etc/group", "group")] {
+        for (layer, file, text) in
+            [(&low, "etc/passwd", "low"), (&top, "etc/passwd", "top"), (&low, "etc/group", "group")]
+        {
             fs::create_dir_all(layer.join("etc")).unwrap();
             fs::write(layer.join(file), text).unwrap();
         }

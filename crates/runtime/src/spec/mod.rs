@@ -13,7 +13,9 @@ pub mod user;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use k8s_cri::v1::{ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig};
+use k8s_cri::v1::{
+    ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
+};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -132,7 +134,12 @@ fn annotations(input: &Input<'_>) -> BTreeMap<String, String> {
     annotations
 }
 
-fn namespaces(context: &LinuxContainerSecurityContext, pod: &NamespaceOption, join: Namespaces, unified: bool) -> Vec<Value> {
+fn namespaces(
+    context: &LinuxContainerSecurityContext,
+    pod: &NamespaceOption,
+    join: Namespaces,
+    unified: bool,
+) -> Vec<Value> {
     let mut list = vec![json!({"type": "mount"})];
     let mut joined = |kind: &str, file: &str, process: i32| {
         list.push(json!({"type": kind, "path": format!("/proc/{process}/ns/{file}")}));
@@ -179,7 +186,12 @@ mod tests {
     fn the_configuration_is_valid_oci() {
         let sandbox = PodSandboxConfig { hostname: "pod".into(), ..Default::default() };
         let config = ContainerConfig { command: vec!["/bin/true".into()], ..Default::default() };
-        let files = SandboxFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into(), shm: "/s".into() };
+        let files = SandboxFiles {
+            hostname: "/h".into(),
+            hosts: "/o".into(),
+            resolv_conf: "/r".into(),
+            shm: "/s".into(),
+        };
         let input = Input {
             sandbox_id: "s",
             sandbox: &sandbox,
@@ -200,11 +212,24 @@ mod tests {
             .and_then(|l| l.namespaces().as_ref())
             .into_iter()
             .flatten()
-            .map(|n| format!("{}={}", n.typ(), n.path().as_ref().map_or_else(String::new, |p| p.display().to_string())))
+            .map(|n| {
+                format!(
+                    "{}={}",
+                    n.typ(),
+                    n.path().as_ref().map_or_else(String::new, |p| p.display().to_string())
+                )
+            })
             .collect();
         assert_eq!(
             kinds,
-            ["mount=", "network=/proc/7/ns/net", "uts=/proc/7/ns/uts", "ipc=/proc/7/ns/ipc", "pid=", "cgroup="]
+            [
+                "mount=",
+                "network=/proc/7/ns/net",
+                "uts=/proc/7/ns/uts",
+                "ipc=/proc/7/ns/ipc",
+                "pid=",
+                "cgroup="
+            ]
         );
     }
 }

@@ -31,8 +31,10 @@ pub fn mounts(given: &Given<'_>) -> Result<Vec<Value>> {
     }
     volumes.sort_by_key(|(path, _)| path.components().count());
     let taken = |path: &Path| volumes.iter().any(|(p, _)| p == path);
-    let mut mounts: Vec<Value> =
-        base(given).into_iter().filter(|m| m["destination"].as_str().is_none_or(|d| !taken(Path::new(d)))).collect();
+    let mut mounts: Vec<Value> = base(given)
+        .into_iter()
+        .filter(|m| m["destination"].as_str().is_none_or(|d| !taken(Path::new(d))))
+        .collect();
     mounts.extend(volumes.into_iter().map(|(_, mount)| mount));
     Ok(mounts)
 }
@@ -51,18 +53,18 @@ pub fn root_propagation(mounts: &[Mount]) -> &'static str {
 
 fn base(given: &Given<'_>) -> Vec<Value> {
     let write = if given.privileged { "rw" } else { "ro" };
-    let kernel = |destination: &str, kind: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": kind, "options": options})
-    };
-    let bind = |destination: &str, source: &Path, options: &[&str]| {
-        json!({"destination": destination, "type": "bind", "source": source, "options": options})
-    };
+    let kernel = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
+    let bind = |destination: &str, source: &Path, options: &[&str]| json!({"destination": destination, "type": "bind", "source": source, "options": options});
     let cgroup_options = ["nosuid", "noexec", "nodev", "relatime", write];
     let file = ["rbind", "rprivate", if given.readonly_rootfs { "ro" } else { "rw" }];
     vec![
         kernel("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         kernel("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        kernel("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        kernel(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         kernel("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         kernel("/sys", "sysfs", &["nosuid", "noexec", "nodev", write]),
         kernel("/sys/fs/cgroup", "cgroup", &cgroup_options),
@@ -108,7 +110,9 @@ fn volume(mount: &Mount) -> Result<Value> {
         }
         (false, false) => "rw",
     });
-    Ok(json!({"destination": clean(&mount.container_path)?, "type": "bind", "source": source, "options": options}))
+    Ok(
+        json!({"destination": clean(&mount.container_path)?, "type": "bind", "source": source, "options": options}),
+    )
 }
 
 /// Absolute and without `..`; the path is of the container's world.
@@ -134,16 +138,28 @@ mod tests {
     use super::*;
 
     fn destinations(config: &ContainerConfig) -> Vec<String> {
-        let files = SandboxFiles { hostname: "/h".into(), hosts: "/o".into(), resolv_conf: "/r".into(), shm: "/s".into() };
-        let given =
-            Given { config, files: &files, privileged: false, readonly_rootfs: false };
-        mounts(&given).unwrap().iter().map(|m| m["destination"].as_str().unwrap_or_default().to_owned()).collect()
+        let files = SandboxFiles {
+            hostname: "/h".into(),
+            hosts: "/o".into(),
+            resolv_conf: "/r".into(),
+            shm: "/s".into(),
+        };
+        let given = Given { config, files: &files, privileged: false, readonly_rootfs: false };
+        mounts(&given)
+            .unwrap()
+            .iter()
+            .map(|m| m["destination"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     #[test]
     fn volumes_come_after_and_replace() {
-        let mount = |to: &str| Mount { container_path: to.into(), host_path: "/tmp".into(), ..Mount::default() };
-        let config = ContainerConfig { mounts: vec![mount("/a/b/c"), mount("/a/"), mount("etc/hosts")], ..Default::default() };
+        let mount =
+            |to: &str| Mount { container_path: to.into(), host_path: "/tmp".into(), ..Mount::default() };
+        let config = ContainerConfig {
+            mounts: vec![mount("/a/b/c"), mount("/a/"), mount("etc/hosts")],
+            ..Default::default()
+        };
         let found = destinations(&config);
         assert_eq!(found[found.len() - 3..], ["/a", "/etc/hosts", "/a/b/c"]);
         assert_eq!(found.iter().filter(|d| *d == "/etc/hosts").count(), 1);
@@ -151,7 +167,9 @@ mod tests {
 
     #[test]
     fn paths() {
-        for (path, expected) in [("/a/../../b", Some("/b")), ("a//b/.", Some("/a/b")), ("/", None), ("", None), ("/..", None)] {
+        for (path, expected) in
+            [("/a/../../b", Some("/b")), ("a//b/.", Some("/a/b")), ("/", None), ("", None), ("/..", None)]
+        {
             assert_eq!(clean(path).ok(), expected.map(PathBuf::from), "{path}");
         }
     }

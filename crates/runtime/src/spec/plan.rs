@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use libc::{
-    MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MS_PRIVATE,
-    MS_SHARED, MS_SLAVE,
+    MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME, MS_PRIVATE, MS_SHARED, MS_SLAVE,
 };
 use serde_json::Value;
 use shim_protocol::{Device, Mount, PidNamespace, Plan, Process, Root};
@@ -19,7 +19,12 @@ const CUSTOMARY_DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// `config` is what [`super::build`] made; external runtimes get the very same.
-pub fn plan(config: &Value, overlay: &Overlay, cgroups: &Cgroups, cgroup: &str) -> Result<(Plan, PidNamespace)> {
+pub fn plan(
+    config: &Value,
+    overlay: &Overlay,
+    cgroups: &Cgroups,
+    cgroup: &str,
+) -> Result<(Plan, PidNamespace)> {
     let (linux, process) = (&config["linux"], &config["process"]);
     let namespaces = linux["namespaces"].as_array().map_or(&[][..], Vec::as_slice);
     let namespace = |kind: &str| namespaces.iter().find(|n| n["type"] == kind);
@@ -180,7 +185,10 @@ mod tests {
             lower_mount(&json!({"destination": "/t", "type": kind, "source": "/s", "options": options}))
         };
         let tmpfs = lower("tmpfs", &["nosuid", "strictatime", "mode=755"]);
-        assert_eq!((tmpfs.kind.as_str(), tmpfs.attributes), ("tmpfs", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME));
+        assert_eq!(
+            (tmpfs.kind.as_str(), tmpfs.attributes),
+            ("tmpfs", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME)
+        );
         assert_eq!(tmpfs.options, ["mode=755"]);
         let volume = lower("bind", &["rbind", "rslave", "rro"]);
         assert_eq!((volume.kind.as_str(), volume.propagation, volume.recursive), ("", MS_SLAVE, true));

@@ -43,7 +43,9 @@ pub fn arguments(config: &ContainerConfig, image: &ImageProcess) -> Result<Vec<S
         (false, _) => [config.command.as_slice(), &config.args].concat(),
     };
     if arguments.is_empty() {
-        return Err(Error::InvalidArgument("no command specified: neither the image nor the container names one".into()));
+        return Err(Error::InvalidArgument(
+            "no command specified: neither the image nor the container names one".into(),
+        ));
     }
     Ok(arguments)
 }
@@ -71,7 +73,10 @@ pub fn environment(image: &[String], pod: &[KeyValue], home: &str, terminal: boo
 
 /// The `process` of an OCI configuration, without what security adds.
 pub fn process(config: &ContainerConfig, image: &ImageProcess, user: &User, hostname: &str) -> Result<Value> {
-    let cwd = [config.working_dir.as_str(), &image.working_dir, "/"].into_iter().find(|d| !d.is_empty()).unwrap_or("/");
+    let cwd = [config.working_dir.as_str(), &image.working_dir, "/"]
+        .into_iter()
+        .find(|d| !d.is_empty())
+        .unwrap_or("/");
     let mut env = environment(&image.env, &config.envs, &user.home, config.tty);
     if !env.iter().any(|e| e.starts_with("HOSTNAME=")) {
         env.push(format!("HOSTNAME={hostname}"));
@@ -103,8 +108,10 @@ mod tests {
             ("ep", "a b", "cm", "z", "cm z"),
             ("", "a", "", "", "a"),
         ] {
-            let image = ImageProcess { entrypoint: words(entrypoint), cmd: words(cmd), ..ImageProcess::default() };
-            let config = ContainerConfig { command: words(command), args: words(args), ..ContainerConfig::default() };
+            let image =
+                ImageProcess { entrypoint: words(entrypoint), cmd: words(cmd), ..ImageProcess::default() };
+            let config =
+                ContainerConfig { command: words(command), args: words(args), ..ContainerConfig::default() };
             assert_eq!(arguments(&config, &image).unwrap(), words(expected));
         }
         assert!(arguments(&ContainerConfig::default(), &ImageProcess::default()).is_err());
@@ -112,7 +119,8 @@ mod tests {
 
     #[test]
     fn environments_are_merged() {
-        let pod = [("A", "2"), ("PATH", "/x"), ("AB", "=3=")].map(|(key, value)| KeyValue { key: key.into(), value: value.into() });
+        let pod = [("A", "2"), ("PATH", "/x"), ("AB", "=3=")]
+            .map(|(key, value)| KeyValue { key: key.into(), value: value.into() });
         assert_eq!(
             environment(&words("A=1 B=1 junk"), &pod, "", false),
             words("PATH=/x HOME=/ A=2 B=1 AB==3=")

@@ -44,7 +44,8 @@ pub fn resources(resources: Option<&LinuxContainerResources>, devices: &[Value],
         }));
     }
     let mut result = json!({"devices": rules});
-    let huge: Vec<Value> = r.hugepage_limits.iter().map(|h| json!({"pageSize": h.page_size, "limit": h.limit})).collect();
+    let huge: Vec<Value> =
+        r.hugepage_limits.iter().map(|h| json!({"pageSize": h.page_size, "limit": h.limit})).collect();
     if let Some(object) = result.as_object_mut() {
         for (key, map) in [("cpu", cpu), ("memory", memory)] {
             if !map.is_empty() {
@@ -65,8 +66,11 @@ pub fn resources(resources: Option<&LinuxContainerResources>, devices: &[Value],
 pub fn devices(wanted: &[Device], privileged: bool) -> Result<Vec<Value>> {
     let mut devices = Vec::new();
     for device in wanted {
-        let found = device_at(Path::new(&device.host_path), Path::new(&device.container_path), &device.permissions)?;
-        devices.push(found.ok_or_else(|| Error::InvalidArgument(format!("{} is not a device", device.host_path)))?);
+        let found =
+            device_at(Path::new(&device.host_path), Path::new(&device.container_path), &device.permissions)?;
+        devices.push(
+            found.ok_or_else(|| Error::InvalidArgument(format!("{} is not a device", device.host_path)))?,
+        );
     }
     if privileged {
         host_devices(Path::new("/dev"), &mut devices);
@@ -114,7 +118,8 @@ mod tests {
     #[test]
     fn only_what_is_asked_for_is_set() {
         assert_eq!(resources(None, &[], false), json!({"devices": [{"allow": false, "access": "rwm"}]}));
-        let limits = LinuxContainerResources { cpu_quota: 5000, memory_limit_in_bytes: 1 << 20, ..Default::default() };
+        let limits =
+            LinuxContainerResources { cpu_quota: 5000, memory_limit_in_bytes: 1 << 20, ..Default::default() };
         assert_eq!(
             resources(Some(&limits), &[], true),
             json!({"devices": [{"allow": true, "access": "rwm"}], "cpu": {"quota": 5000}, "memory": {"limit": 1 << 20}})
@@ -123,9 +128,16 @@ mod tests {
 
     #[test]
     fn a_device_is_described_and_a_file_is_not() {
-        let wanted = |path: &str| Device { host_path: path.into(), container_path: "/dev/x".into(), permissions: "r".into() };
+        let wanted = |path: &str| Device {
+            host_path: path.into(),
+            container_path: "/dev/x".into(),
+            permissions: "r".into(),
+        };
         let found = devices(&[wanted("/dev/null")], false).unwrap();
-        assert_eq!((found[0]["type"].as_str(), found[0]["major"].as_u64(), found[0]["access"].as_str()), (Some("c"), Some(1), Some("r")));
+        assert_eq!(
+            (found[0]["type"].as_str(), found[0]["major"].as_u64(), found[0]["access"].as_str()),
+            (Some("c"), Some(1), Some("r"))
+        );
         assert!(devices(&[wanted("/proc/version")], false).is_err());
         assert!(devices(&[wanted("/dev/none-such")], false).is_err());
     }

@@ -18,7 +18,11 @@ const ENOSYS: u32 = 38;
 const AF_VSOCK: u32 = 40;
 
 /// The `linux.seccomp` of a container with these capabilities; `None` for no restriction.
-pub fn profile(profile: Option<&SecurityProfile>, privileged: bool, capabilities: &[String]) -> Result<Option<Value>> {
+pub fn profile(
+    profile: Option<&SecurityProfile>,
+    privileged: bool,
+    capabilities: &[String],
+) -> Result<Option<Value>> {
     let Some(profile) = profile else { return Ok(None) };
     if privileged {
         return Ok(None);
@@ -32,8 +36,9 @@ pub fn profile(profile: Option<&SecurityProfile>, privileged: bool, capabilities
 
 fn local(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).map_err(Error::io("read seccomp profile", path))?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::InvalidArgument(format!("seccomp profile {} is not valid JSON: {e}", path.display())))
+    serde_json::from_str(&text).map_err(|e| {
+        Error::InvalidArgument(format!("seccomp profile {} is not valid JSON: {e}", path.display()))
+    })
 }
 
 fn default_profile(capabilities: &[String]) -> Value {
@@ -47,7 +52,8 @@ fn default_profile(capabilities: &[String]) -> Value {
             None => {}
         }
     }
-    let argument = |index: u32, value: u32, operator: &str| json!({"index": index, "value": value, "op": operator});
+    let argument =
+        |index: u32, value: u32, operator: &str| json!({"index": index, "value": value, "op": operator});
     let mut rules = vec![
         json!({"names": names, "action": "SCMP_ACT_ALLOW"}),
         json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [argument(0, AF_VSOCK, "SCMP_CMP_NE")]}),

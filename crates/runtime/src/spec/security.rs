@@ -107,7 +107,8 @@ fn select(context: &LinuxContainerSecurityContext, available: u64) -> Result<Vec
     let (add, drop) = (names(add)?, names(drop)?);
     let has = |list: &[String], name: &str| list.iter().any(|c| c == name || c == "ALL");
     let chosen = CAPABILITIES.iter().enumerate().filter(|(number, name)| {
-        let dropped = drop.iter().any(|c| c == *name) || (has(&drop, name) && !add.iter().any(|c| c == *name));
+        let dropped =
+            drop.iter().any(|c| c == *name) || (has(&drop, name) && !add.iter().any(|c| c == *name));
         let wanted = context.privileged || has(&add, name) || DEFAULT.contains(name);
         available >> number & 1 == 1 && wanted && (context.privileged || !dropped)
     });
@@ -153,8 +154,11 @@ mod tests {
 
     fn check(add: &[&str], drop: &[&str], privileged: bool, expected: impl FnOnce(&[String]) -> bool) {
         let list = |c: &[&str]| c.iter().map(|c| (*c).to_owned()).collect();
-        let capabilities =
-            Some(Capability { add_capabilities: list(add), drop_capabilities: list(drop), ..Capability::default() });
+        let capabilities = Some(Capability {
+            add_capabilities: list(add),
+            drop_capabilities: list(drop),
+            ..Capability::default()
+        });
         let context = LinuxContainerSecurityContext { capabilities, privileged, ..Default::default() };
         let chosen = select(&context, u64::MAX).unwrap();
         assert!(expected(&chosen), "add {add:?} drop {drop:?}: {chosen:?}");
@@ -163,7 +167,9 @@ mod tests {
     #[test]
     fn added_and_dropped() {
         check(&[], &[], false, |c| c.len() == 14);
-        check(&["NET_ADMIN"], &["chown"], false, |c| c.contains(&"CAP_NET_ADMIN".into()) && !c.contains(&"CAP_CHOWN".into()));
+        check(&["NET_ADMIN"], &["chown"], false, |c| {
+            c.contains(&"CAP_NET_ADMIN".into()) && !c.contains(&"CAP_CHOWN".into())
+        });
         check(&["NET_BIND_SERVICE"], &["ALL"], false, |c| c == ["CAP_NET_BIND_SERVICE"]);
         check(&[], &["ALL"], false, <[String]>::is_empty);
         check(&["ALL"], &["SYS_ADMIN"], false, |c| c.len() == 40);

@@ -87,8 +87,11 @@ impl Accounts {
             None if !group.is_empty() => self.gid(group)?,
             None => account.map_or(0, |a| a.gid),
         };
-        let mut groups: Vec<u32> =
-            context.supplemental_groups.iter().map(|g| id(*g, "supplementalGroups")).collect::<Result<_>>()?;
+        let mut groups: Vec<u32> = context
+            .supplemental_groups
+            .iter()
+            .map(|g| id(*g, "supplementalGroups"))
+            .collect::<Result<_>>()?;
         // A group that the image names is explicit: then only it.
         if context.supplemental_groups_policy() == SupplementalGroupsPolicy::Merge && group.is_empty() {
             let name = account.map(|a| a.name.as_str());
@@ -107,7 +110,9 @@ impl Accounts {
             Ok(uid) => Ok(self.users.iter().find(|a| a.uid == uid)),
             Err(_) => match self.users.iter().find(|a| a.name == user) {
                 Some(account) => Ok(Some(account)),
-                None => Err(Error::InvalidArgument(format!("unable to find user {user}: no matching entries in passwd file"))),
+                None => Err(Error::InvalidArgument(format!(
+                    "unable to find user {user}: no matching entries in passwd file"
+                ))),
             },
         }
     }
@@ -115,12 +120,11 @@ impl Accounts {
     fn gid(&self, group: &str) -> Result<u32> {
         match group.parse::<u32>() {
             Ok(gid) => Ok(gid),
-            Err(_) => self
-                .groups
-                .iter()
-                .find(|g| g.name == group)
-                .map(|g| g.gid)
-                .ok_or_else(|| Error::InvalidArgument(format!("unable to find group {group}: no matching entries in group file"))),
+            Err(_) => self.groups.iter().find(|g| g.name == group).map(|g| g.gid).ok_or_else(|| {
+                Error::InvalidArgument(format!(
+                    "unable to find group {group}: no matching entries in group file"
+                ))
+            }),
         }
     }
 }
@@ -141,11 +145,19 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:Web:/srv:/bin/false\nbroken\n:::\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nlogs:x:200:web,root\nstaff:x:300:web\n";
 
-    fn check(image: &str, context: LinuxContainerSecurityContext, expected: Result<(u32, u32, &[u32], &str), &str>) {
+    fn check(
+        image: &str,
+        context: LinuxContainerSecurityContext,
+        expected: Result<(u32, u32, &[u32], &str), &str>,
+    ) {
         let user = Accounts::parse(PASSWD, GROUP).resolve(image, Some(&context));
         match (user, expected) {
             (Ok(user), Ok((uid, gid, groups, home))) => {
-                assert_eq!((user.uid, user.gid, user.groups.as_slice(), user.home.as_str()), (uid, gid, groups, home), "{image}");
+                assert_eq!(
+                    (user.uid, user.gid, user.groups.as_slice(), user.home.as_str()),
+                    (uid, gid, groups, home),
+                    "{image}"
+                );
             }
             (Err(e), Err(part)) => assert!(e.to_string().contains(part), "{e}"),
             (user, expected) => panic!("{image}: {user:?} instead of {expected:?}"),
@@ -155,7 +167,8 @@ mod tests {
     #[test]
     fn users_and_groups() {
         let none = LinuxContainerSecurityContext::default;
-        let as_user = |uid| LinuxContainerSecurityContext { run_as_user: Some(Int64Value { value: uid }), ..none() };
+        let as_user =
+            |uid| LinuxContainerSecurityContext { run_as_user: Some(Int64Value { value: uid }), ..none() };
         check("", none(), Ok((0, 0, &[0, 200], "/root")));
         check("web", none(), Ok((101, 102, &[102, 200, 300], "/srv")));
         check("101", none(), Ok((101, 102, &[102, 200, 300], "/srv")));
@@ -172,7 +185,8 @@ mod tests {
             ..as_user(101)
         };
         check("", strict, Ok((101, 102, &[7, 102], "/srv")));
-        let group = LinuxContainerSecurityContext { run_as_group: Some(Int64Value { value: 9 }), ..as_user(101) };
+        let group =
+            LinuxContainerSecurityContext { run_as_group: Some(Int64Value { value: 9 }), ..as_user(101) };
         check("", group, Ok((101, 9, &[9, 200, 300], "/srv")));
     }
 }

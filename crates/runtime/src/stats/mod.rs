@@ -4,8 +4,9 @@ use std::path::Path;
 use std::{fs, io};
 
 use k8s_cri::v1::{
-    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage, LinuxPodSandboxStats, MemoryUsage,
-    NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes, PodSandboxStats, ProcessUsage, SwapUsage, UInt64Value,
+    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage,
+    LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes,
+    PodSandboxStats, ProcessUsage, SwapUsage, UInt64Value,
 };
 
 use crate::cgroup::Usage;
@@ -47,7 +48,11 @@ impl Runtime {
             let usage = self.cgroups.usage(&cgroup);
             stats.cpu = Some(cpu(&usage, timestamp));
             stats.memory = Some(memory(&usage, timestamp));
-            stats.swap = Some(SwapUsage { timestamp, swap_available_bytes: None, swap_usage_bytes: value(usage.swap) });
+            stats.swap = Some(SwapUsage {
+                timestamp,
+                swap_available_bytes: None,
+                swap_usage_bytes: value(usage.swap),
+            });
         }
         stats
     }
@@ -158,7 +163,8 @@ mod tests {
     fn interfaces() {
         let line = "  eth0: 1296 16 1 0 0 0 0 0 2048 17 3 0 0 0 0 0";
         let found = interface(line).unwrap();
-        let numbers = [found.rx_bytes, found.rx_errors, found.tx_bytes, found.tx_errors].map(|v| v.unwrap().value);
+        let numbers =
+            [found.rx_bytes, found.rx_errors, found.tx_bytes, found.tx_errors].map(|v| v.unwrap().value);
         assert_eq!((found.name.as_str(), numbers), ("eth0", [1296, 1, 2048, 3]));
         for bad in ["", "Inter-| Receive", " face |bytes: packets", "eth0: 1 2"] {
             assert!(interface(bad).is_none(), "{bad}");

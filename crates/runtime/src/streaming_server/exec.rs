@@ -31,7 +31,8 @@ pub async fn serve(
     let started = async {
         if streams.tty {
             let mut process = runtime.exec(&container, &command, None).await?;
-            let master = process.terminal.take().ok_or(Error::Unimplemented("a terminal without its master side"))?;
+            let master =
+                process.terminal.take().ok_or(Error::Unimplemented("a terminal without its master side"))?;
             let terminal = Terminal::new(master).map_err(Error::io("watch", "terminal"))?;
             if let Some(mut stdout) = stdout {
                 let mut terminal = terminal.clone();
@@ -51,7 +52,12 @@ pub async fn serve(
             }
             return Ok::<Process, Error>(process);
         }
-        let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").map_err(Error::io("open", "/dev/null"))?.into();
+        let null: OwnedFd = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(Error::io("open", "/dev/null"))?
+            .into();
         let mut stdio = [None, None, None];
         if let Some(mut stdin) = stdin {
             let (mut ours, theirs) = input_pipe()?;

@@ -33,7 +33,8 @@ async fn one(sandbox: Arc<Sandbox>, mut forward: Forward) {
     let mut stream = match connect(&sandbox, port).await {
         Ok(stream) => stream,
         Err(error) => {
-            let message = format!("failed to connect to localhost:{port} inside namespace {:?}: {error}", sandbox.id);
+            let message =
+                format!("failed to connect to localhost:{port} inside namespace {:?}: {error}", sandbox.id);
             return forward.fail(&message).await;
         }
     };
@@ -51,7 +52,9 @@ async fn connect(sandbox: &Sandbox, port: u16) -> io::Result<TcpStream> {
     let first = connect_to(sandbox, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
     match first {
         Ok(stream) => Ok(stream),
-        Err(error) => connect_to(sandbox, SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await.map_err(|_| error),
+        Err(error) => {
+            connect_to(sandbox, SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await.map_err(|_| error)
+        }
     }
 }
 

@@ -62,7 +62,9 @@ impl Sessions {
         let mut waiting = self.waiting.lock();
         waiting.retain(|_, (since, _)| since.elapsed() < TOKEN_LIFE);
         if waiting.len() >= MOST_WAITING {
-            return Err(Error::FailedPrecondition("too many streaming requests are waiting to be made".into()));
+            return Err(Error::FailedPrecondition(
+                "too many streaming requests are waiting to be made".into(),
+            ));
         }
         waiting.insert(token.clone(), (Instant::now(), session));
         Ok(format!("http://{address}/{kind}/{token}"))
@@ -79,8 +81,10 @@ impl Runtime {
     /// Opens the port; returns what serves it.
     pub async fn bind_streaming(&self) -> Result<TcpListener> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = TcpListener::bind(any).await.map_err(Error::io("listen for streaming on", "127.0.0.1"))?;
-        let address = listener.local_addr().map_err(Error::io("find the address of", "the streaming server"))?;
+        let listener =
+            TcpListener::bind(any).await.map_err(Error::io("listen for streaming on", "127.0.0.1"))?;
+        let address =
+            listener.local_addr().map_err(Error::io("find the address of", "the streaming server"))?;
         self.sessions.address.get_or_init(|| address);
         Ok(listener)
     }
@@ -103,7 +107,8 @@ impl Runtime {
                     let runtime = runtime.clone();
                     async move { Ok::<_, Infallible>(runtime.stream(request)) }
                 });
-                let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = connection.with_upgrades().await {
                     debug!(%error, "streaming connection ended");
                 }
@@ -116,18 +121,24 @@ impl Runtime {
             return refuse(StatusCode::NOT_FOUND, "no such streaming request, or it was made already");
         };
         let answer = match session {
-            Session::Exec { container, command, streams } => streaming::remote_command(request, streams).map(|(response, remote)| {
-                tokio::spawn(exec::serve(self, container, command, streams, remote));
-                response
-            }),
-            Session::Attach { container, streams } => streaming::remote_command(request, streams).map(|(response, remote)| {
-                tokio::spawn(attach::serve(container, streams, remote));
-                response
-            }),
-            Session::PortForward { sandbox, ports } => streaming::port_forward(request, &ports).map(|(response, forwards)| {
-                tokio::spawn(forward::serve(sandbox, forwards));
-                response
-            }),
+            Session::Exec { container, command, streams } => {
+                streaming::remote_command(request, streams).map(|(response, remote)| {
+                    tokio::spawn(exec::serve(self, container, command, streams, remote));
+                    response
+                })
+            }
+            Session::Attach { container, streams } => {
+                streaming::remote_command(request, streams).map(|(response, remote)| {
+                    tokio::spawn(attach::serve(container, streams, remote));
+                    response
+                })
+            }
+            Session::PortForward { sandbox, ports } => {
+                streaming::port_forward(request, &ports).map(|(response, forwards)| {
+                    tokio::spawn(forward::serve(sandbox, forwards));
+                    response
+                })
+            }
         };
         answer.unwrap_or_else(|rejection| refuse(rejection.status(), &rejection.to_string()))
     }

@@ -16,15 +16,27 @@ pub struct Pod {
 
 impl Pod {
     pub async fn run(host: &mut Host, name: &str) -> Self {
-        let config = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata { name: name.into(), uid: format!("uid-{name}"), namespace: "default".into(), attempt: 0 }),
+        let config = Self::config(host, name);
+        Self::run_with(host, config).await
+    }
+
+    pub fn config(host: &Host, name: &str) -> PodSandboxConfig {
+        PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: name.into(),
+                uid: format!("uid-{name}"),
+                namespace: "default".into(),
+                attempt: 0,
+            }),
             hostname: name.into(),
             log_directory: host.directory.path().join("logs").join(name).display().to_string(),
             labels: [("app".to_owned(), name.to_owned())].into(),
-            linux: Some(LinuxPodSandboxConfig { cgroup_parent: format!("{}/pod-{name}", host.cgroup), ..Default::default() }),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: format!("{}/pod-{name}", host.cgroup),
+                ..Default::default()
+            }),
             ..Default::default()
-        };
-        Self::run_with(host, config).await
+        }
     }
 
     pub async fn run_with(host: &mut Host, config: PodSandboxConfig) -> Self {
@@ -69,7 +81,9 @@ impl Pod {
         let mut events = host.runtime.get_container_events(GetEventsRequest {}).await.unwrap().into_inner();
         let id = self.start(host, config).await;
         while let Some(event) = events.message().await.unwrap() {
-            if event.container_id == id && event.container_event_type() == ContainerEventType::ContainerStoppedEvent {
+            if event.container_id == id
+                && event.container_event_type() == ContainerEventType::ContainerStoppedEvent
+            {
                 break;
             }
         }
@@ -87,7 +101,10 @@ impl Pod {
     pub async fn remove(self, host: &mut Host) {
         let request = StopPodSandboxRequest { pod_sandbox_id: self.sandbox.clone() };
         host.runtime.stop_pod_sandbox(request).await.unwrap();
-        host.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: self.sandbox }).await.unwrap();
+        host.runtime
+            .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: self.sandbox })
+            .await
+            .unwrap();
         let name = self.config.metadata.map(|m| m.name).unwrap_or_default();
         host.remove_pod_cgroup(&format!("pod-{name}"));
     }
@@ -98,7 +115,11 @@ pub async fn status(host: &mut Host, id: &str) -> ContainerStatus {
     host.runtime.container_status(request).await.unwrap().into_inner().status.unwrap()
 }
 
-pub async fn exec(host: &mut Host, id: &str, command: &[&str]) -> Result<(i32, String, String), tonic::Status> {
+pub async fn exec(
+    host: &mut Host,
+    id: &str,
+    command: &[&str],
+) -> Result<(i32, String, String), tonic::Status> {
     let cmd = command.iter().map(|c| (*c).to_owned()).collect();
     let request = ExecSyncRequest { container_id: id.into(), cmd, timeout: 20 };
     let output = host.runtime.exec_sync(request).await?.into_inner();
@@ -116,13 +137,26 @@ fn a_container_runs_logs_and_ends() {
         let pod = Pod::run(&mut host, "one").await;
         let script = "echo out; echo err >&2; hostname; id -u; echo $FROM; echo -n rest; exit 7";
         let (status, log) = pod.run_script(&mut host, "main", script).await;
-        assert_eq!((status.state(), status.exit_code, status.reason.as_str()), (ContainerState::ContainerExited, 7, "Error"));
-        assert!(status.started_at > status.created_at && status.finished_at >= status.started_at, "{status:?}");
+        assert_eq!(
+            (status.state(), status.exit_code, status.reason.as_str()),
+            (ContainerState::ContainerExited, 7, "Error")
+        );
+        assert!(
+            status.started_at > status.created_at && status.finished_at >= status.started_at,
+            "{status:?}"
+        );
         let mut lines = contents(&log);
         lines.sort_unstable();
         assert_eq!(
             lines,
-            [("stderr", "err"), ("stdout", "0"), ("stdout", "image"), ("stdout", "one"), ("stdout", "out"), ("stdout", "rest")]
+            [
+                ("stderr", "err"),
+                ("stdout", "0"),
+                ("stdout", "image"),
+                ("stdout", "one"),
+                ("stdout", "out"),
+                ("stdout", "rest")
+            ]
         );
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
@@ -133,7 +167,12 @@ fn a_container_runs_logs_and_ends() {
 fn errors_have_their_codes() {
     with_host(|mut host| async move {
         let none = || "nope".to_owned();
-        let code = host.runtime.container_status(ContainerStatusRequest { container_id: none(), verbose: false }).await.unwrap_err().code();
+        let code = host
+            .runtime
+            .container_status(ContainerStatusRequest { container_id: none(), verbose: false })
+            .await
+            .unwrap_err()
+            .code();
         assert_eq!(code, Code::NotFound);
         host.runtime.stop_container(StopContainerRequest { container_id: none(), timeout: 0 }).await.unwrap();
         host.runtime.remove_container(RemoveContainerRequest { container_id: none() }).await.unwrap();
@@ -149,10 +188,17 @@ fn errors_have_their_codes() {
         let mut broken = pod.script("b", "true");
         broken.command = vec!["/no/such/program".into()];
         let id = pod.create(&mut host, broken).await.unwrap();
-        let error = host.runtime.start_container(StartContainerRequest { container_id: id.clone() }).await.unwrap_err();
+        let error = host
+            .runtime
+            .start_container(StartContainerRequest { container_id: id.clone() })
+            .await
+            .unwrap_err();
         assert!(error.message().contains("/no/such/program"), "{error}");
         let status = status(&mut host, &id).await;
-        assert_eq!((status.state(), status.exit_code, status.reason.as_str()), (ContainerState::ContainerExited, 128, "StartError"));
+        assert_eq!(
+            (status.state(), status.exit_code, status.reason.as_str()),
+            (ContainerState::ContainerExited, 128, "StartError")
+        );
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
     });
@@ -168,22 +214,43 @@ fn exec_and_users_and_volumes() {
         let mut config = pod.script("main", "(true) && exec sleep 1000");
         config.envs = vec![KeyValue { key: "POD".into(), value: "yes".into() }];
         config.mounts = vec![
-            Mount { container_path: "/ro".into(), host_path: volume.display().to_string(), readonly: true, ..Default::default() },
-            Mount { container_path: "/rw".into(), host_path: volume.display().to_string(), ..Default::default() },
+            Mount {
+                container_path: "/ro".into(),
+                host_path: volume.display().to_string(),
+                readonly: true,
+                ..Default::default()
+            },
+            Mount {
+                container_path: "/rw".into(),
+                host_path: volume.display().to_string(),
+                ..Default::default()
+            },
         ];
         config.linux = Some(LinuxContainerConfig {
-            resources: Some(LinuxContainerResources { memory_limit_in_bytes: 64 << 20, cpu_shares: 512, oom_score_adj: -900, ..Default::default() }),
+            resources: Some(LinuxContainerResources {
+                memory_limit_in_bytes: 64 << 20,
+                cpu_shares: 512,
+                oom_score_adj: -900,
+                ..Default::default()
+            }),
             security_context: Some(LinuxContainerSecurityContext {
                 run_as_user: Some(Int64Value { value: 101 }),
                 supplemental_groups: vec![7],
                 no_new_privs: true,
-                seccomp: Some(SecurityProfile { profile_type: security_profile::ProfileType::RuntimeDefault as i32, ..Default::default() }),
+                seccomp: Some(SecurityProfile {
+                    profile_type: security_profile::ProfileType::RuntimeDefault as i32,
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
         });
         let id = pod.start(&mut host, config).await;
         for (command, code, stdout) in [
-            (&["sh", "-c", "id -u; id -g; id -G; echo $POD $HOME $HOSTNAME"][..], 0, "101\n102\n102 7 200\nyes /tmp three\n"),
+            (
+                &["sh", "-c", "id -u; id -g; id -G; echo $POD $HOME $HOSTNAME"][..],
+                0,
+                "101\n102\n102 7 200\nyes /tmp three\n",
+            ),
             (&["cat", "/ro/file"], 0, "hello"),
             (&["sh", "-c", "touch /ro/x 2>/dev/null"], 1, ""),
             (&["sh", "-c", "touch /root-owned 2>/dev/null"], 1, ""),
@@ -202,7 +269,8 @@ fn exec_and_users_and_volumes() {
         }
         let error = exec(&mut host, &id, &["/no/such"]).await.unwrap_err();
         assert!(error.message().contains("/no/such"), "{error}");
-        let timed_out = ExecSyncRequest { container_id: id.clone(), cmd: vec!["sleep".into(), "100".into()], timeout: 1 };
+        let timed_out =
+            ExecSyncRequest { container_id: id.clone(), cmd: vec!["sleep".into(), "100".into()], timeout: 1 };
         assert_eq!(host.runtime.exec_sync(timed_out).await.unwrap_err().code(), Code::DeadlineExceeded);
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
@@ -213,8 +281,15 @@ fn exec_and_users_and_volumes() {
 fn stopping_is_polite_first() {
     with_host(|mut host| async move {
         let pod = Pod::run(&mut host, "four").await;
-        let polite = pod.start(&mut host, pod.script("polite", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done")).await;
-        let stubborn = pod.start(&mut host, pod.script("stubborn", "trap '' TERM; echo up; while :; do sleep 0.05; done")).await;
+        let polite = pod
+            .start(
+                &mut host,
+                pod.script("polite", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"),
+            )
+            .await;
+        let stubborn = pod
+            .start(&mut host, pod.script("stubborn", "trap '' TERM; echo up; while :; do sleep 0.05; done"))
+            .await;
         // Both say that they have set their traps.
         for name in ["polite", "stubborn"] {
             while !pod.log(name).contains("up") {
@@ -222,7 +297,10 @@ fn stopping_is_polite_first() {
             }
         }
         for (id, seconds, code) in [(polite, 20, 3), (stubborn, 1, 137)] {
-            host.runtime.stop_container(StopContainerRequest { container_id: id.clone(), timeout: seconds }).await.unwrap();
+            host.runtime
+                .stop_container(StopContainerRequest { container_id: id.clone(), timeout: seconds })
+                .await
+                .unwrap();
             let status = status(&mut host, &id).await;
             assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, code));
         }
@@ -236,9 +314,14 @@ fn stopping_is_polite_first() {
 fn out_of_memory_is_told() {
     with_host(|mut host| async move {
         let pod = Pod::run(&mut host, "five").await;
-        let mut config = pod.script("main", "head -c 200m /dev/zero | tail -c 150m > /dev/null; exec tail -c 150m /dev/zero");
+        let mut config = pod
+            .script("main", "head -c 200m /dev/zero | tail -c 150m > /dev/null; exec tail -c 150m /dev/zero");
         config.linux = Some(LinuxContainerConfig {
-            resources: Some(LinuxContainerResources { memory_limit_in_bytes: 24 << 20, memory_swap_limit_in_bytes: 24 << 20, ..Default::default() }),
+            resources: Some(LinuxContainerResources {
+                memory_limit_in_bytes: 24 << 20,
+                memory_swap_limit_in_bytes: 24 << 20,
+                ..Default::default()
+            }),
             ..Default::default()
         });
         let (status, _) = pod.run_container(&mut host, config).await;
@@ -251,14 +334,38 @@ fn out_of_memory_is_told() {
 #[test]
 fn pods_have_addresses_and_share_namespaces() {
     with_host(|mut host| async move {
-        let pod = Pod::run(&mut host, "six").await;
+        let mut config = Pod::config(&host, "six");
+        config.port_mappings =
+            vec![PortMapping { container_port: 8080, host_port: 9090, ..Default::default() }];
+        let pod = Pod::run_with(&mut host, config).await;
         let request = PodSandboxStatusRequest { pod_sandbox_id: pod.sandbox.clone(), verbose: false };
-        let ip = host.runtime.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap().network.unwrap().ip;
+        let ip = host
+            .runtime
+            .pod_sandbox_status(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .status
+            .unwrap()
+            .network
+            .unwrap()
+            .ip;
         assert!(ip.starts_with("10.244.7."), "{ip}");
-        let server = pod.start(&mut host, pod.script("server", "echo shared > /dev/shm/x; while :; do echo hi | nc -l -p 8080; done")).await;
-        let (status, log) = pod.run_script(&mut host, "client", "cat /dev/shm/x; while ! nc 127.0.0.1 8080; do :; done").await;
+        let server = pod
+            .start(
+                &mut host,
+                pod.script("server", "echo shared > /dev/shm/x; while :; do echo hi | nc -l -p 8080; done"),
+            )
+            .await;
+        let (status, log) = pod
+            .run_script(&mut host, "client", "cat /dev/shm/x; while ! nc 127.0.0.1 8080; do :; done")
+            .await;
         assert_eq!(status.exit_code, 0, "{log}");
         assert_eq!(contents(&log), [("stdout", "shared"), ("stdout", "hi")]);
+        // From the node: by the pod's address, and by the port of the node.
+        let node =
+            std::process::Command::new("/bin/busybox").args(["nc", "-w", "5", &ip, "8080"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&node.stdout), "hi\n", "{node:?}");
         // The default of the CRI is one PID namespace for the pod, whose first process is the shim's.
         let (_, first, _) = exec(&mut host, &server, &["cat", "/proc/1/comm"]).await.unwrap();
         assert_eq!(first, "pod-init\n");
@@ -296,13 +403,24 @@ fn hostile_images_and_privileges() {
         let script = "echo x > /proc/sys/kernel/core_pattern; echo y > /x; cat /proc/keys; ls /sys/firmware; ls /dev; touch /sys/kernel/x";
         let mut readonly = pod.script("readonly", script);
         readonly.linux = Some(LinuxContainerConfig {
-            security_context: Some(LinuxContainerSecurityContext { readonly_rootfs: true, ..Default::default() }),
+            security_context: Some(LinuxContainerSecurityContext {
+                readonly_rootfs: true,
+                ..Default::default()
+            }),
             ..Default::default()
         });
         let (_, log) = pod.run_container(&mut host, readonly).await;
-        let errors: Vec<_> = contents(&log).into_iter().filter(|(stream, _)| *stream == "stderr").map(|(_, line)| line).collect();
+        let errors: Vec<_> = contents(&log)
+            .into_iter()
+            .filter(|(stream, _)| *stream == "stderr")
+            .map(|(_, line)| line)
+            .collect();
         assert_eq!(errors.iter().filter(|e| e.contains("Read-only file system")).count(), 3, "{log}");
-        let out: Vec<_> = contents(&log).into_iter().filter(|(stream, _)| *stream == "stdout").map(|(_, line)| line).collect();
+        let out: Vec<_> = contents(&log)
+            .into_iter()
+            .filter(|(stream, _)| *stream == "stdout")
+            .map(|(_, line)| line)
+            .collect();
         let devices = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
         assert_eq!(out.join(" "), devices);
         pod.remove(&mut host).await;

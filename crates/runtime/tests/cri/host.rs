@@ -27,7 +27,8 @@ pub struct Host {
 /// Runs a test with a runtime. The test's thread, and all it starts, are in new namespaces.
 pub fn with_host<F: Future<Output = ()>>(test: impl FnOnce(Host) -> F) {
     // SAFETY: file descriptors are not unshared; other threads go on in the namespaces they were in.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }.expect("tests of the runtime need root");
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }
+        .expect("tests of the runtime need root");
     let up = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success());
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
@@ -85,16 +86,33 @@ impl Host {
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         // The run directory is a mount of its own as long as the runtime runs.
         let own = format!("{here}/run");
-        left.extend(mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|m| m.starts_with(&here) && *m != own).map(str::to_owned));
+        left.extend(
+            mounts
+                .lines()
+                .filter_map(|l| l.split(' ').nth(4))
+                .filter(|m| m.starts_with(&here) && *m != own)
+                .map(str::to_owned),
+        );
         let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
         left.extend(links.lines().filter(|l| l.trim_start().starts_with("veth")).map(str::to_owned));
-        for directory in ["root/sandboxes", "root/containers", "run/sandboxes", "run/containers", "run/oci", "root/net/leases"] {
+        for directory in [
+            "root/sandboxes",
+            "root/containers",
+            "run/sandboxes",
+            "run/containers",
+            "run/oci",
+            "root/net/leases",
+        ] {
             let entries = fs::read_dir(self.directory.path().join(directory)).into_iter().flatten();
             left.extend(entries.flatten().map(|e| e.path().display().to_string()));
         }
         for group in self.cgroup_directories() {
             let entries = fs::read_dir(group).into_iter().flatten().flatten();
-            left.extend(entries.filter(|e| e.path().is_dir() && e.file_name() != "shims").map(|e| e.path().display().to_string()));
+            left.extend(
+                entries
+                    .filter(|e| e.path().is_dir() && e.file_name() != "shims")
+                    .map(|e| e.path().display().to_string()),
+            );
         }
         left
     }
@@ -105,9 +123,15 @@ impl Drop for Host {
         let _ = self.server.kill();
         let _ = self.server.wait();
         // Those of a test that failed; one that passed has none left.
-        for record in fs::read_dir(self.directory.path().join("root/sandboxes")).into_iter().flatten().flatten() {
-            let record: serde_json::Value = serde_json::from_slice(&fs::read(record.path()).unwrap_or_default()).unwrap_or_default();
-            let shim = record["shim_pid"].as_i64().and_then(|p| i32::try_from(p).ok()).and_then(rustix::process::Pid::from_raw);
+        for record in
+            fs::read_dir(self.directory.path().join("root/sandboxes")).into_iter().flatten().flatten()
+        {
+            let record: serde_json::Value =
+                serde_json::from_slice(&fs::read(record.path()).unwrap_or_default()).unwrap_or_default();
+            let shim = record["shim_pid"]
+                .as_i64()
+                .and_then(|p| i32::try_from(p).ok())
+                .and_then(rustix::process::Pid::from_raw);
             if let Some(shim) = shim.filter(|_| record["ready"] == true) {
                 let _ = rustix::process::kill_process(shim, rustix::process::Signal::KILL);
             }

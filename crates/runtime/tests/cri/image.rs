@@ -15,9 +15,12 @@ pub fn archive(name: &str) -> Vec<u8> {
     })
     .to_string();
     let config_name = format!("{}.json", hex(config.as_bytes()));
-    let manifest = serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).to_string();
+    let manifest =
+        serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).to_string();
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, bytes) in [("manifest.json", manifest.as_bytes()), (&config_name, config.as_bytes()), ("layer.tar", &layer)] {
+    for (path, bytes) in
+        [("manifest.json", manifest.as_bytes()), (&config_name, config.as_bytes()), ("layer.tar", &layer)]
+    {
         append(&mut archive, path, bytes, 0o644);
     }
     archive.into_inner().unwrap()
@@ -26,7 +29,14 @@ pub fn archive(name: &str) -> Vec<u8> {
 fn layer() -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("the tests need busybox-static");
     let mut layer = tar::Builder::new(Vec::new());
-    for (path, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("proc/", 0o755), ("sys/", 0o755), ("dev/", 0o755)] {
+    for (path, mode) in [
+        ("bin/", 0o755),
+        ("etc/", 0o755),
+        ("tmp/", 0o1777),
+        ("proc/", 0o755),
+        ("sys/", 0o755),
+        ("dev/", 0o755),
+    ] {
         let mut header = tar::Header::new_ustar();
         header.set_uid(0);
         header.set_gid(0);
@@ -39,7 +49,11 @@ fn layer() -> Vec<u8> {
     append(&mut layer, "bin/busybox", &busybox, 0o755);
     append(&mut layer, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/tmp:/bin/sh\n", 0o644);
     append(&mut layer, "etc/group", b"root:x:0:\nweb:x:102:\nlogs:x:200:web\n", 0o644);
-    for name in ["sh", "cat", "echo", "sleep", "id", "true", "false", "wget", "nc", "mount", "hostname", "env", "ls", "kill", "stat", "dd", "tail", "touch", "ps", "unshare", "head", "tr", "mkdir", "grep", "stty", "test"] {
+    for name in [
+        "sh", "cat", "echo", "sleep", "id", "true", "false", "wget", "nc", "mount", "hostname", "env", "ls",
+        "kill", "stat", "dd", "tail", "touch", "ps", "unshare", "head", "tr", "mkdir", "grep", "stty",
+        "test",
+    ] {
         let mut header = tar::Header::new_ustar();
         header.set_uid(0);
         header.set_gid(0);

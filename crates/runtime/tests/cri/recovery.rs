@@ -12,9 +12,20 @@ fn containers_outlive_the_runtime() {
     with_host(|mut host| async move {
         let pod = Pod::run(&mut host, "survivor").await;
         let fifo = host.directory.path().join("go");
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o666), 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o666),
+            0,
+        )
+        .unwrap();
         let mut config = pod.script("ender", "echo before; cat /go; echo after; exit 5");
-        config.mounts = vec![Mount { container_path: "/go".into(), host_path: fifo.display().to_string(), ..Default::default() }];
+        config.mounts = vec![Mount {
+            container_path: "/go".into(),
+            host_path: fifo.display().to_string(),
+            ..Default::default()
+        }];
         let ender = pod.start(&mut host, config).await;
         let stayer = pod.start(&mut host, pod.script("stayer", "exec sleep 1000")).await;
         let pid = |host: &Host| {
@@ -51,12 +62,18 @@ fn a_dead_shim_ends_its_pod() {
         let pod = Pod::run(&mut host, "shimless").await;
         let id = pod.start(&mut host, pod.script("main", "exec sleep 1000")).await;
         let mut events = host.runtime.get_container_events(GetEventsRequest {}).await.unwrap().into_inner();
-        let record = fs::read_to_string(host.directory.path().join(format!("root/sandboxes/{}.json", pod.sandbox))).unwrap();
+        let record =
+            fs::read_to_string(host.directory.path().join(format!("root/sandboxes/{}.json", pod.sandbox)))
+                .unwrap();
         let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-        let shim = rustix::process::Pid::from_raw(i32::try_from(record["shim_pid"].as_i64().unwrap()).unwrap()).unwrap();
+        let shim =
+            rustix::process::Pid::from_raw(i32::try_from(record["shim_pid"].as_i64().unwrap()).unwrap())
+                .unwrap();
         rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
         while let Some(event) = events.message().await.unwrap() {
-            if event.container_id == id && event.container_event_type() == ContainerEventType::ContainerStoppedEvent {
+            if event.container_id == id
+                && event.container_event_type() == ContainerEventType::ContainerStoppedEvent
+            {
                 break;
             }
         }

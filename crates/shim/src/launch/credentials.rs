@@ -38,14 +38,16 @@ pub fn assume(process: &Process) -> Result<(), String> {
             }
         }
         check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0)).map_err(fail("keep capabilities"))?;
-        check(libc::setgroups(process.groups.len(), process.groups.as_ptr())).map_err(fail("set supplementary groups"))?;
+        check(libc::setgroups(process.groups.len(), process.groups.as_ptr()))
+            .map_err(fail("set supplementary groups"))?;
         let (uid, gid) = (process.uid, process.gid);
         check(libc::setresgid(gid, gid, gid)).map_err(fail("set group"))?;
         check(libc::setresuid(uid, uid, uid)).map_err(fail("set user"))?;
     }
     if process.no_new_privileges {
         // SAFETY: touches no memory.
-        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map_err(fail("set no_new_privs"))?;
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+            .map_err(fail("set no_new_privs"))?;
         set_capabilities(process.capabilities).map_err(fail("set capabilities"))?;
         filter(&process.seccomp).map_err(fail("install the seccomp filter"))
     } else {
@@ -89,8 +91,11 @@ fn filter(program: &[u8]) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut instructions: Vec<libc::sock_filter> = instructions.iter().map(instruction).collect();
-    let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let length =
+        u16::try_from(instructions.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let program = libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() };
     // SAFETY: program and instructions live through the call.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } as i32).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) }
+        as i32)
+    .map(drop)
 }

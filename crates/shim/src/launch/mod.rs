@@ -67,13 +67,18 @@ pub fn exec(plan: &str, target: i32, stdio: [BorrowedFd<'_>; 3]) -> io::Result<L
     fork(0, Some(&target), |channel| become_exec(plan, target.as_fd(), stdio, channel))
 }
 
-fn become_container(path: &str, stdio: [BorrowedFd<'_>; 3], channel: &UnixStream) -> Result<Infallible, String> {
+fn become_container(
+    path: &str,
+    stdio: [BorrowedFd<'_>; 3],
+    channel: &UnixStream,
+) -> Result<Infallible, String> {
     let bytes = fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
     let plan = Plan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
     prepare(&plan.cgroups, &plan.process)?;
     if plan.cgroup_namespace {
         // SAFETY: touches no memory.
-        check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }).map_err(|e| format!("make a cgroup namespace: {e}"))?;
+        check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
+            .map_err(|e| format!("make a cgroup namespace: {e}"))?;
     }
     rootfs::build(&plan)?;
     connect(&plan.process, stdio, channel, true)?;
@@ -90,7 +95,8 @@ fn become_exec(
     let plan = ExecPlan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
     prepare(&plan.cgroups, &plan.process)?;
     // The others of the pod are the shim's own already. This changes root and working directory too.
-    enter(target, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP).map_err(|e| format!("enter the container: {e}"))?;
+    enter(target, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
+        .map_err(|e| format!("enter the container: {e}"))?;
     connect(&plan.process, stdio, channel, false)?;
     program::run(&plan.process)
 }
@@ -112,7 +118,12 @@ fn prepare(cgroups: &[String], process: &Process) -> Result<(), String> {
     Ok(())
 }
 
-fn connect(process: &Process, stdio: [BorrowedFd<'_>; 3], channel: &UnixStream, console: bool) -> Result<(), String> {
+fn connect(
+    process: &Process,
+    stdio: [BorrowedFd<'_>; 3],
+    channel: &UnixStream,
+    console: bool,
+) -> Result<(), String> {
     // SAFETY: touches no memory.
     unsafe { libc::setsid() };
     if process.terminal {
@@ -120,7 +131,8 @@ fn connect(process: &Process, stdio: [BorrowedFd<'_>; 3], channel: &UnixStream, 
     }
     for (number, fd) in stdio.iter().enumerate() {
         // SAFETY: touches no memory; what is replaced is the shim's /dev/null.
-        check(unsafe { libc::dup2(fd.as_raw_fd(), number as i32) }).map_err(|e| format!("connect stdio: {e}"))?;
+        check(unsafe { libc::dup2(fd.as_raw_fd(), number as i32) })
+            .map_err(|e| format!("connect stdio: {e}"))?;
     }
     Ok(())
 }
@@ -143,7 +155,8 @@ fn fork(
         enter(namespace.as_fd(), libc::CLONE_NEWPID)?;
     }
     // SAFETY: with no stack given, clone is fork; this process has one thread, so the child may go on as it likes.
-    let forked = unsafe { check(libc::syscall(libc::SYS_clone, i64::from(flags | libc::SIGCHLD), 0, 0, 0, 0) as i32) };
+    let forked =
+        unsafe { check(libc::syscall(libc::SYS_clone, i64::from(flags | libc::SIGCHLD), 0, 0, 0, 0) as i32) };
     if let Ok(0) = forked {
         drop(ours);
         sys::reset_signals();

@@ -34,7 +34,12 @@ pub fn clone_tree(source: &str) -> io::Result<OwnedFd> {
 }
 
 /// A new filesystem, attached nowhere.
-pub fn filesystem(kind: &str, source: &str, options: &[(&str, Option<&str>)], attributes: u64) -> io::Result<OwnedFd> {
+pub fn filesystem(
+    kind: &str,
+    source: &str,
+    options: &[(&str, Option<&str>)],
+    attributes: u64,
+) -> io::Result<OwnedFd> {
     let kind = path(kind)?;
     // SAFETY: the name lives through the call.
     let context = new(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) })?;
@@ -45,7 +50,9 @@ pub fn filesystem(kind: &str, source: &str, options: &[(&str, Option<&str>)], at
     }
     configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
     // SAFETY: touches no memory.
-    new(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes as u32) })
+    new(unsafe {
+        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes as u32)
+    })
 }
 
 const FSCONFIG_SET_FLAG: u32 = 0;
@@ -57,8 +64,9 @@ fn configure(context: &OwnedFd, command: u32, key: Option<&str>, value: Option<&
     let value = value.map(path).transpose()?;
     let pointer = |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr());
     // SAFETY: both strings live through the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer(&key), pointer(&value), 0) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer(&key), pointer(&value), 0)
+    };
     check(result as i32).map(drop)
 }
 
@@ -101,7 +109,8 @@ pub fn attach(mount: BorrowedFd<'_>, target: &str) -> io::Result<()> {
 pub fn make_all_private() -> io::Result<()> {
     let null = std::ptr::null();
     // SAFETY: only a constant path is read.
-    check(unsafe { libc::mount(null, c"/".as_ptr(), null, libc::MS_REC | libc::MS_PRIVATE, null.cast()) }).map(drop)
+    check(unsafe { libc::mount(null, c"/".as_ptr(), null, libc::MS_REC | libc::MS_PRIVATE, null.cast()) })
+        .map(drop)
 }
 
 /// Makes a directory the root, and lets go of the old one.

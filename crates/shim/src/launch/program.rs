@@ -21,7 +21,8 @@ pub fn run(process: &Process) -> Result<Infallible, String> {
     let denied = std::env::set_current_dir(&process.cwd).err();
     credentials::assume(process)?;
     if denied.is_some() {
-        std::env::set_current_dir(&process.cwd).map_err(|e| format!("change to working directory {:?}: {e}", process.cwd))?;
+        std::env::set_current_dir(&process.cwd)
+            .map_err(|e| format!("change to working directory {:?}: {e}", process.cwd))?;
     }
     let path = process.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
     let candidates: Vec<String> = if name.contains('/') {
@@ -34,7 +35,8 @@ pub fn run(process: &Process) -> Result<Infallible, String> {
         libc::umask(0o022);
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
-    let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+    let pointers =
+        |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
     let (args, env) = (pointers(&args), pointers(&env));
     let mut error = io::Error::from_raw_os_error(libc::ENOENT);
     for candidate in candidates {
@@ -48,7 +50,9 @@ pub fn run(process: &Process) -> Result<Infallible, String> {
         }
     }
     Err(match error.raw_os_error() {
-        Some(libc::ENOENT) if name.contains('/') => format!("exec: {name:?}: stat {name}: no such file or directory"),
+        Some(libc::ENOENT) if name.contains('/') => {
+            format!("exec: {name:?}: stat {name}: no such file or directory")
+        }
         Some(libc::ENOENT) => format!("exec: {name:?}: executable file not found in $PATH"),
         Some(libc::EACCES) => format!("exec: {name:?}: permission denied"),
         Some(libc::ENOEXEC) => format!("exec {name}: exec format error"),

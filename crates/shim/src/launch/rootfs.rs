@@ -17,7 +17,8 @@ use crate::sys::check;
 pub fn build(plan: &Plan) -> Result<(), String> {
     let mut sources = Vec::with_capacity(plan.mounts.len());
     for mount in &plan.mounts {
-        let bound = if mount.kind.is_empty() { Some(bind(mount).map_err(|e| failed(mount, &e))?) } else { None };
+        let bound =
+            if mount.kind.is_empty() { Some(bind(mount).map_err(|e| failed(mount, &e))?) } else { None };
         sources.push(bound);
     }
     make_all_private().map_err(|e| format!("make mounts private: {e}"))?;
@@ -33,7 +34,8 @@ pub fn build(plan: &Plan) -> Result<(), String> {
     for device in &plan.devices {
         make_device(device).map_err(|e| format!("make device {}: {e}", device.path))?;
     }
-    fs::create_dir_all(&plan.process.cwd).map_err(|e| format!("make working directory {:?}: {e}", plan.process.cwd))?;
+    fs::create_dir_all(&plan.process.cwd)
+        .map_err(|e| format!("make working directory {:?}: {e}", plan.process.cwd))?;
     for path in &plan.readonly_paths {
         ignore_missing(make_readonly(path)).map_err(|e| format!("make {path} read-only: {e}"))?;
     }
@@ -52,7 +54,8 @@ fn failed(mount: &Mount, error: &io::Error) -> String {
 }
 
 fn overlay(root: &Root) -> io::Result<OwnedFd> {
-    let mut options: Vec<(&str, Option<&str>)> = root.lower.iter().map(|l| ("lowerdir+", Some(l.as_str()))).collect();
+    let mut options: Vec<(&str, Option<&str>)> =
+        root.lower.iter().map(|l| ("lowerdir+", Some(l.as_str()))).collect();
     let upper = [("upperdir", Some(root.upper.as_str())), ("workdir", Some(root.work.as_str()))];
     options.extend(upper);
     match filesystem("overlay", "overlay", &options, 0) {
@@ -80,8 +83,15 @@ fn bind(mount: &Mount) -> io::Result<OwnedFd> {
 fn place(mount: &Mount, source: Option<OwnedFd>) -> io::Result<()> {
     let Some(source) = source else {
         fs::create_dir_all(&mount.target)?;
-        let options: Vec<_> = mount.options.iter().map(|o| o.split_once('=').map_or((o.as_str(), None), |(k, v)| (k, Some(v)))).collect();
-        return attach(filesystem(&mount.kind, &mount.source, &options, mount.attributes)?.as_fd(), &mount.target);
+        let options: Vec<_> = mount
+            .options
+            .iter()
+            .map(|o| o.split_once('=').map_or((o.as_str(), None), |(k, v)| (k, Some(v))))
+            .collect();
+        return attach(
+            filesystem(&mount.kind, &mount.source, &options, mount.attributes)?.as_fd(),
+            &mount.target,
+        );
     };
     if File::from(source.try_clone()?).metadata()?.is_dir() {
         fs::create_dir_all(&mount.target)?;
@@ -156,8 +166,12 @@ fn mask(paths: &[String]) -> Result<(), String> {
                 }
                 return attach(null.as_fd(), target);
             }
-            let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-            let tmpfs = filesystem("tmpfs", "tmpfs", &[("size", Some("0")), ("nr_inodes", Some("1"))], attributes)?;
+            let attributes = libc::MOUNT_ATTR_RDONLY
+                | libc::MOUNT_ATTR_NOSUID
+                | libc::MOUNT_ATTR_NODEV
+                | libc::MOUNT_ATTR_NOEXEC;
+            let tmpfs =
+                filesystem("tmpfs", "tmpfs", &[("size", Some("0")), ("nr_inodes", Some("1"))], attributes)?;
             attach(tmpfs.as_fd(), target)
         };
         ignore_missing(masked()).map_err(|e| format!("mask {target}: {e}"))?;
