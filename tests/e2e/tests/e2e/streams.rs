@@ -1,6 +1,6 @@
 //! What flows between kubectl and a container: logs, exec, cp, attach, port-forward.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use e2e::{Cluster, eventually, shared};
@@ -29,7 +29,7 @@ fn run(c: &Cluster, namespace: &str, name: &str, script: &str) {
 fn logs() {
     let c = shared();
     c.namespace("logs");
-    run(c, "logs", "p", "echo one; echo two >&2; echo three; while read line; do echo got $line; done");
+    run(c, "logs", "p", "echo one; echo two; echo three; while read line; do echo got $line; done");
     let n = |arguments: &[&str]| c.kubectl(&[&["-n", "logs", "logs"], arguments].concat());
     eventually("three lines", || {
         let text = n(&["p"]);
@@ -164,7 +164,5 @@ fn forwarding_ports() {
         assert_eq!(output.stdout, "forwarded\n", "{output:?}");
     }
     forward.kill().unwrap();
-    let mut rest = String::new();
-    let _ = stdout.read_to_string(&mut rest);
     let _ = forward.wait();
 }
