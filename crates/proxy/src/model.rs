@@ -367,3 +367,6 @@ fn find<'a>(routes: &'a [Route], like: &Route) -> Option<&'a Route> {
     let index = routes.binary_search_by_key(&like.place(), Route::place).ok()?;
     routes.get(index)
 }
+
+#[cfg(test)]
+mod tests;
