@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::civil::{Date, DateTime, time};
-use k8s_openapi::jiff::tz::TimeZone;
-use k8s_openapi::jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::civil::{Date, DateTime, time};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 
 /// No schedule of the Gregorian calendar skips more days than this (29 February over a century without a leap day).
 const MOST_DAYS: usize = 366 * 9;

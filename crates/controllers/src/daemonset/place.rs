@@ -185,10 +185,9 @@ pub fn plan(
             // It serves nobody: replacing it costs nothing.
             (None, Some(old)) if limits.surge == 0 => plan.delete.push((*old).clone()),
             (None, Some(_)) => plan.create_on.push(name.to_owned()),
+            (Some(_), Some(old)) if meta::is_terminating(&***old) => {}
             (Some(new), Some(old)) if is_available(new) || !is_available(old) => {
-                if !meta::is_terminating(&***old) {
-                    plan.delete.push((*old).clone());
-                }
+                plan.delete.push((*old).clone());
             }
             (Some(_), Some(_)) => surging += 1,
             _ => {}

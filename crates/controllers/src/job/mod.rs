@@ -225,7 +225,10 @@ impl Jobs {
             match self.world.pods.strategic_patch(&Key::of(&**pod), &patch).await {
                 Err(error) if !error.is_not_found() => Err(error),
                 // The last finalizer of a pod that is being deleted takes the pod with it.
-                Err(_) => Ok(self.world.pods.assume_deleted(&Key::of(&**pod), meta::uid(&**pod))),
+                Err(_) => {
+                    self.world.pods.assume_deleted(&Key::of(&**pod), meta::uid(&**pod));
+                    Ok(())
+                }
                 Ok(_) => Ok(()),
             }
         });

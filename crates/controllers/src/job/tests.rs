@@ -100,43 +100,39 @@ fn indexed_jobs_fill_the_first_free_indexes() {
 
 #[test]
 fn a_job_ends_for_a_reason() {
-    let check = |spec: Value, status: Value, pods: &[Arc<Pod>], expected: Option<(bool, &str)>| {
+    let check = |spec: Value, status: Value, pods: &[&Arc<Pod>], expected: Option<(bool, &str)>| {
         let (job, spec) = job(spec, status);
+        let pods: Vec<_> = pods.iter().map(|pod| (*pod).clone()).collect();
         let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
-        let found = outcome::outcome(&job, &spec, &track(&job, &spec, pods), now);
+        let found = outcome::outcome(&job, &spec, &track(&job, &spec, &pods), now);
         let found = found.as_ref().map(|Outcome { success, reason, .. }| (*success, reason.as_str()));
         assert_eq!(found, expected, "{spec:?}");
     };
     let (done, running, failed) =
         (pod("a", "Succeeded", true), pod("b", "Running", true), pod("c", "Failed", true));
     check(json!({"completions": 1}), json!({}), &[], None);
-    check(json!({"completions": 1}), json!({}), &[done.clone()], Some((true, "CompletionsReached")));
-    check(json!({"completions": 2}), json!({"succeeded": 1}), &[running.clone()], None);
-    check(json!({"parallelism": 2}), json!({}), &[done.clone(), running.clone()], None);
-    check(json!({"parallelism": 2}), json!({}), &[done.clone()], Some((true, "CompletionsReached")));
-    check(json!({"completions": 1, "backoffLimit": 1}), json!({}), &[failed.clone()], None);
+    check(json!({"completions": 1}), json!({}), &[&done], Some((true, "CompletionsReached")));
+    check(json!({"completions": 2}), json!({"succeeded": 1}), &[&running], None);
+    check(json!({"parallelism": 2}), json!({}), &[&done, &running], None);
+    check(json!({"parallelism": 2}), json!({}), &[&done], Some((true, "CompletionsReached")));
+    check(json!({"completions": 1, "backoffLimit": 1}), json!({}), &[&failed], None);
     check(
         json!({"completions": 1, "backoffLimit": 1}),
         json!({"failed": 1}),
-        &[failed.clone()],
+        &[&failed],
         Some((false, "BackoffLimitExceeded")),
     );
     let started = json!({"startTime": "2026-01-01T00:00:00Z"});
     check(
         json!({"completions": 1, "activeDeadlineSeconds": 3600}),
         started.clone(),
-        &[running.clone()],
+        &[&running],
         Some((false, "DeadlineExceeded")),
     );
-    check(
-        json!({"completions": 1, "activeDeadlineSeconds": 3601}),
-        started.clone(),
-        &[running.clone()],
-        None,
-    );
+    check(json!({"completions": 1, "activeDeadlineSeconds": 3601}), started.clone(), &[&running], None);
     check(json!({"completions": 1, "activeDeadlineSeconds": 1, "suspend": true}), started, &[], None);
     let announced = json!({"conditions": [{"type": "FailureTarget", "status": "True", "reason": "Why"}]});
-    check(json!({"completions": 1}), announced, &[done], Some((false, "Why")));
+    check(json!({"completions": 1}), announced, &[&done], Some((false, "Why")));
     let per_index = |more: Value| {
         let mut spec = json!({"completions": 2, "completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 99});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -145,19 +141,19 @@ fn a_job_ends_for_a_reason() {
     check(
         per_index(json!({})),
         json!({"completedIndexes": "1"}),
-        &[indexed("x", "Failed", 0, 0)],
+        &[&indexed("x", "Failed", 0, 0)],
         Some((false, "FailedIndexes")),
     );
     check(
         per_index(json!({"maxFailedIndexes": 0})),
         json!({}),
-        &[indexed("x", "Failed", 0, 0)],
+        &[&indexed("x", "Failed", 0, 0)],
         Some((false, "MaxFailedIndexesExceeded")),
     );
     check(
         per_index(json!({"successPolicy": {"rules": [{"succeededIndexes": "1"}]}})),
         json!({}),
-        &[indexed("x", "Succeeded", 1, 0)],
+        &[&indexed("x", "Succeeded", 1, 0)],
         Some((true, "SuccessPolicy")),
     );
 }

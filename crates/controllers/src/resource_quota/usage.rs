@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-use crate::kit::{meta, pods};
+use crate::kit::pods;
 
 pub type Usage = BTreeMap<String, Quantity>;
 type List = BTreeMap<String, Text>;
