@@ -57,7 +57,8 @@ fn remote_command(info: &RequestInfo, pod: &Value, query: &str) -> Result<String
             "tty" => "tty",
             _ => continue,
         };
-        if !matches!(&*value, "false" | "0") {
+        // As Kubernetes reads a boolean of a query, in whatever case: the Python client sends `False`.
+        if &*value != "0" && !value.eq_ignore_ascii_case("false") {
             pairs.push(format!("{stream}=1"));
         }
     }
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn paths() {
         check(
-            "p/exec?container=d&command=sh&command=-c&command=echo+a%26b&stdin=true&stdout=true&stderr=false&tty=true",
+            "p/exec?container=d&command=sh&command=-c&command=echo+a%26b&stdin=true&stdout=true&stderr=False&tty=true",
             Ok("/exec/ns/p/d?command=sh&command=-c&command=echo%20a%26b&input=1&output=1&tty=1"),
         );
         check("p/attach?container=c&stdout=1&command=x", Ok("/attach/ns/p/c?output=1"));
