@@ -77,29 +77,76 @@ pub async fn explain(client: &kube::Client, pod: &PodInfo, reason: &str, message
     }
 }
 
-/// What kind of event it is.
-pub enum Told<'a> {
-    Scheduled { node: &'a str },
-    Failed { message: &'a str },
-    Preempted { node: &'a str, by: &'a PodInfo },
+/// What was told of a pod that waits, so that saying it again becomes a count instead of another event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailureNote {
+    event: String,
+    pub message: String,
+    count: i32,
 }
 
-pub async fn record(client: &kube::Client, scheduler: &str, pod: &PodInfo, told: Told<'_>) {
-    let (type_, reason, action, note) = match told {
-        Told::Scheduled { node } => {
-            let note = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
-            ("Normal", "Scheduled", "Binding", note)
+impl FailureNote {
+    pub fn new(previous: Option<&Self>, pod: &PodInfo, message: String, now: Timestamp) -> Self {
+        match previous.filter(|previous| previous.message == message) {
+            Some(previous) => Self { count: previous.count.saturating_add(1), ..previous.clone() },
+            None => Self { event: event_name(pod, now), message, count: 1 },
         }
-        Told::Failed { message } => ("Warning", "FailedScheduling", "Scheduling", message.to_owned()),
-        Told::Preempted { node, by } => {
-            let note = format!("Preempted by pod {} on node {node}", by.uid);
-            ("Normal", "Preempted", "Preempting", note)
+    }
+}
+
+pub async fn record_failure(client: &kube::Client, scheduler: &str, pod: &PodInfo, note: &FailureNote) {
+    let api: Api<Event> = Api::namespaced(client.clone(), pod.namespace());
+    if note.count > 1 {
+        let last = MicroTime(Timestamp::now());
+        let patch = json!({"series": {"count": note.count, "lastObservedTime": last}});
+        // One that has expired meanwhile is told anew.
+        match api.patch(&note.event, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            result => return log_lost(pod, result),
         }
-    };
+    }
+    let mut event = event(scheduler, pod, "Warning", "FailedScheduling", "Scheduling", &note.message);
+    event.metadata.name = Some(note.event.clone());
+    log_lost(pod, api.create(&PostParams::default(), &event).await);
+}
+
+pub async fn record_scheduled(client: &kube::Client, scheduler: &str, pod: &PodInfo, node: &str) {
+    let note = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
+    record(client, pod, &event(scheduler, pod, "Normal", "Scheduled", "Binding", &note)).await;
+}
+
+pub async fn record_preempted(
+    client: &kube::Client,
+    scheduler: &str,
+    victim: &PodInfo,
+    node: &str,
+    by: &PodInfo,
+) {
+    let note = format!("Preempted by pod {} on node {node}", by.uid);
+    record(client, victim, &event(scheduler, victim, "Normal", "Preempted", "Preempting", &note)).await;
+}
+
+async fn record(client: &kube::Client, pod: &PodInfo, event: &Event) {
+    let api: Api<Event> = Api::namespaced(client.clone(), pod.namespace());
+    log_lost(pod, api.create(&PostParams::default(), event).await);
+}
+
+/// Events are only words: losing one changes nothing.
+fn log_lost(pod: &PodInfo, result: Result<Event, kube::Error>) {
+    if let Err(error) = result {
+        debug!(pod = pod.name(), namespace = pod.namespace(), %error, "event is lost");
+    }
+}
+
+fn event_name(pod: &PodInfo, now: Timestamp) -> String {
+    format!("{}.{:x}", pod.name(), now.as_nanosecond())
+}
+
+fn event(scheduler: &str, pod: &PodInfo, type_: &str, reason: &str, action: &str, note: &str) -> Event {
     let now = Timestamp::now();
-    let event = Event {
+    Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", pod.name(), now.as_nanosecond())),
+            name: Some(event_name(pod, now)),
             namespace: pod.pod.metadata.namespace.clone(),
             ..Default::default()
         },
@@ -107,14 +154,34 @@ pub async fn record(client: &kube::Client, scheduler: &str, pod: &PodInfo, told:
         type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),
-        note: Some(note.chars().take(1024).collect()),
+        note: Some(note.chars().take(LONGEST_NOTE).collect()),
         regarding: Some(pod.pod.object_ref(&())),
         reporting_controller: Some(scheduler.to_owned()),
         reporting_instance: Some(scheduler.to_owned()),
         ..Default::default()
-    };
-    let api: Api<Event> = Api::namespaced(client.clone(), pod.namespace());
-    if let Err(error) = api.create(&PostParams::default(), &event).await {
-        debug!(pod = pod.name(), namespace = pod.namespace(), %error, "event is lost");
+    }
+}
+
+/// The API server takes no longer ones.
+const LONGEST_NOTE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_same_failure_is_counted_and_another_is_told() {
+        let pod = PodInfo::new(Arc::new(Pod::default()));
+        let now = Timestamp::UNIX_EPOCH;
+        let first = FailureNote::new(None, &pod, "no room".into(), now);
+        let again =
+            FailureNote::new(Some(&first), &pod, "no room".into(), now + std::time::Duration::from_secs(1));
+        assert_eq!((again.count, &again.event), (2, &first.event));
+        let other =
+            FailureNote::new(Some(&again), &pod, "tainted".into(), now + std::time::Duration::from_secs(2));
+        assert_eq!(other.count, 1);
+        assert_ne!(other.event, first.event);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tracing::{debug, warn};
 
 use crate::cluster::{Cluster, NodeState};
-use crate::outcome::{self, Told};
+use crate::outcome;
 use crate::plugins::Plugin;
 use crate::pod::PodInfo;
 use crate::schedule::{Checks, Misfit};
@@ -84,7 +84,7 @@ pub async fn carry_out(client: &kube::Client, scheduler: &str, pod: &PodInfo, vi
             warn!(pod = victim.name(), namespace = victim.namespace(), %error, "cannot preempt");
             continue;
         }
-        outcome::record(client, scheduler, victim, Told::Preempted { node: &victims.node, by: pod }).await;
+        outcome::record_preempted(client, scheduler, victim, &victims.node, pod).await;
     }
 }
 

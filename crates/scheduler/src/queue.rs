@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::outcome::FailureNote;
 use crate::plugins::Events;
 use crate::pod::PodInfo;
 
@@ -17,12 +18,13 @@ const LAST_BACKOFF: Duration = Duration::from_secs(10);
 /// No pod waits longer than this for an event: one might have been overlooked.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// A pod, its attempts, and since when it waits.
+/// A pod, and what has come of its attempts.
 #[derive(Clone, Debug)]
 pub struct Waiting {
     pub pod: Arc<PodInfo>,
     pub attempts: u32,
-    since: Instant,
+    /// What was told of its last failure.
+    pub told: Option<FailureNote>,
 }
 
 #[derive(Debug)]
@@ -55,9 +57,12 @@ pub struct Queue {
 
 impl Queue {
     /// A pod that is new, or has changed so that it is worth a try at once.
-    pub fn add(&mut self, pod: Arc<PodInfo>, now: Instant) {
-        let attempts = self.remove(&pod.uid).map_or(0, |waiting| waiting.attempts);
-        self.activate(Waiting { pod, attempts, since: now });
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        let (attempts, told) = match self.remove(&pod.uid) {
+            Some(before) => (before.attempts, before.told),
+            None => (0, None),
+        };
+        self.activate(Waiting { pod, attempts, told });
     }
 
     /// A pod that waits has changed in a way that makes no difference.
@@ -86,14 +91,12 @@ impl Queue {
     /// Puts back a pod that fits nowhere.
     pub fn unschedulable(&mut self, mut waiting: Waiting, helped_by: Events, now: Instant) {
         waiting.attempts = waiting.attempts.saturating_add(1);
-        waiting.since = now;
         self.wait(waiting, Place::Unschedulable { helped_by, until: now + LONGEST_WAIT });
     }
 
     /// Puts back a pod that could not be bound.
     pub fn failed(&mut self, mut waiting: Waiting, now: Instant) {
         waiting.attempts = waiting.attempts.saturating_add(1);
-        waiting.since = now;
         let due = now + backoff(waiting.attempts);
         self.wait(waiting, Place::Backoff(due));
     }
@@ -179,9 +182,9 @@ mod tests {
         let now = Instant::now();
         let mut queue = Queue::default();
         for (uid, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
-            queue.add(pod(uid, priority), now);
+            queue.add(pod(uid, priority));
         }
-        queue.add(pod("a", 0), now);
+        queue.add(pod("a", 0));
         queue.remove("b");
         assert_eq!(popped(&mut queue, now), ["d", "c", "a"]);
     }
@@ -190,7 +193,7 @@ mod tests {
     fn an_unschedulable_pod_waits_for_what_helps_it() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.add(pod("a", 0), now);
+        queue.add(pod("a", 0));
         let waiting = queue.pop(now).unwrap();
         queue.unschedulable(waiting, Events::NODE_TAINTS, now);
         queue.happened(Events::POD_REMOVED);
@@ -204,7 +207,7 @@ mod tests {
     fn no_pod_waits_for_ever() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.add(pod("a", 0), now);
+        queue.add(pod("a", 0));
         let waiting = queue.pop(now).unwrap();
         queue.unschedulable(waiting, Events::NONE, now);
         assert_eq!(queue.next_due(), Some(now + LONGEST_WAIT));
@@ -215,7 +218,7 @@ mod tests {
     fn failures_wait_longer_each_time() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.add(pod("a", 0), now);
+        queue.add(pod("a", 0));
         let mut at = now;
         for seconds in [1, 2, 4, 8, 10, 10] {
             let waiting = queue.pop(at).expect("due");

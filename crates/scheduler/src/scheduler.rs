@@ -7,12 +7,13 @@ use std::sync::Arc;
 use client::Delta;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::cluster::Cluster;
-use crate::outcome::{self, Told};
+use crate::outcome::{self, FailureNote};
 use crate::plugins::{Events, Plugin, default_plugins};
 use crate::pod::{self, PodInfo};
 use crate::preemption;
@@ -144,7 +145,7 @@ impl Scheduler {
             if is_gated(pod) {
                 self.queue.remove(uid);
             } else if !(same && self.queue.update(info.clone())) {
-                self.queue.add(info, Instant::now());
+                self.queue.add(info);
             }
         }
     }
@@ -184,7 +185,7 @@ impl Scheduler {
 
     /// Decides over the next pod. False if none is worth a try now.
     pub fn schedule_next(&mut self) -> bool {
-        let Some(waiting) = self.queue.pop(Instant::now()) else { return false };
+        let Some(mut waiting) = self.queue.pop(Instant::now()) else { return false };
         let pod = waiting.pod.clone();
         match schedule::choose(&self.plugins, &pod, &self.cluster, &mut self.start) {
             Ok(node) => {
@@ -203,8 +204,10 @@ impl Scheduler {
                 // Where victims are sent away, their end is what helps.
                 let helped_by =
                     misfit.helped_by.or(victims.as_ref().map_or(Events::NONE, |_| Events::POD_REMOVED));
+                let note = FailureNote::new(waiting.told.as_ref(), &pod, message, Timestamp::now());
+                waiting.told = Some(note.clone());
                 self.queue.unschedulable(waiting, helped_by, Instant::now());
-                self.tell_failure(pod, message, victims);
+                self.tell_failure(pod, note, victims);
             }
         }
         true
@@ -223,16 +226,16 @@ impl Scheduler {
             // The loop only ever ends together with the process's work.
             let _ = sender.send(Bound { waiting, result });
             if succeeded {
-                outcome::record(&client, &name, &pod, Told::Scheduled { node: &node }).await;
+                outcome::record_scheduled(&client, &name, &pod, &node).await;
             }
         });
     }
 
-    fn tell_failure(&self, pod: Arc<PodInfo>, message: String, victims: Option<preemption::Victims>) {
+    fn tell_failure(&self, pod: Arc<PodInfo>, note: FailureNote, victims: Option<preemption::Victims>) {
         let (client, name) = (self.client.clone(), self.name.clone());
         tokio::spawn(async move {
-            outcome::record(&client, &name, &pod, Told::Failed { message: &message }).await;
-            outcome::explain(&client, &pod, "Unschedulable", &message).await;
+            outcome::record_failure(&client, &name, &pod, &note).await;
+            outcome::explain(&client, &pod, "Unschedulable", &note.message).await;
             if let Some(victims) = victims {
                 preemption::carry_out(&client, &name, &pod, victims).await;
             }
