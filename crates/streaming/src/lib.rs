@@ -17,7 +17,7 @@ mod websocket;
 pub use channel::{Input, Output};
 pub use port_forward::{Forward, port_forward};
 pub use remote_command::{Exit, ExitSender, RemoteCommand, Streams, TerminalSize, remote_command};
-pub use upgrade::Rejection;
+pub use upgrade::{Answer, Rejection};
 
 /// The connection broke, or the peer broke the protocol.
 #[derive(Debug, thiserror::Error)]

@@ -4,16 +4,14 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::Request;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::{Input, Output, QUEUE};
-use crate::upgrade::{Transport, agree};
+use crate::upgrade::{Answer, Transport, agree};
 use crate::websocket::{self, Encoding};
 use crate::{Error, Rejection, spdy};
 
@@ -97,10 +95,7 @@ impl AsyncWrite for Forward {
 pub fn port_forward<B>(
     mut request: Request<B>,
     ports: &[u16],
-) -> Result<
-    (Response<Full<Bytes>>, impl Future<Output = Result<mpsc::Receiver<Forward>, Error>> + Send + use<B>),
-    Rejection,
->
+) -> Result<(Answer, impl Future<Output = Result<mpsc::Receiver<Forward>, Error>> + Send), Rejection>
 where
     B: Send,
 {

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
-use http_body_util::Full;
+use bytes::BytesMut;
+use http::Request;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::{Frame, Input, Output};
-use crate::upgrade::{Transport, agree};
+use crate::upgrade::{Answer, Transport, agree};
 use crate::websocket::{self, Encoding};
 use crate::{Error, Rejection, spdy};
 
@@ -103,7 +102,7 @@ const PROTOCOLS: &[(Transport, &str, Protocol)] = &[
 pub fn remote_command<B>(
     mut request: Request<B>,
     streams: Streams,
-) -> Result<(Response<Full<Bytes>>, impl Future<Output = Result<RemoteCommand, Error>> + Send), Rejection>
+) -> Result<(Answer, impl Future<Output = Result<RemoteCommand, Error>> + Send), Rejection>
 where
     B: Send,
 {
@@ -292,6 +291,8 @@ impl Exit {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[tokio::test]

@@ -37,11 +37,14 @@ pub(crate) enum Transport {
     WebSocket,
 }
 
+/// What is sent before the streams begin.
+pub type Answer = Response<Full<Bytes>>;
+
 /// What was agreed on.
 pub(crate) struct Agreed<P> {
     pub transport: Transport,
     pub protocol: P,
-    pub response: Response<Full<Bytes>>,
+    pub response: Answer,
 }
 
 /// Chooses the first protocol of `supported` (which begins with the best) that the client offers too.
