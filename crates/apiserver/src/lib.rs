@@ -20,6 +20,7 @@ pub mod cache;
 pub mod catalog;
 pub mod config;
 pub mod convert;
+mod expiry;
 pub mod handlers;
 pub mod metrics;
 pub mod negotiate;

@@ -1,9 +1,44 @@
 //! In which form a client wants its answer: the `Accept` header.
 
-use api::codec::{ACCEPTED, Format};
+use api::codec::{ACCEPTED, PROTOBUF};
 use api::status::Status;
 use http::HeaderMap;
 use http::header::ACCEPT;
+
+/// How values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+impl Encoding {
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => PROTOBUF,
+        }
+    }
+
+    fn of_media_type(media_type: &str) -> Option<Self> {
+        match media_type {
+            "application/json" | "application/*" | "*/*" => Some(Self::Json),
+            "application/yaml" => Some(Self::Yaml),
+            PROTOBUF => Some(Self::Protobuf),
+            _ => None,
+        }
+    }
+}
+
+/// What can be had of a resource beside its objects as JSON or YAML.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offer {
+    /// Tables and partial metadata.
+    pub transforms: bool,
+    pub protobuf: bool,
+}
 
 /// What is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,20 +54,19 @@ pub enum Form {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {
-    pub format: Format,
+    pub format: Encoding,
     pub form: Form,
 }
 
 impl Default for Accept {
     fn default() -> Self {
-        Self { format: Format::Json, form: Form::Whole }
+        Self { format: Encoding::Json, form: Form::Whole }
     }
 }
 
 impl Accept {
-    /// The first clause that can be served, by descending quality. `transforms` says whether tables and partial
-    /// metadata are on offer.
-    pub fn negotiate(headers: &HeaderMap, transforms: bool) -> Result<Self, Status> {
+    /// The first clause that can be served, by descending quality.
+    pub fn negotiate(headers: &HeaderMap, offer: Offer) -> Result<Self, Status> {
         let mut clauses = Vec::new();
         for header in headers.get_all(ACCEPT) {
             let text = header.to_str().map_err(|_| Status::not_acceptable(ACCEPTED))?;
@@ -46,7 +80,7 @@ impl Accept {
         clauses
             .iter()
             .filter(|clause| clause.quality > 0.0)
-            .find_map(|clause| clause.served(transforms))
+            .find_map(|clause| clause.served(offer))
             .ok_or_else(|| Status::not_acceptable(ACCEPTED))
     }
 }
@@ -81,15 +115,19 @@ impl<'a> Clause<'a> {
         clause
     }
 
-    fn served(&self, transforms: bool) -> Option<Accept> {
-        let format = Format::of_media_type(self.media_type)?;
+    fn served(&self, offer: Offer) -> Option<Accept> {
+        let format = Encoding::of_media_type(self.media_type)?;
         let form = match self.form {
             "" => Form::Whole,
-            _ if !transforms || self.group != "meta.k8s.io" || self.version != "v1" => return None,
+            _ if !offer.transforms || self.group != "meta.k8s.io" || self.version != "v1" => return None,
             "Table" => Form::Table,
             "PartialObjectMetadata" | "PartialObjectMetadataList" => Form::Partial,
             _ => return None,
         };
+        // Tables have no protobuf form.
+        if format == Encoding::Protobuf && (!offer.protobuf || form == Form::Table) {
+            return None;
+        }
         Some(Accept { format, form })
     }
 }
@@ -101,26 +139,28 @@ mod tests {
     #[test]
     fn negotiates() {
         #[track_caller]
-        fn check(accept: &str, expected: Option<(Format, Form)>) {
+        fn check(accept: &str, expected: Option<(Encoding, Form)>) {
             let mut headers = HeaderMap::new();
             if !accept.is_empty() {
                 headers.insert(ACCEPT, accept.parse().unwrap());
             }
-            let got = Accept::negotiate(&headers, true).ok();
+            let offer = Offer { transforms: true, protobuf: !accept.contains("yaml") };
+            let got = Accept::negotiate(&headers, offer).ok();
             assert_eq!(got.map(|accept| (accept.format, accept.form)), expected, "{accept}");
         }
-        check("", Some((Format::Json, Form::Whole)));
-        check("*/*", Some((Format::Json, Form::Whole)));
-        check("application/vnd.kubernetes.protobuf,application/json", Some((Format::Json, Form::Whole)));
-        check("application/json;q=0.5, application/yaml", Some((Format::Yaml, Form::Whole)));
+        check("", Some((Encoding::Json, Form::Whole)));
+        check("*/*", Some((Encoding::Json, Form::Whole)));
+        check("application/vnd.kubernetes.protobuf,application/json", Some((Encoding::Protobuf, Form::Whole)));
+        check("application/vnd.kubernetes.protobuf,application/yaml", Some((Encoding::Yaml, Form::Whole)));
+        check("application/json;q=0.5, application/yaml", Some((Encoding::Yaml, Form::Whole)));
         check(
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
-            Some((Format::Json, Form::Table)),
+            Some((Encoding::Json, Form::Table)),
         );
-        check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Format::Json, Form::Whole)));
+        check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Encoding::Json, Form::Whole)));
         check(
             "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-            Some((Format::Json, Form::Partial)),
+            Some((Encoding::Json, Form::Partial)),
         );
         check("text/html", None);
     }

@@ -14,6 +14,7 @@ use crate::admission::objects::Objects;
 use crate::alloc::ServiceAllocator;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::cache::object::Object;
 use crate::cache::{Caches, object_key};
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
@@ -102,7 +103,7 @@ impl State {
 impl Objects for Caches {
     fn get(&self, resource: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let object = self.resource(resource.group, resource.resource).get(&object_key(namespace, name))?;
-        Some(Arc::new(object.value()))
+        Some(value(resource, &object))
     }
 
     fn list(&self, resource: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>> {
@@ -111,6 +112,16 @@ impl Objects for Caches {
             objects.push(object.clone());
             true
         });
-        objects.into_iter().map(|object| Arc::new(object.value())).collect()
+        objects.iter().map(|object| value(resource, object)).collect()
+    }
+}
+
+/// What every write looks at is parsed once and kept; it is little.
+fn value(resource: GroupResource<'_>, object: &Object) -> Arc<Value> {
+    match resource.resource {
+        "namespaces" | "serviceaccounts" | "limitranges" | "resourcequotas" | "priorityclasses" | "runtimeclasses" => {
+            object.shared_value()
+        }
+        _ => Arc::new(object.value()),
     }
 }

@@ -34,16 +34,26 @@ pub struct Event {
     pub object: Arc<Object>,
     pub previous: Option<Arc<Object>>,
     frame: OnceLock<Bytes>,
+    protobuf_frame: OnceLock<Bytes>,
 }
 
 impl Event {
     pub fn new(change: Change, object: Arc<Object>, previous: Option<Arc<Object>>) -> Self {
-        Self { change, revision: object.revision, object, previous, frame: OnceLock::new() }
+        Self { change, revision: object.revision, object, previous, frame: OnceLock::new(), protobuf_frame: OnceLock::new() }
     }
 
     /// The line of a JSON watch, encoded once.
     pub fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| json_frame(self.change.as_str(), self.object.bytes())).clone()
+    }
+
+    /// The frame of a protobuf watch, made by `make` once.
+    pub fn protobuf_frame<E>(&self, make: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+        if let Some(frame) = self.protobuf_frame.get() {
+            return Ok(frame.clone());
+        }
+        let frame = make()?;
+        Ok(self.protobuf_frame.get_or_init(|| frame).clone())
     }
 
     /// Bytes that are kept alive by this event alone, roughly.

@@ -3,8 +3,10 @@
 //! In the store an object is its JSON with an empty `metadata.resourceVersion`, preceded by the place where the version
 //! goes: the revision is only known once the write has happened. The cache puts it in, once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use api::codec::protobuf::{ProtobufError, encode_message};
+use api::schema::Schema;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 use store::Revision;
@@ -30,6 +32,10 @@ pub struct Object {
     bytes: Bytes,
     /// Where in `bytes` the digits of the resourceVersion begin.
     version_at: usize,
+    /// The same as a protobuf message, once somebody has asked for it.
+    message: OnceLock<Bytes>,
+    /// Parsed, once somebody has asked for that to be kept.
+    parsed: OnceLock<Arc<Value>>,
 }
 
 /// A stored value that this server did not write.
@@ -51,7 +57,7 @@ impl Object {
         let version_at = prefix.try_into().map(u32::from_be_bytes).map_err(|_| damaged())? as usize;
         let (before, after) = json.split_at_checked(version_at).ok_or_else(damaged)?;
         let bytes = with_version(before, revision, after);
-        Ok(Self { key, revision, meta, bytes, version_at })
+        Ok(Self { key, revision, meta, bytes, version_at, message: OnceLock::new(), parsed: OnceLock::new() })
     }
 
     /// The JSON of a stored value, without its version.
@@ -71,6 +77,8 @@ impl Object {
             meta: self.meta.clone(),
             bytes: with_version(before, revision, after),
             version_at: self.version_at,
+            message: OnceLock::new(),
+            parsed: OnceLock::new(),
         }
     }
 
@@ -79,10 +87,24 @@ impl Object {
         &self.bytes
     }
 
+    /// As a protobuf message in the storage version, encoded once.
+    pub fn message(&self, schema: &Schema) -> Result<Bytes, ProtobufError> {
+        if let Some(message) = self.message.get() {
+            return Ok(message.clone());
+        }
+        let message = Bytes::from(encode_message(schema, &self.value())?);
+        Ok(self.message.get_or_init(|| message).clone())
+    }
+
     /// Parsed anew.
     pub fn value(&self) -> Value {
         // What was written by `encode` is JSON, and what was loaded has been parsed once.
         serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
+    }
+
+    /// Parsed once and kept: for the few objects that are looked at with every write.
+    pub fn shared_value(&self) -> Arc<Value> {
+        self.parsed.get_or_init(|| Arc::new(self.value())).clone()
     }
 
     /// Empty for cluster-scoped objects.

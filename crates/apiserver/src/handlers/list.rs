@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use api::selector::{FieldSelector, LabelSelector};
-use api::codec::Format;
+use api::codec::protobuf;
+use api::gvk::GroupVersionKind;
 use api::status::{Status, StatusCause};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +23,7 @@ use crate::cache::object::Object;
 use crate::cache::resource::TooOld;
 use crate::cache::select::Selection;
 use crate::convert::stored_field;
-use crate::negotiate::Form;
+use crate::negotiate::{Encoding, Form};
 use crate::options::{ListOptions, VersionMatch};
 use crate::server::body::ResponseBody;
 use crate::server::respond::{self, Answer};
@@ -209,32 +210,54 @@ fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
         let table = render::table(call, &values, &metadata, true)?;
         return respond::value(StatusCode::OK, &table, call.accept.format, call.query.pretty());
     }
-    let (kind, api_version) = match call.accept.form {
-        Form::Partial => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
-        _ => (call.served.resource.list_kind.as_str(), call.served.api_version.as_str()),
+    let gvk = match call.accept.form {
+        Form::Partial => GroupVersionKind::new("meta.k8s.io", "v1", "PartialObjectMetadataList"),
+        _ => call.served.resource.group_version().with_kind(&call.served.resource.list_kind),
     };
-    if call.accept.format == Format::Yaml || call.query.pretty() {
-        let mut items = Vec::with_capacity(page.objects.len());
-        for object in &page.objects {
-            let value = render::served_value(call, object);
-            items.push(if call.accept.form == Form::Partial { render::partial(value) } else { value });
+    let format = call.accept.format;
+    let body = match format {
+        Encoding::Protobuf => ResponseBody::full(messages(call, &gvk, &metadata, &page.objects)?),
+        Encoding::Json if render::bytes_suffice(call) && !call.query.pretty() => {
+            let head = format!(
+                "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
+                json!(gvk.kind),
+                json!(gvk.api_version())
+            );
+            stream_objects(head, page.objects)
         }
-        let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
-        return respond::value(StatusCode::OK, &list, call.accept.format, call.query.pretty());
-    }
-    let head = format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[", json!(kind), json!(api_version));
-    if render::bytes_suffice(call) {
-        return Ok(respond::with_body(StatusCode::OK, "application/json", stream_objects(head, page.objects)));
-    }
-    let mut body = BytesMut::from(head.as_bytes());
-    for (index, object) in page.objects.iter().enumerate() {
-        if index > 0 {
-            body.put_u8(b',');
+        Encoding::Json | Encoding::Yaml => {
+            let items: Vec<Value> = page.objects.iter().map(|object| render::formed(call, object)).collect();
+            let list = json!({
+                "kind": gvk.kind, "apiVersion": gvk.api_version(), "metadata": metadata, "items": items,
+            });
+            return respond::value(StatusCode::OK, &list, format, call.query.pretty());
         }
-        body.put(render::item_bytes(call, object)?);
-    }
-    body.put_slice(b"]}\n");
-    Ok(respond::with_body(StatusCode::OK, "application/json", ResponseBody::full(body.freeze())))
+    };
+    Ok(respond::with_body(StatusCode::OK, format.media_type(), body))
+}
+
+/// The list as protobuf.
+fn messages(
+    call: &Call,
+    gvk: &GroupVersionKind,
+    metadata: &Value,
+    objects: &[Arc<Object>],
+) -> Result<Bytes, Status> {
+    let kind = match call.accept.form {
+        Form::Partial => GroupVersionKind::new("meta.k8s.io", "v1", "PartialObjectMetadata"),
+        _ => call.served.resource.gvk.clone(),
+    };
+    let schema = protobuf::schema_of(&kind).ok_or_else(Status::unknown_resource)?;
+    let suffice = render::bytes_suffice(call);
+    let items: Result<Vec<Bytes>, _> = objects
+        .iter()
+        .map(|object| match suffice {
+            true => object.message(&schema),
+            false => protobuf::encode_message(&schema, &render::formed(call, object)).map(Bytes::from),
+        })
+        .collect();
+    let items = items.map_err(Status::internal)?;
+    protobuf::list(gvk, metadata, items.iter().map(|item| &**item)).map_err(Status::internal)
 }
 
 fn list_metadata(page: &Page) -> Value {

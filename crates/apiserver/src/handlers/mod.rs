@@ -11,13 +11,14 @@ pub mod write;
 
 use std::sync::Arc;
 
+use api::codec::protobuf;
 use api::status::Status;
 use http::{Request, StatusCode};
 use parking_lot::Mutex;
 
 use crate::UserInfo;
 use crate::access_review;
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Offer};
 use crate::options::Query;
 use crate::proxy;
 use crate::request::RequestInfo;
@@ -59,8 +60,11 @@ pub async fn serve(
     } else if !resource.supports(&info.verb) {
         return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
     }
-    let transforms = matches!(info.verb.as_str(), "get" | "list" | "watch") || info.is_mutating();
-    let accept = Accept::negotiate(&parts.headers, transforms && info.subresource.is_empty())?;
+    let offer = Offer {
+        transforms: info.subresource.is_empty(),
+        protobuf: protobuf::schema_of(&resource.gvk).is_some(),
+    };
+    let accept = Accept::negotiate(&parts.headers, offer)?;
     let body = match info.is_mutating() {
         true => read_body(&parts.headers, body, MAX_BODY).await?,
         false => bytes::Bytes::new(),

@@ -1,8 +1,6 @@
 //! Objects as the client asked for them: whole, as a table, metadata only.
 
-use std::sync::Arc;
-
-use api::codec::Format;
+use api::codec::protobuf;
 use api::status::Status;
 use api::table::{IncludeObject, Options};
 use bytes::Bytes;
@@ -13,7 +11,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use crate::cache::object::Object;
 use crate::convert::convert;
-use crate::negotiate::Form;
+use crate::negotiate::{Encoding, Form};
 use crate::server::body::ResponseBody;
 use crate::server::respond::{self, Answer};
 
@@ -24,9 +22,16 @@ pub fn bytes_suffice(call: &Call) -> bool {
 
 /// One stored object as an answer.
 pub fn object(call: &Call, code: StatusCode, object: &Object) -> Result<Answer, Status> {
-    if bytes_suffice(call) && call.accept.format == Format::Json && !call.query.pretty() {
-        let body = ResponseBody::full(object.bytes().clone());
-        return Ok(respond::with_body(code, Format::Json.media_type(), body));
+    if bytes_suffice(call) {
+        let format = call.accept.format;
+        let bytes = match format {
+            Encoding::Json if !call.query.pretty() => Some(object.bytes().clone()),
+            Encoding::Protobuf => Some(enveloped(call, object)?),
+            Encoding::Json | Encoding::Yaml => None,
+        };
+        if let Some(bytes) = bytes {
+            return Ok(respond::with_body(code, format.media_type(), ResponseBody::full(bytes)));
+        }
     }
     value(call, code, served_value(call, object))
 }
@@ -72,14 +77,29 @@ pub fn table(call: &Call, objects: &[Value], metadata: &Value, headers: bool) ->
     Ok(api::table::render(&call.served.resource, objects, options))
 }
 
-/// One object's JSON in the form and version that was asked for, as it goes into lists and watch events.
-pub fn item_bytes(call: &Call, object: &Arc<Object>) -> Result<Bytes, Status> {
+/// A stored object as protobuf, in its envelope.
+pub fn enveloped(call: &Call, object: &Object) -> Result<Bytes, Status> {
+    let resource = &call.served.resource;
+    let schema = protobuf::schema_of(&resource.gvk).ok_or_else(Status::unknown_resource)?;
+    let message = object.message(&schema).map_err(Status::internal)?;
+    Ok(protobuf::envelope(&call.served.api_version, &resource.gvk.kind, &message))
+}
+
+/// One object in the form, version and encoding that was asked for, as it goes into watch events.
+pub fn item_bytes(call: &Call, object: &Object) -> Result<Bytes, Status> {
+    let protobuf = call.accept.format == Encoding::Protobuf;
     if bytes_suffice(call) {
-        return Ok(object.bytes().clone());
+        return if protobuf { enveloped(call, object) } else { Ok(object.bytes().clone()) };
     }
-    let mut value = served_value(call, object);
-    if call.accept.form == Form::Partial {
-        value = partial(value);
+    let value = formed(call, object);
+    match protobuf {
+        true => protobuf::encode(&value).map_err(Status::internal),
+        false => Ok(serde_json::to_vec(&value).map_err(Status::internal)?.into()),
     }
-    Ok(serde_json::to_vec(&value).map_err(Status::internal)?.into())
+}
+
+/// The object, or its metadata, in the version that was asked for.
+pub fn formed(call: &Call, object: &Object) -> Value {
+    let value = served_value(call, object);
+    if call.accept.form == Form::Partial { partial(value) } else { value }
 }

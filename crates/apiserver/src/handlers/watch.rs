@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use api::codec::protobuf;
 use api::status::Status;
 use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::call::Call;
@@ -19,7 +21,7 @@ use super::{list, render};
 use crate::cache::event::{Change, json_frame};
 use crate::cache::object::Object;
 use crate::cache::watcher::{Told, Watcher};
-use crate::negotiate::Form;
+use crate::negotiate::{Encoding, Form};
 use crate::options::ListOptions;
 use crate::server::body::{BoxError, ResponseBody};
 use crate::server::respond::{self, Answer};
@@ -57,8 +59,9 @@ pub fn watch(call: Call) -> Result<Answer, Status> {
     };
     let watcher = match Watcher::new(caches.clone(), call.served.cache.clone(), selection, from) {
         Ok(watcher) => watcher,
-        Err(too_old) => return Ok(ended(&list::too_old_version(too_old))),
+        Err(too_old) => return ended(&call, &list::too_old_version(too_old)),
     };
+    let content_type = content_type(&call);
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(
         || MIN_TIMEOUT.mul_f64(1.0 + rand::random::<f64>()),
         |seconds| Duration::from_secs(seconds.min(u64::from(u32::MAX))),
@@ -75,20 +78,38 @@ pub fn watch(call: Call) -> Result<Answer, Status> {
         pending: VecDeque::new(),
         ends: now + timeout,
         next_bookmark: now + BOOKMARK_EVERY.min(timeout.saturating_sub(BOOKMARK_BEFORE_END)),
-        columns_sent: false,
+        columns_sent: AtomicBool::new(false),
         over: false,
     };
     let body = ResponseBody::stream(stream::unfold(stream, |mut stream| async move {
         let frame = stream.next().await?;
         Some((Ok::<Bytes, BoxError>(frame), stream))
     }));
-    Ok(respond::with_body(StatusCode::OK, "application/json", body))
+    Ok(respond::with_body(StatusCode::OK, content_type, body))
+}
+
+fn content_type(call: &Call) -> &'static str {
+    match call.accept.format {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Encoding::Json | Encoding::Yaml => "application/json",
+    }
 }
 
 /// A watch that ends as it begins.
-fn ended(status: &Status) -> Answer {
-    let frame = json_frame("ERROR", &serde_json::to_vec(status).unwrap_or_default());
-    respond::with_body(StatusCode::OK, "application/json", ResponseBody::full(frame))
+fn ended(call: &Call, status: &Status) -> Result<Answer, Status> {
+    let frame = framed(call, "ERROR", &status.to_value())?;
+    Ok(respond::with_body(StatusCode::OK, content_type(call), ResponseBody::full(frame)))
+}
+
+/// A frame around an object that is not in the cache.
+fn framed(call: &Call, kind: &str, object: &Value) -> Result<Bytes, Status> {
+    match call.accept.format {
+        Encoding::Protobuf => {
+            let object = protobuf::encode(object).map_err(Status::internal)?;
+            protobuf::watch_frame(kind, &object).map_err(Status::internal)
+        }
+        Encoding::Json | Encoding::Yaml => Ok(json_frame(kind, &serde_json::to_vec(object).map_err(Status::internal)?)),
+    }
 }
 
 struct Stream {
@@ -102,7 +123,7 @@ struct Stream {
     ends: Instant,
     next_bookmark: Instant,
     /// A table's columns go with its first rows.
-    columns_sent: bool,
+    columns_sent: AtomicBool,
     over: bool,
 }
 
@@ -116,7 +137,7 @@ impl Stream {
             Ok(frame) => frame,
             Err(status) => {
                 self.over = true;
-                Some(json_frame("ERROR", &serde_json::to_vec(&status).unwrap_or_default()))
+                framed(&self.call, "ERROR", &status.to_value()).ok()
             }
         }
     }
@@ -126,7 +147,7 @@ impl Stream {
             return self.frame(Change::Added, &object).map(Some);
         }
         if std::mem::take(&mut self.initial_end) {
-            return Ok(Some(self.bookmark(self.initial_revision, true)));
+            return self.bookmark(self.initial_revision, true).map(Some);
         }
         loop {
             if let Some(told) = self.pending.pop_front() {
@@ -157,33 +178,40 @@ impl Stream {
                         (now + BOOKMARK_EVERY).min(before_end)
                     };
                     let revision = self.watcher.progress();
-                    return Ok(Some(self.bookmark(revision, false)));
+                    return self.bookmark(revision, false).map(Some);
                 }
             }
         }
     }
 
-    fn told(&mut self, told: &Told) -> Result<Bytes, Status> {
+    fn told(&self, told: &Told) -> Result<Bytes, Status> {
         match told {
-            Told::Shared(event) if render::bytes_suffice(&self.call) => Ok(event.frame()),
+            Told::Shared(event) if render::bytes_suffice(&self.call) => match self.call.accept.format {
+                Encoding::Protobuf => event.protobuf_frame(|| self.frame(event.change, &event.object)),
+                Encoding::Json | Encoding::Yaml => Ok(event.frame()),
+            },
             told => self.frame(told.change(), told.object()),
         }
     }
 
-    fn frame(&mut self, change: Change, object: &Arc<Object>) -> Result<Bytes, Status> {
+    fn frame(&self, change: Change, object: &Arc<Object>) -> Result<Bytes, Status> {
         if self.call.accept.form != Form::Table {
-            return Ok(json_frame(change.as_str(), &render::item_bytes(&self.call, object)?));
+            let object = render::item_bytes(&self.call, object)?;
+            return match self.call.accept.format {
+                Encoding::Protobuf => protobuf::watch_frame(change.as_str(), &object).map_err(Status::internal),
+                Encoding::Json | Encoding::Yaml => Ok(json_frame(change.as_str(), &object)),
+            };
         }
         let value = render::served_value(&self.call, object);
         let metadata = value["metadata"].clone();
-        let headers = !std::mem::replace(&mut self.columns_sent, true);
+        let headers = !self.columns_sent.swap(true, Ordering::Relaxed);
         let table = render::table(&self.call, &[value], &metadata, headers)?;
         let table = serde_json::to_vec(&table).map_err(Status::internal)?;
         Ok(json_frame(change.as_str(), &table))
     }
 
     /// How far this watch has come, as an object with nothing but a version.
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Result<Bytes, Status> {
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
@@ -202,6 +230,6 @@ impl Stream {
                 "metadata": metadata,
             }),
         };
-        json_frame("BOOKMARK", object.to_string().as_bytes())
+        framed(&self.call, "BOOKMARK", &object)
     }
 }

@@ -19,11 +19,15 @@ use serde_json::Value;
 use super::body::ResponseBody;
 use super::gzip;
 use super::respond::{self, Answer};
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Offer};
 use crate::state::State;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+
+/// As clients ask for it, and as it is called when it is sent.
+const OPENAPI_PROTOBUF_ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Documents by what was asked for. One set per catalog.
 #[derive(Default)]
@@ -80,6 +84,11 @@ pub fn serve(state: &State, path: &str, request: &http::request::Parts) -> Resul
         let document = documents.get(&name, || Some(discovery::aggregated(registry, root, version).to_string().into()))?;
         return document.map(|document| answer(&document, content_type, &request.headers)).transpose();
     }
+    if path == "/openapi/v2" && wants_openapi_protobuf(&request.headers) {
+        let name = format!("{path} protobuf");
+        let document = documents.get(&name, || Some(openapi::v2_protobuf(registry)))?;
+        return document.map(|document| answer(&document, OPENAPI_PROTOBUF, &request.headers)).transpose();
+    }
     let document = documents.get(path, || match path {
         "/openapi/v2" => Some(openapi::v2(registry)),
         "/openapi/v3" => Some(openapi::v3_index(registry).to_string().into()),
@@ -93,7 +102,7 @@ pub fn serve(state: &State, path: &str, request: &http::request::Parts) -> Resul
     };
     // Refuses what cannot be served, such as protobuf alone.
     if !path.starts_with("/openapi/") {
-        Accept::negotiate(&request.headers, false)?;
+        Accept::negotiate(&request.headers, Offer::default())?;
     }
     answer(&document, "application/json", &request.headers).map(Some)
 }
@@ -122,6 +131,12 @@ fn legacy(registry: &Registry, path: &str, address: &str) -> Option<Value> {
         None => discovery::api_group(registry, rest),
         Some((group, version)) => discovery::api_resource_list(registry, group, version),
     }
+}
+
+/// kubectl before 1.29 asks for nothing else first.
+fn wants_openapi_protobuf(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.split(',').next().is_some_and(|first| first.trim().starts_with(OPENAPI_PROTOBUF_ACCEPT))
 }
 
 /// The version of aggregated discovery that the client prefers, if it wants that at all.

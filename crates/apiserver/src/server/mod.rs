@@ -28,6 +28,7 @@ use crate::UserInfo;
 use crate::bootstrap;
 use crate::cache::LoadError;
 use crate::config::Config;
+use crate::expiry;
 use crate::state::State;
 use crate::token::keys::KeyError;
 use body::{BoxError, ResponseBody};
@@ -61,6 +62,7 @@ impl ApiServer {
         let tls = listener::tls(&config)?;
         let state = State::new(config, store)?;
         bootstrap::run(&state).await?;
+        tokio::spawn(expiry::run(Arc::downgrade(&state)));
         state.set_ready();
         Ok(Self { state, tls })
     }

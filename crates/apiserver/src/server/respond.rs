@@ -1,6 +1,6 @@
 //! Making answers.
 
-use api::codec::Format;
+use api::codec::{Format, protobuf};
 use api::status::Status;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::body::ResponseBody;
+use crate::negotiate::Encoding;
 
 pub type Answer = Response<ResponseBody>;
 
@@ -30,14 +31,17 @@ pub fn text(code: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// JSON or YAML, indented on request.
-pub fn value(code: StatusCode, value: &Value, format: Format, pretty: bool) -> Result<Answer, Status> {
-    let body = if pretty && format == Format::Json {
-        let mut text = serde_json::to_vec_pretty(value).map_err(Status::internal)?;
-        text.push(b'\n');
-        text.into()
-    } else {
-        api::codec::encode(format, value).map_err(Status::internal)?
+/// In the encoding that was negotiated; JSON indented on request.
+pub fn value(code: StatusCode, value: &Value, format: Encoding, pretty: bool) -> Result<Answer, Status> {
+    let body = match format {
+        Encoding::Json if pretty => {
+            let mut text = serde_json::to_vec_pretty(value).map_err(Status::internal)?;
+            text.push(b'\n');
+            text.into()
+        }
+        Encoding::Json => api::codec::encode(Format::Json, value).map_err(Status::internal)?,
+        Encoding::Yaml => api::codec::encode(Format::Yaml, value).map_err(Status::internal)?,
+        Encoding::Protobuf => protobuf::encode(value).map_err(Status::internal)?,
     };
     Ok(with_body(code, format.media_type(), ResponseBody::full(body)))
 }

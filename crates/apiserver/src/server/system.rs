@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::body::ResponseBody;
 use super::documents;
 use super::respond::{self, Answer};
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Offer};
 use crate::options::Query;
 use crate::request::RequestInfo;
 use crate::state::State;
@@ -42,7 +42,7 @@ pub async fn serve(state: &Arc<State>, info: &RequestInfo, parts: &http::request
         "/version" => version(),
         _ => return Err(Status::unknown_resource()),
     };
-    let accept = Accept::negotiate(&parts.headers, false)?;
+    let accept = Accept::negotiate(&parts.headers, Offer::default())?;
     respond::value(StatusCode::OK, &document, accept.format, query.pretty() || path == "/version")
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PLAIN, Strategy};
+use crate::UserInfo;
 use crate::write::meta;
 
 pub static STRATEGY: Strategy = Strategy { create, generation: true, ..PLAIN };
@@ -13,7 +14,7 @@ const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 const OLD_UID_LABEL: &str = "controller-uid";
 const OLD_NAME_LABEL: &str = "job-name";
 
-fn create(job: &mut Value) {
+fn create(job: &mut Value, _: &UserInfo) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
@@ -57,12 +58,12 @@ mod tests {
     #[test]
     fn selector_is_made() {
         let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {}}});
-        create(&mut job);
+        create(&mut job, &UserInfo::default());
         assert_eq!(job["spec"]["selector"], json!({"matchLabels": {UID_LABEL: "u"}}));
         assert_eq!(job["spec"]["template"]["metadata"]["labels"][NAME_LABEL], "j");
         let manual = json!({"metadata": {"uid": "u"}, "spec": {"manualSelector": true, "template": {}}});
         let mut same = manual.clone();
-        create(&mut same);
+        create(&mut same, &UserInfo::default());
         assert_eq!(same, manual);
     }
 }

@@ -3,6 +3,7 @@
 //! Everything else is generic: the status of a kind with a status subresource is only changed through that, and only
 //! that is changed through it; a change of anything but metadata and status is a new generation.
 
+mod certificate;
 mod job;
 mod namespace;
 mod pod;
@@ -10,13 +11,14 @@ mod workload;
 
 use serde_json::Value;
 
+use crate::UserInfo;
 use crate::catalog::Served;
 use crate::write::meta;
 
 /// The steps that a kind can have its own idea of.
 pub struct Strategy {
-    /// Completes a new object.
-    pub create: fn(&mut Value),
+    /// Completes a new object that this user makes.
+    pub create: fn(&mut Value, &UserInfo),
     /// Completes a change of the object itself: new state, old state.
     pub update: fn(&mut Value, &Value),
     /// How many seconds a deleted object is left to itself, given what the client asks for.
@@ -34,7 +36,7 @@ pub struct Strategy {
 }
 
 const PLAIN: Strategy = Strategy {
-    create: |_| {},
+    create: |_, _| {},
     update: |_, _| {},
     grace: |_, _| 0,
     deletable: |_| true,
@@ -54,6 +56,7 @@ pub fn of(group: &str, plural: &str) -> &'static Strategy {
     match (group, plural) {
         ("", "pods") => &pod::STRATEGY,
         ("", "namespaces") => &namespace::STRATEGY,
+        ("certificates.k8s.io", "certificatesigningrequests") => &certificate::STRATEGY,
         ("batch", "jobs") => &job::STRATEGY,
         ("apps", "deployments") => &workload::DEPLOYMENT,
         ("", "persistentvolumes") => &workload::VOLUME,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PLAIN, Strategy, put_back, status};
+use crate::UserInfo;
 use crate::write::meta;
 
 pub static STRATEGY: Strategy = Strategy {
@@ -17,7 +18,7 @@ const FINALIZER: &str = "kubernetes";
 /// By which selectors can name a namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-fn create(namespace: &mut Value) {
+fn create(namespace: &mut Value, _: &UserInfo) {
     status(namespace)["phase"] = json!("Active");
     let spec = &mut namespace["spec"];
     if !spec.is_object() {

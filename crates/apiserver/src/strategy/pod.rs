@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PLAIN, Strategy, status};
+use crate::UserInfo;
 
 pub static STRATEGY: Strategy = Strategy {
     create,
@@ -13,7 +14,7 @@ pub static STRATEGY: Strategy = Strategy {
     ..PLAIN
 };
 
-fn create(pod: &mut Value) {
+fn create(pod: &mut Value, _: &UserInfo) {
     let class = qos_class(pod);
     let gated = pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
     let status = status(pod);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PLAIN, Strategy, status};
+use crate::UserInfo;
 use crate::write::meta;
 
 /// A change of annotations alone is a new generation too, as the rollout records them.
@@ -20,6 +21,6 @@ pub static DEPLOYMENT: Strategy = Strategy {
 pub static VOLUME: Strategy = Strategy { create: pending, returns_deleted: true, ..PLAIN };
 pub static CLAIM: Strategy = Strategy { create: pending, returns_deleted: true, ..PLAIN };
 
-fn pending(object: &mut Value) {
+fn pending(object: &mut Value, _: &UserInfo) {
     status(object)["phase"] = json!("Pending");
 }

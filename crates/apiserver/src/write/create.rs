@@ -32,7 +32,7 @@ impl Writer<'_> {
         let mut object = self.admit(Phase::Mutate, Operation::Create, object, &Value::Null).await?;
         // What a plugin has added is defaulted like the rest.
         defaults::apply(&resource.gvk, &mut object);
-        (self.served.strategy.create)(&mut object);
+        (self.served.strategy.create)(&mut object, self.user);
         let generated = self.name.is_empty() && meta::text(&object, "name").is_empty();
         let base = meta::text(&object, "generateName").to_owned();
         for attempt in 1.. {

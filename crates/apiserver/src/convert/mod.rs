@@ -3,8 +3,13 @@
 //! Most kinds have one version, or versions that differ in name alone. What differs in shape has a table of its own
 //! here.
 
+mod autoscaler;
+mod event;
+
+use std::borrow::Cow;
+
 use api::gvk::GroupVersionKind;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Turns `object` into an object of kind `to`. Objects of that kind already stay as they are.
 pub fn convert(object: &mut Value, to: &GroupVersionKind) {
@@ -15,9 +20,11 @@ pub fn convert(object: &mut Value, to: &GroupVersionKind) {
         return;
     }
     if let Some(fields) = object.as_object_mut() {
-        match (from.group.as_str(), from.kind.as_str(), to.group.as_str()) {
-            ("events.k8s.io", "Event", "") => rename(fields, EVENT_FIELDS.iter().map(|(core, events)| (*events, *core))),
-            ("", "Event", "events.k8s.io") => rename(fields, EVENT_FIELDS.iter().copied()),
+        match (from.group.as_str(), from.kind.as_str(), to.group.as_str(), to.version.as_str()) {
+            ("events.k8s.io", "Event", "", _) => event::to_core(fields),
+            ("", "Event", "events.k8s.io", _) => event::from_core(fields),
+            ("autoscaling", "HorizontalPodAutoscaler", _, "v1") => autoscaler::to_v1(fields),
+            ("autoscaling", "HorizontalPodAutoscaler", _, "v2") => autoscaler::from_v1(fields),
             _ => {}
         }
         fields.insert("apiVersion".to_owned(), to.api_version().into());
@@ -26,7 +33,7 @@ pub fn convert(object: &mut Value, to: &GroupVersionKind) {
 }
 
 /// The name of a selectable field in the storage version.
-pub fn stored_field<'a>(asked: &GroupVersionKind, stored: &GroupVersionKind, field: &'a str) -> std::borrow::Cow<'a, str> {
+pub fn stored_field<'a>(asked: &GroupVersionKind, stored: &GroupVersionKind, field: &'a str) -> Cow<'a, str> {
     if asked.group == "events.k8s.io" && stored.group.is_empty() {
         if let Some(rest) = field.strip_prefix("regarding.") {
             return format!("involvedObject.{rest}").into();
@@ -36,25 +43,6 @@ pub fn stored_field<'a>(asked: &GroupVersionKind, stored: &GroupVersionKind, fie
         }
     }
     field.into()
-}
-
-/// The fields of `v1` Event and what `events.k8s.io/v1` calls them.
-const EVENT_FIELDS: &[(&str, &str)] = &[
-    ("involvedObject", "regarding"),
-    ("message", "note"),
-    ("source", "deprecatedSource"),
-    ("firstTimestamp", "deprecatedFirstTimestamp"),
-    ("lastTimestamp", "deprecatedLastTimestamp"),
-    ("count", "deprecatedCount"),
-    ("reportingComponent", "reportingController"),
-];
-
-fn rename<'a>(fields: &mut Map<String, Value>, names: impl Iterator<Item = (&'a str, &'a str)>) {
-    for (from, to) in names {
-        if let Some(value) = fields.remove(from) {
-            fields.insert(to.to_owned(), value);
-        }
-    }
 }
 
 #[cfg(test)]

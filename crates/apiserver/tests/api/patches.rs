@@ -1,0 +1,91 @@
+//! Patches through the server: types, conflicts, creation by apply, retries.
+
+use serde_json::{Value, json};
+
+use crate::fixture::*;
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn deployment(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": image}]}},
+        },
+    })
+}
+
+#[tokio::test]
+async fn all_types_are_applied() {
+    let server = Server::start().await;
+    server.post(DEPLOYMENTS, &deployment("one")).await.ok();
+    let path = format!("{DEPLOYMENTS}/d");
+    let json_patch = json!([{"op": "test", "path": "/spec/replicas", "value": 1}, {"op": "replace", "path": "/spec/replicas", "value": 2}]);
+    assert_eq!(server.patch(&path, "json-patch+json", &json_patch).await.ok()["spec"]["replicas"], 2);
+    let (code, ..) = server.patch(&path, "json-patch+json", &json_patch).await.failure();
+    assert_eq!(code, 422);
+    let merged = server.patch(&path, "merge-patch+json", &json!({"spec": {"replicas": 3}})).await.ok();
+    assert_eq!(merged["spec"]["replicas"], 3);
+    let sidecar = json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "image": "side"}]}}}});
+    let strategic = server.patch(&path, "strategic-merge-patch+json", &sidecar).await.ok();
+    assert_eq!(strategic["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
+    // The new container has been defaulted.
+    let containers = &strategic["spec"]["template"]["spec"]["containers"];
+    assert!(containers.as_array().unwrap().iter().all(|container| container["imagePullPolicy"].is_string()));
+    assert_eq!(server.patch(&path, "x-patch+json", &json!({})).await.failure().0, 415);
+    let bad = http::Method::PATCH;
+    let answer = server.send(request(bad, &path, "application/merge-patch+json", "{")).await;
+    assert_eq!(answer.failure().0, 400);
+    let wrong = json!({"spec": {"replicas": "many"}});
+    assert_eq!(server.patch(&path, "merge-patch+json", &wrong).await.failure().0, 400);
+    let rename = json!({"metadata": {"name": "other"}});
+    assert_eq!(server.patch(&path, "merge-patch+json", &rename).await.failure().0, 400);
+    assert_eq!(server.patch(&format!("{DEPLOYMENTS}/none"), "merge-patch+json", &json!({})).await.failure().0, 404);
+}
+
+#[tokio::test]
+async fn a_patch_with_a_version_conflicts_and_one_without_is_tried_again() {
+    let server = Server::start().await;
+    let created = server.post(CONFIG_MAPS, &config_map("cm")).await.ok();
+    let path = format!("{CONFIG_MAPS}/cm");
+    let patches = (0..20).map(|count| {
+        let (server, path) = (&server, &path);
+        async move {
+            let patch = json!({"data": {format!("k{count}"): "v"}});
+            server.patch(path, "merge-patch+json", &patch).await.ok();
+        }
+    });
+    futures::future::join_all(patches).await;
+    let now = server.get(&path).await.ok();
+    assert_eq!(now["data"].as_object().unwrap().len(), 21);
+    let stale = json!({"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}, "data": {"x": "y"}});
+    assert_eq!(server.patch(&path, "merge-patch+json", &stale).await.failure().0, 409);
+}
+
+#[tokio::test]
+async fn apply_creates_owns_conflicts_and_forces() {
+    let server = Server::start().await;
+    let apply = async |manager: &str, more: &str, image: &str| {
+        let path = format!("{DEPLOYMENTS}/d?fieldManager={manager}{more}");
+        server.patch(&path, "apply-patch+yaml", &deployment(image)).await
+    };
+    assert_eq!(apply("one", "", "first").await.code, 201);
+    let again = apply("one", "", "first").await;
+    assert_eq!(again.code, 200);
+    let version = again.ok()["metadata"]["resourceVersion"].clone();
+    assert_eq!(apply("one", "", "first").await.ok()["metadata"]["resourceVersion"], version);
+    let conflict = apply("two", "", "second").await;
+    let (code, reason, message) = conflict.failure();
+    assert_eq!((code, reason.as_str()), (409, "Conflict"));
+    assert!(message.contains("conflict with \"one\""), "{message}");
+    assert_eq!(conflict.json()["details"]["causes"][0]["reason"], "FieldManagerConflict");
+    let forced = apply("two", "&force=true", "second").await.ok();
+    assert_eq!(forced["spec"]["template"]["spec"]["containers"][0]["image"], "second");
+    let (code, ..) = server.patch(&format!("{DEPLOYMENTS}/d"), "apply-patch+yaml", &deployment("x")).await.failure();
+    assert_eq!(code, 422);
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata: {a: b}\n";
+    let path = format!("{CONFIG_MAPS}/y?fieldManager=m");
+    let made = server.send(request(http::Method::PATCH, &path, "application/apply-patch+yaml", yaml)).await;
+    assert_eq!(made.ok()["data"]["a"], "b");
+}
