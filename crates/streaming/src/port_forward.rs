@@ -95,7 +95,7 @@ impl AsyncWrite for Forward {
 pub fn port_forward<B>(
     mut request: Request<B>,
     ports: &[u16],
-) -> Result<(Answer, impl Future<Output = Result<mpsc::Receiver<Forward>, Error>> + Send), Rejection>
+) -> Result<(Answer, impl Future<Output = Result<mpsc::Receiver<Forward>, Error>> + Send + use<B>), Rejection>
 where
     B: Send,
 {
