@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -66,12 +65,6 @@ pub enum Command {
     Image {
         #[command(subcommand)]
         command: ImageCommand,
-    },
-    /// The OCI runtime, as the shim calls it
-    #[command(hide = true, disable_help_flag = true, disable_version_flag = true)]
-    Oci {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
     },
 }
 

@@ -26,10 +26,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The OCI runtime forks, so it comes before anything that starts a thread.
-    if let Command::Oci { arguments } = cli.command {
-        return ExitCode::from(u8::try_from(runtime::oci::main(arguments)).unwrap_or(1));
-    }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -66,7 +62,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Proxy(args) => roles::proxy(args).await,
             Command::Runtime(args) => roles::runtime(&layout, args).await,
             Command::Image { command } => image::run(&layout, command).await,
-            Command::Oci { .. } | Command::Down => unreachable!("handled before threads were started"),
+            Command::Down => unreachable!("handled before threads were started"),
         }
     });
     // A part that is still in a system call must not keep the process.

@@ -1,13 +1,13 @@
 //! A container runtime behind the CRI.
 //!
 //! The kubelet (ours, upstream's, or `crictl`) speaks the Container Runtime Interface to a unix socket. A pod sandbox is a
-//! `corten-shim` process with the pod's namespaces; a container is a process tree that the shim starts through an OCI runtime,
-//! ours (`corten oci`) or any other. This process holds nothing that matters: it may be killed at any moment, and finds sandboxes
+//! `corten-shim` process with the pod's namespaces; a container is a process tree that the shim starts by a plan made here, or
+//! through any OCI runtime that a RuntimeClass names. This process holds nothing that matters: it may be killed at any moment, and finds sandboxes
 //! and containers again in its records and by asking the shims.
 //!
 //! - [`server`]: the gRPC services, thin; [`streaming_server`]: exec, attach and port-forward
 //! - [`sandbox`], [`container`]: what the calls do; [`recover`]: after a restart
-//! - [`spec`]: from the CRI's configuration to the OCI's; [`handler`]: which OCI runtime; [`oci`]: our own
+//! - [`spec`]: from the CRI's configuration to the OCI's and to the shim's plan; [`handler`]: which OCI runtime
 //! - [`shim_client`]: the conversation with the shims; [`events`], [`stats`], [`cgroup`]
 
 mod cgroup;
@@ -17,7 +17,6 @@ mod error;
 mod events;
 mod handler;
 mod network;
-pub mod oci;
 mod recover;
 mod sandbox;
 mod server;
@@ -48,8 +47,6 @@ pub struct Config {
     pub cgroup_parent: String,
     /// The `corten-shim` binary.
     pub shim: PathBuf,
-    /// The command of the built-in OCI runtime, which ends up in [`oci::main`]: `corten oci`.
-    pub oci: Vec<String>,
     /// Name of the bridge the pods of this node are attached to.
     pub bridge: String,
     /// The pod networks of the whole cluster: what goes there keeps the pod's address.

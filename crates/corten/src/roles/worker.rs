@@ -63,14 +63,12 @@ pub fn start_runtime(
     network: &NetworkArgs,
     shim: PathBuf,
 ) -> Result<()> {
-    let this = std::env::current_exe().context("cannot find this program")?;
     let config = runtime::Config {
         root_dir: layout.runtime_root(),
         run_dir: layout.runtime_run(),
         socket: layout.cri_socket(),
         cgroup_parent: args.cgroup_parent.clone(),
         shim,
-        oci: vec![this.to_string_lossy().into_owned(), "oci".to_owned()],
         bridge: args.bridge.clone(),
         cluster_cidrs: cluster_cidrs(network)?,
         handlers: args.handlers.clone(),

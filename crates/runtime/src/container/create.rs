@@ -12,7 +12,7 @@ use crate::events::now;
 use crate::handler::Handler;
 use crate::sandbox::Sandbox;
 use crate::spec::process::ImageProcess;
-use crate::spec::{self, Namespaces};
+use crate::spec::{self, Namespaces, security};
 use crate::state::{Runtime, blocking, new_id};
 use crate::{Error, Result, disk};
 
@@ -93,7 +93,7 @@ impl Runtime {
             unified_cgroup: self.cgroups.is_unified(),
             namespaces: self.namespaces(&sandbox, context.namespace_options.as_ref())?,
         };
-        let spec = spec::build(&input)?;
+        let mut spec = spec::build(&input)?;
         let mut joined = PidNamespace::New;
         match handler {
             Handler::BuiltIn => {
@@ -104,6 +104,7 @@ impl Runtime {
                 joined = pid_namespace;
             }
             Handler::External(_) => {
+                security::soften(&mut spec);
                 disk::save(&bundle.join("config.json"), &spec)?;
                 overlay.mount()?;
             }
@@ -162,6 +163,7 @@ impl Runtime {
     }
 
     pub fn save_container(&self, container: &Container) -> Result<()> {
+        let _in_order = container.saving.lock();
         let record = container.record.lock().clone();
         disk::save(&self.container_dir(&container.id).join("container.json"), &record)
     }

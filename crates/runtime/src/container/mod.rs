@@ -29,6 +29,8 @@ pub struct Container {
     pub record: Mutex<Record>,
     /// Held while the container is started, stopped or removed.
     pub busy: tokio::sync::Mutex<()>,
+    /// Held from looking at the record until it is on disk, so that the last state written is the last there was.
+    saving: Mutex<()>,
     /// Becomes true when it has ended.
     ended: channel::Sender<bool>,
 }
@@ -84,6 +86,7 @@ impl Container {
             sandbox,
             record: Mutex::new(record),
             busy: tokio::sync::Mutex::default(),
+            saving: Mutex::default(),
             ended,
         }
     }

@@ -9,12 +9,11 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A mount to be made; in a container's bundle, for who makes it there.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A mount to be made: by the shim where only the container sees it, or here for an OCI runtime that wants to find it.
+#[derive(Debug, Clone)]
 pub struct Overlay {
     /// Topmost first.
     pub lower: Vec<PathBuf>,

@@ -110,6 +110,7 @@ impl Runtime {
     }
 
     pub fn save_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        let _in_order = sandbox.saving.lock();
         let record = sandbox.record.lock().clone();
         disk::save(&self.sandbox_record(&sandbox.id), &record)
     }

@@ -24,6 +24,8 @@ pub struct Sandbox {
     pub dir: PathBuf,
     pub shim: Shim,
     pub record: Mutex<Record>,
+    /// Held from looking at the record until it is on disk, so that the last state written is the last there was.
+    pub saving: Mutex<()>,
     /// Held while the sandbox is stopped or removed.
     pub busy: tokio::sync::Mutex<()>,
 }
@@ -53,6 +55,7 @@ impl Sandbox {
             dir,
             shim,
             record: Mutex::new(record),
+            saving: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
         }
     }

@@ -115,6 +115,19 @@ fn select(context: &LinuxContainerSecurityContext, available: u64) -> Result<Vec
     Ok(chosen.map(|(_, name)| (*name).to_owned()).collect())
 }
 
+/// Takes out of an OCI configuration what a runtime would fail at here though it does no harm: lowering the OOM score
+/// without the privilege. (Our shim tries and goes on.)
+pub fn soften(config: &mut serde_json::Value) {
+    let own = fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|s| s.trim().parse::<i64>().ok());
+    let privileged = *AVAILABLE & mask(&["CAP_SYS_RESOURCE".to_owned()]) != 0;
+    if let Some(process) = config["process"].as_object_mut()
+        && !privileged
+        && process.get("oomScoreAdj").and_then(serde_json::Value::as_i64) < own
+    {
+        process.remove("oomScoreAdj");
+    }
+}
+
 /// As the kernel counts them.
 pub fn mask(names: &[String]) -> u64 {
     let bit = |name: &String| CAPABILITIES.iter().position(|c| c == name).map_or(0, |number| 1 << number);

@@ -6,16 +6,40 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use streaming::Forward;
+use streaming::{Forward, Rejection};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::sandbox::Sandbox;
 
-pub async fn serve(
+/// Answers the request; the connections are served from then on by a task that has the ports.
+pub async fn answer(
+    sandbox: Arc<Sandbox>,
+    ports: Vec<u16>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Rejection> {
+    let (sender, answer) = oneshot::channel();
+    tokio::spawn(async move {
+        match streaming::port_forward(request, &ports) {
+            Ok((response, forwards)) => {
+                // Nobody waits for the answer if the connection is gone already.
+                let _ = sender.send(Ok(response));
+                serve(sandbox, forwards).await;
+            }
+            Err(rejection) => drop(sender.send(Err(rejection))),
+        }
+    });
+    answer.await.unwrap_or(Err(Rejection::NotAnUpgrade))
+}
+
+async fn serve(
     sandbox: Arc<Sandbox>,
     forwards: impl Future<Output = Result<mpsc::Receiver<Forward>, streaming::Error>>,
 ) {

@@ -105,7 +105,7 @@ impl Runtime {
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let runtime = runtime.clone();
-                    async move { Ok::<_, Infallible>(runtime.stream(request)) }
+                    async move { Ok::<_, Infallible>(runtime.stream(request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
@@ -116,7 +116,7 @@ impl Runtime {
         }
     }
 
-    fn stream(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn stream(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let Some(session) = self.sessions.take(request.uri().path()) else {
             return refuse(StatusCode::NOT_FOUND, "no such streaming request, or it was made already");
         };
@@ -133,12 +133,7 @@ impl Runtime {
                     response
                 })
             }
-            Session::PortForward { sandbox, ports } => {
-                streaming::port_forward(request, &ports).map(|(response, forwards)| {
-                    tokio::spawn(forward::serve(sandbox, forwards));
-                    response
-                })
-            }
+            Session::PortForward { sandbox, ports } => forward::answer(sandbox, ports, request).await,
         };
         answer.unwrap_or_else(|rejection| refuse(rejection.status(), &rejection.to_string()))
     }

@@ -43,7 +43,7 @@ impl Host {
         let archive = super::image::archive(IMAGE);
         store.import_from(archive.as_slice(), "test", None, &images::no_progress()).unwrap();
         let cgroup = format!("/cri-test-{}", directory.path().file_name().unwrap().to_string_lossy());
-        let server = serve(directory.path(), &cgroup);
+        let server = serve(directory.path(), &cgroup, &[]);
         let channel = connect(directory.path()).await;
         let mut runtime = RuntimeServiceClient::new(channel.clone());
         let network_config = Some(NetworkConfig { pod_cidr: "10.244.7.0/24".into() });
@@ -53,7 +53,17 @@ impl Host {
     }
 
     pub async fn start_again(&mut self) {
-        self.server = serve(self.directory.path(), &self.cgroup);
+        self.start_with(&[]).await;
+    }
+
+    /// Again, with further arguments.
+    pub async fn restart_with(&mut self, arguments: &[String]) {
+        self.kill_server();
+        self.start_with(arguments).await;
+    }
+
+    async fn start_with(&mut self, arguments: &[String]) {
+        self.server = serve(self.directory.path(), &self.cgroup, arguments);
         self.runtime = RuntimeServiceClient::new(connect(self.directory.path()).await);
     }
 
@@ -143,15 +153,15 @@ impl Drop for Host {
     }
 }
 
-fn serve(directory: &Path, cgroup: &str) -> Child {
+fn serve(directory: &Path, cgroup: &str, arguments: &[String]) -> Child {
     let program = Path::new(env!("CARGO_BIN_EXE_corten-runtime"));
     let shim = program.with_file_name("corten-shim");
     assert!(shim.exists(), "{} is missing: build it with `cargo build -p shim`", shim.display());
     Command::new(program)
-        .arg("serve")
         .args([directory.join("root"), directory.join("run")])
         .arg(cgroup)
         .arg(shim)
+        .args(arguments)
         .stdin(Stdio::null())
         .spawn()
         .unwrap()

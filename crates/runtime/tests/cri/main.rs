@@ -2,6 +2,7 @@
 //! namespaces and directories.
 
 mod containers;
+mod handlers;
 mod host;
 mod image;
 mod recovery;
