@@ -109,7 +109,7 @@ impl Set {
                 message.put_be32(6, kind);
                 message.put_be32(7, length);
             }
-            Some(MapData::Verdict) => message.put_be32(6, libc::NFT_DATA_VERDICT as u32),
+            Some(MapData::Verdict) => message.put_be32(6, libc::NFT_DATA_VERDICT),
             None => {}
         }
         message.nest(9, |description| {
