@@ -129,14 +129,13 @@ fn errors_name_the_sandbox_and_the_kernels_reason() {
 fn a_new_pod_cidr_replaces_the_gateway_and_keeps_host_addresses() {
     let directory = tempfile::tempdir().expect("tempdir");
     let node = Namespace::new();
-    let addresses = node.run(|| {
+    node.run(|| {
         let bridge = bridge(directory.path());
         net::addr::ensure_local("10.96.0.10".parse().expect("ip"), "br-test").expect("ensure_local");
         net::addr::ensure_local("10.96.0.10".parse().expect("ip"), "br-test").expect("and again");
         net::addr::ensure_route("10.96.0.0/12".parse().expect("net"), "br-test").expect("route");
         bridge.set_pod_cidr(&["10.78.0.0/24".parse().expect("cidr")]).expect("set_pod_cidr");
     });
-    let () = addresses;
     let shown = node.command("ip -o addr show br-test; ip route");
     assert!(shown.contains("10.96.0.10/32"), "{shown}");
     assert!(shown.contains("10.78.0.1/24"), "{shown}");
