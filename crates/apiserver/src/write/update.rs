@@ -96,7 +96,8 @@ impl Writer<'_> {
             meta::of(&mut new).insert("generation".to_owned(), (generation + 1).into());
         }
         let errors = match strategy::is_wish(self.subresource) || self.subresource == "status" {
-            true => validation::update(&resource.gvk, &new, old),
+            true if self.subresource.is_empty() => validation::update(&resource.gvk, &new, old),
+            true => validation::update_subresource(&resource.gvk, self.subresource, &new, old),
             false => FieldErrors::new(),
         };
         if !errors.is_empty() {

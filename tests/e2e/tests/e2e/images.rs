@@ -115,7 +115,7 @@ fn an_image_that_cannot_be_pulled_is_told_on_the_pod() {
         let row = c.kubectl(&["-n", "unpullable", "get", "pod", "never"]);
         if row.contains("ErrImageNeverPull") { Ok(()) } else { Err(row) }
     });
-    c.kubectl(&["-n", "unpullable", "run", "bad", "--image=Not-Lower-Case"]);
+    c.apply("{apiVersion: v1, kind: Pod, metadata: {name: bad, namespace: unpullable}, spec: {containers: [{name: main, image: Not-Lower-Case}]}}");
     eventually("InvalidImageName", || {
         let row = c.kubectl(&["-n", "unpullable", "get", "pod", "bad"]);
         if row.contains("InvalidImageName") { Ok(()) } else { Err(row) }
