@@ -32,6 +32,8 @@ pub struct Cgroups {
     /// `/kubepods`, or below the configured root.
     base: String,
     enabled: bool,
+    /// Processes that a pod may have.
+    pids: Option<i64>,
     warned: AtomicBool,
 }
 
@@ -47,6 +49,7 @@ impl Cgroups {
             hierarchy,
             base: format!("{}/kubepods", config.cgroup_root.trim_end_matches('/')),
             enabled: config.cgroups_per_qos,
+            pids: (config.pod_pids_limit > 0).then_some(config.pod_pids_limit),
             warned: AtomicBool::new(false),
         }
     }
@@ -56,11 +59,15 @@ impl Cgroups {
         if !self.enabled {
             return String::new();
         }
-        let uid = pod.uid();
-        match qos::class(pod.pod_spec()) {
-            Class::Guaranteed => format!("{}/pod{uid}", self.base),
-            Class::Burstable => format!("{}/burstable/pod{uid}", self.base),
-            Class::BestEffort => format!("{}/besteffort/pod{uid}", self.base),
+        self.path(qos::class(pod.pod_spec()), pod.uid())
+    }
+
+    fn path(&self, class: Class, uid: &str) -> String {
+        let base = &self.base;
+        match class {
+            Class::Guaranteed => format!("{base}/pod{uid}"),
+            Class::Burstable => format!("{base}/burstable/pod{uid}"),
+            Class::BestEffort => format!("{base}/besteffort/pod{uid}"),
         }
     }
 
@@ -100,6 +107,11 @@ impl Cgroups {
                                 set(&dir, "memory.limit_in_bytes", &limit.to_string())?;
                             }
                         }
+                        "pids" => {
+                            if let Some(limit) = self.pids {
+                                set(&dir, "pids.max", &limit.to_string())?;
+                            }
+                        }
                         _ => {}
                     }
                 }
@@ -114,6 +126,9 @@ impl Cgroups {
                 if let Some(limit) = knobs.memory {
                     set(&dir, "memory.max", &limit.to_string())?;
                 }
+                if let Some(limit) = self.pids {
+                    set(&dir, "pids.max", &limit.to_string())?;
+                }
             }
         }
         Ok(())
@@ -124,15 +139,16 @@ impl Cgroups {
         if !self.enabled {
             return;
         }
-        let path = self.parent(pod);
-        let relative = path.trim_start_matches('/');
-        match &self.hierarchy {
-            Hierarchy::V1(controllers) => {
-                for (_, mount) in controllers {
-                    remove_tree(&mount.join(relative));
+        // Of a pod that is only known from the runtime, nobody knows the class any more.
+        for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
+            let path = self.path(class, pod.uid());
+            let relative = path.trim_start_matches('/');
+            match &self.hierarchy {
+                Hierarchy::V1(controllers) => {
+                    controllers.iter().for_each(|(_, mount)| remove_tree(&mount.join(relative)));
                 }
+                Hierarchy::V2(mount) => remove_tree(&mount.join(relative)),
             }
-            Hierarchy::V2(mount) => remove_tree(&mount.join(relative)),
         }
     }
 }

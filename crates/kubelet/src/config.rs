@@ -24,8 +24,6 @@ pub struct KubeletConfiguration {
     pub cgroups_per_qos: bool,
     #[serde(rename = "cpuCFSQuota")]
     pub cpu_cfs_quota: bool,
-    #[serde(rename = "cpuCFSQuotaPeriod")]
-    pub cpu_cfs_quota_period: String,
     /// Resources kept from pods: `cpu`, `memory`, `ephemeral-storage`.
     pub system_reserved: BTreeMap<String, String>,
     pub kube_reserved: BTreeMap<String, String>,
@@ -34,8 +32,6 @@ pub struct KubeletConfiguration {
     pub pod_logs_dir: String,
     pub container_log_max_size: String,
     pub container_log_max_files: u32,
-    pub serialize_image_pulls: bool,
-    pub max_parallel_image_pulls: Option<u32>,
     pub image_minimum_gc_age: String,
     #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: u8,
@@ -50,8 +46,9 @@ pub struct KubeletConfiguration {
     pub resolv_conf: PathBuf,
     /// Manifests of pods that run whatever the API server says; empty for none.
     pub static_pod_path: PathBuf,
+    /// Besides the safe ones; `net.ipv4.*` stands for all below.
     pub allowed_unsafe_sysctls: Vec<String>,
-    pub make_iptables_util_chains: Option<bool>,
+    /// Processes of a pod at most; no limit when not positive.
     pub pod_pids_limit: i64,
     /// Everything else in the file, to be warned about.
     #[serde(flatten)]
@@ -67,7 +64,6 @@ impl Default for KubeletConfiguration {
             cgroup_root: "/".into(),
             cgroups_per_qos: true,
             cpu_cfs_quota: true,
-            cpu_cfs_quota_period: "100ms".into(),
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             eviction_hard: [
@@ -81,8 +77,6 @@ impl Default for KubeletConfiguration {
             pod_logs_dir: String::new(),
             container_log_max_size: "10Mi".into(),
             container_log_max_files: 5,
-            serialize_image_pulls: false,
-            max_parallel_image_pulls: None,
             image_minimum_gc_age: "2m".into(),
             image_gc_high_threshold_percent: 85,
             image_gc_low_threshold_percent: 80,
@@ -94,7 +88,6 @@ impl Default for KubeletConfiguration {
             resolv_conf: "/etc/resolv.conf".into(),
             static_pod_path: PathBuf::new(),
             allowed_unsafe_sysctls: Vec::new(),
-            make_iptables_util_chains: None,
             pod_pids_limit: -1,
             unknown: BTreeMap::new(),
         }
@@ -105,10 +98,7 @@ impl Default for KubeletConfiguration {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the kubelet configuration {path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("cannot understand the kubelet configuration {path}: {reason}")]
     Parse { path: PathBuf, reason: String },
 }
@@ -116,14 +106,10 @@ pub enum ConfigError {
 impl KubeletConfiguration {
     /// Reads a YAML or JSON file and warns about what is not honoured.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let config = Self::parse(&text).map_err(|reason| ConfigError::Parse {
-            path: path.to_owned(),
-            reason,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config =
+            Self::parse(&text).map_err(|reason| ConfigError::Parse { path: path.to_owned(), reason })?;
         for field in config.unknown.keys() {
             tracing::warn!(path = %path.display(), field, "this kubelet does not know the field; it has no effect");
         }
@@ -136,10 +122,7 @@ impl KubeletConfiguration {
             return Err(format!("kind is {:?}, not KubeletConfiguration", config.kind));
         }
         if config.api_version != "kubelet.config.k8s.io/v1beta1" {
-            return Err(format!(
-                "apiVersion is {:?}, not kubelet.config.k8s.io/v1beta1",
-                config.api_version
-            ));
+            return Err(format!("apiVersion is {:?}, not kubelet.config.k8s.io/v1beta1", config.api_version));
         }
         Ok(config)
     }

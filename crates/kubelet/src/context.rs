@@ -82,11 +82,7 @@ impl Context {
     }
 
     pub fn cluster(&self) -> Cluster<'_> {
-        Cluster {
-            dns: &self.options.cluster_dns,
-            domain: &self.options.cluster_domain,
-            host: &self.host_dns,
-        }
+        Cluster { dns: &self.options.cluster_dns, domain: &self.options.cluster_domain, host: &self.host_dns }
     }
 
     /// What pods may use of the node, for limits that are not set: CPU in thousandths, the rest in units.

@@ -130,10 +130,7 @@ async fn send(client: kube::Client, node_name: String, mut records: mpsc::Receiv
         if buckets.len() > REMEMBERED {
             buckets.clear();
         }
-        let bucket = buckets.entry(uid.clone()).or_insert(Bucket {
-            tokens: BURST,
-            at: record.at,
-        });
+        let bucket = buckets.entry(uid.clone()).or_insert(Bucket { tokens: BURST, at: record.at });
         if !bucket.take(record.at) {
             continue;
         }
@@ -178,10 +175,7 @@ fn event(record: &Record, namespace: &str, node_name: &str) -> Event {
         count: Some(1),
         first_timestamp: Some(Time(record.at)),
         last_timestamp: Some(Time(record.at)),
-        source: Some(EventSource {
-            component: Some("kubelet".into()),
-            host: Some(node_name.to_owned()),
-        }),
+        source: Some(EventSource { component: Some("kubelet".into()), host: Some(node_name.to_owned()) }),
         reporting_component: Some("kubelet".into()),
         reporting_instance: Some(node_name.to_owned()),
         ..Default::default()

@@ -84,17 +84,14 @@ pub async fn keep(
         let available = meminfo("MemAvailable:").unwrap_or(0);
         match victim(&ctx).await {
             Some(pod) => {
-                let threshold = ctx.options.config.eviction_hard.get("memory.available").cloned().unwrap_or_default();
+                let threshold =
+                    ctx.options.config.eviction_hard.get("memory.available").cloned().unwrap_or_default();
                 let message = format!(
                     "The node was low on resource: memory. Threshold quantity: {threshold}, available: {}Ki. ",
                     available / 1024
                 );
                 ctx.events.warning(&pod, None, "Evicted", &message);
-                let kill = Input::Kill {
-                    reason: "Evicted".into(),
-                    message,
-                    grace: Some(0),
-                };
+                let kill = Input::Kill { reason: "Evicted".into(), message, grace: Some(0) };
                 if kills.send((pod.uid().to_owned(), kill)).is_err() {
                     return;
                 }

@@ -57,7 +57,8 @@ async fn collect(ctx: &Context, seen: &mut HashMap<String, Seen>) -> Result<(), 
             entry.used = now;
         }
     }
-    let place = usage.image_filesystems.into_iter().find_map(|fs| fs.fs_id).map(|id| PathBuf::from(id.mountpoint));
+    let place =
+        usage.image_filesystems.into_iter().find_map(|fs| fs.fs_id).map(|id| PathBuf::from(id.mountpoint));
     let Some(stat) = place.and_then(|path| rustix::fs::statvfs(&path).ok()) else {
         return Ok(());
     };
@@ -121,11 +122,7 @@ mod tests {
     fn unused_unpinned_old_images_go_the_longest_unused_first() {
         let start = Instant::now();
         let at = |second| start + Duration::from_secs(second);
-        let image = |id: &str, pinned| cri::Image {
-            id: id.into(),
-            pinned,
-            ..Default::default()
-        };
+        let image = |id: &str, pinned| cri::Image { id: id.into(), pinned, ..Default::default() };
         let images = vec![
             image("new", false),
             image("recent", false),
@@ -133,10 +130,7 @@ mod tests {
             image("pinned", true),
             image("used", false),
         ];
-        let seen = |first, used| Seen {
-            first: at(first),
-            used: at(used),
-        };
+        let seen = |first, used| Seen { first: at(first), used: at(used) };
         let seen: HashMap<String, Seen> = [
             ("new", seen(95, 95)),
             ("recent", seen(0, 50)),

@@ -25,15 +25,16 @@ pub struct Images {
 
 impl Images {
     pub fn new(cri: Cri, events: Recorder) -> Self {
-        Self {
-            cri,
-            events,
-            pulling: Mutex::default(),
-        }
+        Self { cri, events, pulling: Mutex::default() }
     }
 
     /// Makes sure that the image is there; answers with what the runtime calls it.
-    pub async fn ensure(&self, pod: &Pod, container: &Container, objects: &PodObjects) -> Result<String, Failure> {
+    pub async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        objects: &PodObjects,
+    ) -> Result<String, Failure> {
         let image = container.image.as_deref().unwrap_or_default();
         if !valid_reference(image) {
             let message = format!(
@@ -125,10 +126,7 @@ impl Images {
 }
 
 fn failure(reason: &str, message: String) -> Failure {
-    Failure {
-        reason: reason.to_owned(),
-        message,
-    }
+    Failure { reason: reason.to_owned(), message }
 }
 
 /// As Go prints durations to the millisecond.
@@ -169,9 +167,9 @@ fn valid_reference(image: &str) -> bool {
             && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     let digest_ok = match image.split_once('@') {
-        Some((_, digest)) => digest
-            .split_once(':')
-            .is_some_and(|(kind, hex)| !kind.is_empty() && hex.len() >= 32 && hex.chars().all(|c| c.is_ascii_hexdigit())),
+        Some((_, digest)) => digest.split_once(':').is_some_and(|(kind, hex)| {
+            !kind.is_empty() && hex.len() >= 32 && hex.chars().all(|c| c.is_ascii_hexdigit())
+        }),
         None => true,
     };
     ok && tag.is_none_or(tag_ok) && digest_ok

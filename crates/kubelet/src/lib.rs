@@ -65,10 +65,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot make the kubelet's directory {path}: {source}")]
-    RootDir {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    RootDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Serve(#[from] server::ServeError),
 }
@@ -78,10 +75,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     // Our own failure ends our own tasks only.
     let shutdown = shutdown.child_token();
     let pods_dir = options.root_dir.join("pods");
-    std::fs::create_dir_all(&pods_dir).map_err(|source| Error::RootDir {
-        path: pods_dir.clone(),
-        source,
-    })?;
+    std::fs::create_dir_all(&pods_dir).map_err(|source| Error::RootDir { path: pods_dir.clone(), source })?;
     let cri = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         cri = connect(&options) => cri,

@@ -26,7 +26,10 @@ pub async fn keep(ctx: Arc<Context>, shutdown: CancellationToken) {
     let config = &ctx.options.config;
     let max_size = quantity::value(&config.container_log_max_size).and_then(|size| u64::try_from(size).ok());
     let Some(max_size) = max_size.filter(|size| *size > 0) else {
-        warn!(value = config.container_log_max_size, "containerLogMaxSize is not a size: logs are not rotated");
+        warn!(
+            value = config.container_log_max_size,
+            "containerLogMaxSize is not a size: logs are not rotated"
+        );
         return;
     };
     let max_files = usize::try_from(config.container_log_max_files).unwrap_or(5).max(2);
@@ -44,9 +47,7 @@ pub async fn keep(ctx: Arc<Context>, shutdown: CancellationToken) {
 
 async fn rotate_all(ctx: &Context, max_size: u64, max_files: usize) {
     let running = cri::ContainerFilter {
-        state: Some(cri::ContainerStateValue {
-            state: cri::ContainerState::ContainerRunning as i32,
-        }),
+        state: Some(cri::ContainerStateValue { state: cri::ContainerState::ContainerRunning as i32 }),
         ..Default::default()
     };
     let request = cri::ListContainersRequest { filter: Some(running) };

@@ -42,10 +42,7 @@ where
     K: Watched + kube::Resource<Scope = NamespaceResourceScope>,
 {
     fn new(client: kube::Client) -> Self {
-        Self {
-            client,
-            entries: Mutex::default(),
-        }
+        Self { client, entries: Mutex::default() }
     }
 
     fn entry(&self, namespace: &str, name: &str) -> Arc<Entry<K>> {
@@ -77,10 +74,7 @@ where
                 }
             }
         });
-        let entry = Arc::new(Entry {
-            state,
-            _task: AbortOnDropHandle::new(task),
-        });
+        let entry = Arc::new(Entry { state, _task: AbortOnDropHandle::new(task) });
         entries.insert(key, Arc::downgrade(&entry));
         entry
     }
@@ -107,10 +101,7 @@ pub struct Objects {
 
 impl Objects {
     pub fn new(client: kube::Client) -> Self {
-        Self {
-            config_maps: Cache::new(client.clone()),
-            secrets: Cache::new(client),
-        }
+        Self { config_maps: Cache::new(client.clone()), secrets: Cache::new(client) }
     }
 }
 
@@ -149,9 +140,8 @@ impl PodObjects {
     }
 
     pub async fn secret(&self, name: &str) -> Result<Option<Arc<Secret>>, String> {
-        let entry = hold(&self.secrets, name, &self.changed, || {
-            self.objects.secrets.entry(&self.namespace, name)
-        });
+        let entry =
+            hold(&self.secrets, name, &self.changed, || self.objects.secrets.entry(&self.namespace, name));
         entry.get().await
     }
 }

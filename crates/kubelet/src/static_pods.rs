@@ -37,7 +37,8 @@ pub type StaticPods = BTreeMap<String, Arc<Pod>>;
 /// Whether the pod comes from a manifest on this node.
 pub fn is_static(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
-    annotations.is_some_and(|annotations| annotations.contains_key(SOURCE) && !annotations.contains_key(MIRROR))
+    annotations
+        .is_some_and(|annotations| annotations.contains_key(SOURCE) && !annotations.contains_key(MIRROR))
 }
 
 /// Tells of all static pods, at first and after each change, until `shutdown`.
@@ -62,7 +63,11 @@ pub async fn follow(ctx: Arc<Context>, pods: mpsc::UnboundedSender<StaticPods>, 
     }
 }
 
-async fn follow_dir(ctx: &Context, dir: &Path, pods: &mpsc::UnboundedSender<StaticPods>) -> std::io::Result<()> {
+async fn follow_dir(
+    ctx: &Context,
+    dir: &Path,
+    pods: &mpsc::UnboundedSender<StaticPods>,
+) -> std::io::Result<()> {
     let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     let what = inotify::WatchFlags::CLOSE_WRITE
         | inotify::WatchFlags::MOVED_FROM
@@ -92,7 +97,10 @@ fn read_dir(dir: &Path, node_name: &str) -> std::io::Result<StaticPods> {
         if hidden || !meta.is_ok_and(|meta| meta.is_file() && meta.len() <= MANIFEST_MAX) {
             continue;
         }
-        match std::fs::read_to_string(&path).map_err(|error| error.to_string()).and_then(|text| parse(&text, node_name)) {
+        match std::fs::read_to_string(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| parse(&text, node_name))
+        {
             Ok(pod) => drop(pods.insert(pod.uid().to_owned(), Arc::new(pod))),
             // The others are not held up by it.
             Err(error) => warn!(path = %path.display(), error, "cannot use the manifest of a static pod"),
@@ -112,9 +120,7 @@ fn parse(text: &str, node_name: &str) -> Result<Pod, String> {
     spec.node_name = Some(node_name.to_owned());
     // Nobody else defaults it.
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-        container
-            .termination_message_path
-            .get_or_insert_with(|| "/dev/termination-log".into());
+        container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
     }
     let digest = Sha256::digest(format!("{node_name}\n{text}"));
     let uid: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -134,7 +140,9 @@ pub async fn mirror(ctx: &Context, pod: &Pod) {
     loop {
         match try_mirror(ctx, &api, pod).await {
             Ok(()) => return,
-            Err(error) => warn!(pod = pod.full_name(), %error, "cannot make the mirror of a static pod, trying again"),
+            Err(error) => {
+                warn!(pod = pod.full_name(), %error, "cannot make the mirror of a static pod, trying again")
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -176,10 +184,7 @@ async fn try_mirror(ctx: &Context, api: &Api<Pod>, pod: &Pod) -> Result<(), kube
 
 pub async fn remove_mirror(ctx: &Context, pod: &Pod) -> Result<(), kube::Error> {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), pod.namespace());
-    let params = DeleteParams {
-        grace_period_seconds: Some(0),
-        ..Default::default()
-    };
+    let params = DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
     match api.delete(pod.name(), &params).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -191,7 +196,8 @@ pub async fn remove_mirror(ctx: &Context, pod: &Pod) -> Result<(), kube::Error> 
 mod tests {
     use super::*;
 
-    const MANIFEST: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n";
+    const MANIFEST: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n";
 
     #[test]
     fn a_manifest_becomes_a_pod_of_this_node() {
@@ -205,7 +211,12 @@ mod tests {
     #[test]
     fn a_bad_manifest_does_not_hide_the_others() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("a.yaml", MANIFEST), ("b.yaml", "kind: ["), (".c.yaml", MANIFEST), ("d.yaml", "metadata: {name: x}")] {
+        for (name, text) in [
+            ("a.yaml", MANIFEST),
+            ("b.yaml", "kind: ["),
+            (".c.yaml", MANIFEST),
+            ("d.yaml", "metadata: {name: x}"),
+        ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         assert_eq!(read_dir(dir.path(), "node").unwrap().len(), 1);

@@ -19,7 +19,6 @@ pub struct Found<'a> {
     pub image: &'a str,
     pub env: Vec<(String, String)>,
     pub mounts: Vec<cri::Mount>,
-    pub devices: Vec<cri::Device>,
     pub memory_capacity: i64,
     pub cfs_quota: bool,
     pub seccomp_root: &'a Path,
@@ -42,10 +41,7 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         options.target_id = target.to_owned();
     }
     cri::ContainerConfig {
-        metadata: Some(cri::ContainerMetadata {
-            name: name.clone(),
-            attempt: found.attempt,
-        }),
+        metadata: Some(cri::ContainerMetadata { name: name.clone(), attempt: found.attempt }),
         image: Some(cri::ImageSpec {
             image: found.image.to_owned(),
             user_specified_image: container.image.clone().unwrap_or_default(),
@@ -55,7 +51,6 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         args: expanded(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
         mounts: found.mounts,
-        devices: found.devices,
         labels: labels(pod, container),
         annotations: annotations(pod, container, found.attempt),
         log_path: log_path(name, found.attempt),
@@ -66,11 +61,7 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
             resources: Some(resources::linux(pod, container, found.memory_capacity, found.cfs_quota)),
             security_context: Some(security_context),
         }),
-        envs: found
-            .env
-            .into_iter()
-            .map(|(key, value)| cri::KeyValue { key, value })
-            .collect(),
+        envs: found.env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
         ..Default::default()
     }
 }

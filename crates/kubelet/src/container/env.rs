@@ -17,7 +17,7 @@ pub async fn environment(
     services: BTreeMap<String, String>,
 ) -> Result<Vec<(String, String)>, String> {
     let mut from: BTreeMap<String, String> = BTreeMap::new();
-    add_sources(facts.pod, container, objects, &mut from).await?;
+    add_sources(container, objects, &mut from).await?;
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
@@ -45,7 +45,6 @@ pub async fn environment(
 }
 
 async fn add_sources(
-    pod: &Pod,
     container: &Container,
     objects: &PodObjects,
     into: &mut BTreeMap<String, String>,
@@ -60,7 +59,7 @@ async fn add_sources(
                     into.extend(data.map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
                 }
                 None if optional => {}
-                None => return Err(absent(pod, "configmap", &reference.name)),
+                None => return Err(absent("configmap", &reference.name)),
             }
         }
         if let Some(reference) = &source.secret_ref {
@@ -73,7 +72,7 @@ async fn add_sources(
                     }));
                 }
                 None if optional => {}
-                None => return Err(absent(pod, "secret", &reference.name)),
+                None => return Err(absent("secret", &reference.name)),
             }
         }
     }
@@ -88,9 +87,7 @@ async fn lookup(
     source: &EnvVarSource,
 ) -> Result<Option<String>, String> {
     if let Some(reference) = &source.field_ref {
-        return field::field(facts, &reference.field_path)
-            .map(Some)
-            .map_err(|error| error.to_string());
+        return field::field(facts, &reference.field_path).map(Some).map_err(|error| error.to_string());
     }
     if let Some(reference) = &source.resource_field_ref {
         return field::resource(facts, Some(container), reference)
@@ -133,10 +130,10 @@ fn found(
         Some(value) => Ok(Some(value)),
         None if optional => Ok(None),
         None if there => Err(format!("couldn't find key {key} in {kind} {}/{name}", pod.namespace())),
-        None => Err(absent(pod, resource, name)),
+        None => Err(absent(resource, name)),
     }
 }
 
-fn absent(_pod: &Pod, resource: &str, name: &str) -> String {
+fn absent(resource: &str, name: &str) -> String {
     format!("{resource} {name:?} not found")
 }

@@ -135,7 +135,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(ask: impl Fn(&Facts<'_>, &Container) -> Result<String, FieldError>, expected: Result<&str, FieldError>) {
+    fn check(
+        ask: impl Fn(&Facts<'_>, &Container) -> Result<String, FieldError>,
+        expected: Result<&str, FieldError>,
+    ) {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "n", "labels": {"b": "2", "a": "x\"y"}},
             "spec": {"containers": [{"name": "c", "resources": {

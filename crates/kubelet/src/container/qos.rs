@@ -80,16 +80,10 @@ type Map = super::quantity::Resources;
 
 fn amounts(map: Option<&Map>) -> Sums {
     let read = |name: &String| {
-        let amount = if name == "cpu" {
-            milli_of(map, name)
-        } else {
-            value_of(map, name)
-        };
+        let amount = if name == "cpu" { milli_of(map, name) } else { value_of(map, name) };
         Some((name.clone(), amount?))
     };
-    Sums {
-        amounts: map.into_iter().flat_map(BTreeMap::keys).filter_map(read).collect(),
-    }
+    Sums { amounts: map.into_iter().flat_map(BTreeMap::keys).filter_map(read).collect() }
 }
 
 fn sums(spec: &PodSpec, of: impl Fn(&ResourceRequirements) -> Option<&Map>) -> Sums {

@@ -8,9 +8,8 @@ pub type Resources = BTreeMap<String, Quantity>;
 
 /// Thousandths, rounded up; nothing for what is not a quantity. Saturates.
 pub fn milli(text: &str) -> Option<i64> {
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
-        .unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (negative, number) = match number.strip_prefix('-') {
         Some(number) => (true, number),

@@ -47,13 +47,7 @@ pub fn config(
         dns_config: Some(dns(pod, cluster)),
         port_mappings: ports(spec),
         labels: labels(pod),
-        annotations: pod
-            .metadata
-            .annotations
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
+        annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(cri::LinuxPodSandboxConfig {
             cgroup_parent: cgroup_parent.to_owned(),
             security_context: Some(security::sandbox(pod)),
@@ -79,11 +73,9 @@ pub fn config(
 pub fn labels(pod: &Pod) -> HashMap<String, String> {
     let mut labels: HashMap<String, String> =
         pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
-    for (key, value) in [
-        (keys::POD_NAME, pod.name()),
-        (keys::POD_NAMESPACE, pod.namespace()),
-        (keys::POD_UID, pod.uid()),
-    ] {
+    for (key, value) in
+        [(keys::POD_NAME, pod.name()), (keys::POD_NAMESPACE, pod.namespace()), (keys::POD_UID, pod.uid())]
+    {
         labels.insert(key.to_owned(), value.to_owned());
     }
     labels
@@ -249,16 +241,15 @@ mod tests {
     use serde_json::json;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "shop", "uid": "u"}, "spec": spec})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "web-0", "namespace": "shop", "uid": "u"}, "spec": spec}),
+        )
+        .unwrap()
     }
 
     fn dns_of(spec: serde_json::Value) -> cri::DnsConfig {
         let host = parse_resolv_conf("nameserver 9.9.9.9\nsearch corp.example.\noptions edns0\n");
-        let cluster = Cluster {
-            dns: &["10.96.0.10".parse().unwrap()],
-            domain: "cluster.local",
-            host: &host,
-        };
+        let cluster = Cluster { dns: &["10.96.0.10".parse().unwrap()], domain: "cluster.local", host: &host };
         dns(&pod(spec), &cluster)
     }
 
@@ -274,7 +265,8 @@ mod tests {
         assert_eq!(dns_of(json!({"containers": [], "dnsPolicy": "Default"})).servers, ["9.9.9.9"]);
         assert_eq!(dns_of(json!({"containers": [], "hostNetwork": true})).servers, ["9.9.9.9"]);
         assert_eq!(
-            dns_of(json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})).servers,
+            dns_of(json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}))
+                .servers,
             ["10.96.0.10"]
         );
         let none = dns_of(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
@@ -284,7 +276,9 @@ mod tests {
 
     #[test]
     fn hosts_file() {
-        let pod = pod(json!({"containers": [], "subdomain": "db", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+        let pod = pod(
+            json!({"containers": [], "subdomain": "db", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
+        );
         let text = hosts(&pod, &["10.244.0.9".into()], "cluster.local", None);
         assert!(text.contains("10.244.0.9\tweb-0.db.shop.svc.cluster.local\tweb-0\n"), "{text}");
         assert!(text.ends_with("1.2.3.4\ta\tb\n"), "{text}");

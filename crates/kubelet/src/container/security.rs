@@ -32,8 +32,7 @@ fn run_as_group(pod: &Pod, container: &Container) -> Option<i64> {
 
 fn must_not_be_root(pod: &Pod, container: &Container) -> bool {
     let own = container.security_context.as_ref().and_then(|context| context.run_as_non_root);
-    own.or_else(|| pod.pod_spec().security_context.as_ref()?.run_as_non_root)
-        .unwrap_or(false)
+    own.or_else(|| pod.pod_spec().security_context.as_ref()?.run_as_non_root).unwrap_or(false)
 }
 
 /// Whether only the image can tell which user the container will be.
@@ -68,11 +67,7 @@ pub fn namespaces(pod: &Pod, pid_default: cri::NamespaceMode) -> cri::NamespaceO
         let mode = if node { cri::NamespaceMode::Node } else { other };
         mode as i32
     };
-    let pid = if spec.share_process_namespace == Some(true) {
-        cri::NamespaceMode::Pod
-    } else {
-        pid_default
-    };
+    let pid = if spec.share_process_namespace == Some(true) { cri::NamespaceMode::Pod } else { pid_default };
     cri::NamespaceOption {
         network: node_or(pod.host_network(), cri::NamespaceMode::Pod),
         ipc: node_or(spec.host_ipc == Some(true), cri::NamespaceMode::Pod),
@@ -109,7 +104,11 @@ pub fn sandbox(pod: &Pod) -> cri::LinuxSandboxSecurityContext {
     }
 }
 
-pub fn container(pod: &Pod, container: &Container, seccomp_root: &std::path::Path) -> cri::LinuxContainerSecurityContext {
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    seccomp_root: &std::path::Path,
+) -> cri::LinuxContainerSecurityContext {
     let own = container.security_context.clone().unwrap_or_default();
     let whole = pod.pod_spec().security_context.clone().unwrap_or_default();
     let value = |value: Option<i64>| value.map(|value| cri::Int64Value { value });
@@ -148,9 +147,8 @@ pub fn container(pod: &Pod, container: &Container, seccomp_root: &std::path::Pat
 
 fn groups(pod: &Pod) -> Vec<i64> {
     let context = pod.pod_spec().security_context.as_ref();
-    let mut groups: Vec<i64> = context
-        .and_then(|context| context.supplemental_groups.clone())
-        .unwrap_or_default();
+    let mut groups: Vec<i64> =
+        context.and_then(|context| context.supplemental_groups.clone()).unwrap_or_default();
     groups.extend(context.and_then(|context| context.fs_group));
     groups
 }
@@ -175,15 +173,13 @@ fn selinux(options: &SELinuxOptions) -> cri::SeLinuxOption {
 
 fn profile(profile: Option<&SeccompProfile>, root: &std::path::Path) -> cri::SecurityProfile {
     use cri::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
-    let (kind, localhost_ref) = match profile.map(|profile| (profile.type_.as_str(), &profile.localhost_profile)) {
-        Some(("RuntimeDefault", _)) => (RuntimeDefault, String::new()),
-        Some(("Localhost", Some(path))) => (Localhost, root.join(path).display().to_string()),
-        _ => (Unconfined, String::new()),
-    };
-    cri::SecurityProfile {
-        profile_type: kind as i32,
-        localhost_ref,
-    }
+    let (kind, localhost_ref) =
+        match profile.map(|profile| (profile.type_.as_str(), &profile.localhost_profile)) {
+            Some(("RuntimeDefault", _)) => (RuntimeDefault, String::new()),
+            Some(("Localhost", Some(path))) => (Localhost, root.join(path).display().to_string()),
+            _ => (Unconfined, String::new()),
+        };
+    cri::SecurityProfile { profile_type: kind as i32, localhost_ref }
 }
 
 #[cfg(test)]

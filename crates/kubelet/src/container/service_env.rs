@@ -16,8 +16,8 @@ pub fn variables<'a>(
         .filter(|service| {
             let meta = &service.metadata;
             let own = meta.namespace.as_deref() == Some(namespace);
-            let master = meta.namespace.as_deref() == Some("default")
-                && meta.name.as_deref() == Some("kubernetes");
+            let master =
+                meta.namespace.as_deref() == Some("default") && meta.name.as_deref() == Some("kubernetes");
             master || (own && links)
         })
         .collect();

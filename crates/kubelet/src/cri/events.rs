@@ -150,19 +150,12 @@ async fn relist(
 
 /// Everything that the runtime has of one pod, freshly asked for.
 pub async fn pod(cri: &Cri, uid: &str) -> Result<Option<PodNews>, CriError> {
-    let label_selector: HashMap<String, String> =
-        [(keys::POD_UID.to_owned(), uid.to_owned())].into();
+    let label_selector: HashMap<String, String> = [(keys::POD_UID.to_owned(), uid.to_owned())].into();
     let sandboxes = cri.list_pod_sandbox(cri::ListPodSandboxRequest {
-        filter: Some(cri::PodSandboxFilter {
-            label_selector: label_selector.clone(),
-            ..Default::default()
-        }),
+        filter: Some(cri::PodSandboxFilter { label_selector: label_selector.clone(), ..Default::default() }),
     });
     let containers = cri.list_containers(cri::ListContainersRequest {
-        filter: Some(cri::ContainerFilter {
-            label_selector,
-            ..Default::default()
-        }),
+        filter: Some(cri::ContainerFilter { label_selector, ..Default::default() }),
     });
     let (sandboxes, containers) = futures::try_join!(sandboxes, containers)?;
     let mut view = PodView::default();
@@ -179,19 +172,11 @@ pub async fn pod(cri: &Cri, uid: &str) -> Result<Option<PodNews>, CriError> {
         let container = Container::new(&container.pod_sandbox_id, status);
         view.containers.insert(container.id.clone(), container);
     }
-    Ok(identity.map(|(namespace, name)| PodNews {
-        uid: uid.to_owned(),
-        namespace,
-        name,
-        view,
-    }))
+    Ok(identity.map(|(namespace, name)| PodNews { uid: uid.to_owned(), namespace, name, view }))
 }
 
 fn identity_of(labels: &HashMap<String, String>) -> Option<(String, String)> {
-    Some((
-        labels.get(keys::POD_NAMESPACE)?.clone(),
-        labels.get(keys::POD_NAME)?.clone(),
-    ))
+    Some((labels.get(keys::POD_NAMESPACE)?.clone(), labels.get(keys::POD_NAME)?.clone()))
 }
 
 /// An event carries the whole pod: no question has to follow it.
@@ -206,10 +191,5 @@ fn from_event(event: cri::ContainerEventResponse) -> Option<PodNews> {
         view.containers.insert(container.id.clone(), container);
     }
     view.sandboxes.insert(sandbox.id.clone(), sandbox);
-    Some(PodNews {
-        uid,
-        namespace,
-        name,
-        view,
-    })
+    Some(PodNews { uid, namespace, name, view })
 }

@@ -37,11 +37,7 @@ impl CriError {
     fn new(call: &'static str, status: tonic::Status) -> Self {
         // As gRPC clients in Go word it, which is what users search for.
         let code = status.code();
-        Self {
-            call,
-            code,
-            message: format!("rpc error: code = {code:?} desc = {}", status.message()),
-        }
+        Self { call, code, message: format!("rpc error: code = {code:?} desc = {}", status.message()) }
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -84,20 +80,14 @@ impl Cri {
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(&*path).await?)) }
         });
         // The address is not used: every connection goes to the socket.
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_with_connector_lazy(connector);
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
         let mut this = Self {
-            runtime: RuntimeServiceClient::new(channel.clone())
-                .max_decoding_message_size(MAX_MESSAGE),
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
             name: "".into(),
             version: "".into(),
         };
-        let version = this
-            .version(cri::VersionRequest {
-                version: "0.1.0".into(),
-            })
-            .await?;
+        let version = this.version(cri::VersionRequest { version: "0.1.0".into() }).await?;
         this.name = version.runtime_name.into();
         this.version = version.runtime_version.into();
         Ok(this)
@@ -125,10 +115,7 @@ impl Cri {
         config: cri::PodSandboxConfig,
         runtime_handler: String,
     ) -> Result<String> {
-        let mut request = Request::new(cri::RunPodSandboxRequest {
-            config: Some(config),
-            runtime_handler,
-        });
+        let mut request = Request::new(cri::RunPodSandboxRequest { config: Some(config), runtime_handler });
         request.set_timeout(2 * CALL);
         match self.runtime.clone().run_pod_sandbox(request).await {
             Ok(response) => Ok(response.into_inner().pod_sandbox_id),
@@ -137,10 +124,7 @@ impl Cri {
     }
 
     pub async fn pod_sandbox_status(&self, id: &str) -> Result<cri::PodSandboxStatus> {
-        let request = cri::PodSandboxStatusRequest {
-            pod_sandbox_id: id.to_owned(),
-            verbose: false,
-        };
+        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let call = "pod_sandbox_status";
         let response = self.runtime.clone().pod_sandbox_status(request).await;
         match response.map(|response| response.into_inner().status) {
@@ -151,10 +135,7 @@ impl Cri {
     }
 
     pub async fn container_status(&self, id: &str) -> Result<cri::ContainerStatus> {
-        let request = cri::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: false,
-        };
+        let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         let call = "container_status";
         let response = self.runtime.clone().container_status(request).await;
         match response.map(|response| response.into_inner().status) {
@@ -166,54 +147,37 @@ impl Cri {
 
     /// Idempotent, like every stop and remove of CRI: what is not there counts as done.
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
-        let request = cri::StopPodSandboxRequest {
-            pod_sandbox_id: id.to_owned(),
-        };
+        let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         done("stop_pod_sandbox", self.runtime.clone().stop_pod_sandbox(request).await)
     }
 
     /// Removes the sandbox with its containers.
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
-        let request = cri::RemovePodSandboxRequest {
-            pod_sandbox_id: id.to_owned(),
-        };
+        let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
         done("remove_pod_sandbox", self.runtime.clone().remove_pod_sandbox(request).await)
     }
 
     pub async fn start_container(&self, id: &str) -> Result<()> {
-        let request = cri::StartContainerRequest {
-            container_id: id.to_owned(),
-        };
+        let request = cri::StartContainerRequest { container_id: id.to_owned() };
         let response = self.runtime.clone().start_container(request).await;
-        response
-            .map(drop)
-            .map_err(|status| CriError::new("start_container", status))
+        response.map(drop).map_err(|status| CriError::new("start_container", status))
     }
 
     /// Asks the container to end and kills it after `timeout` seconds. Returns when it has ended.
     pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
-        let request = cri::StopContainerRequest {
-            container_id: id.to_owned(),
-            timeout,
-        };
+        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
         done("stop_container", self.runtime.clone().stop_container(request).await)
     }
 
     pub async fn remove_container(&self, id: &str) -> Result<()> {
-        let request = cri::RemoveContainerRequest {
-            container_id: id.to_owned(),
-        };
+        let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
         done("remove_container", self.runtime.clone().remove_container(request).await)
     }
 
     pub async fn reopen_container_log(&self, id: &str) -> Result<()> {
-        let request = cri::ReopenContainerLogRequest {
-            container_id: id.to_owned(),
-        };
+        let request = cri::ReopenContainerLogRequest { container_id: id.to_owned() };
         let response = self.runtime.clone().reopen_container_log(request).await;
-        response
-            .map(drop)
-            .map_err(|status| CriError::new("reopen_container_log", status))
+        response.map(drop).map_err(|status| CriError::new("reopen_container_log", status))
     }
 
     /// Runs a command to its end; the runtime ends it after `timeout`.
@@ -229,17 +193,11 @@ impl Cri {
             timeout: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         };
         let response = self.runtime.clone().exec_sync(request).await;
-        response
-            .map(tonic::Response::into_inner)
-            .map_err(|status| CriError::new("exec_sync", status))
+        response.map(tonic::Response::into_inner).map_err(|status| CriError::new("exec_sync", status))
     }
 
     pub async fn container_events(&self) -> Result<tonic::Streaming<cri::ContainerEventResponse>> {
-        let response = self
-            .runtime
-            .clone()
-            .get_container_events(cri::GetEventsRequest {})
-            .await;
+        let response = self.runtime.clone().get_container_events(cri::GetEventsRequest {}).await;
         response
             .map(tonic::Response::into_inner)
             .map_err(|status| CriError::new("get_container_events", status))
@@ -247,10 +205,7 @@ impl Cri {
 
     /// The image, if the runtime has it.
     pub async fn image_status(&self, image: &str) -> Result<Option<cri::Image>> {
-        let request = cri::ImageStatusRequest {
-            image: Some(image_spec(image)),
-            verbose: false,
-        };
+        let request = cri::ImageStatusRequest { image: Some(image_spec(image)), verbose: false };
         match self.images.clone().image_status(request).await {
             Ok(response) => Ok(response.into_inner().image),
             Err(status) if status.code() == Code::NotFound => Ok(None),
@@ -265,11 +220,7 @@ impl Cri {
         auth: Option<cri::AuthConfig>,
         sandbox_config: Option<cri::PodSandboxConfig>,
     ) -> Result<String> {
-        let request = cri::PullImageRequest {
-            image: Some(image_spec(image)),
-            auth,
-            sandbox_config,
-        };
+        let request = cri::PullImageRequest { image: Some(image_spec(image)), auth, sandbox_config };
         let response = self.images.clone().pull_image(request).await;
         response
             .map(|response| response.into_inner().image_ref)
@@ -277,19 +228,13 @@ impl Cri {
     }
 
     pub async fn remove_image(&self, image: &str) -> Result<()> {
-        let request = cri::RemoveImageRequest {
-            image: Some(image_spec(image)),
-        };
+        let request = cri::RemoveImageRequest { image: Some(image_spec(image)) };
         done("remove_image", self.images.clone().remove_image(request).await)
     }
 }
 
 pub fn image_spec(image: &str) -> cri::ImageSpec {
-    cri::ImageSpec {
-        image: image.to_owned(),
-        user_specified_image: image.to_owned(),
-        ..Default::default()
-    }
+    cri::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..Default::default() }
 }
 
 fn done<T>(

@@ -77,16 +77,9 @@ impl PodView {
             match self.sandboxes.get_mut(&id) {
                 Some(known) => {
                     let ready = known.ready && sandbox.ready;
-                    let ips = if sandbox.ips.is_empty() {
-                        std::mem::take(&mut known.ips)
-                    } else {
-                        sandbox.ips
-                    };
-                    *known = Sandbox {
-                        ready,
-                        ips,
-                        ..sandbox
-                    };
+                    let ips =
+                        if sandbox.ips.is_empty() { std::mem::take(&mut known.ips) } else { sandbox.ips };
+                    *known = Sandbox { ready, ips, ..sandbox };
                 }
                 None => {
                     self.sandboxes.insert(id, sandbox);
@@ -107,27 +100,20 @@ impl PodView {
 
     /// The sandbox of the newest attempt.
     pub fn sandbox(&self) -> Option<&Sandbox> {
-        self.sandboxes
-            .values()
-            .max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))
+        self.sandboxes.values().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))
     }
 
     /// The containers of that name, newest first.
     pub fn named(&self, name: &str) -> Vec<&Container> {
-        let mut found: Vec<&Container> = self
-            .containers
-            .values()
-            .filter(|container| container.name == name)
-            .collect();
+        let mut found: Vec<&Container> =
+            self.containers.values().filter(|container| container.name == name).collect();
         found.sort_by_key(|container| std::cmp::Reverse((container.restart_count, container.created_at)));
         found
     }
 }
 
 fn nanoseconds(at: i64) -> Option<Timestamp> {
-    (at > 0)
-        .then(|| Timestamp::from_nanosecond(i128::from(at)).ok())
-        .flatten()
+    (at > 0).then(|| Timestamp::from_nanosecond(i128::from(at)).ok()).flatten()
 }
 
 impl Sandbox {
@@ -176,21 +162,13 @@ impl Container {
                 status.mounts.iter().find(is_it)
             })
             .map(|mount| mount.host_path.clone());
-        let name = status
-            .labels
-            .get(keys::CONTAINER_NAME)
-            .cloned()
-            .unwrap_or(metadata.name);
+        let name = status.labels.get(keys::CONTAINER_NAME).cloned().unwrap_or(metadata.name);
         let restart_count = status
             .annotations
             .get(keys::RESTART_COUNT)
             .and_then(|count| count.parse().ok())
             .unwrap_or(metadata.attempt);
-        let image_id = if status.image_ref.is_empty() {
-            status.image_id
-        } else {
-            status.image_ref
-        };
+        let image_id = if status.image_ref.is_empty() { status.image_id } else { status.image_ref };
         Self {
             id: status.id,
             sandbox_id: sandbox_id.to_owned(),
@@ -207,11 +185,7 @@ impl Container {
             image_id,
             log_path: status.log_path,
             message_file,
-            message_policy: status
-                .annotations
-                .get(keys::MESSAGE_POLICY)
-                .cloned()
-                .unwrap_or_default(),
+            message_policy: status.annotations.get(keys::MESSAGE_POLICY).cloned().unwrap_or_default(),
             user: status.user.and_then(|user| user.linux),
             resources: status.resources.and_then(|resources| resources.linux),
         }
@@ -226,10 +200,7 @@ mod tests {
         let status = cri::ContainerStatus {
             id: id.into(),
             state: state as i32,
-            metadata: Some(cri::ContainerMetadata {
-                name: "c".into(),
-                attempt: restart_count as u32,
-            }),
+            metadata: Some(cri::ContainerMetadata { name: "c".into(), attempt: restart_count as u32 }),
             ..Default::default()
         };
         Container::new("sandbox", status)

@@ -112,7 +112,8 @@ fn hugepages() -> BTreeMap<String, i64> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let kib = name.strip_prefix("hugepages-").and_then(|name| name.strip_suffix("kB")?.parse::<i64>().ok());
+        let kib =
+            name.strip_prefix("hugepages-").and_then(|name| name.strip_suffix("kB")?.parse::<i64>().ok());
         let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok();
         let count = count.and_then(|text| text.trim().parse::<i64>().ok());
         if let (Some(kib), Some(count)) = (kib, count) {

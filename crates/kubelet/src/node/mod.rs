@@ -7,7 +7,7 @@ mod runtime_network;
 mod status;
 mod sync;
 
-pub use status::Health;
 pub use lease::keep as keep_lease;
 pub use runtime_network::follow as follow_pod_cidr;
+pub use status::Health;
 pub use sync::keep as keep_status;

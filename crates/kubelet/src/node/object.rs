@@ -35,14 +35,12 @@ pub fn registration(ctx: &Context) -> Node {
             name: Some(name.clone()),
             labels: Some(labels),
             annotations: Some(
-                [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into(),
+                [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())]
+                    .into(),
             ),
             ..Default::default()
         },
-        spec: Some(NodeSpec {
-            taints: (!taints.is_empty()).then_some(taints),
-            ..Default::default()
-        }),
+        spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..Default::default() }),
         status: None,
     }
 }
@@ -65,10 +63,7 @@ pub fn own_labels(name: &str) -> BTreeMap<String, String> {
 pub fn base_status(ctx: &Context) -> NodeStatus {
     let machine = &ctx.machine;
     let config = &ctx.options.config;
-    let address = |type_: &str, address: String| NodeAddress {
-        type_: type_.to_owned(),
-        address,
-    };
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", ctx.options.node_ip.to_string()),
@@ -77,9 +72,7 @@ pub fn base_status(ctx: &Context) -> NodeStatus {
         capacity: Some(quantities(machine.capacity(config))),
         allocatable: Some(quantities(machine.allocatable(config))),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint {
-                port: i32::from(ctx.options.listen.port()),
-            }),
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(ctx.options.listen.port()) }),
         }),
         node_info: Some(NodeSystemInfo {
             architecture: arch().into(),

@@ -22,7 +22,8 @@ pub fn runtime_trouble(status: Result<cri::StatusResponse, crate::cri::CriError>
         Err(error) => return Some(format!("container runtime is down: {error}")),
     };
     let find = |name: &str| status.conditions.iter().find(|condition| condition.r#type == name);
-    for (name, what) in [("RuntimeReady", "container runtime"), ("NetworkReady", "container runtime network")] {
+    for (name, what) in [("RuntimeReady", "container runtime"), ("NetworkReady", "container runtime network")]
+    {
         match find(name) {
             Some(condition) if condition.status => {}
             Some(condition) => {
@@ -39,10 +40,11 @@ pub fn runtime_trouble(status: Result<cri::StatusResponse, crate::cri::CriError>
 
 /// The node's conditions; times of those that have not changed are the old ones'.
 pub fn conditions(health: &Health, old: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
-    let pressure = |type_: &'static str, on: bool, has: &'static str, has_not: &'static str, yes: &str, no: &str| {
-        let (reason, message) = if on { (has, yes) } else { (has_not, no) };
-        (type_, on, reason.to_owned(), message.to_owned())
-    };
+    let pressure =
+        |type_: &'static str, on: bool, has: &'static str, has_not: &'static str, yes: &str, no: &str| {
+            let (reason, message) = if on { (has, yes) } else { (has_not, no) };
+            (type_, on, reason.to_owned(), message.to_owned())
+        };
     let ready = match &health.runtime {
         None => ("Ready", true, "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
         Some(trouble) => ("Ready", false, "KubeletNotReady".to_owned(), trouble.clone()),
@@ -84,7 +86,9 @@ pub fn conditions(health: &Health, old: &[NodeCondition], now: Timestamp) -> Vec
                 reason: Some(reason),
                 message: Some(message),
                 last_heartbeat_time: Some(Time(now)),
-                last_transition_time: same.and_then(|same| same.last_transition_time.clone()).or(Some(Time(now))),
+                last_transition_time: same
+                    .and_then(|same| same.last_transition_time.clone())
+                    .or(Some(Time(now))),
             }
         })
         .collect()
@@ -100,10 +104,7 @@ mod tests {
         let first = conditions(&Health::default(), &[], at(1));
         let second = conditions(&Health::default(), &first, at(2));
         assert!(second.iter().all(|condition| condition.last_transition_time == Some(Time(at(1)))));
-        let broken = Health {
-            runtime: Some("no".into()),
-            ..Default::default()
-        };
+        let broken = Health { runtime: Some("no".into()), ..Default::default() };
         let third = conditions(&broken, &second, at(3));
         let ready = third.iter().find(|condition| condition.type_ == "Ready").unwrap();
         assert_eq!((ready.status.as_str(), ready.last_transition_time.clone()), ("False", Some(Time(at(3)))));
@@ -111,16 +112,11 @@ mod tests {
 
     #[test]
     fn the_network_has_to_be_ready() {
-        let condition = |name: &str, status| cri::RuntimeCondition {
-            r#type: name.into(),
-            status,
-            ..Default::default()
-        };
+        let condition =
+            |name: &str, status| cri::RuntimeCondition { r#type: name.into(), status, ..Default::default() };
         let check = |conditions: Vec<cri::RuntimeCondition>, ready: bool| {
-            let status = cri::StatusResponse {
-                status: Some(cri::RuntimeStatus { conditions }),
-                ..Default::default()
-            };
+            let status =
+                cri::StatusResponse { status: Some(cri::RuntimeStatus { conditions }), ..Default::default() };
             assert_eq!(runtime_trouble(Ok(status)).is_none(), ready);
         };
         check(vec![condition("RuntimeReady", true), condition("NetworkReady", true)], true);

@@ -44,7 +44,12 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
                 Ok(()) => {
                     if ready && !is_ready(&old) {
                         info!(node = ctx.options.node_name, "node is ready");
-                        ctx.events.node(&ctx.options.node_name, false, "NodeReady", &format!("Node {} status is now: NodeReady", ctx.options.node_name));
+                        ctx.events.node(
+                            &ctx.options.node_name,
+                            false,
+                            "NodeReady",
+                            &format!("Node {} status is now: NodeReady", ctx.options.node_name),
+                        );
                     }
                     old = status;
                     reported = Some(Instant::now());
@@ -88,10 +93,7 @@ async fn try_register(ctx: &Context, api: &Api<Node>) -> Result<Node, kube::Erro
     let name = &ctx.options.node_name;
     if ctx.options.config.register_node {
         // With its status, so that it is whole from the first moment (servers that ignore it hear it next).
-        let node = Node {
-            status: Some(base_status(ctx)),
-            ..registration(ctx)
-        };
+        let node = Node { status: Some(base_status(ctx)), ..registration(ctx) };
         match api.create(&PostParams::default(), &node).await {
             Ok(node) => {
                 info!(node = name, "node registered");
@@ -115,10 +117,7 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
     let runtime = ctx.cri.status(cri::StatusRequest { verbose: false });
     let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
     let (runtime, images) = tokio::join!(runtime, images);
-    let health = Health {
-        runtime: runtime_trouble(runtime),
-        ..crate::eviction::pressure(ctx)
-    };
+    let health = Health { runtime: runtime_trouble(runtime), ..crate::eviction::pressure(ctx) };
     let conditions = conditions(&health, old.conditions.as_deref().unwrap_or_default(), Timestamp::now());
     NodeStatus {
         conditions: Some(conditions),

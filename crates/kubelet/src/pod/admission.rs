@@ -23,12 +23,7 @@ pub fn admit(
     allocatable: &Allocatable,
     max_pods: u32,
 ) -> Result<(), Rejection> {
-    let reject = |reason: &str, message: String| {
-        Err(Rejection {
-            reason: reason.to_owned(),
-            message,
-        })
-    };
+    let reject = |reason: &str, message: String| Err(Rejection { reason: reason.to_owned(), message });
     let predicate = |name: &str, why: &str| reject(name, format!("Predicate {name} failed: {why}"));
     if let Some(node) = node
         && !selected(pod, node)
@@ -39,7 +34,10 @@ pub fn admit(
     if others.len() >= max_pods {
         return reject(
             "OutOfpods",
-            format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {max_pods}", others.len()),
+            format!(
+                "Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {max_pods}",
+                others.len()
+            ),
         );
     }
     if others.iter().any(|other| ports_clash(pod, other)) {
@@ -54,8 +52,45 @@ pub fn admit(
         if *requested > 0 && used.saturating_add(*requested) > *capacity {
             return reject(
                 &format!("OutOf{name}"),
-                format!("Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"),
+                format!(
+                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+                ),
             );
+        }
+    }
+    Ok(())
+}
+
+/// Sysctls of the pod's own namespaces that can do no harm to others.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// `allowed` are those that the node's configuration adds; `net.ipv4.*` stands for all below.
+pub fn sysctls_allowed(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
+    let context = pod.pod_spec().security_context.as_ref();
+    for sysctl in context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten() {
+        let name = sysctl.name.replace('/', ".");
+        let named = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => *pattern == name,
+        };
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !allowed.iter().any(named) {
+            return Err(Rejection {
+                reason: "SysctlForbidden".into(),
+                message: format!("forbidden sysctl: {name:?} not allowlisted"),
+            });
         }
     }
     Ok(())
@@ -88,11 +123,7 @@ fn ports_clash(a: &Pod, b: &Pod) -> bool {
 fn selected(pod: &Pod, node: &Node) -> bool {
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let spec = pod.pod_spec();
-    let by_labels = spec
-        .node_selector
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
+    let by_labels = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let required = spec
         .affinity
         .as_ref()
@@ -114,12 +145,8 @@ fn term_matches(
     let fields = term.match_fields.as_deref().unwrap_or_default();
     // A term that says nothing matches nothing.
     !(expressions.is_empty() && fields.is_empty())
-        && expressions
-            .iter()
-            .all(|wanted| matches(wanted, labels.get(&wanted.key).map(String::as_str)))
-        && fields
-            .iter()
-            .all(|wanted| matches(wanted, (wanted.key == "metadata.name").then_some(node_name)))
+        && expressions.iter().all(|wanted| matches(wanted, labels.get(&wanted.key).map(String::as_str)))
+        && fields.iter().all(|wanted| matches(wanted, (wanted.key == "metadata.name").then_some(node_name)))
 }
 
 fn matches(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -147,15 +174,32 @@ mod tests {
     }
 
     fn check(new: Value, others: &[Arc<Pod>], expected: Option<&str>) {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "5"}}})).unwrap();
+        let node: Node = serde_json::from_value(
+            json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "5"}}}),
+        )
+        .unwrap();
         let allocatable = [("cpu".to_owned(), 2000), ("memory".to_owned(), 1 << 30)].into();
         let result = admit(&pod(new.clone()), others, Some(&node), &allocatable, 3);
         assert_eq!(result.err().map(|rejection| rejection.reason).as_deref(), expected, "{new}");
     }
 
     #[test]
+    fn sysctls() {
+        let check = |name: &str, ok: bool| {
+            let sysctls = json!([{"name": name, "value": "1"}]);
+            let pod = pod(json!({"containers": [], "securityContext": {"sysctls": sysctls}}));
+            assert_eq!(sysctls_allowed(&pod, &["net.core.*".into()]).is_ok(), ok, "{name}");
+        };
+        check("net.ipv4.tcp_syncookies", true);
+        check("net/ipv4/tcp_syncookies", true);
+        check("net.core.somaxconn", true);
+        check("kernel.msgmax", false);
+    }
+
+    #[test]
     fn resources_ports_and_selectors() {
-        let cpu = |amount: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]});
+        let cpu =
+            |amount: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]});
         let port = |ip: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 80, "hostIP": ip}]}]});
         let term = |operator: &str, values: Value| {
             json!({"containers": [], "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {

@@ -54,9 +54,7 @@ mod tests {
     fn doubles_up_to_five_minutes() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.until(at(0), at(0)), None, "the first restart is immediate");
-        let delays: Vec<i64> = (0..7)
-            .map(|_| backoff.next(at(0), at(0)).as_secs())
-            .collect();
+        let delays: Vec<i64> = (0..7).map(|_| backoff.next(at(0), at(0)).as_secs()).collect();
         assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
     }
 

@@ -65,10 +65,7 @@ impl PodExt for Pod {
     }
 
     fn phase(&self) -> &str {
-        self.status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref())
-            .unwrap_or("Pending")
+        self.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
     }
 
     fn is_mirror(&self) -> bool {

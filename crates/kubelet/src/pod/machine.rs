@@ -114,7 +114,6 @@ pub enum Action {
         name: String,
         id: String,
         grace: i64,
-        message: String,
         hook: bool,
     },
     /// Probe from now on.
@@ -167,20 +166,14 @@ pub enum Work {
     Todo,
     Doing,
     Done,
-    Again {
-        at: Timestamp,
-        delay: SignedDuration,
-    },
+    Again { at: Timestamp, delay: SignedDuration },
 }
 
 impl Work {
     /// Failed at `now`: wait, each time twice as long, half a minute at most.
     fn failed(&self, previous: SignedDuration, now: Timestamp) -> Work {
         let delay = (previous * 2).clamp(SignedDuration::from_millis(500), SignedDuration::from_secs(30));
-        Work::Again {
-            at: now.checked_add(delay).unwrap_or(now),
-            delay,
-        }
+        Work::Again { at: now.checked_add(delay).unwrap_or(now), delay }
     }
 
     pub fn due(&self, now: Timestamp) -> bool {
@@ -265,16 +258,8 @@ impl Machine {
             Input::Gone => self.gone = true,
             Input::Runtime(view) => self.view.merge(view),
             Input::Objects => self.objects_changed(now),
-            Input::Kill {
-                reason,
-                message,
-                grace,
-            } => {
-                self.failed.get_or_insert(Failed {
-                    reason,
-                    message,
-                    grace,
-                });
+            Input::Kill { reason, message, grace } => {
+                self.failed.get_or_insert(Failed { reason, message, grace });
             }
             Input::Volumes(result) => self.volumes_mounted(result, now, actions),
             Input::Sandbox(result) => self.sandbox_ran(result, now, actions),
@@ -283,22 +268,15 @@ impl Machine {
             Input::Hooked { name, result } => self.hooked(&name, result, actions),
             Input::Stopped { name, result } => self.container_stopped(&name, result, now),
             Input::TornDown(result) => self.torn_down(result, now, actions),
-            Input::Probed {
-                name,
-                id,
-                kind,
-                result,
-            } => self.probed(&name, &id, kind, result, actions),
+            Input::Probed { name, id, kind, result } => self.probed(&name, &id, kind, result, actions),
             Input::Tick => {}
         }
     }
 
     fn desired(&mut self, pod: Arc<Pod>) {
         let old = std::mem::take(&mut self.slots);
-        let images: Vec<(String, Option<String>)> = old
-            .iter()
-            .map(|slot| (slot.name.clone(), slot.spec.image.clone()))
-            .collect();
+        let images: Vec<(String, Option<String>)> =
+            old.iter().map(|slot| (slot.name.clone(), slot.spec.image.clone())).collect();
         self.slots = slot::of(&pod, old);
         let grace = pod.grace();
         for slot in &mut self.slots {
@@ -374,7 +352,13 @@ impl Machine {
         }
     }
 
-    fn image(&mut self, name: &str, result: Result<String, Failure>, now: Timestamp, actions: &mut Vec<Action>) {
+    fn image(
+        &mut self,
+        name: &str,
+        result: Result<String, Failure>,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.name == name) else {
             return;
         };
@@ -420,10 +404,7 @@ impl Machine {
                     && container.state == State::Running
                 {
                     slot.op = Op::Hook;
-                    actions.push(Action::PostStart {
-                        name: name.to_owned(),
-                        id: container.id.clone(),
-                    });
+                    actions.push(Action::PostStart { name: name.to_owned(), id: container.id.clone() });
                 }
                 Some(container)
             }
@@ -456,11 +437,8 @@ impl Machine {
         if let Err(message) = result {
             actions.push(warning("FailedPostStartHook", message, Some(name)));
             if let Some(current) = slot.current.as_ref() {
-                slot.restart = Some(Restart {
-                    id: current.id.clone(),
-                    message: "FailedPostStartHook".into(),
-                    grace,
-                });
+                slot.restart =
+                    Some(Restart { id: current.id.clone(), message: "FailedPostStartHook".into(), grace });
             }
         }
     }
@@ -592,10 +570,5 @@ impl Machine {
 }
 
 pub(super) fn warning(reason: &'static str, message: String, container: Option<&str>) -> Action {
-    Action::Event {
-        warning: true,
-        reason,
-        message,
-        container: container.map(str::to_owned),
-    }
+    Action::Event { warning: true, reason, message, container: container.map(str::to_owned) }
 }

@@ -28,7 +28,8 @@ struct Sim {
 }
 
 fn pod(spec: Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}))
+        .unwrap()
 }
 
 fn plain(policy: &str) -> Value {
@@ -70,10 +71,7 @@ impl Sim {
             for action in self.machine.step(input, self.now) {
                 inputs.extend(self.perform(action));
             }
-            let facts = NodeFacts {
-                ips: vec!["10.0.0.1".parse().unwrap()],
-                runtime: "r".into(),
-            };
+            let facts = NodeFacts { ips: vec!["10.0.0.1".parse().unwrap()], runtime: "r".into() };
             self.last = status(&self.machine, &self.last, &facts, self.now);
         }
     }
@@ -129,18 +127,14 @@ impl Sim {
         let slot = self.machine.slots.iter().find(|slot| slot.name == name).unwrap();
         let id = slot.current.as_ref().unwrap().id.clone();
         let result = if ok { Ok(()) } else { Err("no".into()) };
-        self.input(Input::Probed {
-            name: name.into(),
-            id,
-            kind,
-            result,
-        });
+        self.input(Input::Probed { name: name.into(), id, kind, result });
     }
 
     fn delete(&mut self, grace: i64) {
         let mut pod = (*self.machine.pod).clone();
-        pod.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now + SignedDuration::from_secs(grace)));
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            self.now + SignedDuration::from_secs(grace),
+        ));
         pod.metadata.deletion_grace_period_seconds = Some(grace);
         self.input(Input::Desired(Arc::new(pod)));
     }
@@ -161,10 +155,7 @@ impl Sim {
             }
             Action::EnsureImage { name } => {
                 let result = if self.missing_images.contains(&name) {
-                    Err(Failure {
-                        reason: "ErrImagePull".into(),
-                        message: "not there".into(),
-                    })
+                    Err(Failure { reason: "ErrImagePull".into(), message: "not there".into() })
                 } else {
                     Ok("sha".to_owned())
                 };
@@ -180,7 +171,9 @@ impl Sim {
                 let word = format!("start {name} {attempt}");
                 (word, Some(Input::Started { name, result: Ok(container) }))
             }
-            Action::PostStart { name, .. } => (format!("hook {name}"), Some(Input::Hooked { name, result: Ok(()) })),
+            Action::PostStart { name, .. } => {
+                (format!("hook {name}"), Some(Input::Hooked { name, result: Ok(()) }))
+            }
             Action::Stop { name, grace, id, .. } => {
                 let word = format!("stop {name} {grace}");
                 let attempt = id.rsplit('-').next().unwrap().parse().unwrap();
@@ -259,7 +252,10 @@ fn init_containers_go_first_one_by_one_and_sidecars_stop_last() {
     assert_eq!(starts, ["start i1 0", "start s1 0", "start s2 0", "start i2 0", "start a 0", "start b 0"]);
     assert_eq!((sim.phase(), sim.condition("Initialized")), ("Running", "True"));
     sim.delete(10);
-    assert_eq!(sim.take(), ["stop b 10", "stop a 10", "stop s2 10", "stop s1 10", "teardown true", "finalize"]);
+    assert_eq!(
+        sim.take(),
+        ["stop b 10", "stop a 10", "stop s2 10", "stop s1 10", "teardown true", "finalize"]
+    );
 }
 
 #[test]
@@ -359,13 +355,7 @@ fn a_pod_deleted_while_it_starts_leaves_nothing() {
     sim.take();
     sim.delete(30);
     assert_eq!(sim.take(), ["cancel c"], "the sandbox is still being made");
-    let sandbox = Sandbox {
-        id: "s0".into(),
-        attempt: 0,
-        ready: true,
-        created_at: sim.now,
-        ips: Vec::new(),
-    };
+    let sandbox = Sandbox { id: "s0".into(), attempt: 0, ready: true, created_at: sim.now, ips: Vec::new() };
     sim.input(Input::Sandbox(Ok(sandbox)));
     assert_eq!(sim.take(), ["teardown true", "finalize"]);
     assert_eq!(sim.phase(), "Pending");
@@ -450,11 +440,7 @@ fn a_missing_object_holds_the_container_until_it_appears() {
 #[test]
 fn a_rejected_pod_never_starts() {
     let mut sim = Sim::new(plain("Always"));
-    sim.input(Input::Kill {
-        reason: "OutOfcpu".into(),
-        message: "too big".into(),
-        grace: None,
-    });
+    sim.input(Input::Kill { reason: "OutOfcpu".into(), message: "too big".into(), grace: None });
     assert_eq!(sim.take(), ["teardown false"]);
     assert_eq!((sim.phase(), sim.last.reason.as_deref()), ("Failed", Some("OutOfcpu")));
     sim.delete(0);
@@ -475,7 +461,11 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         (0..4_usize, 0..2_i32).prop_map(|(slot, code)| Happening::Ends(slot, code)),
         (1..400_i64).prop_map(Happening::Pass),
-        (0..4_usize, prop_oneof![Just(Kind::Startup), Just(Kind::Liveness), Just(Kind::Readiness)], any::<bool>())
+        (
+            0..4_usize,
+            prop_oneof![Just(Kind::Startup), Just(Kind::Liveness), Just(Kind::Readiness)],
+            any::<bool>()
+        )
             .prop_map(|(slot, kind, ok)| Happening::Probe(slot, kind, ok)),
         Just(Happening::SandboxDies),
         Just(Happening::Objects),

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::admission::{Rejection, admit};
+use super::admission::{Rejection, admit, sysctls_allowed};
 use super::ext::PodExt;
 use super::machine::Input;
 use super::worker::{self, Handle};
@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::cri::events::{self, News, PodNews};
 use crate::cri::view::{PodView, State};
 use crate::static_pods::{self, StaticPods};
+use crate::volumes;
 
 struct Known {
     handle: Handle,
@@ -37,6 +38,8 @@ pub struct Manager {
     looked_at: mpsc::UnboundedReceiver<(String, Option<PodNews>)>,
     looker: mpsc::UnboundedSender<(String, Option<PodNews>)>,
     statics: StaticPods,
+    /// Before that, a pod of the runtime that the API does not know may be one of them.
+    statics_known: bool,
     synced: bool,
 }
 
@@ -58,6 +61,7 @@ async fn next(desired: &mut Option<Subscription<Pod>>) -> Option<Delta<Pod>> {
 impl Manager {
     pub fn new(ctx: Arc<Context>) -> Self {
         let (looker, looked_at) = mpsc::unbounded_channel();
+        let statics_known = ctx.options.config.static_pod_path.as_os_str().is_empty();
         Self {
             ctx,
             pods: HashMap::new(),
@@ -67,6 +71,7 @@ impl Manager {
             looked_at,
             looker,
             statics: StaticPods::new(),
+            statics_known,
             synced: false,
         }
     }
@@ -90,7 +95,7 @@ impl Manager {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = node.synced(), if desired.is_none() => desired = Some(self.ctx.pods.subscribe()),
+                () = node.synced(), if desired.is_none() && self.statics_known => desired = Some(self.ctx.pods.subscribe()),
                 delta = next(&mut desired) => match delta {
                     Some(delta) => self.desired(delta),
                     None => return,
@@ -115,17 +120,14 @@ impl Manager {
 
     /// The manifests of this node have changed.
     fn statics(&mut self, pods: StaticPods) {
+        self.statics_known = true;
         let named = |name: &str| pods.values().any(|pod| pod.name() == name);
-        let gone: Vec<Arc<Pod>> = self.statics.values().filter(|pod| !pods.contains_key(pod.uid())).cloned().collect();
+        let gone: Vec<Arc<Pod>> =
+            self.statics.values().filter(|pod| !pods.contains_key(pod.uid())).cloned().collect();
         for pod in gone {
             self.gone(&pod);
             if !named(pod.name()) {
-                let ctx = self.ctx.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = static_pods::remove_mirror(&ctx, &pod).await {
-                        warn!(pod = pod.full_name(), %error, "cannot remove the mirror of a static pod");
-                    }
-                });
+                self.remove_mirror(pod);
             }
         }
         for (uid, pod) in &pods {
@@ -137,6 +139,31 @@ impl Manager {
         self.statics = pods;
     }
 
+    fn remove_mirror(&self, pod: Arc<Pod>) {
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move {
+            if let Err(error) = static_pods::remove_mirror(&ctx, &pod).await {
+                warn!(pod = pod.full_name(), %error, "cannot remove the mirror of a static pod");
+            }
+        });
+    }
+
+    /// Directories of pods that went while no kubelet ran, and of which the runtime has nothing either.
+    fn remove_leftovers(&self) {
+        let pods_dir = self.ctx.options.root_dir.join("pods");
+        let known = |uid: &str| self.pods.contains_key(uid) || self.suspects.contains(uid);
+        let dirs = std::fs::read_dir(pods_dir).into_iter().flatten().flatten();
+        let leftovers: Vec<_> =
+            dirs.filter(|dir| !known(&dir.file_name().to_string_lossy())).map(|dir| dir.path()).collect();
+        tokio::task::spawn_blocking(move || {
+            for dir in leftovers {
+                if let Err(error) = volumes::remove_pod_dir(&dir) {
+                    warn!(%error, "cannot remove the directory of a pod that is gone");
+                }
+            }
+        });
+    }
+
     fn mirror(&self, pod: Arc<Pod>) {
         let ctx = self.ctx.clone();
         tokio::spawn(async move { static_pods::mirror(&ctx, &pod).await });
@@ -144,7 +171,13 @@ impl Manager {
 
     /// A mirror has appeared, and is to be told how its pod is; or has been deleted, and is made again.
     fn mirror_changed(&self, mirror: &Pod, deleted: bool) {
-        let Some(pod) = self.statics.get(mirror.runtime_uid()) else { return };
+        let Some(pod) = self.statics.get(mirror.runtime_uid()) else {
+            if !deleted {
+                // Its manifest went while no kubelet ran.
+                self.remove_mirror(Arc::new(mirror.clone()));
+            }
+            return;
+        };
         if deleted {
             self.mirror(pod.clone());
         } else if let Some(known) = self.pods.get(pod.uid()) {
@@ -170,6 +203,7 @@ impl Manager {
                 for (_, pod) in std::mem::take(&mut self.found) {
                     self.suspect(pod);
                 }
+                self.remove_leftovers();
             }
         }
     }
@@ -210,6 +244,7 @@ impl Manager {
             .collect();
         let node = self.ctx.node.get("", &self.ctx.options.node_name);
         let max_pods = self.ctx.options.config.max_pods;
+        sysctls_allowed(pod, &self.ctx.options.config.allowed_unsafe_sysctls)?;
         admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)
     }
 
@@ -251,7 +286,12 @@ impl Manager {
         if self.pods.contains_key(uid) {
             return;
         }
-        info!(pod = found.name, namespace = found.namespace, uid, "removing a pod that the API does not know");
+        info!(
+            pod = found.name,
+            namespace = found.namespace,
+            uid,
+            "removing a pod that the API does not know"
+        );
         let pod = Pod {
             metadata: ObjectMeta {
                 name: Some(found.name),
@@ -277,12 +317,6 @@ fn orphan_spec(view: &PodView) -> k8s_openapi::api::core::v1::PodSpec {
     let mut names: Vec<&String> = view.containers.values().map(|container| &container.name).collect();
     names.sort();
     names.dedup();
-    let containers = names.into_iter().map(|name| Container {
-        name: name.clone(),
-        ..Default::default()
-    });
-    PodSpec {
-        containers: containers.collect(),
-        ..Default::default()
-    }
+    let containers = names.into_iter().map(|name| Container { name: name.clone(), ..Default::default() });
+    PodSpec { containers: containers.collect(), ..Default::default() }
 }

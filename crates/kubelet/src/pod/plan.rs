@@ -49,11 +49,8 @@ impl Machine {
             && deadline <= now
         {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.failed = Some(Failed {
-                reason: "DeadlineExceeded".into(),
-                message: message.into(),
-                grace: None,
-            });
+            self.failed =
+                Some(Failed { reason: "DeadlineExceeded".into(), message: message.into(), grace: None });
             actions.push(Action::Event {
                 warning: false,
                 reason: "DeadlineExceeded",
@@ -66,9 +63,7 @@ impl Machine {
 
     fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.pod.pod_spec().active_deadline_seconds?;
-        self.start_time
-            .checked_add(SignedDuration::from_secs(seconds))
-            .ok()
+        self.start_time.checked_add(SignedDuration::from_secs(seconds)).ok()
     }
 
     /// Its containers have done what they were to do, or cannot.
@@ -115,10 +110,7 @@ impl Machine {
             });
         }
         // Wait for what is still being done in the old one.
-        let busy = self
-            .slots
-            .iter()
-            .any(|slot| !matches!(slot.op, Op::Idle | Op::Pulling));
+        let busy = self.slots.iter().any(|slot| !matches!(slot.op, Op::Idle | Op::Pulling));
         if self.sandbox.due(now) && !busy {
             self.sandbox = Work::Doing;
             let attempts = self.view.sandboxes.values().map(|sandbox| sandbox.attempt);
@@ -131,11 +123,7 @@ impl Machine {
                 self.view.sandboxes.remove(id);
                 self.view.containers.retain(|_, container| container.sandbox_id != *id);
             }
-            actions.push(Action::RunSandbox {
-                attempt,
-                stops: newest,
-                removes,
-            });
+            actions.push(Action::RunSandbox { attempt, stops: newest, removes });
         }
     }
 
@@ -167,7 +155,9 @@ impl Machine {
         for (index, slot) in self.slots.iter().enumerate() {
             let wanted = match slot.role {
                 Role::Init | Role::Sidecar => false,
-                Role::Main => self.initialized && (slot.current.is_none() || created(slot) || slot.restarts(&policy)),
+                Role::Main => {
+                    self.initialized && (slot.current.is_none() || created(slot) || slot.restarts(&policy))
+                }
                 Role::Ephemeral => slot.current.is_none(),
             };
             if wanted {
@@ -177,15 +167,12 @@ impl Machine {
         // Containers are started in order; each waits until those before have started or failed to.
         let mut discarded = Vec::new();
         for index in due {
-            let others_first = self.slots.iter().take(index).any(|slot| {
-                slot.role == Role::Main && !matches!(slot.op, Op::Idle | Op::Stopping { .. })
-            });
+            let others_first =
+                self.slots.iter().take(index).any(|slot| {
+                    slot.role == Role::Main && !matches!(slot.op, Op::Idle | Op::Stopping { .. })
+                });
             let full_name = self.pod.full_name();
-            let superfluous = self
-                .slots
-                .get(index)
-                .map(|slot| self.superfluous(slot))
-                .unwrap_or_default();
+            let superfluous = self.slots.get(index).map(|slot| self.superfluous(slot)).unwrap_or_default();
             let Some(slot) = self.slots.get_mut(index) else {
                 continue;
             };
@@ -224,8 +211,7 @@ impl Machine {
                 return false;
             }
         }
-        self.sandbox_ready()
-            || !self.slots.iter().any(Slot::is_init)
+        self.sandbox_ready() || !self.slots.iter().any(Slot::is_init)
     }
 
     fn plan_probes(&mut self, actions: &mut Vec<Action>) {
@@ -243,11 +229,7 @@ impl Machine {
             }
             let mut probe = |kind: Kind| {
                 if kind.of(&slot.spec).is_some() {
-                    actions.push(Action::Probe {
-                        name: slot.name.clone(),
-                        id: id.clone(),
-                        kind,
-                    });
+                    actions.push(Action::Probe { name: slot.name.clone(), id: id.clone(), kind });
                 }
             };
             if slot.probed.id.as_ref() != Some(&id) {
@@ -269,9 +251,7 @@ impl Machine {
         for slot in &mut self.slots {
             if slot.op == Op::Pulling {
                 slot.op = Op::Idle;
-                actions.push(Action::CancelImage {
-                    name: slot.name.clone(),
-                });
+                actions.push(Action::CancelImage { name: slot.name.clone() });
             }
             slot.hold = None;
         }
@@ -366,9 +346,7 @@ fn ended(slot: &Slot) -> bool {
 
 /// Made but never started: what a kubelet leaves that died between the two calls. It is not waited for.
 fn created(slot: &Slot) -> bool {
-    slot.current
-        .as_ref()
-        .is_some_and(|current| current.state == State::Created)
+    slot.current.as_ref().is_some_and(|current| current.state == State::Created)
 }
 
 fn alive(slot: &Slot) -> bool {
@@ -388,24 +366,15 @@ fn stop(slot: &mut Slot, grace: i64, message: String, actions: &mut Vec<Action>)
         actions.push(Action::Event {
             warning: false,
             reason: "Killing",
-            message: message.clone(),
+            message,
             container: Some(slot.name.clone()),
         });
     }
-    actions.push(Action::Stop {
-        name: slot.name.clone(),
-        id,
-        grace: grace.max(LEAST_GRACE),
-        message,
-        hook: !again,
-    });
+    actions.push(Action::Stop { name: slot.name.clone(), id, grace: grace.max(LEAST_GRACE), hook: !again });
 }
 
 fn end_probes(slot: &Slot, all: bool) -> Action {
-    Action::EndProbes {
-        name: slot.name.clone(),
-        all,
-    }
+    Action::EndProbes { name: slot.name.clone(), all }
 }
 
 /// The next thing that the start of a container needs. Returns the containers that it discards.
@@ -420,11 +389,9 @@ fn start(
     if slot.op != Op::Idle {
         return Vec::new();
     }
-    if let Some(hold) = &mut slot.hold {
-        if hold.until > now {
-            pull_error_ages(hold, &slot.spec.image, &slot.name, now, actions);
-            return Vec::new();
-        }
+    if let Some(hold) = slot.hold.as_mut().filter(|hold| hold.until > now) {
+        pull_error_ages(hold, &slot.spec.image, &slot.name, now, actions);
+        return Vec::new();
     }
     let event = slot.exited().map(|ended| ended.finished_at.unwrap_or(ended.created_at));
     if let Some(event) = event
@@ -440,18 +407,13 @@ fn start(
             until,
             since: now,
         });
-        let short = full_name.split('(').next().unwrap_or(full_name);
-        let message = format!("Back-off restarting failed container {name} in pod {short}");
-        // Upstream writes the pod as name_namespace(uid) here, too.
-        let message = message.replace(short, full_name);
+        let message = format!("Back-off restarting failed container {name} in pod {full_name}");
         actions.push(warning("BackOff", message, Some(name)));
         return Vec::new();
     }
     let Some(image) = slot.image.clone() else {
         slot.op = Op::Pulling;
-        actions.push(Action::EnsureImage {
-            name: slot.name.clone(),
-        });
+        actions.push(Action::EnsureImage { name: slot.name.clone() });
         return Vec::new();
     };
     if !may_start {
@@ -497,9 +459,5 @@ fn pull_error_ages(
 /// As Go prints durations: `10s`, `1m20s`, `5m0s`.
 fn go_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
-    if seconds < 60 {
-        format!("{seconds}s")
-    } else {
-        format!("{}m{}s", seconds / 60, seconds % 60)
-    }
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }

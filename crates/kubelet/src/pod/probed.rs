@@ -48,10 +48,7 @@ pub struct Probed {
 
 impl Probed {
     pub fn of(id: &str) -> Self {
-        Self {
-            id: Some(id.to_owned()),
-            ..Self::default()
-        }
+        Self { id: Some(id.to_owned()), ..Self::default() }
     }
 
     /// Counts a result; tells when a threshold is reached: `Some(true)` for success, `Some(false)` for failure.
@@ -79,11 +76,7 @@ mod tests {
 
     #[test]
     fn thresholds_count_results_in_a_row() {
-        let probe = Probe {
-            success_threshold: Some(2),
-            failure_threshold: Some(3),
-            ..Default::default()
-        };
+        let probe = Probe { success_threshold: Some(2), failure_threshold: Some(3), ..Default::default() };
         let mut probed = Probed::default();
         let mut check = |success, expected| {
             assert_eq!(probed.count(Kind::Readiness, &probe, success), expected);

@@ -102,15 +102,11 @@ impl Slot {
     }
 
     pub fn running(&self) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|container| container.state == State::Running)
+        self.current.as_ref().is_some_and(|container| container.state == State::Running)
     }
 
     pub fn exited(&self) -> Option<&Container> {
-        self.current
-            .as_ref()
-            .filter(|container| container.state == State::Exited)
+        self.current.as_ref().filter(|container| container.state == State::Exited)
     }
 
     /// The count that a container started now would carry.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -27,15 +27,15 @@ pub struct NodeFacts {
 pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timestamp) -> PodStatus {
     let pod = &*machine.pod;
     // Of a pod that was refused, nothing is said about containers that never were.
-    let refused = machine.failed.is_some() && machine.stage > Stage::Active && machine.view.containers.is_empty();
+    let refused =
+        machine.failed.is_some() && machine.stage > Stage::Active && machine.view.containers.is_empty();
     let of = |roles: &[Role]| -> Option<Vec<ContainerStatus>> {
         if refused && machine.slots.iter().all(|slot| slot.before.is_none()) {
             return None;
         }
         let slots = machine.slots.iter().filter(|slot| roles.contains(&slot.role));
-        let statuses: Vec<ContainerStatus> = slots
-            .map(|slot| container_status(machine, slot, &node.runtime))
-            .collect();
+        let statuses: Vec<ContainerStatus> =
+            slots.map(|slot| container_status(machine, slot, &node.runtime)).collect();
         (!statuses.is_empty()).then_some(statuses)
     };
     let mut ips: Vec<String> = Vec::new();
@@ -107,18 +107,15 @@ pub fn phase(machine: &Machine) -> &'static str {
             (true, false) => "Failed",
         };
     }
-    let waiting = main().any(|slot| !slot.running() && ever_ended(&slot).is_none());
-    if !machine.initialized || waiting {
-        "Pending"
-    } else {
-        "Running"
-    }
+    // An event may say that it runs before its start is over; the rest of the news is about to come.
+    let waiting =
+        main().any(|slot| (!slot.running() || slot.op == Op::Starting) && ever_ended(slot).is_none());
+    if !machine.initialized || waiting { "Pending" } else { "Running" }
 }
 
 /// How the container ended last, if it does not run and has ever ended.
 fn ever_ended(slot: &Slot) -> Option<&Container> {
-    slot.exited()
-        .or(slot.previous.as_ref().filter(|previous| previous.state == State::Exited))
+    slot.exited().or(slot.previous.as_ref().filter(|previous| previous.state == State::Exited))
 }
 
 fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerStatus {
@@ -127,16 +124,11 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
     let shown = current.or(previous);
     let state = state(machine, slot, runtime);
     // A container that waits to be restarted shows how it ended as its last state.
-    let last = if state.waiting.is_some() {
-        slot.exited().or(previous)
-    } else {
-        previous
-    };
+    let last = if state.waiting.is_some() { slot.exited().or(previous) } else { previous };
     let last_state = match last.filter(|container| container.state == State::Exited) {
-        Some(container) => ContainerState {
-            terminated: Some(terminated(container, runtime)),
-            ..Default::default()
-        },
+        Some(container) => {
+            ContainerState { terminated: Some(terminated(container, runtime)), ..Default::default() }
+        }
         None => ContainerState::default(),
     };
     let before = slot.before.as_ref();
@@ -180,10 +172,7 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
 
 fn state(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerState {
     let waiting = |reason: &str, message: Option<String>| ContainerState {
-        waiting: Some(ContainerStateWaiting {
-            reason: Some(reason.to_owned()),
-            message,
-        }),
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
         ..Default::default()
     };
     if let Some(hold) = &slot.hold
@@ -192,16 +181,19 @@ fn state(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerState {
         return waiting(&hold.reason, Some(hold.message.clone()));
     }
     match &slot.current {
-        Some(container) if container.state == State::Running && slot.op != Op::Hook => ContainerState {
-            running: Some(ContainerStateRunning {
-                started_at: container.started_at.or(Some(container.created_at)).map(Time),
-            }),
-            ..Default::default()
-        },
-        Some(container) if container.state == State::Exited => ContainerState {
-            terminated: Some(terminated(container, runtime)),
-            ..Default::default()
-        },
+        Some(container)
+            if container.state == State::Running && !matches!(slot.op, Op::Hook | Op::Starting) =>
+        {
+            ContainerState {
+                running: Some(ContainerStateRunning {
+                    started_at: container.started_at.or(Some(container.created_at)).map(Time),
+                }),
+                ..Default::default()
+            }
+        }
+        Some(container) if container.state == State::Exited => {
+            ContainerState { terminated: Some(terminated(container, runtime)), ..Default::default() }
+        }
         _ => {
             let has_init = machine.slots.iter().any(Slot::is_init);
             if has_init && !machine.initialized && machine.stage == Stage::Active {

@@ -17,44 +17,34 @@ struct Verdict {
 
 impl Verdict {
     fn yes(type_: &'static str) -> Self {
-        Self {
-            type_,
-            status: true,
-            reason: None,
-            message: None,
-        }
+        Self { type_, status: true, reason: None, message: None }
     }
 
     fn no(type_: &'static str, reason: &'static str, message: Option<String>) -> Self {
-        Self {
-            type_,
-            status: false,
-            reason: Some(reason),
-            message,
-        }
+        Self { type_, status: false, reason: Some(reason), message }
     }
 }
 
 /// Ours, after those that others own (readiness gates, `DisruptionTarget`), which are passed on untouched.
-pub fn conditions(
-    machine: &Machine,
-    phase: &str,
-    last: &PodStatus,
-    now: Timestamp,
-) -> Vec<PodCondition> {
+pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timestamp) -> Vec<PodCondition> {
     let containers_ready = containers_ready(machine, phase);
-    let verdicts = [
+    let mut verdicts = vec![
         to_start_containers(machine),
         initialized(machine, phase),
         ready(machine, &containers_ready, phase),
         containers_ready,
         Verdict::yes("PodScheduled"),
     ];
+    if let Some(evicted) = machine.failed.as_ref().filter(|failed| failed.reason == "Evicted") {
+        verdicts.push(Verdict {
+            reason: Some("TerminationByKubelet"),
+            message: Some(evicted.message.clone()),
+            ..Verdict::yes("DisruptionTarget")
+        });
+    }
     let before = || last.conditions.iter().flatten();
-    let mut conditions: Vec<PodCondition> = before()
-        .filter(|old| verdicts.iter().all(|verdict| verdict.type_ != old.type_))
-        .cloned()
-        .collect();
+    let mut conditions: Vec<PodCondition> =
+        before().filter(|old| verdicts.iter().all(|verdict| verdict.type_ != old.type_)).cloned().collect();
     conditions.extend(verdicts.into_iter().map(|verdict| {
         let status = if verdict.status { "True" } else { "False" };
         let old = before().find(|old| old.type_ == verdict.type_ && old.status == status);
@@ -63,9 +53,7 @@ pub fn conditions(
             status: status.to_owned(),
             reason: verdict.reason.map(str::to_owned),
             message: verdict.message,
-            last_transition_time: old
-                .and_then(|old| old.last_transition_time.clone())
-                .or(Some(Time(now))),
+            last_transition_time: old.and_then(|old| old.last_transition_time.clone()).or(Some(Time(now))),
             last_probe_time: None,
             observed_generation: machine.pod.metadata.generation,
         }
@@ -76,19 +64,13 @@ pub fn conditions(
 fn to_start_containers(machine: &Machine) -> Verdict {
     let ready = machine.stage <= Stage::Stopping && machine.sandbox().is_some_and(|sandbox| sandbox.ready);
     let verdict = Verdict::yes("PodReadyToStartContainers");
-    Verdict {
-        status: ready,
-        ..verdict
-    }
+    Verdict { status: ready, ..verdict }
 }
 
 fn initialized(machine: &Machine, phase: &str) -> Verdict {
     if machine.initialized || phase == "Succeeded" {
         let reason = (phase == "Succeeded").then_some("PodCompleted");
-        return Verdict {
-            reason,
-            ..Verdict::yes("Initialized")
-        };
+        return Verdict { reason, ..Verdict::yes("Initialized") };
     }
     let incomplete = |slot: &&Slot| match slot.role {
         Role::Init => slot.exited().is_none_or(|ended| ended.exit_code != 0),
@@ -129,11 +111,7 @@ fn containers_ready(machine: &Machine, phase: &str) -> Verdict {
 /// The containers are ready, and every readiness gate is open.
 fn ready(machine: &Machine, containers: &Verdict, phase: &str) -> Verdict {
     if !containers.status || matches!(phase, "Succeeded" | "Failed") {
-        return Verdict {
-            type_: "Ready",
-            message: containers.message.clone(),
-            ..*containers
-        };
+        return Verdict { type_: "Ready", message: containers.message.clone(), ..*containers };
     }
     let status = machine.pod.status.as_ref();
     let present = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();

@@ -15,7 +15,8 @@ use super::ext::PodExt;
 use super::status_patch::{patch, urgent};
 use crate::static_pods::is_static;
 
-const COALESCE: Duration = Duration::from_millis(150);
+/// Long enough for most starts to be over: one patch tells of the whole.
+const COALESCE: Duration = Duration::from_millis(400);
 const RETRY: Duration = Duration::from_millis(500);
 
 type Answer = Result<(), kube::Error>;
@@ -62,22 +63,14 @@ impl StatusWriter {
             self.due = Some(Instant::now());
             return;
         }
-        const OURS: [&str; 5] = [
-            "PodReadyToStartContainers",
-            "Initialized",
-            "Ready",
-            "ContainersReady",
-            "PodScheduled",
-        ];
+        const OURS: [&str; 5] =
+            ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
         let Some(theirs) = pod.status.as_ref().and_then(|status| status.conditions.clone()) else {
             return;
         };
         let foreign = |conditions: Vec<_>| -> Vec<_> {
             let conditions: Vec<k8s_openapi::api::core::v1::PodCondition> = conditions;
-            conditions
-                .into_iter()
-                .filter(|condition| !OURS.contains(&condition.type_.as_str()))
-                .collect()
+            conditions.into_iter().filter(|condition| !OURS.contains(&condition.type_.as_str())).collect()
         };
         let theirs = foreign(theirs);
         for status in [&mut self.told, &mut self.wanted] {
@@ -97,11 +90,7 @@ impl StatusWriter {
             self.due = None;
             return;
         }
-        let at = if urgent(base, &self.wanted) {
-            Instant::now()
-        } else {
-            Instant::now() + COALESCE
-        };
+        let at = if urgent(base, &self.wanted) { Instant::now() } else { Instant::now() + COALESCE };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         if self.failures == 0 {
             self.send_if_due();
@@ -152,7 +141,9 @@ impl StatusWriter {
         let failed = match answer {
             Ok(Ok(())) => None,
             // The pod is gone, or another one has its name: nobody to tell.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) && self.uid.is_some() => None,
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) && self.uid.is_some() => {
+                None
+            }
             // The mirror is yet to be made; it will be seen.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
             Ok(Err(error)) => Some(error.to_string()),

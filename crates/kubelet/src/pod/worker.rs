@@ -68,10 +68,7 @@ pub fn start(
     let released = Arc::new(AtomicBool::new(false));
     let mut known = view;
     exec::complete(&mut known, &PodView::default());
-    let facts = NodeFacts {
-        ips: ctx.host_ips(),
-        runtime: ctx.cri.name.to_string(),
-    };
+    let facts = NodeFacts { ips: ctx.host_ips(), runtime: ctx.cri.name.to_string() };
     let worker = Worker {
         status: StatusWriter::new(ctx.client.clone(), &pod),
         env: Arc::new(PodEnv::new(ctx, pod.namespace())),
@@ -93,10 +90,7 @@ pub fn start(
         worker.run().await;
         pod.uid().to_owned()
     });
-    Handle {
-        inbox: sender,
-        released,
-    }
+    Handle { inbox: sender, released }
 }
 
 impl Worker {
@@ -151,7 +145,9 @@ impl Worker {
         let mut metadata_changed = false;
         match &mut input {
             Input::Runtime(news) => exec::complete(news, &self.machine.view),
-            Input::Stopped { result: Ok(Some(container)), .. } => exec::complete_one(container, &self.machine.view),
+            Input::Stopped { result: Ok(Some(container)), .. } => {
+                exec::complete_one(container, &self.machine.view)
+            }
             Input::Started { result: Ok(container), .. } => exec::complete_one(container, &self.machine.view),
             Input::Desired(pod) => {
                 let (old, new) = (&self.machine.pod.metadata, &pod.metadata);
@@ -199,11 +195,9 @@ impl Worker {
         let (env, pod) = (self.env.clone(), self.machine.pod.clone());
         match action {
             Action::MountVolumes => drop(self.spawn(exec::mount_volumes(env, pod))),
-            Action::RunSandbox {
-                attempt,
-                stops,
-                removes,
-            } => drop(self.spawn(exec::run_sandbox(env, pod, attempt, stops, removes))),
+            Action::RunSandbox { attempt, stops, removes } => {
+                drop(self.spawn(exec::run_sandbox(env, pod, attempt, stops, removes)))
+            }
             Action::EnsureImage { name } => {
                 if let Some(container) = self.slot(&name).map(|slot| slot.spec.clone()) {
                     let task = self.spawn(exec::ensure_image(env, pod, container));
@@ -215,29 +209,19 @@ impl Worker {
                     task.abort();
                 }
             }
-            Action::Start {
-                name,
-                attempt,
-                image,
-                discard,
-            } => self.start_container(&name, attempt, image, discard),
+            Action::Start { name, attempt, image, discard } => {
+                self.start_container(&name, attempt, image, discard)
+            }
             Action::PostStart { name, id } => {
                 let pod_ip = self.pod_ip();
                 if let Some(container) = self.slot(&name).map(|slot| slot.spec.clone()) {
                     self.spawn(exec::post_start(env, pod, container, id, pod_ip));
                 }
             }
-            Action::Stop {
-                name,
-                id,
-                grace,
-                message: _,
-                hook,
-            } => self.stop_container(&name, id, grace, hook),
+            Action::Stop { name, id, grace, hook } => self.stop_container(&name, id, grace, hook),
             Action::Probe { name, id, kind } => self.start_probe(&name, id, kind),
             Action::EndProbes { name, all } => {
-                self.probes
-                    .retain(|(of, kind), _| *of != name || (!all && *kind == Kind::Readiness));
+                self.probes.retain(|(of, kind), _| *of != name || (!all && *kind == Kind::Readiness));
             }
             Action::TearDown { sandboxes, remove } => {
                 self.probes.clear();
@@ -245,12 +229,7 @@ impl Worker {
             }
             Action::Finalize => self.finalize = true,
             Action::End => self.ended = true,
-            Action::Event {
-                warning,
-                reason,
-                message,
-                container,
-            } => {
+            Action::Event { warning, reason, message, container } => {
                 let events = &self.env.ctx.events;
                 if warning {
                     events.warning(&pod, container.as_deref(), reason, &message);
@@ -319,12 +298,7 @@ impl Worker {
             let Some(own) = own.upgrade() else { return false };
             // A startup probe has done its work when it succeeds once.
             let over = kind == Kind::Startup && result.is_ok();
-            let sent = own.send(Input::Probed {
-                name: of.clone(),
-                id: id.clone(),
-                kind,
-                result,
-            });
+            let sent = own.send(Input::Probed { name: of.clone(), id: id.clone(), kind, result });
             sent.is_ok() && !over
         });
         self.probes.insert((name.to_owned(), kind), task);
@@ -333,7 +307,11 @@ impl Worker {
     /// Writes volumes anew whose objects, or whose pod, have changed.
     fn refresh_volumes(&mut self) {
         let pod = &self.machine.pod;
-        if self.refreshing || self.machine.stage != Stage::Active || !self.machine.mounted() || !volumes::follows_objects(pod) {
+        if self.refreshing
+            || self.machine.stage != Stage::Active
+            || !self.machine.mounted()
+            || !volumes::follows_objects(pod)
+        {
             return;
         }
         self.refreshing = true;
@@ -345,7 +323,11 @@ impl Worker {
         self.refreshing = false;
         if let Input::Volumes(Err(failure)) = input {
             // What is mounted stays; the next change, or a minute, tries again.
-            warn!(pod = self.machine.pod.full_name(), error = failure.message, "cannot renew the pod's volumes");
+            warn!(
+                pod = self.machine.pod.full_name(),
+                error = failure.message,
+                "cannot renew the pod's volumes"
+            );
             let later = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(60)).ok();
             self.env.mounted.lock().refresh_at = later;
         }

@@ -22,13 +22,17 @@ struct HealthCheckResponse {
 pub async fn check(host: &str, port: u16, service: &str, timeout: Duration) -> Result<(), String> {
     match tokio::time::timeout(timeout, ask(host, port, service)).await {
         Ok(result) => result,
-        Err(_) => Err(format!("timeout: failed to connect service {:?} within {timeout:?}: context deadline exceeded", super::http::authority(host, port))),
+        Err(_) => Err(format!(
+            "timeout: failed to connect service {:?} within {timeout:?}: context deadline exceeded",
+            super::http::authority(host, port)
+        )),
     }
 }
 
 async fn ask(host: &str, port: u16, service: &str) -> Result<(), String> {
     let address = super::http::authority(host, port);
-    let failed = |error: &dyn std::fmt::Display| format!("error: failed to connect service {address:?}: {error}");
+    let failed =
+        |error: &dyn std::fmt::Display| format!("error: failed to connect service {address:?}: {error}");
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| failed(&error))?
         .connect()
@@ -38,14 +42,13 @@ async fn ask(host: &str, port: u16, service: &str) -> Result<(), String> {
     client.ready().await.map_err(|error| failed(&error))?;
     let path = ::http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
     let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-    let request = HealthCheckRequest {
-        service: service.to_owned(),
-    };
+    let request = HealthCheckRequest { service: service.to_owned() };
     match client.unary(tonic::Request::new(request), path, codec).await {
         Ok(answer) if answer.get_ref().status == 1 => Ok(()),
         Ok(answer) => Err(format!("service unhealthy (responded with {:?})", name(answer.get_ref().status))),
         Err(status) if status.code() == Code::Unimplemented => {
-            Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into())
+            Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+                .into())
         }
         Err(status) => Err(format!("error: health rpc failed: {status}")),
     }

@@ -82,14 +82,16 @@ async fn ask(get: &Get) -> Result<u16, String> {
     exchange(get, stream).await
 }
 
-async fn exchange(get: &Get, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<u16, String> {
+async fn exchange(
+    get: &Get,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<u16, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    let mut request = Request::get(&get.path)
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+    let mut request =
+        Request::get(&get.path).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     for (name, value) in [("user-agent", "kube-probe/1.36"), ("accept", "*/*"), ("connection", "close")] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));

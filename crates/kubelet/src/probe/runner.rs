@@ -12,6 +12,7 @@ use crate::cri::Cri;
 
 /// Output of failed probes is cut to this, as upstream does.
 const OUTPUT_MAX: usize = 1024;
+const SLACK: Duration = Duration::from_secs(2);
 
 /// What one probe of one running container needs to know.
 #[derive(Clone)]
@@ -68,7 +69,10 @@ async fn once(probing: &Probing, timeout: Duration) -> Result<(), String> {
         return tcp::connect(host.unwrap_or(&probing.pod_ip), port, timeout).await;
     }
     if let Some(action) = &probe.grpc {
-        let port = port(&k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(action.port), &probing.container)?;
+        let port = port(
+            &k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(action.port),
+            &probing.container,
+        )?;
         let service = action.service.as_deref().unwrap_or_default();
         return grpc::check(&probing.pod_ip, port, service, timeout).await;
     }
@@ -77,7 +81,12 @@ async fn once(probing: &Probing, timeout: Duration) -> Result<(), String> {
 
 async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Result<(), String> {
     let shown = command.join(" ");
-    let result = probing.cri.exec_sync(&probing.container_id, command, timeout).await;
+    let timed_out = || format!("command timed out: \"{shown}\" timed out after {}s", timeout.as_secs());
+    // The runtime keeps the time; this is for one that does not.
+    let run = probing.cri.exec_sync(&probing.container_id, command, timeout);
+    let Ok(result) = tokio::time::timeout(timeout + SLACK, run).await else {
+        return Err(timed_out());
+    };
     match result {
         Ok(result) if result.exit_code == 0 => Ok(()),
         Ok(result) => {
@@ -86,9 +95,7 @@ async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Resu
             output.truncate(OUTPUT_MAX);
             Err(String::from_utf8_lossy(&output).into_owned())
         }
-        Err(error) if error.code == Code::DeadlineExceeded => {
-            Err(format!("command timed out: \"{shown}\" timed out after {}s", timeout.as_secs()))
-        }
+        Err(error) if error.code == Code::DeadlineExceeded => Err(timed_out()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -46,9 +46,7 @@ struct Kept<K, V> {
 
 impl<K: Hash + Eq, V: Clone> Kept<K, V> {
     fn new() -> Self {
-        Self {
-            answers: Mutex::default(),
-        }
+        Self { answers: Mutex::default() }
     }
 
     fn get(&self, key: &K) -> Option<V> {
@@ -81,12 +79,7 @@ pub type Refusal = (StatusCode, String);
 
 impl Authority {
     pub fn new(client: kube::Client, node_name: &str) -> Self {
-        Self {
-            client,
-            node_name: node_name.to_owned(),
-            tokens: Kept::new(),
-            access: Kept::new(),
-        }
+        Self { client, node_name: node_name.to_owned(), tokens: Kept::new(), access: Kept::new() }
     }
 
     /// The user of a bearer token.
@@ -97,10 +90,7 @@ impl Authority {
             return known.ok_or_else(unauthorized);
         }
         let review = TokenReview {
-            spec: TokenReviewSpec {
-                token: token.to_owned(),
-                audiences: None,
-            },
+            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
             ..Default::default()
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
@@ -109,12 +99,7 @@ impl Authority {
         let user = status
             .user
             .filter(|_| status.authenticated == Some(true))
-            .and_then(|user| {
-                Some(User {
-                    name: user.username?,
-                    groups: user.groups.unwrap_or_default(),
-                })
-            });
+            .and_then(|user| Some(User { name: user.username?, groups: user.groups.unwrap_or_default() }));
         self.tokens.put(key, user.clone(), if user.is_some() { TOKEN } else { DENIED });
         user.ok_or_else(unauthorized)
     }
@@ -176,10 +161,7 @@ impl Authority {
 }
 
 fn unavailable(error: kube::Error) -> Refusal {
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        format!("cannot ask the API server about the request: {error}"),
-    )
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot ask the API server about the request: {error}"))
 }
 
 /// The subresources of the node any of which opens a path, the narrowest first.

@@ -96,7 +96,12 @@ async fn has_ended(follow: &Follow) -> bool {
 }
 
 /// Sends all complete lines; what is left of an incomplete one stays in `rest`. False when it is enough.
-async fn drain(file: &mut File, rest: &mut Vec<u8>, writer: &mut Writer, to: &mpsc::Sender<Bytes>) -> std::io::Result<bool> {
+async fn drain(
+    file: &mut File,
+    rest: &mut Vec<u8>,
+    writer: &mut Writer,
+    to: &mpsc::Sender<Bytes>,
+) -> std::io::Result<bool> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let count = tokio::task::block_in_place(|| file.read(&mut chunk))?;
@@ -166,12 +171,7 @@ struct Writer {
 
 impl Writer {
     fn new(options: Options) -> Self {
-        Self {
-            left: options.limit,
-            options,
-            at_line_start: true,
-            done: false,
-        }
+        Self { left: options.limit, options, at_line_start: true, done: false }
     }
 
     fn write(&mut self, lines: &[u8]) -> Vec<u8> {

@@ -26,12 +26,7 @@ pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
         _ => return None,
     };
     let content = parts.next().unwrap_or_default();
-    Some(Entry {
-        time,
-        stderr,
-        partial,
-        content,
-    })
+    Some(Entry { time, stderr, partial, content })
 }
 
 #[cfg(test)]
@@ -42,7 +37,8 @@ mod tests {
     fn lines() {
         let check = |line: &str, expected: Option<(bool, bool, &str)>| {
             let got = parse(line.as_bytes());
-            let got = got.map(|entry| (entry.stderr, entry.partial, std::str::from_utf8(entry.content).unwrap()));
+            let got =
+                got.map(|entry| (entry.stderr, entry.partial, std::str::from_utf8(entry.content).unwrap()));
             assert_eq!(got, expected, "{line}");
         };
         check("2026-01-01T00:00:00.1Z stdout F hello world\n", Some((false, false, "hello world")));

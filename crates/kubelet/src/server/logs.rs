@@ -35,10 +35,9 @@ impl Options {
         let number = |name: &str| -> Result<Option<u64>, String> {
             match parameter(query, name).filter(|value| !value.is_empty()) {
                 None => Ok(None),
-                Some(value) => value
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| format!("Unable to decode query: {name}={value:?} is not a number of zero or more")),
+                Some(value) => value.parse().map(Some).map_err(|_| {
+                    format!("Unable to decode query: {name}={value:?} is not a number of zero or more")
+                }),
             }
         };
         let since_time = parameter(query, "sinceTime").filter(|value| !value.is_empty());
@@ -47,7 +46,9 @@ impl Options {
                 let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
                 now.checked_sub(SignedDuration::from_secs(seconds)).ok()
             }
-            (None, Some(time)) => Some(time.parse().map_err(|_| format!("Unable to decode query: sinceTime={time:?} is not an RFC 3339 time"))?),
+            (None, Some(time)) => Some(time.parse().map_err(|_| {
+                format!("Unable to decode query: sinceTime={time:?} is not an RFC 3339 time")
+            })?),
             (None, None) => None,
         };
         Ok(Self {
@@ -66,13 +67,22 @@ impl Options {
     }
 }
 
-pub async fn handle(ctx: &Arc<Context>, namespace: &str, name: &str, container: &str, query: &str) -> Response<Body> {
+pub async fn handle(
+    ctx: &Arc<Context>,
+    namespace: &str,
+    name: &str,
+    container: &str,
+    query: &str,
+) -> Response<Body> {
     let options = match Options::parse(query, Timestamp::now()) {
         Ok(options) => options,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     let Some(pod) = find_pod(ctx, namespace, name) else {
-        return error(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist in namespace {namespace:?}"));
+        return error(
+            StatusCode::NOT_FOUND,
+            format!("pod {name:?} does not exist in namespace {namespace:?}"),
+        );
     };
     let id = match container_id(&pod, container, options.previous) {
         Ok(id) => id,
@@ -133,7 +143,9 @@ fn container_id(pod: &Pod, name: &str, previous: bool) -> Result<String, String>
     };
     let state = found.state.clone().unwrap_or_default();
     let id = if previous {
-        ended(&found).ok_or_else(|| format!("previous terminated container {name:?} in pod {:?} not found", pod.name()))?
+        ended(&found).ok_or_else(|| {
+            format!("previous terminated container {name:?} in pod {:?} not found", pod.name())
+        })?
     } else if let Some(terminated) = state.terminated {
         terminated.container_id.unwrap_or_default()
     } else if state.running.is_some() {
@@ -144,8 +156,14 @@ fn container_id(pod: &Pod, name: &str, previous: bool) -> Result<String, String>
     } else {
         let reason = state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default();
         return Err(match reason.as_str() {
-            "ErrImagePull" => format!("container {name:?} in pod {:?} is waiting to start: image can't be pulled", pod.name()),
-            "ImagePullBackOff" => format!("container {name:?} in pod {:?} is waiting to start: trying and failing to pull image", pod.name()),
+            "ErrImagePull" => format!(
+                "container {name:?} in pod {:?} is waiting to start: image can't be pulled",
+                pod.name()
+            ),
+            "ImagePullBackOff" => format!(
+                "container {name:?} in pod {:?} is waiting to start: trying and failing to pull image",
+                pod.name()
+            ),
             reason => format!("container {name:?} in pod {:?} is waiting to start: {reason}", pod.name()),
         });
     };
@@ -163,9 +181,14 @@ mod tests {
     #[test]
     fn options() {
         let now = Timestamp::from_second(1000).unwrap();
-        let options = Options::parse("follow=true&tailLines=5&sinceSeconds=100&timestamps=1&limitBytes=7", now).unwrap();
+        let options =
+            Options::parse("follow=true&tailLines=5&sinceSeconds=100&timestamps=1&limitBytes=7", now)
+                .unwrap();
         assert_eq!(options.since, Some(Timestamp::from_second(900).unwrap()));
-        assert_eq!((options.tail, options.limit, options.follow, options.timestamps), (Some(5), Some(7), true, true));
+        assert_eq!(
+            (options.tail, options.limit, options.follow, options.timestamps),
+            (Some(5), Some(7), true, true)
+        );
         assert!(Options::parse("tailLines=-1", now).is_err());
         assert!(Options::parse("sinceTime=yesterday", now).is_err());
     }
@@ -195,8 +218,16 @@ mod tests {
         let last = json!({"terminated": {"exitCode": 1, "containerID": "r://old"}});
         check(with(json!({"state": {"running": {}}, "containerID": "r://new"})), false, Ok("new"));
         check(with(json!({"state": waiting, "lastState": last})), false, Ok("old"));
-        check(with(json!({"state": {"running": {}}, "containerID": "r://new", "lastState": last})), true, Ok("old"));
+        check(
+            with(json!({"state": {"running": {}}, "containerID": "r://new", "lastState": last})),
+            true,
+            Ok("old"),
+        );
         check(with(json!({"state": {"running": {}}})), true, Err("previous terminated container"));
-        check(with(json!({"state": {"waiting": {"reason": "ErrImagePull"}}})), false, Err("image can't be pulled"));
+        check(
+            with(json!({"state": {"waiting": {"reason": "ErrImagePull"}}})),
+            false,
+            Err("image can't be pulled"),
+        );
     }
 }

@@ -6,8 +6,8 @@ use http::{Response, StatusCode, header};
 use k8s_cri::v1 as cri;
 
 use super::stats::{
-    PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pod_cpu, pod_memory, pods,
-    working_set,
+    PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pod_cpu, pod_memory,
+    pods, working_set,
 };
 use super::{Body, text};
 use crate::context::Context;
@@ -85,7 +85,11 @@ pub async fn resource(ctx: &Context) -> Response<Body> {
     let usages = pods(ctx).await;
     let failed = usages.is_err();
     let usages = usages.unwrap_or_default();
-    page.family("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds");
+    page.family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the node in core-seconds",
+    );
     if let Some(used) = node_cpu_nanoseconds() {
         page.sample("node_cpu_usage_seconds_total", &[], seconds(used));
     }
@@ -96,7 +100,11 @@ pub async fn resource(ctx: &Context) -> Response<Body> {
     containers(
         &mut page,
         &usages,
-        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds"),
+        (
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the container in core-seconds",
+        ),
         |stats| cpu_nanoseconds(stats.cpu.as_ref()).map(seconds),
     );
     containers(
@@ -105,7 +113,11 @@ pub async fn resource(ctx: &Context) -> Response<Body> {
         ("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes"),
         |stats| working_set(stats.memory.as_ref()).map(float),
     );
-    page.family("pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds");
+    page.family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the pod in core-seconds",
+    );
     for pod in &usages {
         if let Some(used) = pod_cpu(pod) {
             page.sample("pod_cpu_usage_seconds_total", &pod_labels(pod), seconds(used));
@@ -117,7 +129,11 @@ pub async fn resource(ctx: &Context) -> Response<Body> {
             page.sample("pod_memory_working_set_bytes", &pod_labels(pod), float(used));
         }
     }
-    page.family("resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise");
+    page.family(
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting container metrics, 0 otherwise",
+    );
     page.sample("resource_scrape_error", &[], if failed { 1.0 } else { 0.0 });
     page.answer()
 }
@@ -137,7 +153,8 @@ fn containers(
         for stats in &pod.containers {
             if let Some(value) = value(stats) {
                 let container = container_name(stats);
-                let labels = [("container", container.as_str()), ("namespace", &pod.namespace), ("pod", &pod.name)];
+                let labels =
+                    [("container", container.as_str()), ("namespace", &pod.namespace), ("pod", &pod.name)];
                 page.sample(name, &labels, value);
             }
         }
@@ -160,16 +177,17 @@ pub async fn cadvisor(ctx: &Context) -> Response<Body> {
         ("container_memory_working_set_bytes", "gauge", "Current working set in bytes."),
         |stats| working_set(stats.memory.as_ref()).map(float),
     );
+    containers(&mut page, &usages, ("container_memory_rss", "gauge", "Size of RSS in bytes."), |stats| {
+        stats.memory.as_ref()?.rss_bytes.as_ref().map(|bytes| float(bytes.value))
+    });
     containers(
         &mut page,
         &usages,
-        ("container_memory_rss", "gauge", "Size of RSS in bytes."),
-        |stats| stats.memory.as_ref()?.rss_bytes.as_ref().map(|bytes| float(bytes.value)),
-    );
-    containers(
-        &mut page,
-        &usages,
-        ("container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container on this filesystem."),
+        (
+            "container_fs_usage_bytes",
+            "gauge",
+            "Number of bytes that are consumed by the container on this filesystem.",
+        ),
         |stats| stats.writable_layer.as_ref()?.used_bytes.as_ref().map(|bytes| float(bytes.value)),
     );
     page.answer()

@@ -35,10 +35,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(ctx: Arc<Context>) -> Self {
-        Self {
-            auth: Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options.node_name)),
-            ctx,
-        }
+        Self { auth: Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options.node_name)), ctx }
     }
 }
 

@@ -28,7 +28,8 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
         ["metrics", "probes"] if read => text(StatusCode::OK, ""),
         ["stats", "summary"] if read => stats::summary(&server.ctx).await,
         ["containerLogs", namespace, pod, container] if read => {
-            logs::handle(&server.ctx, namespace, pod, container, request.uri().query().unwrap_or_default()).await
+            logs::handle(&server.ctx, namespace, pod, container, request.uri().query().unwrap_or_default())
+                .await
         }
         ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
             streaming::exec(&server.ctx, namespace, pod, container, request).await
@@ -39,14 +40,21 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
         ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
             streaming::port_forward(&server.ctx, namespace, pod, request).await
         }
-        ["run", namespace, pod, container] | ["run", namespace, pod, _, container] if method == Method::POST => {
+        ["run", namespace, pod, container] | ["run", namespace, pod, _, container]
+            if method == Method::POST =>
+        {
             streaming::run(&server.ctx, namespace, pod, container, request).await
         }
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
 
-async fn admit(server: &Server, user: Option<User>, request: &Request<Incoming>, path: &str) -> Result<(), Refusal> {
+async fn admit(
+    server: &Server,
+    user: Option<User>,
+    request: &Request<Incoming>,
+    path: &str,
+) -> Result<(), Refusal> {
     let user = match user {
         Some(user) => user,
         None => {
@@ -68,10 +76,7 @@ async fn admit(server: &Server, user: Option<User>, request: &Request<Incoming>,
 
 fn pods(server: &Server) -> Response<Body> {
     let items: Vec<Pod> = server.ctx.pods.list().iter().map(|pod| (**pod).clone()).collect();
-    json(&List {
-        items,
-        ..Default::default()
-    })
+    json(&List { items, ..Default::default() })
 }
 
 /// The value of a query parameter, percent-decoded; the last one wins.

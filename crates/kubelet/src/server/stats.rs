@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Body, error, json as json_answer};
 use crate::context::Context;
-use crate::cri::view::keys;
 use crate::cri::CriError;
+use crate::cri::view::keys;
 use crate::node::machine_info::meminfo;
 
 /// Usage of one pod: the pod's own figures where the runtime has them, and its containers'.
@@ -142,10 +142,8 @@ fn container(stats: &cri::ContainerStats) -> Value {
 
 fn pod(usage: &PodUsage) -> Value {
     let mut fields = Map::new();
-    fields.insert(
-        "podRef".into(),
-        json!({"name": usage.name, "namespace": usage.namespace, "uid": usage.uid}),
-    );
+    fields
+        .insert("podRef".into(), json!({"name": usage.name, "namespace": usage.namespace, "uid": usage.uid}));
     let containers: Vec<Value> = usage.containers.iter().map(container).collect();
     fields.insert("containers".into(), Value::Array(containers));
     let whole = usage.whole.as_ref();

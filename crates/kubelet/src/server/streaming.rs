@@ -37,7 +37,10 @@ pub fn find_pod(ctx: &Context, namespace: &str, name: &str) -> Option<std::sync:
 /// The ID of a running container, from the pod's status.
 fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Result<String, Answer> {
     let Some(pod) = find_pod(ctx, namespace, name) else {
-        return Err(refuse(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist in namespace {namespace:?}")));
+        return Err(refuse(
+            StatusCode::NOT_FOUND,
+            format!("pod {name:?} does not exist in namespace {namespace:?}"),
+        ));
     };
     let status = pod.status.clone().unwrap_or_default();
     let mut all = status
@@ -53,10 +56,9 @@ fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Resul
     let id = found.filter(is_running).and_then(|status| status.container_id.as_deref());
     match id.and_then(|id| id.split_once("://")) {
         Some((_, id)) => Ok(id.to_owned()),
-        None => Err(refuse(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("container not found ({container:?})"),
-        )),
+        None => {
+            Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({container:?})")))
+        }
     }
 }
 
@@ -133,17 +135,23 @@ fn container_tty(pod: &Pod, name: &str) -> Option<bool> {
     all.find(|(known, _)| *known == name).map(|(_, tty)| tty == Some(true))
 }
 
-pub async fn port_forward(ctx: &Context, namespace: &str, pod: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn port_forward(
+    ctx: &Context,
+    namespace: &str,
+    pod: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let Some(found) = find_pod(ctx, namespace, pod) else {
-        return error(StatusCode::NOT_FOUND, format!("pod {pod:?} does not exist in namespace {namespace:?}"));
+        return error(
+            StatusCode::NOT_FOUND,
+            format!("pod {pod:?} does not exist in namespace {namespace:?}"),
+        );
     };
     let sandboxes = ctx
         .cri
         .list_pod_sandbox(cri::ListPodSandboxRequest {
             filter: Some(cri::PodSandboxFilter {
-                state: Some(cri::PodSandboxStateValue {
-                    state: cri::PodSandboxState::SandboxReady as i32,
-                }),
+                state: Some(cri::PodSandboxStateValue { state: cri::PodSandboxState::SandboxReady as i32 }),
                 label_selector: [(keys::POD_UID.to_owned(), found.runtime_uid().to_owned())].into(),
                 ..Default::default()
             }),
@@ -173,7 +181,13 @@ pub async fn port_forward(ctx: &Context, namespace: &str, pod: &str, request: Re
 }
 
 /// The old, plain way to run a command: its output is the answer.
-pub async fn run(ctx: &Context, namespace: &str, pod: &str, container: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn run(
+    ctx: &Context,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default();
     let id = match running(ctx, namespace, pod, container) {
         Ok(id) => id,
@@ -185,7 +199,8 @@ pub async fn run(ctx: &Context, namespace: &str, pod: &str, container: &str, req
         Ok(result) => {
             let mut output = result.stdout;
             output.extend(result.stderr);
-            let status = if result.exit_code == 0 { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+            let status =
+                if result.exit_code == 0 { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
             text(status, String::from_utf8_lossy(&output).into_owned())
         }
         Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -28,18 +28,12 @@ pub enum ServeError {
     #[error("cannot use the certificate and key of the kubelet's API: {0}")]
     Tls(String),
     #[error("cannot listen on {address} for the kubelet's API: {source}")]
-    Listen {
-        address: std::net::SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
 }
 
 fn acceptor(server: &Server) -> Result<TlsAcceptor, ServeError> {
     let options = &server.ctx.options;
-    let unreadable = |path: &PathBuf, reason: String| ServeError::File {
-        path: path.clone(),
-        reason,
-    };
+    let unreadable = |path: &PathBuf, reason: String| ServeError::File { path: path.clone(), reason };
     let certificates = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, ServeError> {
         CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect)
@@ -49,9 +43,7 @@ fn acceptor(server: &Server) -> Result<TlsAcceptor, ServeError> {
         .map_err(|error| unreadable(&options.tls_key, error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&options.client_ca)? {
-        roots
-            .add(certificate)
-            .map_err(|error| unreadable(&options.client_ca, error.to_string()))?;
+        roots.add(certificate).map_err(|error| unreadable(&options.client_ca, error.to_string()))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = |error: &dyn std::fmt::Display| ServeError::Tls(error.to_string());
@@ -73,9 +65,8 @@ fn acceptor(server: &Server) -> Result<TlsAcceptor, ServeError> {
 pub async fn serve(server: Server, shutdown: CancellationToken) -> Result<(), ServeError> {
     let acceptor = acceptor(&server)?;
     let address = server.ctx.options.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     info!(%address, "serving the kubelet's API");
     loop {
         let accepted = tokio::select! {
@@ -112,7 +103,7 @@ async fn connection(server: Server, acceptor: TlsAcceptor, stream: TcpStream) ->
         let (server, user) = (server.clone(), user.clone());
         async move { Ok::<_, std::convert::Infallible>(routes::handle(server, user, request).await) }
     });
-    Builder::new(TokioExecutor::new())
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await
 }

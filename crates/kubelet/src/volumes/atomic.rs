@@ -95,16 +95,10 @@ fn fill(dir: &Path, files: &Files) -> Result<(), VolumeError> {
             fs::create_dir_all(parent).map_err(io("create the directory of"))?;
         }
         let mut open = fs::OpenOptions::new();
-        let mut target = open
-            .write(true)
-            .create_new(true)
-            .mode(file.mode)
-            .open(&full)
-            .map_err(io("create"))?;
+        let mut target =
+            open.write(true).create_new(true).mode(file.mode).open(&full).map_err(io("create"))?;
         target.write_all(&file.data).map_err(io("write"))?;
-        target
-            .set_permissions(fs::Permissions::from_mode(file.mode))
-            .map_err(io("set the mode of"))?;
+        target.set_permissions(fs::Permissions::from_mode(file.mode)).map_err(io("set the mode of"))?;
         if let Some(uid) = file.uid {
             std::os::unix::fs::chown(&full, Some(uid), None).map_err(io("set the owner of"))?;
         }
@@ -144,11 +138,7 @@ mod tests {
         pairs
             .iter()
             .map(|(path, data)| {
-                let file = File {
-                    data: data.as_bytes().to_vec(),
-                    mode: 0o640,
-                    uid: None,
-                };
+                let file = File { data: data.as_bytes().to_vec(), mode: 0o640, uid: None };
                 ((*path).to_owned(), file)
             })
             .collect()

@@ -19,7 +19,9 @@ pub fn set_up(source: &EmptyDirVolumeSource, path: &Path, fs_group: Option<u32>)
             let limit = source.size_limit.as_ref().and_then(|limit| quantity::value(&limit.0));
             mounts::tmpfs(path, limit.filter(|limit| *limit > 0))?;
         }
-        medium if medium.starts_with("HugePages") => mounts::hugetlbfs(path, medium.strip_prefix("HugePages-"))?,
+        medium if medium.starts_with("HugePages") => {
+            mounts::hugetlbfs(path, medium.strip_prefix("HugePages-"))?
+        }
         medium => return Err(VolumeError::Invalid(format!("unknown emptyDir medium {medium:?}"))),
     }
     if new {

@@ -11,10 +11,7 @@ use super::VolumeError;
 pub fn set_up(source: &HostPathVolumeSource) -> Result<PathBuf, VolumeError> {
     let path = PathBuf::from(&source.path);
     let refuse = |what: &str| {
-        Err(VolumeError::Invalid(format!(
-            "hostPath type check failed: {} is not {what}",
-            path.display()
-        )))
+        Err(VolumeError::Invalid(format!("hostPath type check failed: {} is not {what}", path.display())))
     };
     let kind = source.type_.as_deref().unwrap_or_default();
     if kind == "DirectoryOrCreate" && !path.exists() {
@@ -49,9 +46,8 @@ pub fn set_up(source: &HostPathVolumeSource) -> Result<PathBuf, VolumeError> {
         "Socket" if !is.is_socket() => refuse("a socket file"),
         "CharDevice" if !is.is_char_device() => refuse("a character device"),
         "BlockDevice" if !is.is_block_device() => refuse("a block device"),
-        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice" => {
-            Ok(path)
-        }
+        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
+        | "BlockDevice" => Ok(path),
         unknown => Err(VolumeError::Invalid(format!("unknown hostPath type {unknown:?}"))),
     }
 }
@@ -75,10 +71,8 @@ mod tests {
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();
         let check = |path: &Path, kind: &str, ok: bool| {
-            let source = HostPathVolumeSource {
-                path: path.display().to_string(),
-                type_: Some(kind.to_owned()),
-            };
+            let source =
+                HostPathVolumeSource { path: path.display().to_string(), type_: Some(kind.to_owned()) };
             assert_eq!(set_up(&source).is_ok(), ok, "{path:?} {kind}");
         };
         check(dir.path(), "Directory", true);

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
-
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
 
@@ -29,20 +28,12 @@ pub enum VolumeError {
     #[error("{0}")]
     Invalid(String),
     #[error("{operation} {path}: {source}")]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { operation: &'static str, path: PathBuf, source: std::io::Error },
 }
 
 impl VolumeError {
     fn io(operation: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
-        Self::Io {
-            operation,
-            path: path.to_owned(),
-            source: source.into(),
-        }
+        Self::Io { operation, path: path.to_owned(), source: source.into() }
     }
 }
 
@@ -83,7 +74,10 @@ pub async fn mount(source: &Source<'_>) -> Result<Mounted, String> {
     Ok(mounted)
 }
 
-async fn mount_one(source: &Source<'_>, volume: &Volume) -> Result<(PathBuf, Option<Timestamp>), VolumeError> {
+async fn mount_one(
+    source: &Source<'_>,
+    volume: &Volume,
+) -> Result<(PathBuf, Option<Timestamp>), VolumeError> {
     let place = |kind: &str| source.dir.join("volumes").join(kind).join(&volume.name);
     let fs_group = fs_group(source.pod);
     if let Some(empty_dir) = &volume.empty_dir {
@@ -109,9 +103,7 @@ async fn mount_one(source: &Source<'_>, volume: &Volume) -> Result<(PathBuf, Opt
         })?;
         return Ok((path, refresh_at));
     }
-    Err(VolumeError::Invalid(
-        "the volume is of a kind that this kubelet does not support".into(),
-    ))
+    Err(VolumeError::Invalid("the volume is of a kind that this kubelet does not support".into()))
 }
 
 pub fn fs_group(pod: &Pod) -> Option<u32> {

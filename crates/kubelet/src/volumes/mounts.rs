@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn mount_points_are_unescaped() {
-        for (text, expected) in [("/a", "/a"), ("/a\\040b", "/a b"), ("/x\\134y", "/x\\y"), ("/t\\04", "/t\\04")] {
+        for (text, expected) in
+            [("/a", "/a"), ("/a\\040b", "/a b"), ("/x\\134y", "/x\\y"), ("/t\\04", "/t\\04")]
+        {
             assert_eq!(unescape(text), PathBuf::from(expected));
         }
     }

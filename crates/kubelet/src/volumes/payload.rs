@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume, VolumeProjection,
+};
 
 use super::atomic::{File, Files};
 use super::{Source, VolumeError, fs_group, token};
@@ -86,11 +88,7 @@ async fn project_one(
     let user = only_user(source);
     // Nobody but its user needs to read a token, where it is known who that is.
     let mode = if user.is_some() || fs_group(source.pod).is_some() { 0o600 } else { mode };
-    let file = File {
-        data: issued.token.into_bytes(),
-        mode: bits(mode),
-        uid: user,
-    };
+    let file = File { data: issued.token.into_bytes(), mode: bits(mode), uid: user };
     files.insert(wanted.path.clone(), file);
     Ok(Some(issued.refresh_at))
 }
@@ -114,12 +112,8 @@ async fn config_map(source: &Source<'_>, name: &str, optional: Option<bool>) -> 
     let Some(map) = found else {
         return absent("configmap", name, optional);
     };
-    let mut data: Data = map
-        .data
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.clone().into_bytes()))
-        .collect();
+    let mut data: Data =
+        map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes())).collect();
     let binary = map.binary_data.iter().flatten();
     data.extend(binary.map(|(key, value)| (key.clone(), value.0.clone())));
     Ok(data)
@@ -150,11 +144,7 @@ fn choose(
     files: &mut Files,
 ) -> Result<(), VolumeError> {
     let mut put = |path: &str, data: &[u8], mode: i32| {
-        let file = File {
-            data: data.to_vec(),
-            mode: bits(mode),
-            uid: None,
-        };
+        let file = File { data: data.to_vec(), mode: bits(mode), uid: None };
         files.insert(path.to_owned(), file);
     };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
@@ -195,11 +185,7 @@ fn downward_api(
             (None, None) => continue,
         };
         let text = text.map_err(|error| VolumeError::Invalid(error.to_string()))?;
-        let file = File {
-            data: text.into_bytes(),
-            mode: bits(item.mode.unwrap_or(mode)),
-            uid: None,
-        };
+        let file = File { data: text.into_bytes(), mode: bits(item.mode.unwrap_or(mode)), uid: None };
         files.insert(item.path.clone(), file);
     }
     Ok(())
@@ -216,11 +202,7 @@ mod tests {
     #[test]
     fn items_choose_keys_and_modes() {
         let data: Data = [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())].into();
-        let item = |key: &str, mode| KeyToPath {
-            key: key.into(),
-            path: format!("p/{key}"),
-            mode,
-        };
+        let item = |key: &str, mode| KeyToPath { key: key.into(), path: format!("p/{key}"), mode };
         let check = |items: Option<&[KeyToPath]>, optional, expected: Option<&[(&str, u32)]>| {
             let mut files = Files::new();
             let result = choose(&data, items, 0o644, optional, &mut files);

@@ -13,9 +13,8 @@ use super::{VolumeError, mounts};
 
 /// Makes `sub_path` of the volume visible at `target` (below the pod's directory) and returns that.
 pub fn set_up(volume: &Path, sub_path: &str, target: &Path) -> Result<PathBuf, VolumeError> {
-    let plain = Path::new(sub_path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let plain =
+        Path::new(sub_path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !plain {
         return Err(VolumeError::Invalid(format!("subPath {sub_path:?} must be relative, without '..'")));
     }
@@ -60,8 +59,14 @@ fn open_part(volume: &Path, sub_path: &str) -> Result<OwnedFd, VolumeError> {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(failed(error)),
             }
-            let made = openat2(&at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), beneath)
-                .map_err(failed)?;
+            let made = openat2(
+                &at,
+                name,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+                beneath,
+            )
+            .map_err(failed)?;
             rustix::fs::fchmod(&made, mode).map_err(failed)?;
         }
         // From the volume's root each time, so that relative links inside it may lead anywhere inside it.

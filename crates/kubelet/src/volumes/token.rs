@@ -27,7 +27,10 @@ type Key = (String, String, i64);
 
 static KEPT: LazyLock<Mutex<HashMap<Key, Issued>>> = LazyLock::new(Mutex::default);
 
-pub async fn request(source: &Source<'_>, wanted: &ServiceAccountTokenProjection) -> Result<Issued, VolumeError> {
+pub async fn request(
+    source: &Source<'_>,
+    wanted: &ServiceAccountTokenProjection,
+) -> Result<Issued, VolumeError> {
     let pod = source.pod;
     let audience = wanted.audience.clone().unwrap_or_default();
     let lifetime = wanted.expiration_seconds.unwrap_or(3600);
@@ -67,10 +70,7 @@ pub async fn request(source: &Source<'_>, wanted: &ServiceAccountTokenProjection
     };
     let life = expires.0.duration_since(now);
     let refresh_in = (life * 4 / 5).clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(24));
-    let issued = Issued {
-        token,
-        refresh_at: now.checked_add(refresh_in).unwrap_or(now),
-    };
+    let issued = Issued { token, refresh_at: now.checked_add(refresh_in).unwrap_or(now) };
     let mut kept = KEPT.lock();
     kept.retain(|_, issued| issued.refresh_at > now);
     kept.insert(key, issued.clone());

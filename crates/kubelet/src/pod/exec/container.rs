@@ -15,7 +15,7 @@ use crate::container::env::environment;
 use crate::container::expand::expand;
 use crate::container::field::Facts;
 use crate::container::{sandbox, security, service_env};
-use crate::cri::view::{self, Sandbox};
+use crate::cri::view::{self, Sandbox, State};
 use crate::hooks;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Input, StartFailure};
@@ -40,11 +40,7 @@ pub async fn start(env: Arc<PodEnv>, pod: Arc<Pod>, start: Start) -> Input {
 }
 
 fn failure(reason: &str, message: String) -> StartFailure {
-    StartFailure {
-        reason: reason.to_owned(),
-        message,
-        container: None,
-    }
+    StartFailure { reason: reason.to_owned(), message, container: None }
 }
 
 async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Container, StartFailure> {
@@ -55,9 +51,8 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
         // Its absence is what is wanted; should it stay, the pod's removal takes it along.
         let _ = ctx.cri.remove_container(id).await;
     }
-    let config = describe(env, pod, &start)
-        .await
-        .map_err(|message| failure("CreateContainerConfigError", message))?;
+    let config =
+        describe(env, pod, &start).await.map_err(|message| failure("CreateContainerConfigError", message))?;
     let sandbox_config = sandbox_config(ctx, pod, start.sandbox.attempt);
     let request = cri::CreateContainerRequest {
         pod_sandbox_id: start.sandbox.id.clone(),
@@ -73,15 +68,16 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
     let status = ctx.cri.container_status(&id).await;
     let known = status.map(|status| view::Container::new(&start.sandbox.id, status));
     match (started, known) {
-        (Ok(()), Ok(known)) => {
+        (Ok(()), Ok(mut known)) => {
+            // The runtime says that it started; its list may be a moment behind.
+            known.state = known.state.max(State::Running);
             ctx.events.normal(pod, Some(name), "Started", "Container started");
             Ok(known)
         }
         (Ok(()), Err(error)) => Err(failure("RunContainerError", error.to_string())),
-        (Err(error), known) => Err(StartFailure {
-            container: known.ok(),
-            ..failure("RunContainerError", error.to_string())
-        }),
+        (Err(error), known) => {
+            Err(StartFailure { container: known.ok(), ..failure("RunContainerError", error.to_string()) })
+        }
     }
 }
 
@@ -108,12 +104,15 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
     if !is_static(pod) {
         ctx.services.synced().await;
     }
-    let services = ctx.services.list();
+    let namespace = pod.namespace();
     let links = pod.pod_spec().enable_service_links.unwrap_or(true);
-    let services = service_env::variables(services.iter().map(|service| &**service), pod.namespace(), links);
+    let services = ctx.services.filter(|service| {
+        let of = service.metadata.namespace.as_deref();
+        of == Some(namespace) || of == Some("default")
+    });
+    let services = service_env::variables(services.iter().map(|service| &**service), namespace, links);
     let env_vars = environment(&facts, container, &env.objects, services).await?;
     let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips))?;
-    let privileged = container.security_context.as_ref().and_then(|context| context.privileged) == Some(true);
     let seccomp_root = ctx.options.root_dir.join("seccomp");
     Ok(config::config(
         pod,
@@ -123,19 +122,12 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
             image: &start.image,
             env: env_vars,
             mounts,
-            // A privileged container gets the node's devices from the runtime.
-            devices: if privileged { Vec::new() } else { devices(container, pod) },
             memory_capacity: ctx.machine.memory,
             cfs_quota: ctx.options.config.cpu_cfs_quota,
             seccomp_root: &seccomp_root,
             target: start.target.as_deref(),
         },
     ))
-}
-
-/// Block volumes need a driver that hands them out; there is none yet, so there are no devices.
-fn devices(_container: &Container, _pod: &Pod) -> Vec<cri::Device> {
-    Vec::new()
 }
 
 /// The volumes, `/etc/hosts` and the termination message file.
@@ -153,7 +145,9 @@ fn mounts(
     fs::create_dir_all(&log_dir)
         .map_err(|error| format!("cannot make the log directory {}: {error}", log_dir.display()))?;
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        mounts.push(volume_mount(env, &dir, container, index, mount, env_vars)?);
+        let mut made = volume_mount(env, &dir, container, index, mount, env_vars)?;
+        made.readonly |= is_written_by_kubelet(pod, &mount.name);
+        mounts.push(made);
     }
     let own_hosts = |mount: &cri::Mount| mount.container_path == "/etc/hosts";
     if !mounts.iter().any(own_hosts) {
@@ -173,7 +167,9 @@ fn mounts(
             // The container may run as anybody.
             fs::set_permissions(&file, fs::Permissions::from_mode(0o666))
         };
-        make().map_err(|error| format!("cannot make the termination message file {}: {error}", file.display()))?;
+        make().map_err(|error| {
+            format!("cannot make the termination message file {}: {error}", file.display())
+        })?;
         mounts.push(cri::Mount {
             container_path: path.to_owned(),
             host_path: file.display().to_string(),
@@ -181,6 +177,17 @@ fn mounts(
         });
     }
     Ok(mounts)
+}
+
+/// Whether the volume shows what the API server has: containers only read those.
+fn is_written_by_kubelet(pod: &Pod, volume: &str) -> bool {
+    pod.pod_spec().volumes.iter().flatten().any(|v| {
+        v.name == volume
+            && (v.config_map.is_some()
+                || v.secret.is_some()
+                || v.projected.is_some()
+                || v.downward_api.is_some())
+    })
 }
 
 fn volume_mount(
@@ -192,11 +199,10 @@ fn volume_mount(
     env_vars: &[(String, String)],
 ) -> Result<cri::Mount, String> {
     let mounted = env.mounted.lock();
-    let volume = mounted
-        .paths
-        .get(&mount.name)
-        .cloned()
-        .ok_or_else(|| format!("volume {:?} of container {} is not mounted", mount.name, container.name))?;
+    let volume =
+        mounted.paths.get(&mount.name).cloned().ok_or_else(|| {
+            format!("volume {:?} of container {} is not mounted", mount.name, container.name)
+        })?;
     drop(mounted);
     let expression = mount.sub_path_expr.as_deref().filter(|expression| !expression.is_empty());
     let sub_path = match expression {
@@ -210,8 +216,12 @@ fn volume_mount(
                 .join(&mount.name)
                 .join(&container.name)
                 .join(index.to_string());
-            volumes::set_up_subpath(&volume, &sub_path, &target)
-                .map_err(|error| format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {error}", mount.name, container.name))?
+            volumes::set_up_subpath(&volume, &sub_path, &target).map_err(|error| {
+                format!(
+                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                    mount.name, container.name
+                )
+            })?
         }
         None => volume,
     };
@@ -252,9 +262,7 @@ fn expand_strictly(expression: &str, env_vars: &[(String, String)]) -> Result<St
 
 /// One file for all containers of the pod, written before each start: the pod's address may be new.
 fn hosts_file(env: &PodEnv, pod: &Pod, dir: &Path, pod_ips: &[String]) -> Result<PathBuf, String> {
-    let node = pod
-        .host_network()
-        .then(|| fs::read_to_string("/etc/hosts").unwrap_or_default());
+    let node = pod.host_network().then(|| fs::read_to_string("/etc/hosts").unwrap_or_default());
     let domain = &env.ctx.options.cluster_domain;
     let text = sandbox::hosts(pod, pod_ips, domain, node.as_deref());
     let path = dir.join("etc-hosts");
@@ -272,7 +280,13 @@ fn hosts_file(env: &PodEnv, pod: &Pod, dir: &Path, pod_ips: &[String]) -> Result
 }
 
 /// Runs the postStart hook of a container that has just been started.
-pub async fn post_start(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: String, pod_ip: String) -> Input {
+pub async fn post_start(
+    env: Arc<PodEnv>,
+    pod: Arc<Pod>,
+    container: Container,
+    id: String,
+    pod_ip: String,
+) -> Input {
     let name = container.name.clone();
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
     let result = match hook {

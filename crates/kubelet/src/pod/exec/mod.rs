@@ -34,11 +34,7 @@ pub struct PodEnv {
 
 impl PodEnv {
     pub fn new(ctx: Arc<Context>, namespace: &str) -> Self {
-        Self {
-            objects: PodObjects::new(ctx.objects.clone(), namespace),
-            mounted: Mutex::default(),
-            ctx,
-        }
+        Self { objects: PodObjects::new(ctx.objects.clone(), namespace), mounted: Mutex::default(), ctx }
     }
 
     pub fn host_ips(&self) -> Vec<String> {
@@ -64,18 +60,16 @@ pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
             *env.mounted.lock() = mounted;
             Ok(())
         }
-        Err(message) => Err(Failure {
-            reason: "FailedMount".into(),
-            message,
-        }),
+        Err(message) => Err(Failure { reason: "FailedMount".into(), message }),
     })
 }
 
 /// Brings the image.
-pub async fn ensure_image(env: Arc<PodEnv>, pod: Arc<Pod>, container: k8s_openapi::api::core::v1::Container) -> Input {
+pub async fn ensure_image(
+    env: Arc<PodEnv>,
+    pod: Arc<Pod>,
+    container: k8s_openapi::api::core::v1::Container,
+) -> Input {
     let result = env.ctx.images.ensure(&pod, &container, &env.objects).await;
-    Input::Image {
-        name: container.name,
-        result,
-    }
+    Input::Image { name: container.name, result }
 }

@@ -15,13 +15,7 @@ use crate::pod::machine::{Failure, Input};
 
 /// The configuration of the pod's sandbox: the same whenever it is asked for.
 pub fn config(ctx: &Context, pod: &Pod, attempt: u32) -> cri::PodSandboxConfig {
-    sandbox::config(
-        pod,
-        attempt,
-        &ctx.cluster(),
-        &ctx.log_dir(pod),
-        &ctx.cgroups.parent(pod),
-    )
+    sandbox::config(pod, attempt, &ctx.cluster(), &ctx.log_dir(pod), &ctx.cgroups.parent(pod))
 }
 
 pub async fn run_sandbox(
@@ -31,10 +25,11 @@ pub async fn run_sandbox(
     stops: Option<String>,
     removes: Vec<String>,
 ) -> Input {
-    Input::Sandbox(try_run(&env.ctx, &pod, attempt, stops, removes).await.map_err(|message| Failure {
-        reason: "FailedCreatePodSandBox".into(),
-        message,
-    }))
+    Input::Sandbox(
+        try_run(&env.ctx, &pod, attempt, stops, removes)
+            .await
+            .map_err(|message| Failure { reason: "FailedCreatePodSandBox".into(), message }),
+    )
 }
 
 async fn try_run(

@@ -47,10 +47,7 @@ pub async fn finalize(env: Arc<PodEnv>, pod: Arc<Pod>) {
     let api: Api<Pod> = Api::namespaced(env.ctx.client.clone(), pod.namespace());
     let params = DeleteParams {
         grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions {
-            uid: pod.metadata.uid.clone(),
-            resource_version: None,
-        }),
+        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
         ..Default::default()
     };
     let mut delay = Duration::from_millis(200);
@@ -59,7 +56,9 @@ pub async fn finalize(env: Arc<PodEnv>, pod: Arc<Pod>) {
             Ok(_) => return,
             // Gone already, or another pod has the name now.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
-            Err(error) => warn!(pod = pod.full_name(), %error, "cannot delete the pod from the API, trying again"),
+            Err(error) => {
+                warn!(pod = pod.full_name(), %error, "cannot delete the pod from the API, trying again")
+            }
         }
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(Duration::from_secs(10));
