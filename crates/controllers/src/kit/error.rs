@@ -3,7 +3,7 @@
 /// The work on a key has failed and is to be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    #[error("cannot {operation} {object}: {source}")]
+    #[error("cannot {operation} {object}: {}", brief(source))]
     Api { operation: &'static str, object: String, source: Box<kube::Error> },
     /// Not a failure: something else has to happen first.
     #[error("waiting for {0}")]
@@ -54,6 +54,14 @@ impl SyncError {
             Some(status) => status.message.clone(),
             None => self.to_string(),
         }
+    }
+}
+
+/// The API server's words alone: the whole Status would say them twice.
+fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::Loops;
 use crate::kit::history::{self, HASH_LABEL};
 use crate::kit::pods::is_active;
 use crate::kit::{Controller, Key, Queue, SyncError, World, claim, meta};
-use plan::{Birth, Revisions};
+use plan::{Birth, Plan, Revisions};
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
     let queue = Queue::default();
@@ -62,13 +62,8 @@ impl Controller for StatefulSets {
         let revisions = Revisions { current: hash_of(current), update: hash_of(&update) };
 
         let plan = plan::plan(&set, spec, &pods, &revisions, Timestamp::now());
-        for birth in &plan.create {
-            let template = if birth.hash == revisions.update { None } else { history::template(current) };
-            self.create(&set, spec, template.as_ref().unwrap_or(&spec.template), birth).await?;
-        }
-        for pod in &plan.delete {
-            self.delete(&set, pod).await?;
-        }
+        // The status tells what is there even if a step was refused.
+        let stepped = self.step(&set, spec, &plan, current, &revisions).await;
 
         let pods = self.world.pods.by_controller(meta::uid(&*set));
         let names = (meta::name(&**current), meta::name(&*update));
@@ -85,6 +80,7 @@ impl Controller for StatefulSets {
                 || pods.iter().any(|pod| plan::hash(pod) == hash)
         };
         history::trim(&self.world, &all, in_use, spec.revision_history_limit).await?;
+        stepped?;
         Ok(plan.again)
     }
 }
@@ -95,6 +91,24 @@ fn hash_of(revision: &ControllerRevision) -> String {
 }
 
 impl StatefulSets {
+    async fn step(
+        &self,
+        set: &Arc<StatefulSet>,
+        spec: &StatefulSetSpec,
+        plan: &Plan,
+        current: &ControllerRevision,
+        revisions: &Revisions,
+    ) -> Result<(), SyncError> {
+        for birth in &plan.create {
+            let template = if birth.hash == revisions.update { None } else { history::template(current) };
+            self.create(set, spec, template.as_ref().unwrap_or(&spec.template), birth).await?;
+        }
+        for pod in &plan.delete {
+            self.delete(set, pod).await?;
+        }
+        Ok(())
+    }
+
     async fn create(
         &self,
         set: &Arc<StatefulSet>,
