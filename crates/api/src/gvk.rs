@@ -12,18 +12,11 @@ pub struct GroupVersion {
 
 impl GroupVersion {
     pub fn new(group: impl Into<String>, version: impl Into<String>) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-        }
+        Self { group: group.into(), version: version.into() }
     }
 
     pub fn with_kind(&self, kind: impl Into<String>) -> GroupVersionKind {
-        GroupVersionKind {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            kind: kind.into(),
-        }
+        GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: kind.into() }
     }
 
     pub fn with_resource(&self, resource: impl Into<String>) -> GroupVersionResource {
@@ -70,16 +63,8 @@ pub struct GroupVersionKind {
 }
 
 impl GroupVersionKind {
-    pub fn new(
-        group: impl Into<String>,
-        version: impl Into<String>,
-        kind: impl Into<String>,
-    ) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-        }
+    pub fn new(group: impl Into<String>, version: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self { group: group.into(), version: version.into(), kind: kind.into() }
     }
 
     pub fn group_version(&self) -> GroupVersion {
@@ -93,10 +78,7 @@ impl GroupVersionKind {
 
     /// The type that an object claims to be; `None` where `apiVersion` or `kind` is missing or malformed.
     pub fn of(object: &serde_json::Value) -> Option<Self> {
-        let kind = object
-            .get("kind")?
-            .as_str()
-            .filter(|kind| !kind.is_empty())?;
+        let kind = object.get("kind")?.as_str().filter(|kind| !kind.is_empty())?;
         let version: GroupVersion = object.get("apiVersion")?.as_str()?.parse().ok()?;
         Some(version.with_kind(kind))
     }
@@ -118,16 +100,8 @@ pub struct GroupVersionResource {
 }
 
 impl GroupVersionResource {
-    pub fn new(
-        group: impl Into<String>,
-        version: impl Into<String>,
-        resource: impl Into<String>,
-    ) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            resource: resource.into(),
-        }
+    pub fn new(group: impl Into<String>, version: impl Into<String>, resource: impl Into<String>) -> Self {
+        Self { group: group.into(), version: version.into(), resource: resource.into() }
     }
 
     pub fn group_version(&self) -> GroupVersion {
@@ -146,20 +120,12 @@ impl GroupVersionResource {
 
 impl fmt::Display for GroupVersionResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}, Resource={}",
-            self.group, self.version, self.resource
-        )
+        write!(f, "{}/{}, Resource={}", self.group, self.version, self.resource)
     }
 }
 
 fn write_group_version(f: &mut fmt::Formatter<'_>, group: &str, version: &str) -> fmt::Result {
-    if group.is_empty() {
-        f.write_str(version)
-    } else {
-        write!(f, "{group}/{version}")
-    }
+    if group.is_empty() { f.write_str(version) } else { write!(f, "{group}/{version}") }
 }
 
 #[cfg(test)]
@@ -171,21 +137,14 @@ mod tests {
         #[track_caller]
         fn check(text: &str, want: Option<(&str, &str)>) {
             let got = text.parse::<GroupVersion>().ok();
-            assert_eq!(
-                got,
-                want.map(|(group, version)| GroupVersion::new(group, version)),
-                "{text}"
-            );
+            assert_eq!(got, want.map(|(group, version)| GroupVersion::new(group, version)), "{text}");
             if let Some(got) = got {
                 assert_eq!(got.to_string(), text);
             }
         }
         check("v1", Some(("", "v1")));
         check("apps/v1", Some(("apps", "v1")));
-        check(
-            "rbac.authorization.k8s.io/v1",
-            Some(("rbac.authorization.k8s.io", "v1")),
-        );
+        check("rbac.authorization.k8s.io/v1", Some(("rbac.authorization.k8s.io", "v1")));
         check("", None);
         check("apps/", None);
         check("a/b/c", None);
@@ -197,19 +156,13 @@ mod tests {
         let gvk = GroupVersionKind::of(&object).unwrap();
         assert_eq!(gvk, GroupVersionKind::new("apps", "v1", "Deployment"));
         assert_eq!(gvk.to_string(), "apps/v1, Kind=Deployment");
-        assert_eq!(
-            GroupVersionKind::of(&serde_json::json!({"apiVersion": "v1"})),
-            None
-        );
+        assert_eq!(GroupVersionKind::of(&serde_json::json!({"apiVersion": "v1"})), None);
         assert_eq!(GroupVersionKind::of(&serde_json::json!([])), None);
     }
 
     #[test]
     fn resources_are_named_with_their_group() {
-        assert_eq!(
-            GroupVersionResource::new("", "v1", "pods").group_resource(),
-            "pods"
-        );
+        assert_eq!(GroupVersionResource::new("", "v1", "pods").group_resource(), "pods");
         assert_eq!(
             GroupVersionResource::new("apps", "v1", "deployments").group_resource(),
             "deployments.apps"

@@ -13,7 +13,8 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let mut args = std::env::args().skip(1);
-    let directory = PathBuf::from(args.next().ok_or_else(|| anyhow::anyhow!("usage: serve <directory> [port]"))?);
+    let directory =
+        PathBuf::from(args.next().ok_or_else(|| anyhow::anyhow!("usage: serve <directory> [port]"))?);
     let port = args.next().map(|port| port.parse()).transpose()?.unwrap_or(16443);
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     let pki = directory.join("pki");

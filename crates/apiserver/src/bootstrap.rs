@@ -36,10 +36,15 @@ const PRIORITY_CLASSES: &[(&str, i64, &str)] = &[
 
 pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
     let namespaces = NAMESPACES.iter().map(|name| {
-        ensure(state, ("", "namespaces"), json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        ensure(
+            state,
+            ("", "namespaces"),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
     });
     all(namespaces).await?;
-    let policy = policy::reconcile(&*state.caches).into_iter().map(|write| put(state, write.resource, write.object));
+    let policy =
+        policy::reconcile(&*state.caches).into_iter().map(|write| put(state, write.resource, write.object));
     all(policy).await?;
     let classes = PRIORITY_CLASSES.iter().map(|(name, value, description)| {
         ensure(
@@ -61,7 +66,9 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
     put(state, ("discovery.k8s.io", "endpointslices").into(), endpoint_slice(state)).await
 }
 
-async fn all(writes: impl Iterator<Item = impl Future<Output = Result<(), StartError>>>) -> Result<(), StartError> {
+async fn all(
+    writes: impl Iterator<Item = impl Future<Output = Result<(), StartError>>>,
+) -> Result<(), StartError> {
     stream::iter(writes).buffer_unordered(CONCURRENT).try_collect().await
 }
 
@@ -85,11 +92,14 @@ async fn write(
     object: Value,
     update: bool,
 ) -> Result<(), StartError> {
-    let (namespace, name) = (meta::text(&object, "namespace").to_owned(), meta::text(&object, "name").to_owned());
-    let failed = |status: Status| StartError::Bootstrap { object: format!("{} {name:?}", resource.resource), status };
+    let (namespace, name) =
+        (meta::text(&object, "namespace").to_owned(), meta::text(&object, "name").to_owned());
+    let failed =
+        |status: Status| StartError::Bootstrap { object: format!("{} {name:?}", resource.resource), status };
     let catalog = state.catalog();
-    let served =
-        catalog.stored(resource.group, resource.resource).ok_or_else(|| failed(Status::unknown_resource()))?;
+    let served = catalog
+        .stored(resource.group, resource.resource)
+        .ok_or_else(|| failed(Status::unknown_resource()))?;
     let user = UserInfo::authenticated(USER, &[MASTERS]);
     let warnings = Mutex::default();
     let writer = Writer {

@@ -95,7 +95,8 @@ impl Catalog {
 /// Where a resource is kept: the version that its group prefers, or the collection it is an alias of.
 pub fn storage(registry: &Registry, group: &str, plural: &str) -> Option<Storage> {
     let asked = (group, plural);
-    let (group, plural) = ALIASES.iter().find(|(alias, _)| *alias == asked).map_or(asked, |(_, stored)| *stored);
+    let (group, plural) =
+        ALIASES.iter().find(|(alias, _)| *alias == asked).map_or(asked, |(_, stored)| *stored);
     let resource = registry
         .groups()
         .iter()

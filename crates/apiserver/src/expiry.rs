@@ -38,7 +38,11 @@ pub async fn run(server: Weak<State>) {
     let mut changes = cache.changes();
     let mut queue: VecDeque<Due> = VecDeque::new();
     let mut reached = cache.scan("", "", |object| {
-        queue.push_back(Due { at: Instant::now() + LIFETIME, key: object.key.clone(), revision: object.revision });
+        queue.push_back(Due {
+            at: Instant::now() + LIFETIME,
+            key: object.key.clone(),
+            revision: object.revision,
+        });
         true
     });
     loop {

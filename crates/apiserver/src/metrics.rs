@@ -51,7 +51,9 @@ impl Default for Metrics {
             requests.clone(),
         );
         let durations: Family<Timed, Histogram, fn() -> Histogram> = Family::new_with_constructor(|| {
-            Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+            Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+            ])
         });
         registry.register(
             "apiserver_request_duration_seconds",
@@ -86,7 +88,9 @@ impl Metrics {
             self.durations.get_or_create(&timed).observe(took.as_secs_f64());
         }
         let Timed { verb, group, version, resource, subresource, scope } = timed;
-        self.requests.get_or_create(&Request { verb, group, version, resource, subresource, scope, code }).inc();
+        self.requests
+            .get_or_create(&Request { verb, group, version, resource, subresource, scope, code })
+            .inc();
     }
 
     /// The Prometheus text.
@@ -111,7 +115,8 @@ impl Metrics {
         let mut counts: Vec<(String, usize)> = resources
             .iter()
             .map(|((group, resource), cache)| {
-                let name = if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") };
+                let name =
+                    if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") };
                 (name, cache.len())
             })
             .collect();
@@ -127,13 +132,12 @@ impl Metrics {
 fn verb(info: &RequestInfo) -> String {
     match info.verb.as_str() {
         "deletecollection" => "DELETECOLLECTION".to_owned(),
-        "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "post" | "put" | "head" | "options" => {
-            match info.verb.as_str() {
-                "create" => "POST".to_owned(),
-                "update" => "PUT".to_owned(),
-                verb => verb.to_ascii_uppercase(),
-            }
-        }
+        "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "post" | "put" | "head"
+        | "options" => match info.verb.as_str() {
+            "create" => "POST".to_owned(),
+            "update" => "PUT".to_owned(),
+            verb => verb.to_ascii_uppercase(),
+        },
         _ => "other".to_owned(),
     }
 }

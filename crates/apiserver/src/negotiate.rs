@@ -150,14 +150,20 @@ mod tests {
         }
         check("", Some((Encoding::Json, Form::Whole)));
         check("*/*", Some((Encoding::Json, Form::Whole)));
-        check("application/vnd.kubernetes.protobuf,application/json", Some((Encoding::Protobuf, Form::Whole)));
+        check(
+            "application/vnd.kubernetes.protobuf,application/json",
+            Some((Encoding::Protobuf, Form::Whole)),
+        );
         check("application/vnd.kubernetes.protobuf,application/yaml", Some((Encoding::Yaml, Form::Whole)));
         check("application/json;q=0.5, application/yaml", Some((Encoding::Yaml, Form::Whole)));
         check(
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
             Some((Encoding::Json, Form::Table)),
         );
-        check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Encoding::Json, Form::Whole)));
+        check(
+            "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
+            Some((Encoding::Json, Form::Whole)),
+        );
         check(
             "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
             Some((Encoding::Json, Form::Partial)),

@@ -16,7 +16,11 @@ impl Query {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
@@ -32,8 +36,9 @@ impl Query {
     fn number(&self, name: &str) -> Result<Option<i64>, Status> {
         self.get(name)
             .map(|text| {
-                text.parse()
-                    .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+                text.parse().map_err(|_| {
+                    Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                })
             })
             .transpose()
     }
@@ -117,7 +122,9 @@ impl ListOptions {
                 }
             }
             if self.continue_token.is_some() && self.resource_version.is_some_and(|version| version > 0) {
-                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
             }
             return Ok(());
         }
@@ -271,7 +278,9 @@ impl DeleteOptions {
                 if let Some(kind) = body["kind"].as_str()
                     && kind != KIND
                 {
-                    return Err(Status::bad_request(format!("the object provided is unrecognized (must be of type DeleteOptions): couldn't get version/kind; kind was {kind:?}")));
+                    return Err(Status::bad_request(format!(
+                        "the object provided is unrecognized (must be of type DeleteOptions): couldn't get version/kind; kind was {kind:?}"
+                    )));
                 }
                 let dry = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
                 (

@@ -43,11 +43,8 @@ pub struct Attributes<'a> {
 impl RequestInfo {
     /// Reads method, path and query; never fails, since a path that makes no sense is a non-resource path.
     pub fn parse(method: &Method, path: &str, query: &str) -> Self {
-        let mut info = Self {
-            path: path.to_owned(),
-            verb: method.as_str().to_ascii_lowercase(),
-            ..Self::default()
-        };
+        let mut info =
+            Self { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
         let mut segments = path.trim_matches('/').split('/').peekable();
         let group = match segments.next() {
             Some("api") => "",
@@ -133,10 +130,7 @@ impl RequestInfo {
     /// Requests that last as long as their client likes: not counted in flight, not timed out.
     pub fn is_long_running(&self) -> bool {
         self.verb == "watch"
-            || matches!(
-                self.subresource.as_str(),
-                "log" | "exec" | "attach" | "portforward" | "proxy"
-            )
+            || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
     }
 
     pub fn is_mutating(&self) -> bool {
@@ -237,11 +231,7 @@ mod tests {
             "/apis/apps/v1/namespaces/a/deployments/b/status",
             "patch apps/v1 ns=a deployments b status",
         );
-        check(
-            Method::GET,
-            "/api/v1/nodes/n/proxy/logs/x%20y/",
-            "get /v1 ns= nodes n proxy logs/x%20y",
-        );
+        check(Method::GET, "/api/v1/nodes/n/proxy/logs/x%20y/", "get /v1 ns= nodes n proxy logs/x%20y");
         check(
             Method::GET,
             "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",

@@ -119,9 +119,8 @@ impl Objects for Caches {
 /// What every write looks at is parsed once and kept; it is little.
 fn value(resource: GroupResource<'_>, object: &Object) -> Arc<Value> {
     match resource.resource {
-        "namespaces" | "serviceaccounts" | "limitranges" | "resourcequotas" | "priorityclasses" | "runtimeclasses" => {
-            object.shared_value()
-        }
+        "namespaces" | "serviceaccounts" | "limitranges" | "resourcequotas" | "priorityclasses"
+        | "runtimeclasses" => object.shared_value(),
         _ => Arc::new(object.value()),
     }
 }

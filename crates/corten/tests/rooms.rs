@@ -13,7 +13,10 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("client", &["apiserver", "store", "api"]),
     ("controllers", &["store", "apiserver", "hyper", "http", "kubelet", "runtime"]),
     ("scheduler", &["store", "apiserver", "hyper", "http", "controllers", "kubelet"]),
-    ("kubelet", &["runtime", "images", "net", "shim-protocol", "libcontainer", "oci-spec", "apiserver", "store"]),
+    (
+        "kubelet",
+        &["runtime", "images", "net", "shim-protocol", "libcontainer", "oci-spec", "apiserver", "store"],
+    ),
     ("runtime", &["client", "kube", "k8s-openapi", "api", "apiserver", "kubelet"]),
     ("images", &["runtime", "client", "kube", "k8s-cri"]),
     ("streaming", &["k8s-cri", "kube", "k8s-openapi", "runtime"]),
@@ -33,7 +36,8 @@ fn rooms_keep_to_themselves() {
     let mut dependencies: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in metadata["packages"].as_array().expect("a list of packages") {
         let name = package["name"].as_str().expect("a package has a name").to_owned();
-        let normal = package["dependencies"].as_array().expect("a list").iter().filter(|d| d["kind"].is_null());
+        let normal =
+            package["dependencies"].as_array().expect("a list").iter().filter(|d| d["kind"].is_null());
         dependencies.insert(name, normal.filter_map(|d| d["name"].as_str()).map(str::to_owned).collect());
     }
     for (room, forbidden) in MUST_NOT {

@@ -63,8 +63,7 @@ fn open(path: &str) -> io::Result<File> {
 
 /// Appends what `bytes` completes to `out`, and keeps the rest.
 fn format(out: &mut Vec<u8>, time: &str, stream: Stream, rest: &mut Vec<u8>, bytes: &[u8]) {
-    let mut pieces = bytes.split_inclusive(|&b| b == b'\n').peekable();
-    while let Some(piece) = pieces.next() {
+    for piece in bytes.split_inclusive(|&b| b == b'\n') {
         let (content, whole) = match piece.strip_suffix(b"\n") {
             Some(content) => (content, true),
             None => (piece, false),

@@ -39,7 +39,14 @@ pub struct Event {
 
 impl Event {
     pub fn new(change: Change, object: Arc<Object>, previous: Option<Arc<Object>>) -> Self {
-        Self { change, revision: object.revision, object, previous, frame: OnceLock::new(), protobuf_frame: OnceLock::new() }
+        Self {
+            change,
+            revision: object.revision,
+            object,
+            previous,
+            frame: OnceLock::new(),
+            protobuf_frame: OnceLock::new(),
+        }
     }
 
     /// The line of a JSON watch, encoded once.

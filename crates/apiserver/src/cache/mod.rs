@@ -97,7 +97,13 @@ impl Caches {
     }
 
     /// An object that another server wrote, or this one before it was started again.
-    fn parse(&self, group: &str, resource: &str, key: &str, entry: &store::Entry) -> Result<Object, ObjectError> {
+    fn parse(
+        &self,
+        group: &str,
+        resource: &str,
+        key: &str,
+        entry: &store::Entry,
+    ) -> Result<Object, ObjectError> {
         let value = serde_json::from_slice(Object::stored_json(&entry.value))
             .map_err(|source| ObjectError::Json { key: key.to_owned(), source })?;
         let meta = Meta::of(&value, &(self.selectable)(group, resource));

@@ -51,7 +51,12 @@ const PREFIX: usize = 4;
 
 impl Object {
     /// From the form that [`encode`] makes.
-    pub fn from_stored(key: Key, revision: Revision, stored: &[u8], meta: Arc<Meta>) -> Result<Self, ObjectError> {
+    pub fn from_stored(
+        key: Key,
+        revision: Revision,
+        stored: &[u8],
+        meta: Arc<Meta>,
+    ) -> Result<Self, ObjectError> {
         let damaged = || ObjectError::Damaged { key: key.to_string() };
         let (prefix, json) = stored.split_at_checked(PREFIX).ok_or_else(damaged)?;
         let version_at = prefix.try_into().map(u32::from_be_bytes).map_err(|_| damaged())? as usize;

@@ -159,10 +159,7 @@ impl ResourceCache {
             undone.insert(&event.object.key, event.previous.as_ref());
         }
         let prefix = Prefix::of(namespace);
-        let mut undone = undone
-            .into_iter()
-            .filter(|(key, _)| prefix.holds(key) && *key >= start)
-            .peekable();
+        let mut undone = undone.into_iter().filter(|(key, _)| prefix.holds(key) && *key >= start).peekable();
         let mut now = state.range(namespace, start).peekable();
         loop {
             let next = match (now.peek(), undone.peek()) {

@@ -39,7 +39,9 @@ impl Selection {
             "metadata.namespace" => object.namespace().into(),
             _ => {
                 let index = self.selectable.iter().position(|known| known == field);
-                index.and_then(|index| object.meta.fields.get(index)).map_or(Cow::Borrowed(""), |value| (&**value).into())
+                index
+                    .and_then(|index| object.meta.fields.get(index))
+                    .map_or(Cow::Borrowed(""), |value| (&**value).into())
             }
         }
     }

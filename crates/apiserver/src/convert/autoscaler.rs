@@ -13,7 +13,8 @@ pub fn to_v1(autoscaler: &mut Map<String, Value>) {
     let mut carried = Vec::new();
     if let Some(spec) = autoscaler.get_mut("spec").and_then(Value::as_object_mut) {
         let metrics = spec.remove("metrics");
-        let (cpu, others) = split(metrics, |metric| metric["resource"]["target"]["averageUtilization"].clone());
+        let (cpu, others) =
+            split(metrics, |metric| metric["resource"]["target"]["averageUtilization"].clone());
         if let Some(utilization) = cpu {
             spec.insert("targetCPUUtilizationPercentage".to_owned(), utilization);
         }
@@ -22,7 +23,8 @@ pub fn to_v1(autoscaler: &mut Map<String, Value>) {
     }
     if let Some(status) = autoscaler.get_mut("status").and_then(Value::as_object_mut) {
         let metrics = status.remove("currentMetrics");
-        let (cpu, others) = split(metrics, |metric| metric["resource"]["current"]["averageUtilization"].clone());
+        let (cpu, others) =
+            split(metrics, |metric| metric["resource"]["current"]["averageUtilization"].clone());
         if let Some(utilization) = cpu {
             status.insert("currentCPUUtilizationPercentage".to_owned(), utilization);
         }
@@ -104,12 +106,16 @@ mod tests {
         fn check(v2: Value, cpu: Value) {
             let Value::Object(mut object) = v2.clone() else { panic!("not an object") };
             to_v1(&mut object);
-            assert_eq!(object["spec"].get("targetCPUUtilizationPercentage").cloned().unwrap_or_default(), cpu);
+            assert_eq!(
+                object["spec"].get("targetCPUUtilizationPercentage").cloned().unwrap_or_default(),
+                cpu
+            );
             from_v1(&mut object);
             assert_eq!(Value::Object(object), v2);
         }
         let cpu = cpu_metric("target", json!({"type": "Utilization", "averageUtilization": 60}));
-        let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue"}}});
+        let memory =
+            json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue"}}});
         check(json!({"metadata": {}, "spec": {"maxReplicas": 3, "metrics": [cpu]}}), json!(60));
         check(
             json!({

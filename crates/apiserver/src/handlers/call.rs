@@ -66,7 +66,8 @@ impl Call {
     /// Who owns the fields that this request sets.
     pub fn field_manager(&self, given: Option<&str>) -> String {
         let name = given.map(str::to_owned).unwrap_or_else(|| {
-            let agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
+            let agent =
+                self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
             agent.split('/').next().unwrap_or_default().to_owned()
         });
         name.chars().filter(|character| !character.is_control()).take(128).collect()
@@ -96,7 +97,8 @@ pub async fn read_body(headers: &HeaderMap, mut body: RequestBody, limit: usize)
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Status::bad_request(format!("unable to read request body: {error}")))?;
+        let frame =
+            frame.map_err(|error| Status::bad_request(format!("unable to read request body: {error}")))?;
         if let Ok(piece) = frame.into_data() {
             if whole.len() + piece.len() > limit {
                 drop(whole);

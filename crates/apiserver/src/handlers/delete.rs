@@ -66,7 +66,11 @@ pub async fn collection(call: &Call, body: &[u8]) -> Result<Answer, Status> {
 }
 
 /// Nothing when somebody else has deleted it in the meantime.
-async fn delete_listed(call: &Call, options: &DeleteOptions, object: Arc<Object>) -> Result<Option<Value>, Status> {
+async fn delete_listed(
+    call: &Call,
+    options: &DeleteOptions,
+    object: Arc<Object>,
+) -> Result<Option<Value>, Status> {
     match writer(call, options, object.namespace(), object.name()).delete(options).await {
         Ok(Deleted::Gone(object) | Deleted::Marked(object)) => Ok(Some(render::served_value(call, &object))),
         Ok(Deleted::DryRun(value)) => Ok(Some(value)),

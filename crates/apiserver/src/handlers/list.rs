@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use api::selector::{FieldSelector, LabelSelector};
 use api::codec::protobuf;
 use api::gvk::GroupVersionKind;
+use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Status, StatusCause};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -50,11 +50,15 @@ impl Continue {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let invalid = |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
+        let invalid =
+            |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
         let json = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| invalid(&error))?;
         let token: Self = serde_json::from_slice(&json).map_err(|error| invalid(&error))?;
         if token.version != CONTINUE_VERSION {
-            return Err(invalid(&format!("server does not recognize this encoded version {:?}", token.version)));
+            return Err(invalid(&format!(
+                "server does not recognize this encoded version {:?}",
+                token.version
+            )));
         }
         Ok(token)
     }
@@ -77,7 +81,9 @@ pub fn selection(call: &Call, options: &ListOptions) -> Result<Selection, Status
         if !known {
             return Err(Status::bad_request(format!(
                 "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
-                call.served.resource.gvr().to_string(), options.label_selector, options.field_selector,
+                call.served.resource.gvr().to_string(),
+                options.label_selector,
+                options.field_selector,
             )));
         }
     }
@@ -206,7 +212,8 @@ pub fn too_large(wanted: u64, current: u64) -> Status {
 fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
     let metadata = list_metadata(&page);
     if call.accept.form == Form::Table {
-        let values: Vec<Value> = page.objects.iter().map(|object| render::served_value(call, object)).collect();
+        let values: Vec<Value> =
+            page.objects.iter().map(|object| render::served_value(call, object)).collect();
         let table = render::table(call, &values, &metadata, true)?;
         return respond::value(StatusCode::OK, &table, call.accept.format, call.query.pretty());
     }
@@ -278,32 +285,33 @@ fn stream_objects(head: String, objects: Vec<Arc<Object>>) -> ResponseBody {
     let separators = objects.len().saturating_sub(1);
     let bytes: usize = objects.iter().map(|object| object.bytes().len()).sum();
     let length = (head.len() + bytes + separators + TAIL.len()) as u64;
-    let pieces = stream::unfold((Some(head), objects, 0usize), move |(mut head, objects, mut next)| async move {
-        if next > objects.len() {
-            return None;
-        }
-        let mut piece = BytesMut::with_capacity(PIECE.min(length as usize) + 4096);
-        if let Some(head) = head.take() {
-            piece.put_slice(head.as_bytes());
-        }
-        while piece.len() < PIECE {
-            match objects.get(next) {
-                Some(object) => {
-                    if next > 0 {
-                        piece.put_u8(b',');
+    let pieces =
+        stream::unfold((Some(head), objects, 0usize), move |(mut head, objects, mut next)| async move {
+            if next > objects.len() {
+                return None;
+            }
+            let mut piece = BytesMut::with_capacity(PIECE.min(length as usize) + 4096);
+            if let Some(head) = head.take() {
+                piece.put_slice(head.as_bytes());
+            }
+            while piece.len() < PIECE {
+                match objects.get(next) {
+                    Some(object) => {
+                        if next > 0 {
+                            piece.put_u8(b',');
+                        }
+                        piece.put_slice(object.bytes());
+                        next += 1;
                     }
-                    piece.put_slice(object.bytes());
-                    next += 1;
-                }
-                None => {
-                    piece.put_slice(TAIL);
-                    next += 1;
-                    break;
+                    None => {
+                        piece.put_slice(TAIL);
+                        next += 1;
+                        break;
+                    }
                 }
             }
-        }
-        Some((Ok::<Bytes, _>(piece.freeze()), (head, objects, next)))
-    });
+            Some((Ok::<Bytes, _>(piece.freeze()), (head, objects, next)))
+        });
     ResponseBody::Stream(Box::pin(pieces), Some(length))
 }
 

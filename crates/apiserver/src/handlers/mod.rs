@@ -37,12 +37,16 @@ pub async fn serve(
     body: RequestBody,
 ) -> Result<Answer, Status> {
     let catalog = state.catalog();
-    let served = catalog.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_resource)?.clone();
+    let served =
+        catalog.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_resource)?.clone();
     let resource = &served.resource;
     let is_namespace = info.group.is_empty() && info.resource == "namespaces";
     let scope_fits = match (resource.namespaced, info.namespace.is_empty()) {
         // Everything in all namespaces; but a name is a name within a namespace.
-        (true, true) => info.name.is_empty() && (info.verb != "create" || !info.subresource.is_empty() || creates_without_namespace(&info)),
+        (true, true) => {
+            info.name.is_empty()
+                && (info.verb != "create" || !info.subresource.is_empty() || creates_without_namespace(&info))
+        }
         (true, false) => true,
         (false, unscoped) => unscoped || is_namespace,
     };
@@ -55,7 +59,10 @@ pub async fn serve(
             return proxy::serve(state, info, user, Request::from_parts(parts, body)).await;
         }
         if !subresource.supports(&info.verb) {
-            return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
+            return Err(Status::method_not_allowed(
+                (info.group.as_str(), info.resource.as_str()),
+                &info.verb,
+            ));
         }
     } else if !resource.supports(&info.verb) {
         return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));

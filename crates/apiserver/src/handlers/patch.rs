@@ -57,8 +57,8 @@ pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
             "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
         ));
     }
-    let patch: Value =
-        serde_json::from_slice(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let patch: Value = serde_json::from_slice(body)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let make = |live: &Value| patched(call, kind, live, &patch, options.field_validation);
     let outcome = call.writer(&options, KIND).update(&Change { make: &make, managed: false }).await?;
     answer(call, StatusCode::OK, outcome)
@@ -76,7 +76,12 @@ fn patched(
         (Type::Json, _) => json_patch(live, patch)?,
         (Type::Merge, _) => merge_patch(live, patch)?,
         (_, Some(schema)) => strategic_merge(live, patch, schema)?,
-        (_, None) => return Err(Status::unsupported_media_type(&["application/json-patch+json", "application/merge-patch+json"])),
+        (_, None) => {
+            return Err(Status::unsupported_media_type(&[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+            ]));
+        }
     };
     for field in ["apiVersion", "kind"] {
         if new[field] != live[field] {
@@ -92,7 +97,9 @@ fn patched(
 
 async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answer, Status> {
     let resource = &call.served.resource;
-    let invalid = |why: &str| Status::failure(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"));
+    let invalid = |why: &str| {
+        Status::failure(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"))
+    };
     let Some(manager) = options.field_manager.as_deref() else {
         return Err(invalid("fieldManager: Required value: is required for apply patch"));
     };
@@ -102,7 +109,10 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
     if said("kind") != resource.gvk.kind || said("apiVersion") != call.served.api_version {
         return Err(Status::bad_request(format!(
             "incorrect type in apply patch: the object is {} {}, the resource is {} {}",
-            said("apiVersion"), said("kind"), call.served.api_version, resource.gvk.kind
+            said("apiVersion"),
+            said("kind"),
+            call.served.api_version,
+            resource.gvk.kind
         )));
     }
     if applied["metadata"]["managedFields"].as_array().is_some_and(|fields| !fields.is_empty()) {
@@ -125,8 +135,16 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         }
         meta::of(&mut applied).insert("namespace".to_owned(), call.info.namespace.clone().into());
     }
-    let duplicates = decoded.duplicate_fields.iter().map(|path| format!("duplicate field {path:?}")).collect();
-    decode::check(call, &mut applied, &resource.gvk, resource.schema(), options.field_validation, duplicates)?;
+    let duplicates =
+        decoded.duplicate_fields.iter().map(|path| format!("duplicate field {path:?}")).collect();
+    decode::check(
+        call,
+        &mut applied,
+        &resource.gvk,
+        resource.schema(),
+        options.field_validation,
+        duplicates,
+    )?;
     let schema = resource.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
     let make = |live: Option<&Value>| {
         let time = meta::now();
@@ -137,7 +155,8 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
             time: &time,
             ignored: strategy::ignored(&call.served, &call.info.subresource),
         };
-        server_side_apply(live, &applied, schema, &updater, options.force.unwrap_or(false)).map_err(Status::from)
+        server_side_apply(live, &applied, schema, &updater, options.force.unwrap_or(false))
+            .map_err(Status::from)
     };
     let writer = call.writer(options, KIND);
     if call.served.cache.get(&call.key()).is_none() && call.info.subresource.is_empty() {

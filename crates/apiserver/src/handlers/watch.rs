@@ -108,7 +108,9 @@ fn framed(call: &Call, kind: &str, object: &Value) -> Result<Bytes, Status> {
             let object = protobuf::encode(object).map_err(Status::internal)?;
             protobuf::watch_frame(kind, &object).map_err(Status::internal)
         }
-        Encoding::Json | Encoding::Yaml => Ok(json_frame(kind, &serde_json::to_vec(object).map_err(Status::internal)?)),
+        Encoding::Json | Encoding::Yaml => {
+            Ok(json_frame(kind, &serde_json::to_vec(object).map_err(Status::internal)?))
+        }
     }
 }
 
@@ -198,7 +200,9 @@ impl Stream {
         if self.call.accept.form != Form::Table {
             let object = render::item_bytes(&self.call, object)?;
             return match self.call.accept.format {
-                Encoding::Protobuf => protobuf::watch_frame(change.as_str(), &object).map_err(Status::internal),
+                Encoding::Protobuf => {
+                    protobuf::watch_frame(change.as_str(), &object).map_err(Status::internal)
+                }
                 Encoding::Json | Encoding::Yaml => Ok(json_frame(change.as_str(), &object)),
             };
         }

@@ -45,7 +45,11 @@ enum Body {
 }
 
 impl Documents {
-    fn get(&self, name: &str, make: impl FnOnce() -> Option<Vec<u8>>) -> Result<Option<Arc<Document>>, Status> {
+    fn get(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<Option<Arc<Document>>, Status> {
         if let Some(known) = self.0.lock().get(name) {
             return Ok(Some(known.clone()));
         }
@@ -81,7 +85,8 @@ pub fn serve(state: &State, path: &str, request: &http::request::Parts) -> Resul
     {
         let content_type = if version == "v2" { AGGREGATED } else { AGGREGATED_BETA };
         let name = format!("{path} {version}");
-        let document = documents.get(&name, || Some(discovery::aggregated(registry, root, version).to_string().into()))?;
+        let document = documents
+            .get(&name, || Some(discovery::aggregated(registry, root, version).to_string().into()))?;
         return document.map(|document| answer(&document, content_type, &request.headers)).transpose();
     }
     if path == "/openapi/v2" && wants_openapi_protobuf(&request.headers) {
@@ -164,9 +169,12 @@ fn answer(document: &Document, content_type: &'static str, headers: &HeaderMap) 
     let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known == document.etag);
     let mut answer = match (&document.body, known) {
         (_, true) => respond::with_body(StatusCode::NOT_MODIFIED, content_type, ResponseBody::empty()),
-        (Body::Plain(body), _) => respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body.clone())),
+        (Body::Plain(body), _) => {
+            respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body.clone()))
+        }
         (Body::Gzip(body), _) if gzip::accepted(headers) => {
-            let mut answer = respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body.clone()));
+            let mut answer =
+                respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body.clone()));
             answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             answer
         }

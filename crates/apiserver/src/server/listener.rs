@@ -20,8 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{StartError, body};
 use super::pipeline::{self, Identity};
+use super::{StartError, body};
 use crate::config::Config;
 use crate::state::State;
 
@@ -69,7 +69,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError>
 }
 
 /// Serves connections until `shutdown`, then lets requests finish for a while.
-pub async fn serve(state: Arc<State>, tls: Arc<ServerConfig>, listener: TcpListener, shutdown: CancellationToken) {
+pub async fn serve(
+    state: Arc<State>,
+    tls: Arc<ServerConfig>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
     let mut http = Builder::new(TokioExecutor::new());

@@ -35,11 +35,8 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// Answers a request, whatever happens.
 pub async fn serve(state: Arc<State>, identity: Identity, request: Request<RequestBody>) -> Answer {
     let begun = Instant::now();
-    let info = RequestInfo::parse(
-        request.method(),
-        request.uri().path(),
-        request.uri().query().unwrap_or_default(),
-    );
+    let info =
+        RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
     let audit_id = audit_id(&request);
     let accept_gzip = gzip::accepted(request.headers());
     let worked = AssertUnwindSafe(respond(&state, identity, &info, request)).catch_unwind().await;
@@ -47,7 +44,13 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
         Ok(Ok(answer)) => answer,
         Ok(Err(status)) => {
             if status.code >= 500 && status.code != 504 {
-                warn!(verb = info.verb, path = info.path, code = status.code, message = status.message, "request failed");
+                warn!(
+                    verb = info.verb,
+                    path = info.path,
+                    code = status.code,
+                    message = status.message,
+                    "request failed"
+                );
             }
             respond::status(&status)
         }

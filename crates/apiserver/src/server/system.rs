@@ -15,9 +15,17 @@ use crate::request::RequestInfo;
 use crate::state::State;
 use crate::token::oidc;
 
-pub async fn serve(state: &Arc<State>, info: &RequestInfo, parts: &http::request::Parts) -> Result<Answer, Status> {
+pub async fn serve(
+    state: &Arc<State>,
+    info: &RequestInfo,
+    parts: &http::request::Parts,
+) -> Result<Answer, Status> {
     if !matches!(info.verb.as_str(), "get" | "head") {
-        return Err(Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+        return Err(Status::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
     }
     let query = Query::parse(parts.uri.query());
     let path = if info.path.len() > 1 { info.path.trim_end_matches('/') } else { &info.path };
@@ -82,8 +90,17 @@ fn root_paths(state: &State) -> Value {
         }
     }
     paths.extend(
-        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-            .map(str::to_owned),
+        [
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
     );
     paths.sort();
     json!({"paths": paths})
@@ -99,7 +116,8 @@ fn health_check(state: &State, root: &str, path: &str, query: &Query) -> Result<
         ("shutdown", root != "/readyz" || !state.is_stopping()),
     ];
     if let Some(name) = path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) {
-        let (_, good) = checks.into_iter().find(|(known, _)| *known == name).ok_or_else(Status::unknown_resource)?;
+        let (_, good) =
+            checks.into_iter().find(|(known, _)| *known == name).ok_or_else(Status::unknown_resource)?;
         return Ok(match good {
             true => respond::text(StatusCode::OK, "ok"),
             false => respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{name} check failed\n")),

@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn nobody_asks_in_the_name_of_another() {
-        let mut request = json!({"spec": {"username": "system:admin", "groups": ["system:masters"], "request": "x"}});
+        let mut request =
+            json!({"spec": {"username": "system:admin", "groups": ["system:masters"], "request": "x"}});
         create(&mut request, &UserInfo { name: "me".to_owned(), ..UserInfo::default() });
         assert_eq!(request, json!({"spec": {"username": "me", "request": "x"}}));
     }

@@ -33,12 +33,9 @@ fn create(job: &mut Value, _: &UserInfo) {
     if !labels.is_object() {
         *labels = json!({});
     }
-    for (label, value) in [
-        (UID_LABEL, &uid),
-        (OLD_UID_LABEL, &uid),
-        (NAME_LABEL, &name),
-        (OLD_NAME_LABEL, &name),
-    ] {
+    for (label, value) in
+        [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)]
+    {
         labels[label] = json!(value);
     }
     let selector = &mut spec["selector"];

@@ -74,9 +74,9 @@ pub fn of(group: &str, plural: &str) -> &'static Strategy {
         | ("apiregistration.k8s.io", _)
         | ("flowcontrol.apiserver.k8s.io", _) => &WITH_GENERATION,
         ("", "podtemplates" | "resourcequotas" | "serviceaccounts") => &RETURNS_DELETED,
-        ("", "endpoints" | "events") | ("coordination.k8s.io", "leases") | ("rbac.authorization.k8s.io", _) => {
-            &CREATES_ON_UPDATE
-        }
+        ("", "endpoints" | "events")
+        | ("coordination.k8s.io", "leases")
+        | ("rbac.authorization.k8s.io", _) => &CREATES_ON_UPDATE,
         _ => &DEFAULT,
     }
 }
@@ -129,7 +129,9 @@ pub fn isolate(served: &Served, subresource: &str, new: &mut Value, old: &Value)
             let mut resized = old.clone();
             for list in ["containers", "initContainers"] {
                 let containers = new["spec"][list].take();
-                for (container, wanted) in items(&mut resized["spec"][list]).zip(containers.as_array().into_iter().flatten()) {
+                for (container, wanted) in
+                    items(&mut resized["spec"][list]).zip(containers.as_array().into_iter().flatten())
+                {
                     if container["name"] == wanted["name"] {
                         for field in ["resources", "resizePolicy"] {
                             put_back(container, wanted, field);

@@ -5,14 +5,8 @@ use serde_json::{Value, json};
 use super::{PLAIN, Strategy, status};
 use crate::UserInfo;
 
-pub static STRATEGY: Strategy = Strategy {
-    create,
-    update,
-    grace,
-    generation: true,
-    returns_deleted: true,
-    ..PLAIN
-};
+pub static STRATEGY: Strategy =
+    Strategy { create, update, grace, generation: true, returns_deleted: true, ..PLAIN };
 
 fn create(pod: &mut Value, _: &UserInfo) {
     let class = qos_class(pod);
@@ -63,7 +57,8 @@ pub fn qos_class(pod: &Value) -> &'static str {
     let containers = ["initContainers", "containers"]
         .into_iter()
         .flat_map(|field| spec[field].as_array().into_iter().flatten());
-    let pod_level = spec["resources"].as_object().filter(|resources| !resources.is_empty()).map(|_| &spec["resources"]);
+    let pod_level =
+        spec["resources"].as_object().filter(|resources| !resources.is_empty()).map(|_| &spec["resources"]);
     let sets: Vec<&Value> = match pod_level {
         Some(resources) => vec![resources],
         None => containers.map(|container| &container["resources"]).collect(),
@@ -107,7 +102,10 @@ mod tests {
         let same = json!({"cpu": "1", "memory": "1Gi"});
         check(json!([{"name": "a"}]), "BestEffort");
         check(json!([{"resources": {"limits": same, "requests": same}}]), "Guaranteed");
-        check(json!([{"resources": {"limits": same, "requests": {"cpu": "1000m", "memory": "1Gi"}}}]), "Guaranteed");
+        check(
+            json!([{"resources": {"limits": same, "requests": {"cpu": "1000m", "memory": "1Gi"}}}]),
+            "Guaranteed",
+        );
         check(json!([{"resources": {"limits": same}}, {}]), "Burstable");
         check(json!([{"resources": {"requests": {"cpu": "1"}}}]), "Burstable");
         check(json!([{"resources": {"requests": {"cpu": "0"}}}]), "BestEffort");

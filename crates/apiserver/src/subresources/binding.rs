@@ -36,7 +36,8 @@ pub async fn binding(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     }
     let catalog = call.state.catalog();
     let pods = catalog.get("", "v1", "pods").ok_or_else(Status::unknown_resource)?;
-    let writer = Writer { served: pods, name, subresource: "binding", ..call.writer(&options, "CreateOptions") };
+    let writer =
+        Writer { served: pods, name, subresource: "binding", ..call.writer(&options, "CreateOptions") };
     let make = |pod: &Value| bound(pod, name, node, &binding);
     writer.update(&Change { make: &make, managed: false }).await?;
     let mut status = Status::success();
@@ -47,13 +48,28 @@ pub async fn binding(call: &Call, body: &[u8]) -> Result<Answer, Status> {
 fn bound(pod: &Value, name: &str, node: &str, binding: &Value) -> Result<Value, Status> {
     let uid = meta::text(binding, "uid");
     if !uid.is_empty() && uid != meta::text(pod, "uid") {
-        return Err(Status::conflict(PODS, name, format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::text(pod, "uid"))));
+        return Err(Status::conflict(
+            PODS,
+            name,
+            format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::text(pod, "uid")
+            ),
+        ));
     }
     if pod["metadata"]["deletionTimestamp"].is_string() {
-        return Err(Status::conflict(PODS, name, format!("pod {name} is being deleted, cannot be assigned to a host")));
+        return Err(Status::conflict(
+            PODS,
+            name,
+            format!("pod {name} is being deleted, cannot be assigned to a host"),
+        ));
     }
     if let Some(current) = pod["spec"]["nodeName"].as_str().filter(|current| !current.is_empty()) {
-        return Err(Status::conflict(PODS, name, format!("pod {name} is already assigned to node {current:?}")));
+        return Err(Status::conflict(
+            PODS,
+            name,
+            format!("pod {name} is already assigned to node {current:?}"),
+        ));
     }
     if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         return Err(Status::conflict(PODS, name, format!("pod {name} has non-empty .spec.schedulingGates")));

@@ -31,7 +31,8 @@ pub async fn evict(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     if running && !pod["metadata"]["deletionTimestamp"].is_string() {
         take_disruption(call, &pod, options.dry_run).await?;
     }
-    let writer = call.writer(&WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() }, "DeleteOptions");
+    let writer =
+        call.writer(&WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() }, "DeleteOptions");
     if running && !options.dry_run {
         let make = |pod: &Value| {
             let mut pod = pod.clone();
@@ -86,7 +87,9 @@ async fn take_disruption(call: &Call, pod: &Value, dry_run: bool) -> Result<(), 
     let status = &budget["status"];
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
     let always = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
-    if !ready && (always || (count("desiredHealthy") > 0 && count("currentHealthy") >= count("desiredHealthy"))) {
+    if !ready
+        && (always || (count("desiredHealthy") > 0 && count("currentHealthy") >= count("desiredHealthy")))
+    {
         return Ok(());
     }
     let name = meta::text(&budget, "name").to_owned();
@@ -108,9 +111,12 @@ fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
     let status = &budget["status"];
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
     let refuse = |why: String| {
-        Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10).with_causes(vec![
-            StatusCause { kind: "DisruptionBudget".to_owned(), message: why, ..StatusCause::default() },
-        ])
+        Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
+            .with_causes(vec![StatusCause {
+                kind: "DisruptionBudget".to_owned(),
+                message: why,
+                ..StatusCause::default()
+            }])
     };
     if count("observedGeneration") < budget["metadata"]["generation"].as_i64().unwrap_or(0) {
         return Err(refuse(format!("The disruption budget {name} is still being processed by the server.")));

@@ -62,6 +62,7 @@ async fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Statu
     call.state.admission.validate(&mut admission).await?;
     let request = admission.object;
     let caches = &*call.state.caches;
-    let answered = token::request::create(&call.state.issuer, caches, namespace, name, request, Timestamp::now())?;
+    let answered =
+        token::request::create(&call.state.issuer, caches, namespace, name, request, Timestamp::now())?;
     respond::value(StatusCode::CREATED, &answered, call.accept.format, call.query.pretty())
 }

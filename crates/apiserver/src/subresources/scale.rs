@@ -56,13 +56,16 @@ impl Wish {
             return decode::typed(call, body, gvk, schema, validation).map(Self::Scale);
         }
         let patch = |body| {
-            serde_json::from_slice(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+            serde_json::from_slice(body)
+                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
         };
         match call.content_type().split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => patch(body).map(Self::Json),
             "application/merge-patch+json" => patch(body).map(Self::Merge),
             "application/strategic-merge-patch+json" => patch(body).map(Self::Strategic),
-            "application/apply-patch+yaml" => Ok(Self::Merge(decode::decoded("application/yaml", body)?.value)),
+            "application/apply-patch+yaml" => {
+                Ok(Self::Merge(decode::decoded("application/yaml", body)?.value))
+            }
             _ => Err(Status::unsupported_media_type(&[
                 "application/json-patch+json",
                 "application/merge-patch+json",

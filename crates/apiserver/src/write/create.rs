@@ -64,7 +64,12 @@ impl Writer<'_> {
         let errors = validation::create(&resource.gvk, &object);
         let name = meta::text(&object, "name").to_owned();
         if !errors.is_empty() {
-            return Err(Refused::Failed(Status::invalid(&resource.gvk.group, &resource.gvk.kind, &name, &errors)));
+            return Err(Refused::Failed(Status::invalid(
+                &resource.gvk.group,
+                &resource.gvk.kind,
+                &name,
+                &errors,
+            )));
         }
         let object = self
             .admit(Phase::Validate, Operation::Create, object, &Value::Null)
@@ -88,7 +93,9 @@ impl Writer<'_> {
     fn fill_metadata(&self, object: &mut Value) {
         let generation = self.served.strategy.generation;
         let metadata = meta::of(object);
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+        for field in
+            ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"]
+        {
             metadata.remove(field);
         }
         metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());

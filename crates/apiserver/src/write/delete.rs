@@ -74,7 +74,9 @@ impl Writer<'_> {
             Status::conflict(
                 self.group_resource(),
                 self.name,
-                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {current}"),
+                format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {current}"
+                ),
             )
         };
         let uid = meta::text(object, "uid");
@@ -165,7 +167,9 @@ mod tests {
         mark(&mut object, 60);
         assert_eq!(object, first);
         mark(&mut object, 5);
-        let time = |object: &Value| object["metadata"]["deletionTimestamp"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        let time = |object: &Value| {
+            object["metadata"]["deletionTimestamp"].as_str().unwrap().parse::<Timestamp>().unwrap()
+        };
         assert_eq!(time(&first).duration_since(time(&object)), SignedDuration::from_secs(25));
         assert_eq!(object["metadata"]["deletionGracePeriodSeconds"], 5);
         assert_eq!(object["metadata"]["generation"], 2);

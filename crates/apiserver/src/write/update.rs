@@ -91,7 +91,8 @@ impl Writer<'_> {
         };
         if self.served.strategy.generation
             && strategy::is_wish(self.subresource)
-            && strategy::spec_changed(&new, old) {
+            && strategy::spec_changed(&new, old)
+        {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             meta::of(&mut new).insert("generation".to_owned(), (generation + 1).into());
         }
@@ -125,9 +126,11 @@ impl Writer<'_> {
 
 /// Whether the last finalizer of an object that is being deleted goes, so that nothing keeps it.
 fn removes(new: &Value, old: &Value) -> bool {
-    let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let finalizers =
+        |object: &Value| object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     let own_finalizers = |object: &Value| {
-        object["kind"] == "Namespace" && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+        object["kind"] == "Namespace"
+            && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
     };
     let kept = |object: &Value| finalizers(object) || own_finalizers(object);
     let deleted = new["metadata"]["deletionTimestamp"].is_string();

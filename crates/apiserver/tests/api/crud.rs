@@ -38,7 +38,10 @@ async fn an_object_is_created_read_and_updated() {
         "Operation cannot be fulfilled on configmaps \"cm\": the object has been modified; please apply your changes to the latest version and try again"
     );
     let (code, reason, message) = server.post(CONFIG_MAPS, &config_map("cm")).await.failure();
-    assert_eq!((code, reason.as_str(), message.as_str()), (409, "AlreadyExists", "configmaps \"cm\" already exists"));
+    assert_eq!(
+        (code, reason.as_str(), message.as_str()),
+        (409, "AlreadyExists", "configmaps \"cm\" already exists")
+    );
     let (code, reason, message) = server.get(&format!("{CONFIG_MAPS}/none")).await.failure();
     assert_eq!((code, reason.as_str(), message.as_str()), (404, "NotFound", "configmaps \"none\" not found"));
 }
@@ -70,13 +73,17 @@ async fn names_and_namespaces_must_agree() {
     let mut other = created.clone();
     other["metadata"]["name"] = json!("other");
     let (code, _, message) = server.put(&format!("{CONFIG_MAPS}/cm"), &other).await.failure();
-    assert_eq!((code, message.as_str()), (400, "the name of the object (other) does not match the name on the URL (cm)"));
+    assert_eq!(
+        (code, message.as_str()),
+        (400, "the name of the object (other) does not match the name on the URL (cm)")
+    );
     let mut other = config_map("x");
     other["metadata"]["namespace"] = json!("kube-system");
     let (code, _, message) = server.post(CONFIG_MAPS, &other).await.failure();
     assert_eq!(code, 400);
     assert!(message.contains("does not match the namespace"), "{message}");
-    let (code, _, message) = server.post("/api/v1/namespaces/none/configmaps", &config_map("x")).await.failure();
+    let (code, _, message) =
+        server.post("/api/v1/namespaces/none/configmaps", &config_map("x")).await.failure();
     assert_eq!((code, message.as_str()), (404, "namespaces \"none\" not found"));
     assert_eq!(server.post(CONFIG_MAPS, &json!({"metadata": {}})).await.failure().0, 422);
     assert_eq!(server.get("/api/v1/configmaps/cm").await.failure().0, 404);
@@ -109,7 +116,8 @@ async fn a_dry_run_changes_nothing() {
     server.post(CONFIG_MAPS, &config_map("cm")).await.ok();
     assert_eq!(server.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("cm")).await.code, 409);
     let patch = json!({"data": {"a": "9"}});
-    let patched = server.patch(&format!("{CONFIG_MAPS}/cm?dryRun=All"), "merge-patch+json", &patch).await.ok();
+    let patched =
+        server.patch(&format!("{CONFIG_MAPS}/cm?dryRun=All"), "merge-patch+json", &patch).await.ok();
     assert_eq!(patched["data"]["a"], "9");
     assert_eq!(server.delete(&format!("{CONFIG_MAPS}/cm?dryRun=All"), "").await.code, 200);
     assert_eq!(server.get(&format!("{CONFIG_MAPS}/cm")).await.ok()["data"]["a"], "1");
@@ -135,7 +143,10 @@ async fn unknown_and_duplicate_fields_are_handled_as_asked() {
     assert_eq!(ignored.warnings(), Vec::<&str>::new());
     let (code, reason, message) = send("strict", "Strict").await.failure();
     assert_eq!((code, reason.as_str()), (400, "BadRequest"));
-    assert!(message.contains("strict decoding error") && message.contains("unknown field \"dota\""), "{message}");
+    assert!(
+        message.contains("strict decoding error") && message.contains("unknown field \"dota\""),
+        "{message}"
+    );
     assert_eq!(send("x", "Sometimes").await.failure().0, 422);
 }
 
@@ -144,7 +155,12 @@ async fn a_wrong_type_is_told_as_go_does() {
     let server = Server::start().await;
     let (code, _, message) = server.post(CONFIG_MAPS, &json!({"metadata": {"name": 5}})).await.failure();
     assert_eq!(code, 400);
-    assert!(message.starts_with("ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number"), "{message}");
+    assert!(
+        message.starts_with(
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number"
+        ),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -169,7 +185,8 @@ async fn generation_follows_the_spec_alone() {
     assert_eq!(labelled["status"]["replicas"], Value::Null);
     let scaled = server.patch(&one, "merge-patch+json", &json!({"spec": {"replicas": 4}})).await.ok();
     assert_eq!(scaled["metadata"]["generation"], 2);
-    let status = json!({"spec": {"replicas": 8}, "status": {"replicas": 3}, "metadata": {"labels": {"x": "z"}}});
+    let status =
+        json!({"spec": {"replicas": 8}, "status": {"replicas": 3}, "metadata": {"labels": {"x": "z"}}});
     let status = server.patch(&format!("{one}/status"), "merge-patch+json", &status).await.ok();
     assert_eq!(status["metadata"]["generation"], 2);
     assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(4), &json!(3)));
@@ -180,7 +197,8 @@ async fn generation_follows_the_spec_alone() {
 async fn leases_are_made_by_an_update() {
     let server = Server::start().await;
     let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
-    let lease = json!({"metadata": {"name": "n"}, "spec": {"holderIdentity": "n", "leaseDurationSeconds": 40}});
+    let lease =
+        json!({"metadata": {"name": "n"}, "spec": {"holderIdentity": "n", "leaseDurationSeconds": 40}});
     assert_eq!(server.put(path, &lease).await.code, 201);
     assert_eq!(server.put(path, &lease).await.code, 200);
     assert_eq!(server.put(&format!("{CONFIG_MAPS}/none"), &config_map("none")).await.code, 404);

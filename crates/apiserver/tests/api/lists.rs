@@ -87,7 +87,11 @@ async fn versions_mean_what_they_say() {
     let exact = server.get(&exact).await.ok();
     assert_eq!(names(&exact), ["a"]);
     assert_eq!(exact["metadata"]["resourceVersion"], old.as_str());
-    for query in ["resourceVersion=0", &format!("resourceVersion={old}"), &format!("resourceVersion={old}&resourceVersionMatch=NotOlderThan")] {
+    for query in [
+        "resourceVersion=0",
+        &format!("resourceVersion={old}"),
+        &format!("resourceVersion={old}&resourceVersionMatch=NotOlderThan"),
+    ] {
         assert_eq!(names(&server.get(&format!("{CONFIG_MAPS}?{query}")).await.ok()), ["a", "b"], "{query}");
     }
     let answer = server.get(&format!("{CONFIG_MAPS}?resourceVersion=999999")).await;
@@ -134,7 +138,8 @@ async fn tables_and_partial_metadata() {
     assert_eq!(table["rows"][1]["cells"][0], "b");
     assert_eq!(table["rows"][1]["object"]["kind"], "PartialObjectMetadata");
     assert!(table["metadata"]["resourceVersion"].is_string());
-    let one = server.get_as(&format!("{CONFIG_MAPS}/a"), "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
+    let one =
+        server.get_as(&format!("{CONFIG_MAPS}/a"), "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
     assert_eq!(one["rows"].as_array().unwrap().len(), 1);
     let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let partial = server.get_as(CONFIG_MAPS, partial).await.ok();
@@ -156,8 +161,12 @@ async fn events_are_one_collection_in_two_shapes() {
     let core = server.get("/api/v1/namespaces/default/events/e").await.ok();
     assert_eq!((&core["message"], &core["involvedObject"]["name"]), (&json!("hello"), &json!("p")));
     assert_eq!((&core["apiVersion"], &core["reportingComponent"]), (&json!("v1"), &json!("test")));
-    let found = server.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp").await.ok();
+    let found =
+        server.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp").await.ok();
     assert_eq!(names(&found), ["e"]);
-    let found = server.get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp").await.ok();
+    let found = server
+        .get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp")
+        .await
+        .ok();
     assert_eq!((names(&found), &found["items"][0]["note"]), (vec!["e"], &json!("hello")));
 }

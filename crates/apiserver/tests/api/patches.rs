@@ -41,7 +41,10 @@ async fn all_types_are_applied() {
     assert_eq!(server.patch(&path, "merge-patch+json", &wrong).await.failure().0, 400);
     let rename = json!({"metadata": {"name": "other"}});
     assert_eq!(server.patch(&path, "merge-patch+json", &rename).await.failure().0, 400);
-    assert_eq!(server.patch(&format!("{DEPLOYMENTS}/none"), "merge-patch+json", &json!({})).await.failure().0, 404);
+    assert_eq!(
+        server.patch(&format!("{DEPLOYMENTS}/none"), "merge-patch+json", &json!({})).await.failure().0,
+        404
+    );
 }
 
 #[tokio::test]
@@ -59,7 +62,8 @@ async fn a_patch_with_a_version_conflicts_and_one_without_is_tried_again() {
     futures::future::join_all(patches).await;
     let now = server.get(&path).await.ok();
     assert_eq!(now["data"].as_object().unwrap().len(), 21);
-    let stale = json!({"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}, "data": {"x": "y"}});
+    let stale =
+        json!({"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}, "data": {"x": "y"}});
     assert_eq!(server.patch(&path, "merge-patch+json", &stale).await.failure().0, 409);
 }
 
@@ -82,7 +86,8 @@ async fn apply_creates_owns_conflicts_and_forces() {
     assert_eq!(conflict.json()["details"]["causes"][0]["reason"], "FieldManagerConflict");
     let forced = apply("two", "&force=true", "second").await.ok();
     assert_eq!(forced["spec"]["template"]["spec"]["containers"][0]["image"], "second");
-    let (code, ..) = server.patch(&format!("{DEPLOYMENTS}/d"), "apply-patch+yaml", &deployment("x")).await.failure();
+    let (code, ..) =
+        server.patch(&format!("{DEPLOYMENTS}/d"), "apply-patch+yaml", &deployment("x")).await.failure();
     assert_eq!(code, 422);
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata: {a: b}\n";
     let path = format!("{CONFIG_MAPS}/y?fieldManager=m");

@@ -38,7 +38,10 @@ async fn a_pod_is_bound_once() {
     let binding = json!({"metadata": {"name": "p", "annotations": {"x": "y"}}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(server.post(&format!("{PODS}/p/binding"), &binding).await.code, 201);
     let bound = server.get(&format!("{PODS}/p")).await.ok();
-    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["x"]), (&json!("n"), &json!("y")));
+    assert_eq!(
+        (&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["x"]),
+        (&json!("n"), &json!("y"))
+    );
     assert_eq!(bound["metadata"]["generation"], 1);
     let condition = &bound["status"]["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("True")));

@@ -72,7 +72,8 @@ async fn a_watch_tells_what_is_and_what_happens() {
     watch.expect("MODIFIED", "a").await;
     let deleted = watch.next().await.unwrap();
     assert_eq!((&deleted["type"], &deleted["object"]["data"]), (&json!("DELETED"), &before["data"]));
-    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let version =
+        |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
     assert!(version(&deleted["object"]) > version(&before));
     // The old way to say it.
     let mut watch = Watch::open(&server, "/api/v1/watch/namespaces/default/configmaps").await;
@@ -109,10 +110,14 @@ async fn selected_objects_come_and_go() {
     watch.expect("ADDED", "a").await;
     watch.expect("MODIFIED", "a").await;
     let gone = watch.next().await.unwrap();
-    assert_eq!((&gone["type"], &gone["object"]["metadata"]["labels"]["on"]), (&json!("DELETED"), &json!("2")));
+    assert_eq!(
+        (&gone["type"], &gone["object"]["metadata"]["labels"]["on"]),
+        (&json!("DELETED"), &json!("2"))
+    );
     assert_eq!(gone["object"]["metadata"]["resourceVersion"], off["metadata"]["resourceVersion"]);
     watch.expect("ADDED", "a").await;
-    let mut one = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Db")).await;
+    let mut one =
+        Watch::open(&server, &format!("{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Db")).await;
     server.post(CONFIG_MAPS, &config_map("c")).await.ok();
     server.post(CONFIG_MAPS, &config_map("b")).await.ok();
     one.expect("ADDED", "b").await;
@@ -160,7 +165,10 @@ async fn tables_are_watched_too() {
     let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
     let mut watch = Watch::open_as(&server, &format!("{CONFIG_MAPS}?watch=1"), accept).await;
     let first = watch.next().await.unwrap();
-    assert_eq!((&first["object"]["kind"], &first["object"]["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
+    assert_eq!(
+        (&first["object"]["kind"], &first["object"]["rows"][0]["cells"][0]),
+        (&json!("Table"), &json!("a"))
+    );
     assert!(!first["object"]["columnDefinitions"].as_array().unwrap().is_empty());
     server.post(CONFIG_MAPS, &config_map("b")).await.ok();
     let second = watch.next().await.unwrap();

@@ -66,7 +66,8 @@ async fn ask(
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
     } else {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         *request.uri_mut() = path.parse().unwrap();
         request.headers_mut().insert("host", "localhost".parse().unwrap());
@@ -87,7 +88,10 @@ async fn certificates_identify_and_both_versions_are_spoken() {
         let (code, status) = ask(&server, address, None, two, "/api/v1/namespaces").await;
         assert_eq!((code.as_u16(), &status["reason"]), (403, &json!("Forbidden")));
         let message = status["message"].as_str().unwrap();
-        assert!(message.contains("User \"system:anonymous\" cannot list resource \"namespaces\""), "{message}");
+        assert!(
+            message.contains("User \"system:anonymous\" cannot list resource \"namespaces\""),
+            "{message}"
+        );
         let (code, _) = ask(&server, address, None, two, "/healthz").await;
         assert_eq!(code.as_u16(), 200);
     }
@@ -101,7 +105,8 @@ async fn bodies_have_a_limit_and_a_type() {
     let long = json!({"metadata": {"name": "x"}, "data": {"a": "y".repeat(3 << 20)}});
     let (code, reason, _) = server.post(CONFIG_MAPS, &long).await.failure();
     assert_eq!((code, reason.as_str()), (413, "RequestEntityTooLarge"));
-    let send = |kind: &'static str, body: &'static str| server.send(request(Method::POST, CONFIG_MAPS, kind, body));
+    let send =
+        |kind: &'static str, body: &'static str| server.send(request(Method::POST, CONFIG_MAPS, kind, body));
     assert_eq!(send("text/html", "<p>").await.failure().0, 415);
     for body in ["", "{", "[]", "\"x\"", "{\"kind\": \"Pod\"}", "{\"metadata\": 5}"] {
         assert_eq!(send("application/json", body).await.failure().0, 400, "{body}");
@@ -165,7 +170,9 @@ async fn the_server_tells_about_itself() {
     let metrics = server.get("/metrics").await;
     let text = std::str::from_utf8(&metrics.bytes).unwrap();
     let counted = text.lines().any(|line| {
-        line.starts_with("apiserver_request_total{") && line.contains("resource=\"configmaps\"") && line.ends_with(" 1")
+        line.starts_with("apiserver_request_total{")
+            && line.contains("resource=\"configmaps\"")
+            && line.ends_with(" 1")
     });
     assert!(counted, "{text}");
     assert!(text.contains("apiserver_storage_objects{resource=\"namespaces\"} 4"), "{text}");
@@ -175,7 +182,13 @@ async fn the_server_tells_about_itself() {
 #[tokio::test]
 async fn what_is_not_served_is_not_found() {
     let server = Server::start().await;
-    for path in ["/api/v1/nothing", "/apis/none/v1/pods", "/apis/apps/v1/namespaces/default/pods", "/nothing", "/api/v1/namespaces/x/nodes/y"] {
+    for path in [
+        "/api/v1/nothing",
+        "/apis/none/v1/pods",
+        "/apis/apps/v1/namespaces/default/pods",
+        "/nothing",
+        "/api/v1/namespaces/x/nodes/y",
+    ] {
         assert_eq!(server.get(path).await.failure().0, 404, "{path}");
     }
     let (code, ..) = server.delete("/api/v1/componentstatuses/x", "").await.failure();

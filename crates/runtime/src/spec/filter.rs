@@ -136,7 +136,7 @@ mod tests {
         let rule = |name: &str| json!({"names": [name, "no_such_call"], "action": "SCMP_ACT_ALLOW"});
         let good = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule("read")]});
         let program = compile(&good).unwrap();
-        assert!(!program.is_empty() && program.len() % 8 == 0);
+        assert!(!program.is_empty() && program.len().is_multiple_of(8));
         assert!(Arc::ptr_eq(&program, &compile(&good).unwrap()));
         for bad in [json!({}), json!({"defaultAction": "NOPE"}), json!({"defaultAction": "SCMP_ACT_NOTIFY"})]
         {

@@ -99,7 +99,7 @@ fn requests_that_are_wrong() {
     check("GET", "/api/v1/namespaces/default/configmaps/none", json, "", "404");
     check("GET", &format!("{configmaps}?labelSelector=a%20in%20("), json, "", "400");
     check("GET", &format!("{configmaps}?continue=nonsense"), json, "", "400");
-    check("GET", &format!("{configmaps}?resourceVersion=-1"), json, "", "400");
+    check("GET", &format!("{configmaps}?resourceVersion=-1"), json, "", "422");
     check("PATCH", &format!("{configmaps}/none"), "application/merge-patch+json", "{}", "404");
     check(
         "PATCH",
