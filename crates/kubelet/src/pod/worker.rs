@@ -169,6 +169,10 @@ impl Worker {
         }
         if !self.machine.gone {
             let next: PodStatus = status(&self.machine, self.status.last(), &self.facts, now);
+            // The scheduler gives the room of a pod away as soon as it is told of this phase.
+            if matches!(next.phase.as_deref(), Some("Succeeded" | "Failed")) {
+                self.released.store(true, Ordering::Relaxed);
+            }
             self.status.set(next);
         }
         self.maybe_finalize();
