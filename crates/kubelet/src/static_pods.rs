@@ -149,7 +149,8 @@ pub async fn mirror(ctx: &Context, pod: &Pod) {
 }
 
 async fn try_mirror(ctx: &Context, api: &Api<Pod>, pod: &Pod) -> Result<(), kube::Error> {
-    if let Some(known) = api.get_opt(pod.name()).await? {
+    // From the cache: a node may not ask for a pod by name that is not there.
+    if let Some(known) = ctx.pods.get(pod.namespace(), pod.name()) {
         let hash = known.metadata.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR));
         if hash.map(String::as_str) == Some(pod.uid()) && known.deletion().is_none() {
             return Ok(());
@@ -177,7 +178,7 @@ async fn try_mirror(ctx: &Context, api: &Api<Pod>, pod: &Pod) -> Result<(), kube
             info!(pod = pod.name(), "the API shows a static pod");
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        // One that the cache does not know yet is looked at the next time.
         Err(error) => Err(error),
     }
 }
