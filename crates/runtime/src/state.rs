@@ -15,6 +15,9 @@ use crate::streaming_server::Sessions;
 use crate::table::Table;
 use crate::{Config, Error, Result};
 
+/// Images whose account files are kept in memory.
+const MOST_ACCOUNTS: usize = 256;
+
 pub struct Runtime {
     pub config: Config,
     pub images: images::Store,
@@ -94,7 +97,12 @@ impl Runtime {
             return known.clone();
         }
         let accounts = Arc::new(Accounts::of_image(lowers));
-        self.accounts.lock().insert(image.id.clone(), accounts.clone());
+        let mut all = self.accounts.lock();
+        // Images come and go without our being told.
+        if all.len() >= MOST_ACCOUNTS {
+            all.clear();
+        }
+        all.insert(image.id.clone(), accounts.clone());
         accounts
     }
 }

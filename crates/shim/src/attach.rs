@@ -132,6 +132,18 @@ impl Supervisor {
         }
     }
 
+    /// Lets all clients of a container go, with what they have.
+    pub fn drop_clients(&mut self, container: usize) {
+        for key in self.clients_of(container) {
+            let client = self.connections.get_mut(key).and_then(|c| c.client.as_mut());
+            let last_word = client.and_then(|c| c.last_word.take());
+            self.detach_client(key);
+            if let Some(last_word) = last_word {
+                self.send(key, &last_word);
+            }
+        }
+    }
+
     /// A client wrote to the container's stdin.
     pub fn client_input(&mut self, key: usize) {
         let mut buffer = [0; 4 << 10];

@@ -214,6 +214,8 @@ impl Supervisor {
         let Some(key) = self.find_container(id) else { return Ok(()) };
         match self.containers.get(key).map(|c| c.state) {
             Some(State::Exited { .. }) => {
+                // The key may become another container's, whose output is none of theirs.
+                self.drop_clients(key);
                 self.containers.remove(key);
                 Ok(())
             }

@@ -15,6 +15,7 @@ use crate::{Error, Result, disk};
 
 impl Runtime {
     /// Subscribes to a sandbox's shim, takes over what it says of its containers, and follows it from then on.
+    /// A container that runs by our record but that the shim does not know has ended.
     pub async fn watch_shim(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         let (mut connection, first) = sandbox.shim.converse(Request::Subscribe, &[]).await?;
         let Response::State { containers } = first else {
@@ -23,6 +24,11 @@ impl Runtime {
                 message: "its shim does not tell its state".into(),
             });
         };
+        for container in self.containers_of(&sandbox.id) {
+            if !containers.iter().any(|state| state.container == container.id) {
+                self.container_lost(&container);
+            }
+        }
         for state in containers {
             let Ok(container) = self.containers.get(&state.container) else { continue };
             match state.status {
