@@ -213,11 +213,8 @@ mod tests {
             .into_iter()
             .flatten()
             .map(|n| {
-                format!(
-                    "{}={}",
-                    n.typ(),
-                    n.path().as_ref().map_or_else(String::new, |p| p.display().to_string())
-                )
+                let path = n.path().as_ref().map_or_else(String::new, |p| p.display().to_string());
+                format!("{}={path}", serde_json::to_value(n.typ()).unwrap().as_str().unwrap())
             })
             .collect();
         assert_eq!(
