@@ -43,8 +43,11 @@ pub struct Catalog {
     pub documents: Documents,
 }
 
+/// Group and plural.
+type Names = (&'static str, &'static str);
+
 /// Kinds that are one collection under two groups: the second is stored as the first.
-const ALIASES: &[((&str, &str), (&str, &str))] = &[(("events.k8s.io", "events"), ("", "events"))];
+const ALIASES: &[(Names, Names)] = &[(("events.k8s.io", "events"), ("", "events"))];
 
 impl Catalog {
     pub fn of(registry: Registry, caches: &Caches) -> Self {
