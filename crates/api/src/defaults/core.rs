@@ -1,13 +1,26 @@
 //! Kinds of the core group without a file of their own, and small kinds of other groups.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::edit::{Object, each, ensure, get, has_items, missing, set, set_text, text};
 use super::{pod, quantities};
 use serde_json::Value;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
+/// `stringData` is only for writing: it ends up in `data`, and wins there.
 pub fn secret(object: &mut Object) {
     set_text(object, "type", "Opaque");
+    let Some(Value::Object(texts)) = object.remove("stringData") else { return };
+    let data = object.entry("data").or_insert_with(|| Value::Object(Object::new()));
+    if let Value::Object(data) = data {
+        for (key, value) in &texts {
+            if let Value::String(text) = value {
+                data.insert(key.clone(), Value::String(STANDARD.encode(text)));
+            }
+        }
+    }
 }
 
 pub fn namespace(object: &mut Object) {

@@ -219,6 +219,13 @@ fn services() {
 #[test]
 fn small_kinds() {
     check("v1", "Secret", json!({}), &[("/type", json!("Opaque"))]);
+    let both = json!({"data": {"a": "MQ==", "b": "MQ=="}, "stringData": {"a": "two"}});
+    check(
+        "v1",
+        "Secret",
+        both,
+        &[("/data", json!({"a": "dHdv", "b": "MQ=="})), ("/stringData", json!(null))],
+    );
     check(
         "v1",
         "Namespace",
