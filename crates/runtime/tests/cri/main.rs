@@ -1,6 +1,7 @@
 //! The CRI socket, driven as a kubelet would, with real containers. Needs root; every test has its own mount and network
 //! namespaces and directories.
 
+mod bench;
 mod containers;
 mod handlers;
 mod host;
