@@ -42,9 +42,12 @@ fn logs() {
     assert_eq!(n(&["-l", "app=p", "--all-containers", "--prefix"]).lines().next(), Some("[pod/p/main] one"));
 
     let mut follow = c.kubectl_command();
-    let mut follow =
-        follow.args(["-n", "logs", "logs", "-f", "p", "--tail=0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut follow = follow.args(["-n", "logs", "logs", "-f", "p"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    // Once the old lines are there, it follows: what comes now cannot be missed.
+    for line in ["one", "two", "three"] {
+        assert_eq!(lines.next().unwrap().unwrap(), line);
+    }
     let mut attach = c.kubectl_command();
     let mut attach = attach
         .args(["-n", "logs", "attach", "-i", "p"])
