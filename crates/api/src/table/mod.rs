@@ -9,6 +9,7 @@ mod batch;
 mod cells;
 mod cluster;
 mod config;
+mod custom;
 mod duration;
 mod extension;
 mod network;
@@ -17,6 +18,7 @@ mod resources;
 mod storage;
 mod workloads;
 
+pub use custom::Columns;
 pub use duration::human_duration;
 
 use jiff::Timestamp;
@@ -74,14 +76,19 @@ pub fn render<'a>(
     let printer = printer(resource);
     let rows: Vec<Value> =
         objects.into_iter().map(|object| row(printer, resource, object, &options)).collect();
+    let columns =
+        if options.headers { printer.columns.iter().map(Column::definition).collect() } else { Vec::new() };
+    document(columns, rows, &options)
+}
+
+/// The table around its rows.
+fn document(columns: Vec<Value>, rows: Vec<Value>, options: &Options<'_>) -> Value {
     let mut metadata = Map::new();
     for key in ["resourceVersion", "continue", "remainingItemCount"] {
         if let Some(value) = options.metadata.and_then(|metadata| metadata.get(key)) {
             metadata.insert(key.to_owned(), value.clone());
         }
     }
-    let columns =
-        if options.headers { printer.columns.iter().map(Column::definition).collect() } else { Vec::new() };
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -187,7 +194,12 @@ fn row(printer: &Printer, resource: &Resource, object: &Value, options: &Options
     if let (true, Some(condition)) = (resource.gvk.kind == "Pod", pods::row_condition(object)) {
         row["conditions"] = json!([condition]);
     }
-    match options.include {
+    with_object(row, object, options.include)
+}
+
+/// The row with as much of its object as was asked for.
+fn with_object(mut row: Value, object: &Value, include: IncludeObject) -> Value {
+    match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => {
             row["object"] = json!({

@@ -8,6 +8,7 @@ mod batch;
 mod cluster;
 mod config;
 mod container;
+pub mod crd;
 pub mod cron;
 mod env;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod pod_update;
 mod policy;
 mod probe;
 mod rbac;
-mod read;
+pub mod read;
 mod resources;
 mod scheduling;
 mod security;
@@ -49,6 +50,7 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
     contents(gvk, new, false, &mut errors);
     let e = &mut errors;
     match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::update(new, old, e),
         ("", "Pod") => pod_update::update(new, old, e),
         ("", "Service") => service::service_update(new, old, e),
         ("", "ConfigMap") => config::config_map_update(new, old, e),
@@ -80,6 +82,9 @@ pub fn update_subresource(
 ) -> FieldErrors {
     let mut errors = FieldErrors::new();
     metadata::update(gvk, &new["metadata"], &old["metadata"], &mut errors);
+    if gvk.kind == "CustomResourceDefinition" && gvk.group == "apiextensions.k8s.io" {
+        crd::update_status(new, &mut errors);
+    }
     if (gvk.group.as_str(), gvk.kind.as_str()) == ("", "Pod") {
         match subresource {
             "ephemeralcontainers" => {
@@ -96,9 +101,16 @@ pub fn update_subresource(
     errors
 }
 
+/// What is wrong with the metadata of an object within another.
+pub fn metadata_contents(metadata: &Value, path: &crate::field::Path<'_>, errors: &mut FieldErrors) {
+    metadata::labels(&metadata["labels"], &path.child("labels"), errors);
+    metadata::annotations(&metadata["annotations"], &path.child("annotations"), errors);
+}
+
 fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErrors) {
     let spec = crate::field::Path::new("spec");
     match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") if new => crd::create(object, e),
         ("", "Pod") if new => pod::create(object, e),
         ("", "Pod") => pod::spec(&object["spec"], &spec, e),
         ("", "PodTemplate") => pod::template(object, &crate::field::Path::ROOT, e),
