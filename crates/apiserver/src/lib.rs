@@ -13,6 +13,7 @@
 pub mod access_review;
 pub mod admission;
 pub mod alloc;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

@@ -7,6 +7,7 @@
 pub mod bearer;
 pub mod bootstrap;
 pub mod impersonate;
+pub mod request_header;
 pub mod service_account;
 pub mod user;
 pub mod x509;

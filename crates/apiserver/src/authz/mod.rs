@@ -6,6 +6,7 @@
 
 pub mod escalation;
 pub mod follow;
+pub mod modes;
 pub mod node;
 pub mod policy;
 pub mod rbac;

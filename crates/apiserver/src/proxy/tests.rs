@@ -51,22 +51,10 @@ fn write(directory: &Path, name: &str, text: &str) -> std::path::PathBuf {
 fn connector(directory: &Path, ca: &Issuer) -> Connector {
     let (certificate, key) = leaf(ca, "apiserver");
     let config = Config {
-        advertise: [127, 0, 0, 1].into(),
-        port: 0,
-        service_cidr: String::new(),
-        node_port_range: (1, 1),
-        tls_cert: Default::default(),
-        tls_key: Default::default(),
-        client_ca: None,
-        service_account_key: Default::default(),
-        issuer: String::new(),
         kubelet_client_cert: write(directory, "client.crt", &certificate),
         kubelet_client_key: write(directory, "client.key", &key),
         kubelet_ca: Some(write(directory, "ca.crt", &ca.pem())),
-        front_proxy_ca: None,
-        anonymous_auth: true,
-        max_requests_in_flight: 1,
-        max_mutating_requests_in_flight: 1,
+        ..Config::local(directory, 0)
     };
     Connector::new(&config).expect("a connector")
 }

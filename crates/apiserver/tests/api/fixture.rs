@@ -66,24 +66,7 @@ pub fn config(files: &TempDir) -> Config {
         },
     )
     .unwrap();
-    Config {
-        advertise,
-        port: 6443,
-        service_cidr: "10.96.0.0/16".to_owned(),
-        node_port_range: (30000, 32767),
-        tls_cert: pki.join("apiserver.crt"),
-        tls_key: pki.join("apiserver.key"),
-        client_ca: Some(pki.join("ca.crt")),
-        service_account_key: pki.join("sa.key"),
-        issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-        kubelet_client_cert: pki.join("apiserver-kubelet-client.crt"),
-        kubelet_client_key: pki.join("apiserver-kubelet-client.key"),
-        kubelet_ca: Some(pki.join("ca.crt")),
-        front_proxy_ca: None,
-        anonymous_auth: true,
-        max_requests_in_flight: Config::DEFAULT_MAX_IN_FLIGHT,
-        max_mutating_requests_in_flight: Config::DEFAULT_MAX_MUTATING_IN_FLIGHT,
-    }
+    Config { service_cidr: "10.96.0.0/16".to_owned(), ..Config::from_pki(pki, advertise, 6443) }
 }
 
 impl Server {

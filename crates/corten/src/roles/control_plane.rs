@@ -1,14 +1,17 @@
 //! The API server with what it needs, and the parts that keep the cluster as it should be.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, UserInfo};
 use client::Informers;
 use pki::Cluster;
+use store::{Options, Store};
 use tokio::net::TcpListener;
 
 use super::address;
+use super::leading::Leading;
 use crate::cli::{ClusterArgs, NetworkArgs};
 use crate::layout::Layout;
 use crate::notify;
@@ -43,6 +46,11 @@ impl ControlPlane {
         self.pki.authority()
     }
 
+    pub fn signing(&self) -> Result<Option<controllers::ClusterSigning>> {
+        let directory = self.pki.directory();
+        signing(&directory.join("ca.crt"), &directory.join("ca.key"))
+    }
+
     pub fn pki(&self) -> &Cluster {
         &self.pki
     }
@@ -56,29 +64,11 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
     };
     let (pki_directory, names) = (layout.pki(), names(advertise, args)?);
     let pki = Cluster::ensure(&pki_directory, names)?;
-    let store_path = layout.store();
-    let store =
-        tokio::task::spawn_blocking(move || store::Store::open(&store_path, store::Options::default()))
-            .await?
-            .context("cannot open the store")?;
-    let file = |name: &str| pki_directory.join(name);
+    let store = open_store(parts, layout, args).await.context("cannot open the store")?;
     let config = apiserver::Config {
-        advertise,
-        port: args.secure_port,
         service_cidr: args.service_cluster_ip_range.clone(),
-        node_port_range: (30000, 32767),
-        tls_cert: file("apiserver.crt"),
-        tls_key: file("apiserver.key"),
-        client_ca: Some(file("ca.crt")),
-        service_account_key: file("sa.key"),
         issuer: format!("https://kubernetes.default.svc.{}", args.network.cluster_domain),
-        kubelet_client_cert: file("apiserver-kubelet-client.crt"),
-        kubelet_client_key: file("apiserver-kubelet-client.key"),
-        kubelet_ca: Some(file("ca.crt")),
-        front_proxy_ca: Some(file("front-proxy-ca.crt")),
-        anonymous_auth: true,
-        max_requests_in_flight: apiserver::Config::DEFAULT_MAX_IN_FLIGHT,
-        max_mutating_requests_in_flight: apiserver::Config::DEFAULT_MAX_MUTATING_IN_FLIGHT,
+        ..apiserver::Config::from_pki(&pki_directory, advertise, args.secure_port)
     };
     let listener = listen(args.bind_address, args.secure_port).await?;
     let api = ApiServer::start(config, store).await.context("cannot start the API server")?;
@@ -89,6 +79,21 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
     });
     notify::status("API server answers");
     Ok(ControlPlane { api, pki })
+}
+
+/// The etcd cluster that is named, or the embedded store with its socket.
+async fn open_store(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Result<Store> {
+    if let Some(etcd) = args.etcd.options() {
+        return Ok(Store::connect(etcd, Options::default()).await?);
+    }
+    let path = layout.store();
+    let store = tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await??;
+    let (served, socket, shutdown) = (store.clone(), layout.store_socket(), parts.shutdown());
+    parts.start(
+        "store's socket",
+        async move { store::admin::serve(served, &socket, shutdown.cancelled()).await },
+    );
+    Ok(store)
 }
 
 fn names(advertise: IpAddr, args: &ClusterArgs) -> Result<pki::Names> {
@@ -139,18 +144,43 @@ async fn listen(address: Option<IpAddr>, port: u16) -> Result<TcpListener> {
     bound.with_context(|| format!("cannot listen on port {port}; choose another with --secure-port"))
 }
 
-pub fn start_controllers(parts: &mut Parts, informers: &Informers, authority: &str, network: &NetworkArgs) {
-    let config = controllers::Config {
-        cluster_cidr: network.cluster_cidr.clone(),
-        node_cidr_mask_size: if network.cluster_cidr.contains(':') { 64 } else { 24 },
-        root_ca_pem: authority.to_owned(),
+/// The authority that signs certificate requests, where its key is on this machine.
+pub fn signing(certificate: &Path, key: &Path) -> Result<Option<controllers::ClusterSigning>> {
+    if !key.exists() {
+        return Ok(None);
+    }
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    parts.start("controllers", controllers::run(informers.clone(), config, parts.shutdown()));
+    Ok(Some(controllers::ClusterSigning { certificate_pem: read(certificate)?, key_pem: read(key)? }))
 }
 
-pub fn start_scheduler(parts: &mut Parts, informers: Informers) {
-    let config = scheduler::Config { scheduler_name: "default-scheduler".to_owned() };
-    parts.start("scheduler", scheduler::run(informers, config, parts.shutdown()));
+pub fn start_controllers(
+    parts: &mut Parts,
+    informers: &Informers,
+    authority: &str,
+    signing: Option<controllers::ClusterSigning>,
+    network: &NetworkArgs,
+    leading: &Leading,
+) -> Result<()> {
+    let config = controllers::Config {
+        cluster_cidr: network.cluster_cidr.clone(),
+        node_cidr_mask_size_ipv4: controllers::Config::NODE_CIDR_MASK_SIZE_IPV4,
+        node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
+        root_ca_pem: authority.to_owned(),
+        cluster_signing: signing,
+    };
+    let informers = informers.clone();
+    leading.start(parts, "controllers", "kube-controller-manager", informers.client(), move |stop| {
+        controllers::run(informers.clone(), config.clone(), stop)
+    })
+}
+
+pub fn start_scheduler(parts: &mut Parts, informers: Informers, leading: &Leading) -> Result<()> {
+    leading.start(parts, "scheduler", "kube-scheduler", informers.client(), move |stop| {
+        let config = scheduler::Config { scheduler_name: "default-scheduler".to_owned() };
+        scheduler::run(informers.clone(), config, stop)
+    })
 }
 
 #[cfg(test)]

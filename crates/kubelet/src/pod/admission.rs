@@ -61,22 +61,6 @@ pub fn admit(
     Ok(())
 }
 
-/// Sysctls of the pod's own namespaces that can do no harm to others.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
-
 /// `allowed` are those that the node's configuration adds; `net.ipv4.*` stands for all below.
 pub fn sysctls_allowed(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
     let context = pod.pod_spec().security_context.as_ref();
@@ -86,7 +70,7 @@ pub fn sysctls_allowed(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
         };
-        if !SAFE_SYSCTLS.contains(&name.as_str()) && !allowed.iter().any(named) {
+        if !api::sysctl::SAFE.contains(&name.as_str()) && !allowed.iter().any(named) {
             return Err(Rejection {
                 reason: "SysctlForbidden".into(),
                 message: format!("forbidden sysctl: {name:?} not allowlisted"),

@@ -39,21 +39,6 @@ const DEFAULT_CAPABILITIES: [&str; 13] = [
     "SYS_CHROOT",
 ];
 
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
-
 pub fn host_namespaces(pod: &Pod<'_>) -> Option<String> {
     let shared: Vec<String> = ["hostNetwork", "hostPID", "hostIPC"]
         .iter()
@@ -233,7 +218,7 @@ pub fn se_linux(pod: &Pod<'_>) -> Option<String> {
 pub fn sysctls(pod: &Pod<'_>) -> Option<String> {
     let bad: Vec<String> = items(&pod.context()["sysctls"])
         .filter_map(|sysctl| sysctl["name"].as_str())
-        .filter(|name| !SAFE_SYSCTLS.contains(name))
+        .filter(|name| !api::sysctl::SAFE.contains(name))
         .map(str::to_owned)
         .collect();
     let plural = if bad.len() == 1 { "" } else { "s" };
