@@ -342,6 +342,18 @@ impl Status {
         Self::failure(405, "MethodNotAllowed", message).on(r, "")
     }
 
+    /// For a path that is served, by other methods.
+    pub fn wrong_method() -> Self {
+        Self {
+            details: Some(Box::default()),
+            ..Self::failure(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )
+        }
+    }
+
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self::failure(429, "TooManyRequests", message).retry_after(retry_after_seconds)
     }

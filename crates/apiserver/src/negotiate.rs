@@ -2,8 +2,8 @@
 
 use api::codec::{ACCEPTED, PROTOBUF};
 use api::status::Status;
-use http::HeaderMap;
 use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue};
 
 /// How values are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Offer {
     /// Tables and partial metadata.
     pub transforms: bool,
     pub protobuf: bool,
+    /// The answer is a stream of frames, for which there is no YAML.
+    pub stream: bool,
 }
 
 /// What is written.
@@ -56,15 +58,31 @@ pub enum Form {
 pub struct Accept {
     pub format: Encoding,
     pub form: Form,
+    /// The `apiVersion` of tables and partial metadata; older clients ask for `v1beta1`, which is the same.
+    pub meta_version: &'static str,
 }
+
+const META_V1: &str = "meta.k8s.io/v1";
+const META_V1BETA1: &str = "meta.k8s.io/v1beta1";
 
 impl Default for Accept {
     fn default() -> Self {
-        Self { format: Encoding::Json, form: Form::Whole }
+        Self { format: Encoding::Json, form: Form::Whole, meta_version: META_V1 }
     }
 }
 
 impl Accept {
+    /// How a failure is told to a client that sent this header: as it likes, and as JSON where that is nothing we
+    /// write.
+    pub fn of_failure(header: Option<&HeaderValue>) -> Encoding {
+        let mut headers = HeaderMap::new();
+        if let Some(header) = header {
+            headers.insert(ACCEPT, header.clone());
+        }
+        let offer = Offer { transforms: true, protobuf: true, stream: false };
+        Self::negotiate(&headers, offer).map_or(Encoding::Json, |accept| accept.format)
+    }
+
     /// The first clause that can be served, by descending quality.
     pub fn negotiate(headers: &HeaderMap, offer: Offer) -> Result<Self, Status> {
         let mut clauses = Vec::new();
@@ -119,16 +137,24 @@ impl<'a> Clause<'a> {
         let format = Encoding::of_media_type(self.media_type)?;
         let form = match self.form {
             "" => Form::Whole,
-            _ if !offer.transforms || self.group != "meta.k8s.io" || self.version != "v1" => return None,
+            _ if !offer.transforms || self.group != "meta.k8s.io" => return None,
             "Table" => Form::Table,
             "PartialObjectMetadata" | "PartialObjectMetadataList" => Form::Partial,
             _ => return None,
         };
+        let meta_version = match (form, self.version) {
+            (Form::Whole, _) | (_, "v1") => META_V1,
+            (_, "v1beta1") => META_V1BETA1,
+            _ => return None,
+        };
+        if format == Encoding::Yaml && offer.stream {
+            return None;
+        }
         // Tables have no protobuf form.
         if format == Encoding::Protobuf && (!offer.protobuf || form == Form::Table) {
             return None;
         }
-        Some(Accept { format, form })
+        Some(Accept { format, form, meta_version })
     }
 }
 
@@ -144,7 +170,7 @@ mod tests {
             if !accept.is_empty() {
                 headers.insert(ACCEPT, accept.parse().unwrap());
             }
-            let offer = Offer { transforms: true, protobuf: !accept.contains("yaml") };
+            let offer = Offer { transforms: true, protobuf: !accept.contains("yaml"), stream: false };
             let got = Accept::negotiate(&headers, offer).ok();
             assert_eq!(got.map(|accept| (accept.format, accept.form)), expected, "{accept}");
         }
@@ -163,6 +189,10 @@ mod tests {
         check(
             "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
             Some((Encoding::Json, Form::Whole)),
+        );
+        check(
+            "application/json;as=PartialObjectMetadata;v=v1beta1;g=meta.k8s.io",
+            Some((Encoding::Json, Form::Partial)),
         );
         check(
             "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",

@@ -1,6 +1,8 @@
 //! The options of a request: its query parameters and, for deletes, its body.
 
 use api::status::Status;
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use serde_json::Value;
 
 use crate::request::query_pairs;
@@ -43,8 +45,13 @@ impl Query {
             .transpose()
     }
 
-    pub fn pretty(&self) -> bool {
-        self.flag("pretty").unwrap_or(false)
+    /// Whether a human reads the answer: who says so, or comes with a browser or with one of the usual tools.
+    pub fn pretty(&self, headers: &HeaderMap) -> bool {
+        let human = || {
+            let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+            ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))
+        };
+        self.flag("pretty").unwrap_or_else(human)
     }
 }
 

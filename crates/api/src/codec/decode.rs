@@ -4,11 +4,13 @@
 //! user, so this has a visitor of its own that keeps track of where it is.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
 
 use super::CodecError;
 
@@ -24,12 +26,16 @@ pub struct Decoded {
     pub value: Value,
     /// Paths of fields given more than once (`spec.replicas`). The last value won.
     pub duplicate_fields: Vec<String>,
+    /// In YAML they are told by line.
+    pub(super) duplicate_lines: Option<String>,
 }
 
 impl Decoded {
     /// `duplicate field "spec.replicas"`, for each: the text of a warning, or part of a strict decoding error.
     pub fn duplicate_field_messages(&self) -> impl Iterator<Item = String> {
-        self.duplicate_fields.iter().map(|path| format!("duplicate field {path:?}"))
+        let paths = if self.duplicate_lines.is_some() { &[][..] } else { &self.duplicate_fields };
+        let each = paths.iter().map(|path| format!("duplicate field {path:?}"));
+        self.duplicate_lines.clone().into_iter().chain(each)
     }
 }
 
@@ -48,8 +54,101 @@ pub(super) fn yaml(body: &[u8]) -> Result<Decoded, CodecError> {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
         emit_comments: false,
     };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| CodecError::Yaml(first_line(&error.to_string())))
+    let failed = |error: serde_saphyr::Error| CodecError::Yaml(first_line(&error.to_string()));
+    let mut decoded: Decoded = serde_saphyr::from_str_with_options(text, options.clone()).map_err(failed)?;
+    if !decoded.duplicate_fields.is_empty() {
+        let Lines(lines) = serde_saphyr::from_str_with_options(text, options).map_err(failed)?;
+        decoded.duplicate_lines = Some(format!("yaml: unmarshal errors:{lines}"));
+    }
+    Ok(decoded)
+}
+
+/// The keys that a YAML document has twice, with their lines. Read in a second pass, which few documents need.
+struct Lines(String);
+
+impl<'de> Deserialize<'de> for Lines {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let lines = RefCell::new((String::new(), 0));
+        LineSeed(&lines).deserialize(deserializer)?;
+        Ok(Lines(lines.into_inner().0))
+    }
+}
+
+struct LineSeed<'a>(&'a RefCell<(String, usize)>);
+
+impl LineSeed<'_> {
+    fn note(&self, key: &str, line: impl fmt::Display) {
+        let mut lines = self.0.borrow_mut();
+        if lines.1 < MAX_DUPLICATES {
+            lines.1 += 1;
+            lines.0.push_str(&format!("\n  line {line}: key {key:?} already set in map"));
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for LineSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for LineSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(LineSeed(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            if seen.contains(&key.value) {
+                self.note(&key.value, key.referenced.line());
+            }
+            seen.insert(key.value);
+            entries.next_value_seed(LineSeed(self.0))?;
+        }
+        Ok(())
+    }
 }
 
 /// serde's complaint in Go's words where there is a common one, otherwise as it is.
@@ -100,7 +199,7 @@ impl<'de> Deserialize<'de> for Decoded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let duplicates = RefCell::new(Vec::new());
         let value = Seed { path: &Path::Root, duplicates: &duplicates }.deserialize(deserializer)?;
-        Ok(Decoded { value, duplicate_fields: duplicates.into_inner() })
+        Ok(Decoded { value, duplicate_fields: duplicates.into_inner(), duplicate_lines: None })
     }
 }
 

@@ -63,7 +63,7 @@ impl Format {
 /// Reads the body of a request.
 pub fn decode(content_type: &str, body: &[u8]) -> Result<Decoded, CodecError> {
     if content_type.split(';').next().is_some_and(|essence| essence.trim() == PROTOBUF) {
-        return Ok(Decoded { value: protobuf::decode(body)?, duplicate_fields: Vec::new() });
+        return Ok(Decoded { value: protobuf::decode(body)?, ..Decoded::default() });
     }
     match Format::of_media_type(content_type) {
         Some(Format::Json) => decode::json(body),

@@ -18,7 +18,13 @@ fn the_last_of_duplicate_fields_wins_and_is_named() {
         json!({"spec":{"a":2,"l":[{"x":1},{"x":2}]}}),
         &["spec.a", "spec.l[1].x"],
     );
-    check("application/yaml", "spec:\n  a: 1\n  a: 2\n", json!({"spec": {"a": 2}}), &["spec.a"]);
+    let yaml = "spec:\n  a: 1\n  a: 2\n  b:\n  - x: 1\n    x: 2\n";
+    check("application/yaml", yaml, json!({"spec": {"a": 2, "b": [{"x": 2}]}}), &["spec.a", "spec.b[0].x"]);
+    let decoded = decode("application/yaml", yaml.as_bytes()).unwrap();
+    assert_eq!(
+        decoded.duplicate_field_messages().collect::<Vec<_>>(),
+        ["yaml: unmarshal errors:\n  line 3: key \"a\" already set in map\n  line 6: key \"x\" already set in map"]
+    );
     let decoded = decode("application/json", br#"{"a":1,"a":2}"#).unwrap();
     assert_eq!(decoded.duplicate_field_messages().collect::<Vec<_>>(), ["duplicate field \"a\""]);
 }

@@ -30,6 +30,8 @@ pub struct Call {
     pub query: Query,
     pub headers: HeaderMap,
     pub accept: Accept,
+    /// JSON is to be indented.
+    pub pretty: bool,
     /// Told to the client in headers.
     pub warnings: Mutex<Vec<String>>,
 }

@@ -28,9 +28,22 @@ pub fn typed(
     schema: Option<&Schema>,
     validation: FieldValidation,
 ) -> Result<Value, Status> {
-    let Decoded { mut value, duplicate_fields } = decoded(call.content_type(), body)?;
+    typed_as(call, call.content_type(), body, gvk, schema, validation)
+}
+
+/// A body of a known kind, in another form than the request says.
+pub fn typed_as(
+    call: &Call,
+    content_type: &str,
+    body: &[u8],
+    gvk: &GroupVersionKind,
+    schema: Option<&Schema>,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let decoded = decoded(content_type, body)?;
+    let duplicates = decoded.duplicate_field_messages().collect();
+    let Decoded { mut value, .. } = decoded;
     check_kind(&mut value, gvk)?;
-    let duplicates = duplicate_fields.iter().map(|path| format!("duplicate field {path:?}")).collect();
     check(call, &mut value, gvk, schema, validation, duplicates)?;
     Ok(value)
 }

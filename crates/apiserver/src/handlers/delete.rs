@@ -44,12 +44,12 @@ pub async fn one(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         return render::value(call, StatusCode::OK, value);
     }
     let status = Status::deleted(call.group_resource(), &call.info.name, meta::text(&value, "uid"));
-    respond::value(StatusCode::OK, &status.to_value(), call.accept.format, call.query.pretty())
+    respond::value(StatusCode::OK, &status.to_value(), call.accept.format, call.pretty)
 }
 
 pub async fn collection(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let options = options(call, body)?;
-    let objects: Vec<Arc<Object>> = list::objects(call)?;
+    let objects: Vec<Arc<Object>> = list::objects(call).await?;
     let items: Vec<Value> = stream::iter(objects)
         .map(|object| delete_listed(call, &options, object).boxed())
         .buffered(CONCURRENT)
@@ -62,7 +62,7 @@ pub async fn collection(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         "metadata": {"resourceVersion": call.state.caches.applied().to_string()},
         "items": items,
     });
-    respond::value(StatusCode::OK, &list, call.accept.format, call.query.pretty())
+    respond::value(StatusCode::OK, &list, call.accept.format, call.pretty)
 }
 
 /// Nothing when somebody else has deleted it in the meantime.

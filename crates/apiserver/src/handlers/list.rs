@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -38,13 +39,19 @@ struct Continue {
     revision: i64,
     /// The key after which it begins.
     start: String,
+    /// When the first page was made, in seconds.
+    #[serde(rename = "at", default)]
+    begun: i64,
 }
 
 const CONTINUE_VERSION: &str = "meta.k8s.io/v1";
+/// So long a list may be read page by page. Upstream forgets old revisions in this time, whatever it could still hold:
+/// clients rely on the end of a list that was begun and never finished.
+const CONTINUE_LIFETIME: i64 = 300;
 
 impl Continue {
-    fn encode(revision: i64, after: &str) -> String {
-        let token = Self { version: CONTINUE_VERSION.to_owned(), revision, start: after.to_owned() };
+    fn encode(revision: i64, after: &str, begun: i64) -> String {
+        let token = Self { version: CONTINUE_VERSION.to_owned(), revision, start: after.to_owned(), begun };
         // Text and a number: cannot fail to be written.
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
     }
@@ -67,7 +74,7 @@ impl Continue {
 /// The selection that the options describe; 400 for a selector that makes no sense for this resource.
 pub fn selection(call: &Call, options: &ListOptions) -> Result<Selection, Status> {
     let labels = LabelSelector::parse(&options.label_selector)
-        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        .map_err(|error| Status::bad_request(error.to_string()))?;
     let mut fields = FieldSelector::parse(&options.field_selector)
         .map_err(|error| Status::bad_request(error.to_string()))?;
     let storage = &call.served.storage;
@@ -111,22 +118,37 @@ struct Page {
     more: Option<(String, Option<u64>)>,
 }
 
-pub fn list(call: &Call) -> Result<Answer, Status> {
+pub async fn list(call: &Call) -> Result<Answer, Status> {
     let options = ListOptions::parse(&call.query, false)?;
     let selection = selection(call, &options)?;
-    let page = find(call, &options, &selection)?;
+    let page = find(call, &options, &selection).await?;
     answer(call, page)
 }
 
 /// The objects that options and selection pick, all of them.
-pub fn objects(call: &Call) -> Result<Vec<Arc<Object>>, Status> {
+pub async fn objects(call: &Call) -> Result<Vec<Arc<Object>>, Status> {
     let options = ListOptions::parse(&call.query, false)?;
     let selection = selection(call, &options)?;
-    Ok(find(call, &options, &selection)?.objects)
+    Ok(find(call, &options, &selection).await?.objects)
 }
 
-fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Page, Status> {
-    let applied = call.state.caches.applied();
+/// Makes sure that the cache is as new as the client wants it: at least at a revision, or, where it names none, at the
+/// newest one. Returns the revision it is at.
+pub async fn reach(call: &Call, wanted: Option<u64>) -> Result<u64, Status> {
+    let caches = &call.state.caches;
+    if wanted.is_none_or(|wanted| wanted > caches.applied()) {
+        call.state.settle().await?;
+    }
+    let applied = caches.applied();
+    match wanted {
+        Some(wanted) if wanted > applied => Err(too_large(wanted, applied)),
+        _ => Ok(applied),
+    }
+}
+
+async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Page, Status> {
+    let now = Timestamp::now().as_second();
+    let mut begun = now;
     let mut exact = None;
     let mut start = String::new();
     if let Some(text) = &options.continue_token {
@@ -134,13 +156,16 @@ fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Pag
         exact = u64::try_from(token.revision).ok();
         // Keys sort before every longer key that begins with them.
         start = format!("{}\0", token.start);
+        if exact.is_some() && now.saturating_sub(token.begun) > CONTINUE_LIFETIME {
+            return Err(expired_token(&start));
+        }
+        if exact.is_some() {
+            begun = token.begun;
+        }
     } else if options.version_match == Some(VersionMatch::Exact) {
         exact = options.resource_version;
     }
-    let wanted = exact.or(options.resource_version).unwrap_or(0);
-    if wanted > applied {
-        return Err(too_large(wanted, applied));
-    }
+    let applied = reach(call, exact.or(options.resource_version)).await?;
     if let (Some(key), None, 0) = (selection.single_key(), exact, options.limit) {
         let found = call.served.cache.get(&key).filter(|object| selection.matches(object));
         let revision = call.served.cache.revision().max(applied);
@@ -166,31 +191,31 @@ fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Pag
         Some(exact) => {
             cache
                 .scan_at(&selection.namespace, &start, exact, visit)
-                .map_err(|too_old| expired(options, &start, too_old))?;
+                .map_err(|too_old| match options.continue_token {
+                    Some(_) => expired_token(&start),
+                    None => too_old_version(too_old),
+                })?;
             exact
         }
         None => cache.scan(&selection.namespace, &start, visit).max(applied),
     };
     let more = (remaining > 0).then(|| {
         let last = objects.last().map_or("", |object| &object.key);
-        let token = Continue::encode(i64::try_from(revision).unwrap_or(-1), last);
+        let token = Continue::encode(i64::try_from(revision).unwrap_or(-1), last, begun);
         (token, selection.is_everything().then_some(remaining))
     });
     Ok(Page { objects, revision, more })
 }
 
 /// The state at the revision of a list's first page is no longer known.
-fn expired(options: &ListOptions, start: &str, too_old: TooOld) -> Status {
-    if options.continue_token.is_none() {
-        return too_old_version(too_old);
-    }
+fn expired_token(start: &str) -> Status {
     let mut status = Status::expired(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
          the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
          Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
          deleted between the time the first chunk was returned and now may show up in the list.",
     );
-    status.continue_token = Some(Continue::encode(-1, start.trim_end_matches('\0')).into());
+    status.continue_token = Some(Continue::encode(-1, start.trim_end_matches('\0'), 0).into());
     status
 }
 
@@ -215,16 +240,16 @@ fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
         let values: Vec<Value> =
             page.objects.iter().map(|object| render::served_value(call, object)).collect();
         let table = render::table(call, &values, &metadata, true)?;
-        return respond::value(StatusCode::OK, &table, call.accept.format, call.query.pretty());
+        return respond::value(StatusCode::OK, &table, call.accept.format, call.pretty);
     }
     let gvk = match call.accept.form {
-        Form::Partial => GroupVersionKind::new("meta.k8s.io", "v1", "PartialObjectMetadataList"),
+        Form::Partial => render::partial_kind(call, "PartialObjectMetadataList"),
         _ => call.served.resource.group_version().with_kind(&call.served.resource.list_kind),
     };
     let format = call.accept.format;
     let body = match format {
         Encoding::Protobuf => ResponseBody::full(messages(call, &gvk, &metadata, &page.objects)?),
-        Encoding::Json if render::bytes_suffice(call) && !call.query.pretty() => {
+        Encoding::Json if render::bytes_suffice(call) && !call.pretty => {
             let head = format!(
                 "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
                 json!(gvk.kind),
@@ -237,7 +262,7 @@ fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
             let list = json!({
                 "kind": gvk.kind, "apiVersion": gvk.api_version(), "metadata": metadata, "items": items,
             });
-            return respond::value(StatusCode::OK, &list, format, call.query.pretty());
+            return respond::value(StatusCode::OK, &list, format, call.pretty);
         }
     };
     Ok(respond::with_body(StatusCode::OK, format.media_type(), body))
@@ -251,7 +276,7 @@ fn messages(
     objects: &[Arc<Object>],
 ) -> Result<Bytes, Status> {
     let kind = match call.accept.form {
-        Form::Partial => GroupVersionKind::new("meta.k8s.io", "v1", "PartialObjectMetadata"),
+        Form::Partial => render::partial_kind(call, "PartialObjectMetadata"),
         _ => call.served.resource.gvk.clone(),
     };
     let schema = protobuf::schema_of(&kind).ok_or_else(Status::unknown_resource)?;
@@ -321,8 +346,8 @@ mod tests {
 
     #[test]
     fn continue_tokens() {
-        let token = Continue::decode(&Continue::encode(7, "ns/a")).unwrap();
-        assert_eq!((token.revision, token.start.as_str()), (7, "ns/a"));
+        let token = Continue::decode(&Continue::encode(7, "ns/a", 5)).unwrap();
+        assert_eq!((token.revision, token.start.as_str(), token.begun), (7, "ns/a", 5));
         for bad in ["", "%%%", "e30", "bm90IGpzb24"] {
             assert_eq!(Continue::decode(bad).err().map(|status| status.code), Some(400), "{bad}");
         }

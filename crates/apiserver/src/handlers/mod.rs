@@ -43,6 +43,7 @@ pub async fn serve(
     let is_namespace = info.group.is_empty() && info.resource == "namespaces";
     let scope_fits = match (resource.namespaced, info.namespace.is_empty()) {
         // Everything in all namespaces; but a name is a name within a namespace.
+        (true, true) if info.verb == "deletecollection" => return Err(Status::wrong_method()),
         (true, true) => {
             info.name.is_empty()
                 && (info.verb != "create" || !info.subresource.is_empty() || creates_without_namespace(&info))
@@ -51,7 +52,10 @@ pub async fn serve(
         (false, unscoped) => unscoped || is_namespace,
     };
     if !scope_fits {
-        return Err(Status::unknown_resource());
+        return Err(match info.verb.as_str() {
+            "create" if info.subresource.is_empty() && info.name.is_empty() => Status::wrong_method(),
+            _ => Status::unknown_resource(),
+        });
     }
     if !info.subresource.is_empty() {
         let subresource = resource.subresource(&info.subresource).ok_or_else(Status::unknown_resource)?;
@@ -70,16 +74,20 @@ pub async fn serve(
         return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
     }
     let offer = Offer {
-        transforms: info.subresource.is_empty(),
+        // Questions are answered as they are; there is nothing to list or to print.
+        transforms: info.subresource.is_empty() && !is_review(&info),
         protobuf: protobuf::schema_of(&resource.gvk).is_some(),
+        stream: info.verb == "watch",
     };
     let accept = Accept::negotiate(&parts.headers, offer)?;
     let body = match info.is_mutating() {
         true => read_body(&parts.headers, body, MAX_BODY).await?,
         false => bytes::Bytes::new(),
     };
+    let query = Query::parse(parts.uri.query());
     let call = Call {
-        query: Query::parse(parts.uri.query()),
+        pretty: query.pretty(&parts.headers),
+        query,
         headers: parts.headers,
         accept,
         warnings: Mutex::default(),
@@ -88,8 +96,14 @@ pub async fn serve(
         info,
         user,
     };
+    if let Some(warning) = api::warnings::of_resource(&call.served.resource.gvk) {
+        call.warn(warning);
+    }
     if call.info.verb == "watch" {
-        return watch::watch(call);
+        let warnings = std::mem::take(&mut *call.warnings.lock());
+        let mut answer = watch::watch(call).await?;
+        respond::warn(&mut answer, &warnings);
+        return Ok(answer);
     }
     let mut answer = dispatch(&call, &body).await?;
     respond::warn(&mut answer, &call.warnings.lock());
@@ -107,15 +121,12 @@ async fn dispatch(call: &Call, body: &bytes::Bytes) -> Result<Answer, Status> {
     }
     match call.info.verb.as_str() {
         "get" => {
-            let object = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?;
             let options = crate::options::ListOptions::parse(&call.query, false)?;
-            let applied = call.state.caches.applied();
-            match options.resource_version {
-                Some(wanted) if wanted > applied => Err(list::too_large(wanted, applied)),
-                _ => render::object(call, StatusCode::OK, &object),
-            }
+            list::reach(call, options.resource_version).await?;
+            let object = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?;
+            render::object(call, StatusCode::OK, &object)
         }
-        "list" => list::list(call),
+        "list" => list::list(call).await,
         "create" if call.served.resource.plural == "bindings" => subresources::binding(call, body).await,
         "create" => write::create(call, body).await,
         "update" => write::update(call, body).await,

@@ -60,7 +60,7 @@ pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let patch: Value = serde_json::from_slice(body)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let make = |live: &Value| patched(call, kind, live, &patch, options.field_validation);
-    let outcome = call.writer(&options, KIND).update(&Change { make: &make, managed: false }).await?;
+    let outcome = call.writer(&options, KIND).update(&Change { make: &make, managed: false, whole: false }).await?;
     answer(call, StatusCode::OK, outcome)
 }
 
@@ -104,6 +104,7 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         return Err(invalid("fieldManager: Required value: is required for apply patch"));
     };
     let decoded = decode::decoded("application/yaml", body)?;
+    let duplicates: Vec<String> = decoded.duplicate_field_messages().collect();
     let mut applied = decoded.value;
     let said = |field: &str| applied[field].as_str().unwrap_or_default().to_owned();
     if said("kind") != resource.gvk.kind || said("apiVersion") != call.served.api_version {
@@ -135,8 +136,6 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         }
         meta::of(&mut applied).insert("namespace".to_owned(), call.info.namespace.clone().into());
     }
-    let duplicates =
-        decoded.duplicate_fields.iter().map(|path| format!("duplicate field {path:?}")).collect();
     decode::check(
         call,
         &mut applied,
@@ -163,12 +162,13 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         if !meta::text(&applied, "uid").is_empty() {
             return Err(call.not_found());
         }
+        call.require_create().await?;
         match writer.create(make(None)?, true).await {
             Err(status) if status.is("AlreadyExists") => {}
             outcome => return answer(call, StatusCode::CREATED, outcome?),
         }
     }
     let change = |live: &Value| make(Some(live));
-    let outcome = writer.update(&Change { make: &change, managed: true }).await?;
+    let outcome = writer.update(&Change { make: &change, managed: true, whole: false }).await?;
     answer(call, StatusCode::OK, outcome)
 }

@@ -1,6 +1,7 @@
 //! Objects as the client asked for them: whole, as a table, metadata only.
 
 use api::codec::protobuf;
+use api::gvk::GroupVersionKind;
 use api::status::Status;
 use api::table::{IncludeObject, Options};
 use bytes::Bytes;
@@ -25,7 +26,7 @@ pub fn object(call: &Call, code: StatusCode, object: &Object) -> Result<Answer, 
     if bytes_suffice(call) {
         let format = call.accept.format;
         let bytes = match format {
-            Encoding::Json if !call.query.pretty() => Some(object.bytes().clone()),
+            Encoding::Json if !call.pretty => Some(object.bytes().clone()),
             Encoding::Protobuf => Some(enveloped(call, object)?),
             Encoding::Json | Encoding::Yaml => None,
         };
@@ -40,13 +41,13 @@ pub fn object(call: &Call, code: StatusCode, object: &Object) -> Result<Answer, 
 pub fn value(call: &Call, code: StatusCode, value: Value) -> Result<Answer, Status> {
     let rendered = match call.accept.form {
         Form::Whole => value,
-        Form::Partial => partial(value),
+        Form::Partial => partial(call, value),
         Form::Table => {
             let metadata = value["metadata"].clone();
             table(call, &[value], &metadata, true)?
         }
     };
-    respond::value(code, &rendered, call.accept.format, call.query.pretty())
+    respond::value(code, &rendered, call.accept.format, call.pretty)
 }
 
 /// Parsed, in the version that was asked for.
@@ -57,12 +58,18 @@ pub fn served_value(call: &Call, object: &Object) -> Value {
 }
 
 /// Metadata only.
-pub fn partial(mut object: Value) -> Value {
+pub fn partial(call: &Call, mut object: Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": call.accept.meta_version,
         "metadata": object["metadata"].take(),
     })
+}
+
+/// One of the kinds of metadata, in the version that was asked for.
+pub fn partial_kind(call: &Call, kind: &str) -> GroupVersionKind {
+    let version = call.accept.meta_version.split_once('/').map_or("v1", |(_, version)| version);
+    GroupVersionKind::new("meta.k8s.io", version, kind)
 }
 
 /// A table with a row for each object. What accompanies a row is the client's choice.
@@ -74,7 +81,16 @@ pub fn table(call: &Call, objects: &[Value], metadata: &Value, headers: bool) ->
         ))
     })?;
     let options = Options { metadata: Some(metadata), headers, ..Options::new(Timestamp::now(), include) };
-    Ok(api::table::render(&call.served.resource, objects, options))
+    let mut table = api::table::render(&call.served.resource, objects, options);
+    table["apiVersion"] = call.accept.meta_version.into();
+    if include == IncludeObject::Metadata
+        && let Some(rows) = table["rows"].as_array_mut()
+    {
+        for row in rows {
+            row["object"]["apiVersion"] = call.accept.meta_version.into();
+        }
+    }
+    Ok(table)
 }
 
 /// A stored object as protobuf, in its envelope.
@@ -101,5 +117,5 @@ pub fn item_bytes(call: &Call, object: &Object) -> Result<Bytes, Status> {
 /// The object, or its metadata, in the version that was asked for.
 pub fn formed(call: &Call, object: &Object) -> Value {
     let value = served_value(call, object);
-    if call.accept.form == Form::Partial { partial(value) } else { value }
+    if call.accept.form == Form::Partial { partial(call, value) } else { value }
 }

@@ -33,15 +33,12 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Before it ends, a watch is told once more.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
-pub fn watch(call: Call) -> Result<Answer, Status> {
+pub async fn watch(call: Call) -> Result<Answer, Status> {
     let options = ListOptions::parse(&call.query, true)?;
     let selection = list::selection(&call, &options)?;
     let caches = &call.state.caches;
-    let applied = caches.applied();
+    let applied = list::reach(&call, options.resource_version).await?;
     let version = options.resource_version.unwrap_or(0);
-    if version > applied {
-        return Err(list::too_large(version, applied));
-    }
     let mut initial = Vec::new();
     // Without a version, or with 0, a watch begins with what exists, unless it says that it does not want that.
     let from_now = version == 0 || options.send_initial_events == Some(true);
@@ -222,10 +219,10 @@ impl Stream {
         }
         let object = match self.call.accept.form {
             Form::Partial => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+                json!({"kind": "PartialObjectMetadata", "apiVersion": self.call.accept.meta_version, "metadata": metadata})
             }
             Form::Table => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [], "rows": [],
+                "kind": "Table", "apiVersion": self.call.accept.meta_version, "columnDefinitions": [], "rows": [],
                 "metadata": {"resourceVersion": revision.to_string()},
             }),
             Form::Whole => json!({

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::{decode, render};
 use crate::options::WriteOptions;
+use crate::request::RequestInfo;
 use crate::server::respond::Answer;
 use crate::write::update::Change;
 use crate::write::{Outcome, Writer};
@@ -29,6 +30,14 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Who may change objects may not for that reason make new ones: an update or apply that creates is a create too.
+    pub async fn require_create(&self) -> Result<(), Status> {
+        let create = RequestInfo { verb: "create".to_owned(), ..self.info.clone() };
+        self.state.authorizer.require(&self.user, &create).await
+    }
+}
+
 pub async fn create(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     const KIND: &str = "CreateOptions";
     let options = WriteOptions::parse(&call.query, KIND)?;
@@ -44,13 +53,14 @@ pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let writer = call.writer(&options, KIND);
     let missing = call.served.cache.get(&call.key()).is_none();
     if missing && call.served.strategy.create_on_update && call.info.subresource.is_empty() {
+        call.require_create().await?;
         match writer.create(without_version(object.clone()), false).await {
             Err(status) if status.is("AlreadyExists") => {}
             outcome => return answer(call, StatusCode::CREATED, outcome?),
         }
     }
     let make = |_: &Value| Ok(object.clone());
-    let outcome = writer.update(&Change { make: &make, managed: false }).await?;
+    let outcome = writer.update(&Change { make: &make, managed: false, whole: true }).await?;
     answer(call, StatusCode::OK, outcome)
 }
 

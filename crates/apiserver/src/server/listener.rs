@@ -26,7 +26,9 @@ use crate::config::Config;
 use crate::state::State;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
+/// How long a connection may take for the headers of its next request, and so also how long it may be idle: longer than
+/// the 90 seconds that Go's clients keep idle connections, so that none is closed while a request is being sent on it.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_HEADER_BYTES: usize = 1 << 20;
 const MAX_STREAMS: u32 = 250;
 /// How long requests that are under way may go on when the server stops.

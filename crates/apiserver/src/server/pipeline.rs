@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use api::status::Status;
 use futures::FutureExt;
+use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Request};
 use rustls_pki_types::CertificateDer;
 use tracing::{error, warn};
@@ -18,6 +19,7 @@ use super::{gzip, system};
 use crate::UserInfo;
 use crate::authn::impersonate;
 use crate::handlers;
+use crate::negotiate::Accept;
 use crate::request::RequestInfo;
 use crate::state::State;
 
@@ -39,6 +41,7 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
         RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
     let audit_id = audit_id(&request);
     let accept_gzip = gzip::accepted(request.headers());
+    let accept = request.headers().get(ACCEPT).cloned();
     let worked = AssertUnwindSafe(respond(&state, identity, &info, request)).catch_unwind().await;
     let mut answer = match worked {
         Ok(Ok(answer)) => answer,
@@ -52,11 +55,12 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
                     "request failed"
                 );
             }
-            respond::status(&status)
+            respond::status(&status, Accept::of_failure(accept.as_ref()))
         }
         Err(_) => {
             error!(verb = info.verb, path = info.path, "the handler of a request panicked");
-            respond::status(&Status::internal("the handler of this request panicked; see the server's log"))
+            let status = Status::internal("the handler of this request panicked; see the server's log");
+            respond::status(&status, Accept::of_failure(accept.as_ref()))
         }
     };
     if accept_gzip && !info.is_long_running() {

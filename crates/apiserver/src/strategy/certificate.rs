@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 
 use super::{PLAIN, Strategy, put_back};
 use crate::UserInfo;
+use crate::write::meta;
 
 pub static STRATEGY: Strategy = Strategy {
     create,
     // What was asked for, and by whom, stays as it was.
     update: |new, old| put_back(new, old, "spec"),
+    status,
     ..PLAIN
 };
 
@@ -28,6 +30,29 @@ fn create(request: &mut Value, user: &UserInfo) {
     }
     if !user.extra.is_empty() {
         spec.insert("extra".to_owned(), json!(user.extra));
+    }
+}
+
+/// Conditions know when they were set, though clients need not say so.
+fn status(request: &mut Value, old: &Value) {
+    let before = old["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let now = meta::now();
+    for condition in request["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        if !condition.is_object() {
+            continue;
+        }
+        if !condition["lastUpdateTime"].is_string() {
+            condition["lastUpdateTime"] = json!(now);
+        }
+        if !condition["lastTransitionTime"].is_string() {
+            let same = |known: &&Value| {
+                known["type"] == condition["type"]
+                    && known["status"] == condition["status"]
+                    && known["lastTransitionTime"].is_string()
+            };
+            let time = before.iter().find(same).map(|known| known["lastTransitionTime"].clone());
+            condition["lastTransitionTime"] = time.unwrap_or_else(|| json!(now));
+        }
     }
 }
 

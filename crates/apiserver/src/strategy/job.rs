@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 
 use super::{PLAIN, Strategy};
 use crate::UserInfo;
+use crate::options::Propagation;
 use crate::write::meta;
 
-pub static STRATEGY: Strategy = Strategy { create, generation: true, ..PLAIN };
+/// Its pods stay where a delete does not say: so it was before there was a garbage collector.
+pub static STRATEGY: Strategy =
+    Strategy { create, generation: true, propagation: Some(Propagation::Orphan), ..PLAIN };
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";

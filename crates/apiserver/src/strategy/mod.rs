@@ -4,15 +4,21 @@
 //! that is changed through it; a change of anything but metadata and status is a new generation.
 
 mod certificate;
+mod isolate;
 mod job;
 mod namespace;
 mod pod;
+mod volume;
 mod workload;
 
+pub use isolate::isolate;
+
+use api::registry::Registry;
 use serde_json::Value;
 
 use crate::UserInfo;
 use crate::catalog::Served;
+use crate::options::Propagation;
 use crate::write::meta;
 
 /// The steps that a kind can have its own idea of.
@@ -33,6 +39,26 @@ pub struct Strategy {
     pub returns_deleted: bool,
     /// A PUT of an object that does not exist makes it.
     pub create_on_update: bool,
+    /// Completes a change of the status: new state, old state.
+    pub status: fn(&mut Value, &Value),
+    /// What of the metadata an update of the status may change.
+    pub status_metadata: StatusMetadata,
+    /// Whoever makes an object may bring its status along.
+    pub brings_status: bool,
+    /// An update must say which version of the object it is based on.
+    pub versioned_update: bool,
+    /// What becomes of dependents where a delete does not say.
+    pub propagation: Option<Propagation>,
+}
+
+/// The metadata that an update of the status may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusMetadata {
+    Any,
+    /// All but these fields.
+    Without(&'static [&'static str]),
+    /// None of it.
+    Nothing,
 }
 
 const PLAIN: Strategy = Strategy {
@@ -44,41 +70,76 @@ const PLAIN: Strategy = Strategy {
     generation: false,
     returns_deleted: false,
     create_on_update: false,
+    status: |_, _| {},
+    status_metadata: StatusMetadata::Any,
+    brings_status: false,
+    versioned_update: false,
+    propagation: None,
 };
 
 static DEFAULT: Strategy = PLAIN;
 static WITH_GENERATION: Strategy = Strategy { generation: true, ..PLAIN };
 static RETURNS_DELETED: Strategy = Strategy { returns_deleted: true, ..PLAIN };
 static CREATES_ON_UPDATE: Strategy = Strategy { create_on_update: true, ..PLAIN };
+static LEASE: Strategy = Strategy { versioned_update: true, ..CREATES_ON_UPDATE };
+static VERSIONED: Strategy = Strategy { versioned_update: true, ..PLAIN };
+static VERSIONED_WITH_GENERATION: Strategy = Strategy { versioned_update: true, ..WITH_GENERATION };
+static FROZEN_METADATA: Strategy = Strategy { status_metadata: StatusMetadata::Nothing, ..PLAIN };
+static FROZEN_WITH_GENERATION: Strategy =
+    Strategy { status_metadata: StatusMetadata::Nothing, ..WITH_GENERATION };
+/// Definitions, custom resources and aggregated APIs, and what else is declared by extensions.
+static EXTENSION: Strategy =
+    Strategy { status_metadata: StatusMetadata::Nothing, ..VERSIONED_WITH_GENERATION };
+static API_SERVICE: Strategy = Strategy { status_metadata: StatusMetadata::Nothing, ..VERSIONED };
+/// The kubelet registers its node together with what it knows of it.
+static NODE: Strategy = Strategy { brings_status: true, ..PLAIN };
+/// Pods outlived their controller before there was a garbage collector, and old clients count on it.
+static REPLICATION_CONTROLLER: Strategy =
+    Strategy { propagation: Some(Propagation::Orphan), ..WITH_GENERATION };
 
 /// The strategy of a resource.
 pub fn of(group: &str, plural: &str) -> &'static Strategy {
     match (group, plural) {
         ("", "pods") => &pod::STRATEGY,
         ("", "namespaces") => &namespace::STRATEGY,
+        ("", "nodes") => &NODE,
+        ("", "replicationcontrollers") => &REPLICATION_CONTROLLER,
+        ("", "persistentvolumes") => &volume::VOLUME,
+        ("", "persistentvolumeclaims") => &volume::CLAIM,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificate::STRATEGY,
         ("batch", "jobs") => &job::STRATEGY,
         ("apps", "deployments") => &workload::DEPLOYMENT,
-        ("", "persistentvolumes") => &workload::VOLUME,
-        ("", "persistentvolumeclaims") => &workload::CLAIM,
+        ("", "podtemplates") => &workload::POD_TEMPLATE,
         ("apps", "replicasets" | "statefulsets" | "daemonsets")
-        | ("", "replicationcontrollers")
+        | ("autoscaling", "horizontalpodautoscalers")
         | ("batch", "cronjobs")
         | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses")
-        | ("policy", "poddisruptionbudgets")
         | ("discovery.k8s.io", "endpointslices")
-        | ("scheduling.k8s.io", "priorityclasses")
+        | ("resource.k8s.io", "deviceclasses" | "resourceslices")
+        | ("scheduling.k8s.io", "priorityclasses") => &WITH_GENERATION,
+        ("", "resourcequotas" | "serviceaccounts") => &RETURNS_DELETED,
+        ("", "endpoints" | "events") | ("events.k8s.io", "events") | ("rbac.authorization.k8s.io", _) => {
+            &CREATES_ON_UPDATE
+        }
+        ("coordination.k8s.io", "leases") => &LEASE,
+        ("flowcontrol.apiserver.k8s.io", _) => &FROZEN_WITH_GENERATION,
+        ("resource.k8s.io", "resourceclaims") => &FROZEN_METADATA,
+        ("policy", "poddisruptionbudgets")
         | ("storage.k8s.io", "csidrivers")
-        | ("admissionregistration.k8s.io", _)
-        | ("apiextensions.k8s.io", _)
-        | ("apiregistration.k8s.io", _)
-        | ("flowcontrol.apiserver.k8s.io", _) => &WITH_GENERATION,
-        ("", "podtemplates" | "resourcequotas" | "serviceaccounts") => &RETURNS_DELETED,
-        ("", "endpoints" | "events")
-        | ("coordination.k8s.io", "leases")
-        | ("rbac.authorization.k8s.io", _) => &CREATES_ON_UPDATE,
+        | ("admissionregistration.k8s.io", _) => &VERSIONED_WITH_GENERATION,
+        ("storage.k8s.io", "volumeattachments") => &FROZEN_METADATA,
+        ("storage.k8s.io", "csinodes" | "csistoragecapacities") | ("node.k8s.io", "runtimeclasses") => {
+            &VERSIONED
+        }
+        ("apiregistration.k8s.io", _) => &API_SERVICE,
+        ("apiextensions.k8s.io", _) => &EXTENSION,
+        (group, _) if !is_builtin(group) => &EXTENSION,
         _ => &DEFAULT,
     }
+}
+
+fn is_builtin(group: &str) -> bool {
+    Registry::builtin().groups().iter().any(|known| known.name == group)
 }
 
 pub fn is_service(served: &Served) -> bool {
@@ -92,76 +153,10 @@ fn has_status(served: &Served) -> bool {
 /// A new object comes with an empty status: clients do not make it up, and some expect that there is one.
 pub fn reset_new(served: &Served, object: &mut Value) {
     if has_status(served)
+        && !served.strategy.brings_status
         && let Some(object) = object.as_object_mut()
     {
         object.insert("status".to_owned(), Value::Object(serde_json::Map::new()));
-    }
-}
-
-/// Keeps apart what an update of the object and one of its status may change.
-pub fn isolate(served: &Served, subresource: &str, new: &mut Value, old: &Value) {
-    match subresource {
-        "" if has_status(served) => put_back(new, old, "status"),
-        "status" => {
-            let status = new["status"].take();
-            let mut metadata = new["metadata"].take();
-            *new = old.clone();
-            // Annotations and finalizers may change along with a status. Labels and owners, which others select by
-            // and collect by, may not; but a node labels itself through its status.
-            if served.resource.plural != "nodes" {
-                for field in ["labels", "ownerReferences"] {
-                    put_back(&mut metadata, &old["metadata"], field);
-                }
-            }
-            new["metadata"] = metadata;
-            if status.is_null() {
-                if let Some(object) = new.as_object_mut() {
-                    object.remove("status");
-                }
-            } else {
-                new["status"] = status;
-            }
-        }
-        "finalize" => only(new, old, &["spec", "finalizers"]),
-        "approval" => only(new, old, &["status", "conditions"]),
-        "ephemeralcontainers" => only(new, old, &["spec", "ephemeralContainers"]),
-        "resize" => {
-            let mut resized = old.clone();
-            for list in ["containers", "initContainers"] {
-                let containers = new["spec"][list].take();
-                for (container, wanted) in
-                    items(&mut resized["spec"][list]).zip(containers.as_array().into_iter().flatten())
-                {
-                    if container["name"] == wanted["name"] {
-                        for field in ["resources", "resizePolicy"] {
-                            put_back(container, wanted, field);
-                        }
-                    }
-                }
-            }
-            *new = resized;
-        }
-        _ => {}
-    }
-}
-
-fn items(list: &mut Value) -> impl Iterator<Item = &mut Value> {
-    list.as_array_mut().into_iter().flatten()
-}
-
-/// Takes one field from `new`, the rest from `old`.
-fn only(new: &mut Value, old: &Value, path: &[&str; 2]) {
-    let [outer, inner] = path;
-    let taken = new[*outer][*inner].take();
-    *new = old.clone();
-    if !new[*outer].is_object() {
-        new[*outer] = Value::Object(serde_json::Map::new());
-    }
-    if let Some(outer) = new[*outer].as_object_mut() {
-        match taken {
-            Value::Null => outer.remove(*inner),
-            taken => outer.insert((*inner).to_owned(), taken),
-        };
     }
 }
 

@@ -2,11 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::{PLAIN, Strategy, status};
+use super::{PLAIN, StatusMetadata, Strategy, status};
 use crate::UserInfo;
 
-pub static STRATEGY: Strategy =
-    Strategy { create, update, grace, generation: true, returns_deleted: true, ..PLAIN };
+pub static STRATEGY: Strategy = Strategy {
+    create,
+    update,
+    grace,
+    generation: true,
+    returns_deleted: true,
+    status: update,
+    // Who owns a pod is not the kubelet's to say.
+    status_metadata: StatusMetadata::Without(&["ownerReferences"]),
+    ..PLAIN
+};
 
 fn create(pod: &mut Value, _: &UserInfo) {
     let class = qos_class(pod);

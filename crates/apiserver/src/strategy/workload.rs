@@ -1,9 +1,6 @@
-//! Deployments, and the volumes and claims of workloads.
+//! Deployments and pod templates.
 
-use serde_json::{Value, json};
-
-use super::{PLAIN, Strategy, status};
-use crate::UserInfo;
+use super::{PLAIN, Strategy, StatusMetadata};
 use crate::write::meta;
 
 /// A change of annotations alone is a new generation too, as the rollout records them.
@@ -15,12 +12,8 @@ pub static DEPLOYMENT: Strategy = Strategy {
         }
     },
     generation: true,
+    status_metadata: StatusMetadata::Without(&["labels"]),
     ..PLAIN
 };
 
-pub static VOLUME: Strategy = Strategy { create: pending, returns_deleted: true, ..PLAIN };
-pub static CLAIM: Strategy = Strategy { create: pending, returns_deleted: true, ..PLAIN };
-
-fn pending(object: &mut Value, _: &UserInfo) {
-    status(object)["phase"] = json!("Pending");
-}
+pub static POD_TEMPLATE: Strategy = Strategy { generation: true, returns_deleted: true, ..PLAIN };

@@ -39,10 +39,10 @@ pub async fn binding(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let writer =
         Writer { served: pods, name, subresource: "binding", ..call.writer(&options, "CreateOptions") };
     let make = |pod: &Value| bound(pod, name, node, &binding);
-    writer.update(&Change { make: &make, managed: false }).await?;
+    writer.update(&Change { make: &make, managed: false, whole: false }).await?;
     let mut status = Status::success();
     status.code = 201;
-    respond::value(StatusCode::CREATED, &status.to_value(), call.accept.format, call.query.pretty())
+    respond::value(StatusCode::CREATED, &status.to_value(), call.accept.format, call.pretty)
 }
 
 fn bound(pod: &Value, name: &str, node: &str, binding: &Value) -> Result<Value, Status> {

@@ -46,13 +46,13 @@ pub async fn evict(call: &Call, body: &[u8]) -> Result<Answer, Status> {
             Ok(pod)
         };
         let mark = Writer { subresource: "status", ..call.writer(&write, "UpdateOptions") };
-        mark.update(&Change { make: &make, managed: false }).await?;
+        mark.update(&Change { make: &make, managed: false, whole: false }).await?;
     }
     let delete = Writer { subresource: "", options: options.to_value(), ..writer };
     delete.delete(&options).await?;
     let mut status = Status::success();
     status.code = 201;
-    respond::value(StatusCode::CREATED, &status.to_value(), call.accept.format, call.query.pretty())
+    respond::value(StatusCode::CREATED, &status.to_value(), call.accept.format, call.pretty)
 }
 
 /// Counts the eviction against the pod's budget; 429 where the budget has nothing left.
@@ -101,7 +101,7 @@ async fn take_disruption(call: &Call, pod: &Value, dry_run: bool) -> Result<(), 
         ..call.writer(&write, "UpdateOptions")
     };
     let make = |budget: &Value| spend(budget, &call.info.name);
-    writer.update(&Change { make: &make, managed: false }).await?;
+    writer.update(&Change { make: &make, managed: false, whole: false }).await?;
     Ok(())
 }
 

@@ -64,5 +64,5 @@ async fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Statu
     let caches = &*call.state.caches;
     let answered =
         token::request::create(&call.state.issuer, caches, namespace, name, request, Timestamp::now())?;
-    respond::value(StatusCode::CREATED, &answered, call.accept.format, call.query.pretty())
+    respond::value(StatusCode::CREATED, &answered, call.accept.format, call.pretty)
 }

@@ -14,7 +14,25 @@ const NAME_ATTEMPTS: usize = 8;
 
 impl Writer<'_> {
     /// Stores a decoded object. With `managed`, its managed fields have been worked out already (server-side apply).
-    pub async fn create(&self, mut object: Value, managed: bool) -> Result<Outcome, Status> {
+    pub async fn create(&self, object: Value, managed: bool) -> Result<Outcome, Status> {
+        if !self.state.store.is_shared() {
+            return self.create_once(object, managed).await;
+        }
+        // A namespace that another server has just made is not missing.
+        let before = self.state.caches.applied();
+        match self.create_once(object.clone(), managed).await {
+            Err(status) if !status.is("AlreadyExists") => {
+                self.state.settle().await?;
+                if self.state.caches.applied() == before {
+                    return Err(status);
+                }
+                self.create_once(object, managed).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn create_once(&self, mut object: Value, managed: bool) -> Result<Outcome, Status> {
         let resource = &self.served.resource;
         if !meta::text(&object, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
@@ -71,6 +89,7 @@ impl Writer<'_> {
                 &errors,
             )));
         }
+        self.warn(&object, None);
         let object = self
             .admit(Phase::Validate, Operation::Create, object, &Value::Null)
             .await

@@ -29,12 +29,28 @@ const FOREGROUND: &str = "foregroundDeletion";
 impl Writer<'_> {
     pub async fn delete(&self, options: &DeleteOptions) -> Result<Deleted, Status> {
         let key = self.key(self.name);
+        let mut sure = false;
         for _ in 0..ATTEMPTS {
-            let live = self.served.cache.get(&key).ok_or_else(|| self.not_found())?;
-            match self.delete_from(&live, options).await {
-                Ok(deleted) => return Ok(deleted),
-                Err(Refused::Raced) => {}
-                Err(Refused::Failed(status)) => return Err(status),
+            let Some(live) = self.served.cache.get(&key) else {
+                if self.holds(None, &key, &mut sure).await? {
+                    return Err(self.not_found());
+                }
+                continue;
+            };
+            let deleted = match self.delete_from(&live, options).await {
+                Ok(Deleted::Gone(object)) => return Ok(Deleted::Gone(object)),
+                Ok(Deleted::Marked(object)) if object.revision != live.revision => {
+                    return Ok(Deleted::Marked(object));
+                }
+                Ok(deleted) => Ok(deleted),
+                Err(Refused::Raced) => {
+                    sure = true;
+                    continue;
+                }
+                Err(Refused::Failed(status)) => Err(status),
+            };
+            if self.holds(Some(&live), &key, &mut sure).await? {
+                return deleted;
             }
         }
         Err(self.modified())
@@ -48,7 +64,7 @@ impl Writer<'_> {
         self.admit(Phase::Validate, Operation::Delete, Value::Null, &old).await.map_err(Refused::Failed)?;
 
         let mut new = old.clone();
-        propagate(&mut new, options.propagation);
+        propagate(&mut new, options.propagation.or_else(|| self.usual_propagation(&old)));
         let grace = (self.served.strategy.grace)(&new, options.grace_period_seconds);
         let kept = grace > 0 || finalizers(&new) > 0 || !(self.served.strategy.deletable)(&new);
         if !kept {
@@ -67,6 +83,14 @@ impl Writer<'_> {
         }
         let marked = self.put(&live.key, &new, Expect::Revision(live.revision)).await?;
         Ok(Deleted::Marked(marked))
+    }
+
+    /// What becomes of the dependents where nobody has said anything about them.
+    fn usual_propagation(&self, object: &Value) -> Option<Propagation> {
+        let decided = object["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|list| list.iter().any(|name| name == ORPHAN || name == FOREGROUND));
+        self.served.strategy.propagation.filter(|_| !decided)
     }
 
     fn check_preconditions(&self, object: &Value, options: &DeleteOptions) -> Result<(), Status> {

@@ -1,7 +1,8 @@
 //! Changing objects: the steps from what a client sent to what is stored, the same for every kind.
 //!
 //! A write works on the newest state in the watch cache and is stored only if that is still the newest; else it is
-//! done again from the start ([`update`], [`delete`]). Nothing is locked while it is worked on.
+//! done again from the start ([`update`], [`delete`]). Nothing is locked while it is worked on. The cache may be behind
+//! other servers of the same store; what was not decided by the store is then decided again on the newest state.
 
 pub mod create;
 pub mod delete;
@@ -11,18 +12,17 @@ pub mod update;
 use std::sync::Arc;
 
 use api::status::{GroupResource, Status};
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
 use store::{Expect, Written};
 
 use crate::UserInfo;
 use crate::admission::{AdmissionRequest, Operation};
-use crate::cache::object::{Meta, Object, encode};
+use crate::cache::object::{Encoded, Object};
 use crate::cache::{object_key, store_key};
 use crate::catalog::Served;
 use crate::convert::convert;
-use crate::state::State;
+use crate::state::{State, store_failed};
 
 /// Who writes what, and how.
 pub struct Writer<'a> {
@@ -79,6 +79,19 @@ impl Writer<'_> {
         Status::modified(self.group_resource(), self.name)
     }
 
+    /// Whether what was decided on the state `live` of the cache holds. Where other servers write to the same store, a
+    /// decision that did not come to a write may rest on a state that is no longer the newest; then it is to be made
+    /// again. `sure` is set once the cache is known to be new enough for this request.
+    async fn holds(&self, live: Option<&Arc<Object>>, key: &str, sure: &mut bool) -> Result<bool, Status> {
+        if *sure || !self.state.store.is_shared() {
+            return Ok(true);
+        }
+        self.state.settle().await?;
+        *sure = true;
+        let revision = |object: &Arc<Object>| object.revision;
+        Ok(self.served.cache.get(key).as_ref().map(revision) == live.map(revision))
+    }
+
     /// Lets the admission plugins see a write: those that change it, or those that judge it.
     async fn admit(
         &self,
@@ -115,29 +128,38 @@ impl Writer<'_> {
         Ok(object)
     }
 
+    /// Tells the client what it should think about.
+    fn warn(&self, object: &Value, old: Option<&Value>) {
+        let told = api::warnings::of_object(&self.served.resource.gvk, object, old);
+        if !told.is_empty() {
+            let mut warnings = self.warnings.lock();
+            for warning in told {
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+    }
+
     /// Stores `object` (in the served version) under `key`.
     async fn put(&self, key: &str, object: &Value, expect: Expect) -> Result<Arc<Object>, Refused> {
         let storage = &self.served.storage;
-        let (stored, meta) = if storage.gvk == self.served.resource.gvk {
+        let encoded = if storage.gvk == self.served.resource.gvk {
             encoded(object, &storage.selectable_fields)?
         } else {
             let mut converted = object.clone();
             convert(&mut converted, &storage.gvk);
             encoded(&converted, &storage.selectable_fields)?
         };
-        let written = self
-            .state
-            .store
-            .put(store_key(&storage.group, &storage.plural, key), stored.clone(), expect, Some(meta.clone()))
-            .await;
+        let store_key = store_key(&storage.group, &storage.plural, key);
+        let written =
+            self.state.store.put(store_key, encoded.json.clone(), expect, Some(encoded.clone())).await;
         let Written { revision, .. } = refused(written)?;
         // The cache has it already, unless somebody has changed it again.
         if let Some(object) = self.served.cache.get(key).filter(|object| object.revision == revision) {
             return Ok(object);
         }
-        let object = Object::from_stored(key.into(), revision, &stored, meta)
-            .map_err(|error| Refused::Failed(Status::internal(error)))?;
-        Ok(Arc::new(object))
+        Ok(Arc::new(Object::new(key.into(), revision, &encoded)))
     }
 
     /// Removes the object that was last seen as `live`.
@@ -159,15 +181,14 @@ enum Phase {
     Validate,
 }
 
-fn encoded(object: &Value, fields: &[String]) -> Result<(Bytes, Arc<Meta>), Refused> {
-    let stored = encode(object).map_err(|error| Refused::Failed(Status::internal(error)))?;
-    Ok((stored, Arc::new(Meta::of(object, fields))))
+fn encoded(object: &Value, fields: &[String]) -> Result<Arc<Encoded>, Refused> {
+    Encoded::of(object, fields).map(Arc::new).map_err(|error| Refused::Failed(Status::internal(error)))
 }
 
 fn refused(written: Result<Written, store::Error>) -> Result<Written, Refused> {
     written.map_err(|error| match error {
         store::Error::Conflict { .. } => Refused::Raced,
-        error => Refused::Failed(Status::internal(format!("the object was not stored: {error}"))),
+        error => Refused::Failed(store_failed("stored", &error)),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::field::FieldErrors;
+use api::field::{FieldErrors, Path};
 use api::patch::apply::{Updater, update_managed_fields};
 use api::status::Status;
 use api::{defaults, validation};
@@ -20,19 +20,38 @@ pub struct Change<'a> {
     pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Sync),
     /// `make` has worked out the managed fields (server-side apply).
     pub managed: bool,
+    /// The client has sent the object as a whole, based on a state that it is to name.
+    pub whole: bool,
 }
 
 impl Writer<'_> {
     /// Replaces the object by what `change` makes of it.
     pub async fn update(&self, change: &Change<'_>) -> Result<Outcome, Status> {
         let key = self.key(self.name);
+        let mut sure = false;
         for _ in 0..ATTEMPTS {
-            let live = self.served.cache.get(&key).ok_or_else(|| self.not_found())?;
-            match self.update_from(&live, change).await {
-                Ok(outcome) => return Ok(outcome),
-                // Whoever named a version is told by the check of the next attempt.
-                Err(Refused::Raced) => {}
-                Err(Refused::Failed(status)) => return Err(status),
+            let Some(live) = self.served.cache.get(&key) else {
+                if self.holds(None, &key, &mut sure).await? {
+                    return Err(self.not_found());
+                }
+                continue;
+            };
+            let outcome = match self.update_from(&live, change).await {
+                Ok(Outcome::Removed(object)) => return Ok(Outcome::Removed(object)),
+                Ok(Outcome::Stored(object)) if object.revision != live.revision => {
+                    return Ok(Outcome::Stored(object));
+                }
+                Ok(outcome) => Ok(outcome),
+                // The cache has been told of what was there instead. Whoever named a version is told by the check of
+                // the next attempt.
+                Err(Refused::Raced) => {
+                    sure = true;
+                    continue;
+                }
+                Err(Refused::Failed(status)) => Err(status),
+            };
+            if self.holds(Some(&live), &key, &mut sure).await? {
+                return outcome;
             }
         }
         Err(self.modified())
@@ -61,6 +80,11 @@ impl Writer<'_> {
         Ok(Outcome::Stored(stored))
     }
 
+    /// Whether updates without a version are refused, rather than applied to whatever is there.
+    fn needs_version(&self) -> bool {
+        self.served.strategy.versioned_update && self.subresource.is_empty()
+    }
+
     async fn prepared(
         &self,
         old: &Value,
@@ -73,6 +97,12 @@ impl Writer<'_> {
         let version = meta::text(&new, "resourceVersion");
         if !version.is_empty() && version != "0" && version != meta::text(old, "resourceVersion") {
             return Err(self.modified());
+        }
+        if version.is_empty() && change.whole && self.needs_version() {
+            let mut errors = FieldErrors::new();
+            let path = Path::new("metadata");
+            errors.invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
+            return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, self.name, &errors));
         }
         self.carry_over(&mut new, old)?;
         defaults::apply(&resource.gvk, &mut new);
@@ -103,6 +133,9 @@ impl Writer<'_> {
         };
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, self.name, &errors));
+        }
+        if self.subresource.is_empty() {
+            self.warn(&new, Some(old));
         }
         let new = self.admit(Phase::Validate, Operation::Update, new, old).await?;
         Ok((new, allocation))

@@ -1,0 +1,112 @@
+//! What is accepted but should be thought about: told to the client in `Warning` headers.
+//!
+//! Deprecated resources and fields, settings without effect, and lists whose duplicates some patches lose.
+
+mod pod;
+mod service;
+mod storage;
+
+use serde_json::Value;
+
+use crate::field::Path;
+use crate::gvk::GroupVersionKind;
+use crate::validation::read::text;
+
+const SPEC: Path<'static> = Path::new("spec");
+
+/// What whoever uses this resource at all is told.
+pub fn of_resource(gvk: &GroupVersionKind) -> Option<&'static str> {
+    match (gvk.group.as_str(), gvk.version.as_str(), gvk.kind.as_str()) {
+        ("", "v1", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "v1", "Endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
+    }
+}
+
+/// What the writer of an object is told. `old` is the object that an update changes.
+pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut out = Vec::new();
+    let spec = &new["spec"];
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Pod") => {
+            pod::name(new, old, &mut out);
+            // Of a pod that exists already hardly anything can be changed any more.
+            if old.is_none() {
+                pod::annotations(&new["metadata"], &Path::new("metadata"), spec, &mut out);
+                pod::spec(spec, &SPEC, &mut out);
+            }
+        }
+        ("", "PodTemplate") => template(&new["template"], old.map(|o| &o["template"]), &Path::ROOT, &mut out),
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+        | ("", "ReplicationController")
+        | ("batch", "Job") => {
+            template(&spec["template"], old.map(|o| &o["spec"]["template"]), &SPEC, &mut out);
+            if gvk.kind == "Job" {
+                pod::generated_name(new, old, &mut out);
+            }
+        }
+        ("batch", "CronJob") => {
+            let path = SPEC.child("jobTemplate");
+            let old = old.map(|o| &o["spec"]["jobTemplate"]["spec"]["template"]);
+            template(&spec["jobTemplate"]["spec"]["template"], old, &path.child("spec"), &mut out);
+            time_zone(spec, &mut out);
+        }
+        ("", "Service") => service::service(new, &mut out),
+        ("", "PersistentVolume") => storage::volume(new, &mut out),
+        ("", "PersistentVolumeClaim") => storage::claim(spec, &SPEC, &mut out),
+        ("storage.k8s.io", "StorageClass") => storage::class(new, &mut out),
+        ("node.k8s.io", "RuntimeClass") => {
+            let path = Path::new("scheduling");
+            pod::node_selector(&new["scheduling"]["nodeSelector"], &path.child("nodeSelector"), &mut out);
+        }
+        ("", "Node") => {
+            for (field, why) in [
+                ("configSource", "the feature is no longer supported"),
+                ("externalID", "this field is deprecated, and is unused by Kubernetes"),
+            ] {
+                if spec[field].is_object() || !text(&spec[field]).is_empty() {
+                    out.push(format!("{}: {why}", SPEC.child(field)));
+                }
+            }
+        }
+        ("", "ServiceAccount") => {
+            if new["metadata"]["annotations"].get("kubernetes.io/enforce-mountable-secrets").is_some() {
+                out.push(
+                    "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+                        .to_owned(),
+                );
+            }
+        }
+        ("networking.k8s.io", "Ingress") => {
+            if old.is_none() && new["metadata"]["annotations"].get("kubernetes.io/ingress.class").is_some() {
+                out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".to_owned());
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+/// Nothing is repeated about a template that stays as it was.
+fn template(new: &Value, old: Option<&Value>, path: &Path<'_>, out: &mut Vec<String>) {
+    if old == Some(new) {
+        return;
+    }
+    let path = path.child("template");
+    pod::annotations(&new["metadata"], &path.child("metadata"), &new["spec"], out);
+    pod::spec(&new["spec"], &path.child("spec"), out);
+}
+
+fn time_zone(spec: &Value, out: &mut Vec<String>) {
+    if text(&spec["schedule"]).contains("TZ=") {
+        out.push(format!(
+            "{}: TZ or CRON_TZ in the schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details",
+            SPEC.child("schedule")
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests;
