@@ -1,0 +1,135 @@
+//! Structural schemas as types.
+//!
+//! Sizes come along: what `maxItems`, `maxProperties`, `maxLength` allow, or else what a request of the largest size
+//! could hold. From them the cost of an expression is estimated before any object exists.
+
+use serde_json::Value as Json;
+
+use crate::types::{ListKind, ListType, Sized, Type, UNBOUNDED};
+
+/// The largest request, in bytes: what limits sizes that a schema does not.
+const MAX_REQUEST: u64 = 3 * 1024 * 1024;
+/// Deeper parts of a schema are not looked into.
+const MAX_DEPTH: u32 = 64;
+
+/// The type of what a schema describes. `root`: it is a whole object, custom resource or embedded.
+pub fn declared(schema: &Json, root: bool) -> Type {
+    sized(schema, root).of
+}
+
+/// The same, with its size.
+pub fn sized(schema: &Json, root: bool) -> Sized {
+    read(schema, root, "object", MAX_DEPTH)
+}
+
+fn read(schema: &Json, root: bool, path: &str, depth: u32) -> Sized {
+    let flag = |name: &str| schema[name].as_bool().unwrap_or(false);
+    let root = root || flag("x-kubernetes-embedded-resource");
+    let any = || Sized { of: Type::Dyn, max: MAX_REQUEST };
+    if depth == 0 || flag("x-kubernetes-int-or-string") {
+        return any();
+    }
+    match schema["type"].as_str() {
+        Some("boolean") => Type::Bool.into(),
+        Some("integer") => Type::Int.into(),
+        Some("number") => Type::Double.into(),
+        Some("string") => string(schema),
+        Some("array") => array(schema, path, depth),
+        Some("object") => object(schema, root, path, depth),
+        _ => any(),
+    }
+}
+
+fn string(schema: &Json) -> Sized {
+    let of = match schema["format"].as_str() {
+        Some("byte") => Type::Bytes,
+        Some("duration") => Type::Duration,
+        Some("date" | "date-time") => Type::Timestamp,
+        _ => Type::String,
+    };
+    let declared = schema["maxLength"].as_u64();
+    let longest = schema["enum"].as_array().map(|values| {
+        values.iter().filter_map(Json::as_str).map(|value| value.chars().count() as u64).max().unwrap_or(0)
+    });
+    // Without the two quotes.
+    let max = declared.or(longest).unwrap_or(MAX_REQUEST - 2);
+    Sized { of, max }
+}
+
+fn array(schema: &Json, path: &str, depth: u32) -> Sized {
+    let items = &schema["items"];
+    let element = read(items, false, &format!("{path}.@idx"), depth - 1);
+    let kind = match schema["x-kubernetes-list-type"].as_str() {
+        Some("set") => ListKind::Set,
+        Some("map") => {
+            let keys = schema["x-kubernetes-list-map-keys"].as_array();
+            let keys = keys.into_iter().flatten().filter_map(Json::as_str);
+            ListKind::Map(keys.filter_map(crate::escape::escaped).collect())
+        }
+        _ => ListKind::Atomic,
+    };
+    // Each element with a comma.
+    let possible = MAX_REQUEST / (smallest(items, depth - 1) + 1);
+    let max = schema["maxItems"].as_u64().unwrap_or(possible);
+    Sized { of: Type::List(ListType { element, kind }.into()), max }
+}
+
+fn object(schema: &Json, root: bool, path: &str, depth: u32) -> Sized {
+    if schema["x-kubernetes-preserve-unknown-fields"].as_bool() == Some(true)
+        && !schema["properties"].is_object()
+    {
+        if !root {
+            return Sized { of: Type::Dyn, max: MAX_REQUEST };
+        }
+    }
+    let additional = &schema["additionalProperties"];
+    if additional.is_object() && !schema["properties"].is_object() {
+        let value = read(additional, false, &format!("{path}.@elem"), depth - 1);
+        // An empty key with its quotes, a colon and a comma.
+        let possible = MAX_REQUEST / (smallest(additional, depth - 1) + 4);
+        let max = schema["maxProperties"].as_u64().unwrap_or(possible);
+        let key = Sized { of: Type::String, max: MAX_REQUEST };
+        return Sized { of: Type::map(key, value), max };
+    }
+    let mut fields: Vec<(String, Sized)> = Vec::new();
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        if root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+            continue;
+        }
+        fields.push((name.clone(), read(property, false, &format!("{path}.{name}"), depth - 1)));
+    }
+    if root {
+        let text = || Sized { of: Type::String, max: MAX_REQUEST };
+        let metadata = [("name".to_owned(), text()), ("generateName".to_owned(), text())];
+        let metadata = Type::object(&format!("{path}.metadata"), metadata);
+        fields.push(("apiVersion".to_owned(), text()));
+        fields.push(("kind".to_owned(), text()));
+        fields.push(("metadata".to_owned(), metadata.into()));
+    }
+    Sized { of: Type::object(path, fields), max: UNBOUNDED }
+}
+
+/// The bytes that the smallest value of the schema takes.
+fn smallest(schema: &Json, depth: u32) -> u64 {
+    if depth == 0 {
+        return 1;
+    }
+    match schema["type"].as_str() {
+        Some("boolean") => 4,
+        Some("string") => match schema["format"].as_str() {
+            Some("date") => 12,
+            Some("date-time") => 22,
+            Some("duration") => 3,
+            _ => 2,
+        },
+        Some("array") => 2,
+        Some("object") => {
+            let properties = &schema["properties"];
+            let required = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
+            // Quotes, a colon and a comma, besides the name and the value.
+            let each = required.map(|name| name.len() as u64 + 4 + smallest(&properties[name], depth - 1));
+            2 + each.sum::<u64>()
+        }
+        _ => 1,
+    }
+}
