@@ -1,5 +1,7 @@
 //! What the benchmarks share: a client, samples, and how they are printed.
 
+pub mod wire;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

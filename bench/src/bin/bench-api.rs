@@ -1,23 +1,20 @@
 //! How fast the API server is: durable creates, reads, lists, and events to many watchers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use bench::wire::{Connection, Server};
 use bench::{Samples, Target};
 use clap::Parser;
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use serde_json::json;
+use tokio::task::{JoinSet, LocalSet};
 
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
     target: Target,
-    /// Requests under way at once
+    /// Connections, each with one request under way
     #[arg(long, default_value_t = 32)]
     connections: u32,
     /// How long each measurement takes
@@ -26,139 +23,231 @@ struct Args {
     /// Bytes of data in each object
     #[arg(long, default_value_t = 512)]
     size: usize,
-    #[arg(long, default_value_t = 200)]
+    /// Connections that watch
+    #[arg(long, default_value_t = 1000)]
     watchers: u32,
     /// Events per second while watching
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 1000)]
     events: u32,
+    /// Which measurements, of create, get, list and watch [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
 }
 
-#[tokio::main]
+/// The load comes from one thread, so that on two cores the server has the other.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let args = Args::parse();
     let client = bench::client(&args.target.kubeconfig).await?;
     let namespace = bench::namespace(&client).await?;
-    let result = measure(&args, &client, &namespace).await;
+    let server = Server::from_kubeconfig(&args.target.kubeconfig).await?;
+    let bench = Bench { args, server, path: format!("/api/v1/namespaces/{namespace}/configmaps") };
+    let result = LocalSet::new().run_until(bench.run()).await;
     bench::remove_namespace(&client, &namespace).await?;
     result
 }
 
-async fn measure(args: &Args, client: &kube::Client, namespace: &str) -> Result<()> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let span = Duration::from_secs(args.seconds);
-    let data = "x".repeat(args.size);
-
-    let made = Arc::new(AtomicU64::new(0));
-    let counter = made.clone();
-    load(args.connections, span, "create", || {
-        let (api, n, data) = (api.clone(), counter.fetch_add(1, Ordering::Relaxed), data.clone());
-        async move {
-            let object = serde_json::from_value(
-                json!({"metadata": {"name": format!("cm-{n}")}, "data": {"x": data}}),
-            )?;
-            api.create(&PostParams::default(), &object).await?;
-            Ok(())
-        }
-    })
-    .await?;
-    let count = made.load(Ordering::Relaxed);
-
-    let next = AtomicU64::new(0);
-    load(args.connections, span, "get", || {
-        let n = next.fetch_add(1, Ordering::Relaxed) % count;
-        raw(client.clone(), format!("/api/v1/namespaces/{namespace}/configmaps/cm-{n}"))
-    })
-    .await?;
-
-    let begin = Instant::now();
-    let mut lists = 0;
-    let mut times = Samples::default();
-    while begin.elapsed() < span {
-        let each = Instant::now();
-        raw(client.clone(), format!("/api/v1/namespaces/{namespace}/configmaps")).await?;
-        times.add(each.elapsed());
-        lists += 1;
-    }
-    println!(
-        "list                         {:>9.0} objects/s",
-        (lists * count) as f64 / begin.elapsed().as_secs_f64()
-    );
-    times.print(&format!("  {count} objects each"));
-    watch(args, client, namespace, &api).await?;
-    api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-    Ok(())
+struct Bench {
+    args: Args,
+    server: Server,
+    /// Of the collection.
+    path: String,
 }
 
-/// Runs `operation` on so many connections for so long.
-async fn load<F>(connections: u32, span: Duration, name: &str, operation: impl Fn() -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>>,
-{
-    let begin = Instant::now();
-    let worker = async || -> Result<Samples> {
-        let mut samples = Samples::default();
-        while begin.elapsed() < span {
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        self.args.only.is_empty() || self.args.only.iter().any(|wanted| wanted == name)
+    }
+
+    fn span(&self) -> Duration {
+        Duration::from_secs(self.args.seconds)
+    }
+
+    async fn run(&self) -> Result<()> {
+        let made = self.create().await?;
+        if self.wants("get") {
+            self.get(made).await?;
+        }
+        if self.wants("list") {
+            self.list(made).await?;
+        }
+        if self.wants("watch") {
+            self.watch().await?;
+        }
+        let mut connection = self.server.connect().await?;
+        connection.request("DELETE", &self.path, b"").await.map(drop)
+    }
+
+    /// The others need objects too: without its measurement fewer of them.
+    async fn create(&self) -> Result<u64> {
+        let data = "x".repeat(self.args.size);
+        let next = Rc::new(Cell::new(0u64));
+        let path = self.path.clone();
+        let span = if self.wants("create") { self.span() } else { Duration::from_millis(500) };
+        let counter = next.clone();
+        self.load("create", span, async move |connection: &mut Connection| {
+            let n = counter.replace(counter.get() + 1);
+            let body = format!(
+                r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"cm-{n}"}},"data":{{"x":"{data}"}}}}"#
+            );
+            connection.request("POST", &path, body.as_bytes()).await
+        })
+        .await?;
+        Ok(next.get())
+    }
+
+    async fn get(&self, made: u64) -> Result<()> {
+        let next = Rc::new(Cell::new(0u64));
+        let path = self.path.clone();
+        self.load("get", self.span(), async move |connection: &mut Connection| {
+            let n = next.replace(next.get() + 1) % made;
+            connection.request("GET", &format!("{path}/cm-{n}"), b"").await
+        })
+        .await
+    }
+
+    async fn list(&self, made: u64) -> Result<()> {
+        let mut connection = self.server.connect().await?;
+        let (mut times, mut lists, mut bytes) = (Samples::default(), 0, 0);
+        let begin = Instant::now();
+        while begin.elapsed() < self.span() {
             let each = Instant::now();
-            operation().await?;
-            samples.add(each.elapsed());
+            bytes += connection.request("GET", &self.path, b"").await?;
+            times.add(each.elapsed());
+            lists += 1;
         }
-        Ok(samples)
-    };
-    let workers = (0..connections).map(|_| worker());
-    let mut all = Samples::default();
-    for samples in futures::future::try_join_all(workers).await? {
-        all.extend(samples);
+        let took = begin.elapsed().as_secs_f64();
+        println!(
+            "{:<28} {:>9.0} objects/s, {:.0} MB/s",
+            "list",
+            (lists * made) as f64 / took,
+            bytes as f64 / took / 1e6
+        );
+        times.print(&format!("  {made} objects each"));
+        Ok(())
     }
-    println!("{name:<28} {:>9.0} /s", all.len() as f64 / begin.elapsed().as_secs_f64());
-    all.print(&format!("  {connections} at once"));
-    Ok(())
-}
 
-/// Reads an answer to its end without understanding it: the server is measured, not this program.
-async fn raw(client: kube::Client, path: String) -> Result<()> {
-    let request = http::Request::get(path).body(Vec::new())?;
-    let mut body = std::pin::pin!(client.request_stream(request).await?);
-    let mut buffer = vec![0; 64 * 1024];
-    use futures::AsyncReadExt;
-    while body.read(&mut buffer).await? > 0 {}
-    Ok(())
-}
-
-/// How long events take to so many watchers.
-async fn watch(args: &Args, client: &kube::Client, namespace: &str, api: &Api<ConfigMap>) -> Result<()> {
-    let epoch = Instant::now();
-    let total = u64::from(args.events) * args.seconds;
-    let mut watchers = Vec::new();
-    for _ in 0..args.watchers {
-        let path = format!("/api/v1/namespaces/{namespace}/configmaps?watch=1&labelSelector=bench%3Dwatch");
-        let request = http::Request::get(path).body(Vec::new())?;
-        let mut lines = client.request_stream(request).await?.lines().boxed();
-        watchers.push(tokio::spawn(async move {
-            let mut samples = Samples::default();
-            while (samples.len() as u64) < total {
-                let Some(line) = lines.try_next().await? else { break };
-                // The moment of creation is in the object: sent=<microseconds>.
-                if let Some(sent) = line.split("\"sent\":\"").nth(1).and_then(|rest| rest.split('"').next()) {
-                    samples.add(epoch.elapsed().saturating_sub(Duration::from_micros(sent.parse()?)));
+    /// Runs `operation` on all connections for a while.
+    async fn load<O>(&self, name: &str, span: Duration, operation: O) -> Result<()>
+    where
+        O: AsyncFn(&mut Connection) -> Result<u64> + Clone + 'static,
+    {
+        let mut workers = JoinSet::new();
+        for _ in 0..self.args.connections {
+            let mut connection = self.server.connect().await?;
+            let operation = operation.clone();
+            workers.spawn_local(async move {
+                let (begin, mut samples) = (Instant::now(), Samples::default());
+                while begin.elapsed() < span {
+                    let each = Instant::now();
+                    operation(&mut connection).await?;
+                    samples.add(each.elapsed());
                 }
-            }
-            anyhow::Ok(samples)
-        }));
+                anyhow::Ok(samples)
+            });
+        }
+        let begin = Instant::now();
+        let mut all = Samples::default();
+        while let Some(samples) = workers.join_next().await {
+            all.extend(samples??);
+        }
+        if self.wants(name) {
+            println!("{name:<28} {:>9.0} /s", all.len() as f64 / begin.elapsed().as_secs_f64());
+            all.print(&format!("  {} at once", self.args.connections));
+        }
+        Ok(())
     }
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / args.events);
-    for n in 0..total {
-        tick.tick().await;
-        let api = api.clone();
-        let sent = epoch.elapsed().as_micros().to_string();
-        let object = serde_json::from_value(json!({
-            "metadata": {"name": format!("watch-{n}"), "labels": {"bench": "watch"}}, "data": {"sent": sent},
-        }))?;
-        tokio::spawn(async move { api.create(&PostParams::default(), &object).await });
+
+    /// How long events take to all watchers. Every watcher counts its events; some look at their times.
+    async fn watch(&self) -> Result<()> {
+        const LOOKING: u32 = 50;
+        let epoch = Instant::now();
+        let total = u64::from(self.args.events) * self.args.seconds;
+        let path = format!("{}?watch=1&labelSelector=bench%3Dwatch", self.path);
+        let every = (self.args.watchers / LOOKING).max(1);
+        let mut watchers = JoinSet::new();
+        for number in 0..self.args.watchers {
+            let mut connection = self.server.connect().await?;
+            connection.open(&path).await?;
+            let looks = number % every == 0;
+            watchers.spawn_local(async move { watch(&mut connection, total, looks, epoch).await });
+        }
+        let mut writers = JoinSet::new();
+        let mut connections = Vec::new();
+        for _ in 0..self.args.connections {
+            connections.push(self.server.connect().await?);
+        }
+        let begin = Instant::now();
+        let next = Rc::new(Cell::new(0u64));
+        let span = self.span();
+        for mut connection in connections {
+            let (next, path) = (next.clone(), self.path.clone());
+            writers.spawn_local(async move {
+                loop {
+                    let n = next.replace(next.get() + 1);
+                    if n >= total {
+                        return anyhow::Ok(());
+                    }
+                    let due = begin + span.mul_f64(n as f64 / total as f64);
+                    tokio::time::sleep_until(due.into()).await;
+                    let sent = epoch.elapsed().as_micros();
+                    let body = format!(
+                        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"watch-{n}","labels":{{"bench":"watch"}}}},"data":{{"sent":"{sent}"}}}}"#
+                    );
+                    connection.request("POST", &path, body.as_bytes()).await?;
+                }
+            });
+        }
+        while let Some(written) = writers.join_next().await {
+            written??;
+        }
+        let took = begin.elapsed().as_secs_f64();
+        let mut all = Samples::default();
+        while let Some(samples) = watchers.join_next().await {
+            all.extend(samples??);
+        }
+        ensure!(!all.is_empty(), "no event was seen");
+        println!(
+            "{:<28} {:>9.0} events/s",
+            format!("watch: {} at {:.0}/s", self.args.watchers, total as f64 / took),
+            (total * u64::from(self.args.watchers)) as f64 / begin.elapsed().as_secs_f64()
+        );
+        all.print("  from request to watcher");
+        Ok(())
     }
-    let mut all = Samples::default();
-    for watcher in watchers {
-        all.extend(tokio::time::timeout(Duration::from_secs(30), watcher).await???);
+}
+
+/// Reads `total` events, one a line; with `looks` takes the time of each.
+async fn watch(connection: &mut Connection, total: u64, looks: bool, epoch: Instant) -> Result<Samples> {
+    /// When the event was sent is in the object.
+    const SENT: &[u8] = b"\"sent\":\"";
+    const KEPT: usize = 64;
+    let mut samples = Samples::default();
+    let mut seen = 0;
+    let mut tail: Vec<u8> = Vec::new();
+    let mut last = 0;
+    while seen < total {
+        let piece = connection.more().await?;
+        // The line ends of the framing are `\r\n`.
+        let before = |at: usize| if at == 0 { last } else { piece[at - 1] };
+        seen += memchr::memchr_iter(b'\n', piece).filter(|at| before(*at) != b'\r').count() as u64;
+        last = piece.last().copied().unwrap_or(last);
+        if !looks {
+            continue;
+        }
+        let now = epoch.elapsed();
+        // A time may lie across two pieces.
+        let mut text = std::mem::take(&mut tail);
+        text.extend_from_slice(piece);
+        let mut used = 0;
+        for at in memchr::memmem::find_iter(&text, SENT) {
+            let digits = &text[at + SENT.len()..];
+            let Some(end) = memchr::memchr(b'"', digits) else { break };
+            let sent: u64 = std::str::from_utf8(&digits[..end])?.parse()?;
+            samples.add(now.saturating_sub(Duration::from_micros(sent)));
+            used = at + SENT.len() + end;
+        }
+        tail = text.split_off(used.max(text.len().saturating_sub(KEPT)));
     }
-    all.print(&format!("watch: {} x {}/s", args.watchers, args.events));
-    Ok(())
+    Ok(samples)
 }

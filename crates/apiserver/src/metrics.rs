@@ -114,9 +114,9 @@ impl Metrics {
         let resources = state.caches.resources();
         let mut counts: Vec<(String, usize)> = resources
             .iter()
-            .map(|((group, resource), cache)| {
-                let name =
-                    if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") };
+            .flat_map(|(group, of_group)| of_group.iter().map(move |(plural, cache)| (group, plural, cache)))
+            .map(|(group, plural, cache)| {
+                let name = if group.is_empty() { plural.to_string() } else { format!("{plural}.{group}") };
                 (name, cache.len())
             })
             .collect();

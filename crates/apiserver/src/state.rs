@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::registry::Registry;
-use api::status::GroupResource;
+use api::status::{GroupResource, Status};
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use store::Store;
@@ -19,6 +19,7 @@ use crate::cache::{Caches, object_key};
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
 use crate::proxy::NodeProxy;
 use crate::server::StartError;
 use crate::server::in_flight::InFlight;
@@ -37,6 +38,8 @@ pub struct State {
     pub admission: Chain,
     pub services: ServiceAllocator,
     pub nodes: NodeProxy,
+    /// Calls to webhooks and aggregated servers.
+    pub outbound: Arc<Outbound>,
     pub in_flight: InFlight,
     pub metrics: Metrics,
     ready: AtomicBool,
@@ -44,7 +47,7 @@ pub struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
+    pub(crate) async fn new(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
         let registry = Registry::builtin();
         let for_fields = registry.clone();
         let caches = Caches::load(
@@ -54,8 +57,11 @@ impl State {
                     .map(|storage| storage.selectable_fields)
                     .unwrap_or_default()
             }),
-        )?;
+        )
+        .await?;
         let issuer = Arc::new(Issuer::new(&config)?);
+        let identity = config.proxy_client_cert.as_deref().zip(config.proxy_client_key.as_deref());
+        let outbound = Arc::new(Outbound::new(caches.clone(), identity).map_err(Status::internal)?);
         let objects: Arc<dyn Objects> = caches.clone();
         let authorizer = Arc::new(Authorizer::new(caches.clone()));
         Ok(Arc::new(Self {
@@ -65,6 +71,7 @@ impl State {
             authorizer,
             services: ServiceAllocator::new(&config, caches.clone())?,
             nodes: NodeProxy::new(&config)?,
+            outbound,
             in_flight: InFlight::new(&config),
             metrics: Metrics::default(),
             ready: AtomicBool::new(false),
@@ -74,6 +81,15 @@ impl State {
             config,
             store,
         }))
+    }
+
+    /// Resolves when the caches hold all that had been written before the call, by this server or another one of the
+    /// same store.
+    pub async fn settle(&self) -> Result<(), Status> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        self.store.settle().await.map(drop).map_err(|error| store_failed("read", &error))
     }
 
     /// Whether everything that every cluster has exists.
@@ -96,6 +112,15 @@ impl State {
     /// What is served now.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+}
+
+/// What a client is told when the store does not do its part.
+pub fn store_failed(what: &str, error: &store::Error) -> Status {
+    match error {
+        // It may be there again soon; a write may even have happened.
+        store::Error::Unavailable { .. } => Status::timeout(format!("the object was not {what}: {error}"), 1),
+        error => Status::internal(format!("the object was not {what}: {error}")),
     }
 }
 

@@ -39,16 +39,25 @@ impl Log {
         *self.head.borrow()
     }
 
+    /// Changes after this revision are known.
+    pub fn since(&self) -> Revision {
+        self.events.read().since
+    }
+
     pub fn append(&self, events: &[Event], revision: Revision) {
         let mut recent = self.events.write();
         for event in events {
-            if recent.events.len() == self.capacity
-                && let Some(oldest) = recent.events.pop_front()
-            {
-                recent.since = oldest.revision;
-            }
             // Notes are for observers; the log outlives them.
             recent.events.push_back(Event { note: None, ..event.clone() });
+        }
+        while recent.events.len() > self.capacity
+            && let Some(oldest) = recent.events.pop_front()
+        {
+            recent.since = oldest.revision;
+        }
+        // A revision is remembered as a whole or not at all.
+        while recent.events.front().is_some_and(|first| first.revision == recent.since) {
+            recent.events.pop_front();
         }
         drop(recent);
         self.head.send_replace(revision);
@@ -62,7 +71,16 @@ impl Log {
         recent.since = recent.since.max(revision);
     }
 
-    /// Up to `limit` changes after `revision` of keys with `prefix`, and the revision they reach.
+    /// The state at `revision` has nothing to do with what was known.
+    pub fn reset(&self, revision: Revision) {
+        let mut recent = self.events.write();
+        recent.events.clear();
+        recent.since = revision;
+        drop(recent);
+        self.head.send_replace(revision);
+    }
+
+    /// About `limit` changes (a revision is not divided) after `revision` of keys with `prefix`, and the revision they reach.
     pub fn after(
         &self,
         revision: Revision,
@@ -77,7 +95,7 @@ impl Log {
         let mut reached = revision;
         let mut found = Vec::new();
         for event in recent.events.range(start..) {
-            if found.len() == limit {
+            if found.len() >= limit && event.revision != reached {
                 break;
             }
             reached = event.revision;

@@ -1,25 +1,22 @@
-//! The handle that callers hold.
+//! The handle that callers hold, whichever engine is behind it.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, Write};
-use crate::log::{Log, Watch};
-use crate::queue::{Queue, Sender};
-use crate::range::{self, Range};
-use crate::redb::RedbEngine;
-use crate::writer::{self, Request};
-use crate::{Entry, Error, Event, Expect, Note, Revision, Written};
+use crate::embedded::{Embedded, Write};
+use crate::etcd::{Etcd, EtcdOptions};
+use crate::feed::Feed;
+use crate::log::Watch;
+use crate::snapshot::Summary;
+use crate::{Entry, Error, Expect, Note, Observer, Range, Revision, Written};
 
 /// How a store is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Pages the engine may keep in memory. The API server reads from its own cache, so little is needed.
+    /// Pages the embedded engine may keep in memory. The API server reads from its own cache, so little is needed.
     pub cache_bytes: usize,
     /// Changes kept in memory for watches and reads at older revisions.
     pub recent_events: usize,
@@ -31,80 +28,86 @@ impl Default for Options {
     }
 }
 
-type Observer = Box<dyn FnMut(&[Event], Revision) + Send>;
-
-pub(crate) struct Inner {
-    pub engine: Engine,
-    pub log: Arc<Log>,
-    observers: Mutex<Vec<Observer>>,
-}
-
-impl Inner {
-    pub fn publish(&self, events: Vec<Event>, revision: Revision) {
-        if events.is_empty() {
-            return;
-        }
-        let mut observers = self.observers.lock();
-        self.log.append(&events, revision);
-        for observer in observers.iter_mut() {
-            observer(&events, revision);
-        }
-    }
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub revision: Revision,
+    pub keys: u64,
+    /// Bytes of the entries.
+    pub stored: u64,
+    /// Bytes of the file that hold something; what the file has beyond them, defragmenting gives back.
+    pub allocated: u64,
 }
 
 /// A store. Clones are handles of the same one; it closes when the last is dropped.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
-    requests: Sender<Request>,
-    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    engine: Engine,
+    feed: Arc<Feed>,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Embedded(Embedded),
+    Etcd(Arc<Etcd>),
 }
 
 impl Store {
     /// Opens the store in the file at `path`, making it if there is none. One process at a time.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let engine = Engine::Redb(RedbEngine::open(path, options.cache_bytes)?);
-        Self::start(engine, options)
+        let (engine, feed) = Embedded::open(path, &options)?;
+        Ok(Self { engine: Engine::Embedded(engine), feed })
     }
 
     /// A store that is gone when dropped.
     pub fn in_memory() -> Result<Self, Error> {
-        Self::start(Engine::Redb(RedbEngine::in_memory()?), Options::default())
+        let (engine, feed) = Embedded::in_memory()?;
+        Ok(Self { engine: Engine::Embedded(engine), feed })
     }
 
-    fn start(engine: Engine, options: Options) -> Result<Self, Error> {
-        let log = Arc::new(Log::new(engine.revision()?, options.recent_events));
-        let inner = Arc::new(Inner { engine, log, observers: Mutex::default() });
-        let (requests, queue) = Queue::new();
-        let for_writer = inner.clone();
-        let writer = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer::run(for_writer, queue))
-            .map_err(|error| Error::Thread(Arc::new(error)))?;
-        let writer = Arc::new(Mutex::new(Some(writer)));
-        Ok(Self { inner, requests, writer })
+    /// The store that an etcd cluster keeps. Others may use it too.
+    pub async fn connect(etcd: EtcdOptions, options: Options) -> Result<Self, Error> {
+        let (engine, feed) = Etcd::connect(etcd, &options).await?;
+        Ok(Self { engine: Engine::Etcd(engine), feed })
     }
 
     /// Waits until the last write is done and the file is closed; blocks while there are other handles.
     pub fn close(self) {
-        let Self { inner, requests, writer } = self;
-        let writer = writer.lock().take();
-        drop((inner, requests));
-        if let Some(writer) = writer
-            && writer.join().is_err()
-        {
-            tracing::error!("the store's writer had panicked");
+        match self.engine {
+            Engine::Embedded(engine) => {
+                drop(self.feed);
+                engine.close();
+            }
+            // Nothing of it is here.
+            Engine::Etcd(_) => {}
         }
     }
 
-    /// The revision of the last change.
+    /// The revision of the last change that this process knows of.
     pub fn revision(&self) -> Revision {
-        self.inner.log.revision()
+        self.feed.log.revision()
     }
 
-    /// Whether the writer is gone: no write can succeed any more.
-    pub fn is_closed(&self) -> bool {
-        self.requests.is_closed()
+    /// Whether others write to the same store, so that this process may be behind: see [`Self::settle`].
+    pub fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Etcd(_))
+    }
+
+    /// Whether writes can succeed now.
+    pub async fn check(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Embedded(engine) if engine.is_closed() => Err(Error::Closed),
+            Engine::Embedded(_) => Ok(()),
+            Engine::Etcd(engine) => engine.check().await,
+        }
+    }
+
+    /// Resolves when every change that anyone had made before the call has been told to the observers.
+    pub async fn settle(&self) -> Result<Revision, Error> {
+        match &self.engine {
+            Engine::Embedded(_) => Ok(self.revision()),
+            Engine::Etcd(engine) => engine.settle().await,
+        }
     }
 
     /// Sets `key` to `value`; durable when this returns.
@@ -130,73 +133,101 @@ impl Store {
 
     async fn write(&self, write: Write) -> Result<Written, Error> {
         debug_assert!(!write.key.is_empty(), "keys are not empty");
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { write, answer }).map_err(|_| Error::Closed)?;
-        answered.await.map_err(|_| Error::Closed)?
+        match &self.engine {
+            Engine::Embedded(engine) => engine.write(write).await,
+            Engine::Etcd(engine) => engine.write(write).await,
+        }
     }
 
-    pub fn get(&self, key: &[u8]) -> Result<Option<Entry>, Error> {
-        self.inner.engine.get(key)
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Entry>, Error> {
+        match &self.engine {
+            Engine::Embedded(engine) => engine.get(key),
+            Engine::Etcd(engine) => engine.get(key).await,
+        }
     }
 
     /// Up to `limit` entries whose keys begin with `prefix` and come after `after`, as of now or of the revision
     /// `at`.
-    pub fn range(
+    pub async fn range(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
         at: Option<Revision>,
     ) -> Result<Range, Error> {
-        range::read(&self.inner, prefix, after, limit, at)
+        match &self.engine {
+            Engine::Embedded(engine) => engine.range(prefix, after, limit, at),
+            Engine::Etcd(engine) => engine.range(prefix, after, limit, at).await,
+        }
     }
 
     /// Changes after revision `from` of keys that begin with `prefix`.
     pub fn watch(&self, prefix: impl Into<Bytes>, from: Revision) -> Result<Watch, Error> {
-        self.inner.log.watch(prefix.into(), from)
+        self.feed.log.watch(prefix.into(), from)
     }
 
-    /// Visits every entry with `prefix`, then calls `observer` with every change that follows, on the writer's thread
-    /// and before the change is acknowledged: it must be quick. Returns the revision of the visited state.
-    pub fn observe(
-        &self,
-        prefix: &[u8],
-        mut visit: impl FnMut(Entry),
-        observer: impl FnMut(&[Event], Revision) + Send + 'static,
-    ) -> Result<Revision, Error> {
-        // While this lock is held nothing is published. A commit that is already durable is part of the scan and
-        // published again after it: observers are told the revision, and `seen` drops what the scan had.
-        let mut observers = self.inner.observers.lock();
-        let seen = self.inner.engine.scan(prefix, None, &mut |entry| {
-            visit(entry);
-            true
-        })?;
-        let mut observer = observer;
-        let prefix = Bytes::copy_from_slice(prefix);
-        observers.push(Box::new(move |events, revision| {
-            if revision <= seen {
-                return;
+    /// Lets `observer` load every entry with `prefix`, and follow from there. Returns the revision of what it loaded.
+    pub async fn observe(&self, prefix: &[u8], observer: impl Observer) -> Result<Revision, Error> {
+        let mut observer: Box<dyn Observer> = Box::new(observer);
+        loop {
+            let joining = self.feed.joining(prefix);
+            observer.begin();
+            let seen = match &self.engine {
+                Engine::Embedded(engine) => engine.load(prefix, |entry| observer.found(entry))?,
+                Engine::Etcd(engine) => engine.load(prefix, &mut |entry| observer.found(entry)).await?,
+            };
+            observer.loaded(seen);
+            match joining.join(observer, seen) {
+                Ok(()) => return Ok(seen),
+                Err(again) => observer = again,
             }
-            let first = events.partition_point(|event| event.revision <= seen);
-            let events = events.get(first..).unwrap_or_default();
-            if prefix.is_empty() || events.iter().all(|event| event.key.starts_with(&prefix)) {
-                observer(events, revision);
-            } else {
-                let wanted = |event: &&Event| event.key.starts_with(&prefix);
-                observer(&events.iter().filter(wanted).cloned().collect::<Vec<_>>(), revision);
-            }
-        }));
-        Ok(seen)
+        }
     }
 
     /// Forgets the changes up to and including `revision`: watches from before it, and reads at revisions before it,
     /// are [`Error::Compacted`] from now on.
-    pub fn compact(&self, revision: Revision) -> Result<(), Error> {
-        let current = self.revision();
+    pub async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        let current = self.settle().await?;
         if revision > current {
             return Err(Error::Future { requested: revision, current });
         }
-        self.inner.log.compact(revision);
+        if let Engine::Etcd(engine) = &self.engine {
+            engine.compact(revision).await?;
+        }
+        self.feed.compact(revision);
         Ok(())
+    }
+
+    /// Gives unused room in the file back. Writers and readers of the file wait meanwhile. Blocks.
+    pub fn defragment(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Embedded(engine) => engine.defragment(),
+            Engine::Etcd(_) => Err(Error::Elsewhere { remedy: "use etcdctl defrag, one member at a time" }),
+        }
+    }
+
+    /// Blocks.
+    pub fn status(&self) -> Result<Status, Error> {
+        match &self.engine {
+            Engine::Embedded(engine) => {
+                let layout = engine.layout()?;
+                Ok(Status {
+                    revision: self.revision(),
+                    keys: layout.keys,
+                    stored: layout.stored,
+                    allocated: layout.allocated,
+                })
+            }
+            Engine::Etcd(_) => Err(Error::Elsewhere { remedy: "use etcdctl endpoint status" }),
+        }
+    }
+
+    /// Writes the state of one moment to `out`, while the store goes on. Blocks.
+    pub fn save(&self, out: &mut impl std::io::Write) -> Result<Summary, Error> {
+        let Engine::Embedded(engine) = &self.engine else {
+            return Err(Error::Elsewhere { remedy: "use etcdctl snapshot save" });
+        };
+        let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
+        engine.save(&mut out)
     }
 }

@@ -90,7 +90,8 @@ impl Feed {
     /// Called with the value's write lock held, so by one thread at a time.
     fn catch_up(&self, value: &mut impl Derived) {
         let mut seen = self.seen.load(Ordering::Acquire);
-        if seen == u64::MAX {
+        // At the first time, and where the store has been set back.
+        if seen > self.cache.revision() {
             seen = self.read_all(value);
         }
         loop {

@@ -1,14 +1,16 @@
 //! One stored object: its JSON bytes, and beside them what selecting it takes.
 //!
-//! In the store an object is its JSON with an empty `metadata.resourceVersion`, preceded by the place where the version
-//! goes: the revision is only known once the write has happened. The cache puts it in, once.
+//! In the store an object is its JSON with an empty `metadata.resourceVersion`: the revision is only known once the write
+//! has happened. The cache puts it in, once, at the place that [`Encoded`] remembers.
 
 use std::sync::{Arc, OnceLock};
 
 use api::codec::protobuf::{ProtobufError, encode_message};
 use api::schema::Schema;
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use store::Revision;
 
 /// `<namespace>/<name>`, or just the name of a cluster-scoped object: sorts as the API lists.
@@ -47,27 +49,29 @@ pub enum ObjectError {
     Json { key: String, source: serde_json::Error },
 }
 
-const PREFIX: usize = 4;
+/// An object as it is stored: JSON in the storage version, and what is known of it. Accompanies a write as its note.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// Without a version.
+    pub json: Bytes,
+    /// Where in `json` its digits go.
+    version_at: usize,
+    pub meta: Arc<Meta>,
+}
 
 impl Object {
-    /// From the form that [`encode`] makes.
-    pub fn from_stored(
-        key: Key,
-        revision: Revision,
-        stored: &[u8],
-        meta: Arc<Meta>,
-    ) -> Result<Self, ObjectError> {
-        let damaged = || ObjectError::Damaged { key: key.to_string() };
-        let (prefix, json) = stored.split_at_checked(PREFIX).ok_or_else(damaged)?;
-        let version_at = prefix.try_into().map(u32::from_be_bytes).map_err(|_| damaged())? as usize;
-        let (before, after) = json.split_at_checked(version_at).ok_or_else(damaged)?;
-        let bytes = with_version(before, revision, after);
-        Ok(Self { key, revision, meta, bytes, version_at, message: OnceLock::new(), parsed: OnceLock::new() })
-    }
-
-    /// The JSON of a stored value, without its version.
-    pub fn stored_json(stored: &[u8]) -> &[u8] {
-        stored.get(PREFIX..).unwrap_or_default()
+    /// An object that has been written at a revision.
+    pub fn new(key: Key, revision: Revision, encoded: &Encoded) -> Self {
+        let (before, after) = encoded.json.split_at_checked(encoded.version_at).unwrap_or_default();
+        Self {
+            key,
+            revision,
+            meta: encoded.meta.clone(),
+            bytes: with_version(before, revision, after),
+            version_at: encoded.version_at,
+            message: OnceLock::new(),
+            parsed: OnceLock::new(),
+        }
     }
 
     /// The same object with another version: the last state of a deleted object carries the revision of its deletion.
@@ -144,42 +148,77 @@ fn with_version(before: &[u8], revision: Revision, after: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-/// The stored form of an object. Any resourceVersion it carries is left out.
-pub fn encode(object: &Value) -> Result<Bytes, serde_json::Error> {
-    let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(&[0; PREFIX]);
-    out.push(b'{');
-    let mut version_at = 0usize;
-    let mut first = true;
-    for (key, value) in object.as_object().into_iter().flatten() {
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        serde_json::to_writer(&mut out, key)?;
-        out.push(b':');
-        match (key.as_str(), value.as_object()) {
-            ("metadata", Some(metadata)) => {
-                out.push(b'{');
-                for (key, value) in metadata.iter().filter(|(key, _)| *key != "resourceVersion") {
-                    serde_json::to_writer(&mut out, key)?;
-                    out.push(b':');
-                    serde_json::to_writer(&mut out, value)?;
-                    out.push(b',');
-                }
-                out.extend_from_slice(b"\"resourceVersion\":\"");
-                version_at = out.len() - PREFIX;
-                out.extend_from_slice(b"\"}");
+impl Encoded {
+    /// The stored form of an object, with the values of its selectable `fields`. Any resourceVersion it carries is left
+    /// out.
+    pub fn of(object: &Value, fields: &[String]) -> Result<Self, serde_json::Error> {
+        let mut out = Vec::with_capacity(1024);
+        out.push(b'{');
+        let mut version_at = 0usize;
+        let mut first = true;
+        for (key, value) in object.as_object().into_iter().flatten() {
+            if !first {
+                out.push(b',');
             }
-            _ => serde_json::to_writer(&mut out, value)?,
+            first = false;
+            serde_json::to_writer(&mut out, key)?;
+            out.push(b':');
+            match (key.as_str(), value.as_object()) {
+                ("metadata", Some(metadata)) => {
+                    out.push(b'{');
+                    for (key, value) in metadata.iter().filter(|(key, _)| *key != "resourceVersion") {
+                        serde_json::to_writer(&mut out, key)?;
+                        out.push(b':');
+                        serde_json::to_writer(&mut out, value)?;
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(b"\"resourceVersion\":\"");
+                    version_at = out.len();
+                    out.extend_from_slice(b"\"}");
+                }
+                _ => serde_json::to_writer(&mut out, value)?,
+            }
+        }
+        out.push(b'}');
+        Ok(Self { json: out.into(), version_at, meta: Arc::new(Meta::of(object, fields)) })
+    }
+
+    /// Of what the store holds, whoever wrote it.
+    pub fn read(key: &str, stored: &[u8], fields: &[String]) -> Result<Self, ObjectError> {
+        let json = |source| ObjectError::Json { key: key.to_owned(), source };
+        let value: Value = serde_json::from_slice(stored).map_err(json)?;
+        if !value.get("metadata").is_some_and(Value::is_object) {
+            return Err(ObjectError::Damaged { key: key.to_owned() });
+        }
+        match empty_version(stored) {
+            Some(version_at) => Ok(Self {
+                json: Bytes::copy_from_slice(stored),
+                version_at,
+                meta: Arc::new(Meta::of(&value, fields)),
+            }),
+            // Not as we write it.
+            None => Self::of(&value, fields).map_err(json),
         }
     }
-    out.push(b'}');
-    let version_at = u32::try_from(version_at).unwrap_or_default();
-    for (place, byte) in out.iter_mut().zip(version_at.to_be_bytes()) {
-        *place = byte;
+}
+
+/// The place within the quotes of an empty `metadata.resourceVersion`.
+fn empty_version(stored: &[u8]) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Versioned<'a> {
+        #[serde(borrow)]
+        metadata: Metadata<'a>,
     }
-    Ok(out.into())
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow, rename = "resourceVersion")]
+        version: &'a RawValue,
+    }
+    let versioned: Versioned<'_> = serde_json::from_slice(stored).ok()?;
+    let version = versioned.metadata.version.get();
+    // Borrowed from `stored`: the difference of the addresses is the place.
+    let place = (version.as_ptr() as usize).checked_sub(stored.as_ptr() as usize)?;
+    (version == "\"\"" && stored.get(place..place + 2) == Some(b"\"\"")).then_some(place + 1)
 }
 
 impl Meta {
@@ -226,9 +265,13 @@ mod tests {
     use serde_json::json;
 
     fn object(value: &Value, revision: Revision) -> Object {
-        let stored = encode(value).unwrap();
-        let meta = Arc::new(Meta::of(value, &["spec.nodeName".to_owned()]));
-        Object::from_stored("ns/a".into(), revision, &stored, meta).unwrap()
+        let encoded = Encoded::of(value, &["spec.nodeName".to_owned()]).unwrap();
+        let read = Encoded::read("ns/a", &encoded.json, &["spec.nodeName".to_owned()]).unwrap();
+        assert_eq!(
+            (read.version_at, &read.json, &read.meta),
+            (encoded.version_at, &encoded.json, &encoded.meta)
+        );
+        Object::new("ns/a".into(), revision, &encoded)
     }
 
     #[test]
@@ -253,9 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn what_others_wrote_is_read() {
+        #[track_caller]
+        fn check(stored: &str, expected: Value) {
+            let encoded = Encoded::read("a", stored.as_bytes(), &[]).unwrap();
+            assert_eq!(Object::new("a".into(), 5, &encoded).value(), expected);
+        }
+        let expected = json!({"metadata": {"name": "a", "resourceVersion": "5"}});
+        check(r#"{"metadata": {"name": "a"}}"#, expected.clone());
+        check(r#"{"metadata": {"resourceVersion": "17", "name": "a"}}"#, expected.clone());
+        check(r#"{ "metadata" : { "resourceVersion" : "" , "name" : "a" } }"#, expected);
+        check(
+            r#"{"data":{"metadata":{"resourceVersion":""}},"metadata":{"resourceVersion":""}}"#,
+            json!({"data": {"metadata": {"resourceVersion": ""}}, "metadata": {"resourceVersion": "5"}}),
+        );
+    }
+
+    #[test]
     fn damage_is_told() {
-        for stored in [&b""[..], b"\0\0", b"\0\0\0\x09{}"] {
-            assert!(Object::from_stored("a".into(), 1, stored, Arc::default()).is_err(), "{stored:?}");
+        for stored in [&b""[..], b"\0\0", b"{", b"[]", b"{}", b"{\"metadata\":3}", b"k8s\0\n"] {
+            assert!(Encoded::read("a", stored, &[]).is_err(), "{stored:?}");
         }
     }
 }

@@ -7,13 +7,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use store::Revision;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::event::{Change, Event};
 use super::object::{Key, Object};
+use super::wake::Wake;
 
 /// At most so many events, and at most so many bytes of them, are remembered...
 const MAX_EVENTS: usize = 4096;
@@ -31,7 +34,10 @@ pub struct TooOld {
 pub struct ResourceCache {
     state: RwLock<State>,
     /// The revision of the last change of this resource.
-    head: watch::Sender<Revision>,
+    revision: AtomicU64,
+    /// How often everything was loaded again: what was told before has nothing to do with what is there since.
+    resets: AtomicU64,
+    wake: Wake,
 }
 
 struct State {
@@ -46,7 +52,7 @@ struct State {
 
 impl ResourceCache {
     /// An empty cache that knows all changes after `since`.
-    pub fn new(since: Revision) -> Self {
+    pub fn new(since: Revision, runtime: Handle) -> Self {
         Self {
             state: RwLock::new(State {
                 objects: BTreeMap::new(),
@@ -55,23 +61,39 @@ impl ResourceCache {
                 since,
                 revision: since,
             }),
-            head: watch::Sender::new(since),
+            revision: AtomicU64::new(since),
+            resets: AtomicU64::new(0),
+            wake: Wake::new(since, runtime),
         }
     }
 
-    /// Adds an object that was found in the store when this server started.
-    pub fn load(&self, object: Object) {
-        self.state.write().objects.insert(object.key.clone(), Arc::new(object));
-    }
-
-    /// Everything loaded so far is the state at `revision`.
-    pub fn loaded(&self, revision: Revision) {
+    /// Replaces everything by the state at `revision`, of which no history is known.
+    pub fn reset(&self, objects: BTreeMap<Key, Arc<Object>>, revision: Revision) {
         let mut state = self.state.write();
-        if state.events.is_empty() {
-            state.since = revision;
-            state.revision = revision;
-            self.head.send_replace(revision);
+        let before = std::mem::replace(
+            &mut *state,
+            State { objects, events: VecDeque::new(), weight: 0, since: revision, revision },
+        );
+        self.resets.fetch_add(1, Ordering::AcqRel);
+        self.revision.store(revision, Ordering::Release);
+        drop(state);
+        self.wake.changed(revision);
+        // Freeing it may take a while.
+        drop(before);
+    }
+
+    /// Forgets changes up to and including `revision`.
+    pub fn compact(&self, revision: Revision) {
+        let mut state = self.state.write();
+        while state.events.front().is_some_and(|oldest| oldest.revision <= revision) {
+            state.forget_oldest();
         }
+        state.since = state.since.max(revision);
+    }
+
+    /// Changes whenever everything was loaded again.
+    pub fn resets(&self) -> u64 {
+        self.resets.load(Ordering::Acquire)
     }
 
     /// A new state of an object.
@@ -82,8 +104,9 @@ impl ResourceCache {
         let previous = state.objects.insert(object.key.clone(), object.clone());
         let change = if previous.is_some() { Change::Modified } else { Change::Added };
         state.log(Event::new(change, object, previous));
+        self.revision.store(revision, Ordering::Release);
         drop(state);
-        self.head.send_replace(revision);
+        self.wake.changed(revision);
     }
 
     /// An object is gone.
@@ -93,8 +116,9 @@ impl ResourceCache {
             return;
         };
         state.log(Event::new(Change::Deleted, Arc::new(previous.at(revision)), Some(previous)));
+        self.revision.store(revision, Ordering::Release);
         drop(state);
-        self.head.send_replace(revision);
+        self.wake.changed(revision);
     }
 
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
@@ -111,12 +135,12 @@ impl ResourceCache {
 
     /// The revision of the last change: as long as it stays, so does everything computed from the objects.
     pub fn revision(&self) -> Revision {
-        *self.head.borrow()
+        self.revision.load(Ordering::Acquire)
     }
 
-    /// Wakes on every change.
+    /// Wakes soon after every change; the value is no more than a sign.
     pub fn changes(&self) -> watch::Receiver<Revision> {
-        self.head.subscribe()
+        self.wake.subscribe()
     }
 
     /// Objects of a namespace (of all, when empty) in order from `start` on, as long as `visit` wants more. Returns
@@ -181,10 +205,17 @@ impl ResourceCache {
         }
     }
 
-    /// Up to `limit` events after `revision`, oldest first.
+    /// About `limit` events after `revision`, oldest first: those of one revision stay together.
     pub fn events_after(&self, revision: Revision, limit: usize) -> Result<Vec<Arc<Event>>, TooOld> {
         let state = self.state.read();
-        Ok(state.after(revision)?.take(limit).cloned().collect())
+        let mut found: Vec<Arc<Event>> = Vec::new();
+        for event in state.after(revision)? {
+            if found.len() >= limit && found.last().is_none_or(|last| last.revision != event.revision) {
+                break;
+            }
+            found.push(event.clone());
+        }
+        Ok(found)
     }
 
     /// Whether a watch from `revision` is possible.
@@ -199,12 +230,17 @@ impl State {
         self.weight += event.weight();
         self.events.push_back(Arc::new(event));
         while self.events.len() > MAX_EVENTS || (self.weight > MAX_BYTES && self.events.len() > MIN_EVENTS) {
-            let Some(oldest) = self.events.pop_front() else {
-                break;
-            };
-            self.weight = self.weight.saturating_sub(oldest.weight());
-            self.since = oldest.revision;
+            self.forget_oldest();
         }
+    }
+
+    /// Forgets the oldest revision, of which there may be several events.
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.events.front().map(|oldest| oldest.revision) else { return };
+        while let Some(event) = self.events.pop_front_if(|event| event.revision == oldest) {
+            self.weight = self.weight.saturating_sub(event.weight());
+        }
+        self.since = oldest;
     }
 
     fn after(&self, revision: Revision) -> Result<impl DoubleEndedIterator<Item = &Arc<Event>>, TooOld> {

@@ -44,6 +44,8 @@ pub struct Watcher {
     head: watch::Receiver<Revision>,
     selection: Selection,
     reached: Revision,
+    /// The cache's [`ResourceCache::resets`] when this watcher began.
+    resets: u64,
 }
 
 /// Events read from the log at a time, so that a long backlog does not hold the lock or memory.
@@ -57,8 +59,9 @@ impl Watcher {
         selection: Selection,
         from: Revision,
     ) -> Result<Self, TooOld> {
+        let resets = cache.resets();
         cache.remembers(from)?;
-        Ok(Self { head: cache.changes(), cache, caches, selection, reached: from })
+        Ok(Self { head: cache.changes(), cache, caches, selection, reached: from, resets })
     }
 
     /// A revision up to which this watcher has told everything. Moves on although its resource is quiet.
@@ -76,6 +79,9 @@ impl Watcher {
         loop {
             self.head.mark_unchanged();
             let events = self.cache.events_after(self.reached, CHUNK)?;
+            if self.cache.resets() != self.resets {
+                return Err(TooOld { requested: self.reached, oldest: self.cache.revision() });
+            }
             if let Some(last) = events.last() {
                 self.reached = last.revision;
                 let told: Vec<Told> = events.into_iter().filter_map(|event| self.tell(event)).collect();

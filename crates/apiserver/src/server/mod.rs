@@ -60,7 +60,7 @@ impl ApiServer {
     /// Loads every object from the store and makes those that every cluster has.
     pub async fn start(config: Config, store: Store) -> Result<Self, StartError> {
         let tls = listener::tls(&config)?;
-        let state = State::new(config, store)?;
+        let state = State::new(config, store).await?;
         bootstrap::run(&state).await?;
         tokio::spawn(expiry::run(Arc::downgrade(&state)));
         state.set_ready();

@@ -31,7 +31,7 @@ pub async fn serve(
     let path = if info.path.len() > 1 { info.path.trim_end_matches('/') } else { &info.path };
     let health = ["/healthz", "/livez", "/readyz"].into_iter().find(|check| path.starts_with(check));
     if let Some(check) = health {
-        return health_check(state, check, path, &query);
+        return health_check(state, check, path, &query).await;
     }
     if let Some((content_type, document)) = oidc::document(&state.issuer, path) {
         let body = serde_json::to_vec(&document).map_err(Status::internal)?;
@@ -51,7 +51,7 @@ pub async fn serve(
         _ => return Err(Status::unknown_resource()),
     };
     let accept = Accept::negotiate(&parts.headers, Offer::default())?;
-    respond::value(StatusCode::OK, &document, accept.format, query.pretty() || path == "/version")
+    respond::value(StatusCode::OK, &document, accept.format, query.pretty(&parts.headers) || path == "/version")
 }
 
 /// What `kubectl version` shows and clients decide on.
@@ -107,10 +107,11 @@ fn root_paths(state: &State) -> Value {
 }
 
 /// Each check with a name, so that `?verbose` can tell and `/livez/<name>` ask for one.
-fn health_check(state: &State, root: &str, path: &str, query: &Query) -> Result<Answer, Status> {
+async fn health_check(state: &State, root: &str, path: &str, query: &Query) -> Result<Answer, Status> {
+    let store_answers = state.store.check().await.is_ok();
     let checks = [
         ("ping", true),
-        ("etcd", !state.store.is_closed()),
+        ("etcd", store_answers),
         ("informer-sync", true),
         ("poststarthook/rbac/bootstrap-roles", state.is_ready()),
         ("shutdown", root != "/readyz" || !state.is_stopping()),

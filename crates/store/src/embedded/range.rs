@@ -4,40 +4,30 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::store::Inner;
-use crate::{Entry, Error, Revision};
-
-/// A page of entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
-    pub entries: Vec<Entry>,
-    /// More follow after the last of `entries`.
-    pub more: bool,
-    /// The revision whose state this is.
-    pub revision: Revision,
-}
+use super::{Scanned, Shared};
+use crate::{Entry, Error, Range, Revision};
 
 /// Reads the current state and undoes what has changed since `at`.
 pub(crate) fn read(
-    inner: &Inner,
+    shared: &Shared,
     prefix: &[u8],
     after: Option<&[u8]>,
     limit: usize,
     at: Option<Revision>,
 ) -> Result<Range, Error> {
-    let current = inner.log.revision();
+    let current = shared.feed.log.revision();
     if let Some(requested) = at.filter(|at| *at > current) {
         return Err(Error::Future { requested, current });
     }
     let Some(at) = at else {
-        return page(inner, prefix, after, limit);
+        return page(shared, prefix, after, limit);
     };
-    let everything = page(inner, prefix, after, usize::MAX)?;
+    let everything = page(shared, prefix, after, usize::MAX)?;
     // A commit is visible a moment before it is in the log.
-    while inner.log.revision() < everything.revision {
+    while shared.feed.log.revision() < everything.revision {
         std::thread::yield_now();
     }
-    let (events, _) = inner.log.after(at, prefix, usize::MAX)?;
+    let (events, _) = shared.feed.log.after(at, prefix, usize::MAX)?;
     let mut state: BTreeMap<Bytes, Entry> =
         everything.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     for event in events.into_iter().rev().filter(|event| after.is_none_or(|after| *event.key > *after)) {
@@ -51,16 +41,15 @@ pub(crate) fn read(
     Ok(Range { entries, more, revision: at })
 }
 
-fn page(inner: &Inner, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Range, Error> {
-    let mut entries = Vec::new();
-    let mut more = false;
-    let revision = inner.engine.scan(prefix, after, &mut |entry| {
-        if entries.len() == limit {
-            more = true;
-            return false;
+fn page(shared: &Shared, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Range, Error> {
+    let mut page = Range { entries: Vec::new(), more: false, revision: 0 };
+    shared.engine.scan(prefix, after, &mut |scanned| {
+        match scanned {
+            Scanned::State(revision) => page.revision = revision,
+            Scanned::Entry(_) if page.entries.len() == limit => page.more = true,
+            Scanned::Entry(entry) => page.entries.push(entry),
         }
-        entries.push(entry);
-        true
+        !page.more
     })?;
-    Ok(Range { entries, more, revision })
+    Ok(page)
 }

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::engine::{Applied, Write};
-use crate::queue::Queue;
-use crate::store::Inner;
+use super::queue::Queue;
+use super::{Applied, Shared, Write};
 use crate::{Error, Written};
 
 /// Upper bound of one commit, so that a flood cannot make one that never ends.
@@ -40,7 +39,7 @@ impl Drop for CloseAtEnd {
 }
 
 /// Runs until the last [`crate::Store`] is dropped.
-pub(crate) fn run(inner: Arc<Inner>, queue: Arc<Queue<Request>>) {
+pub(crate) fn run(shared: Arc<Shared>, queue: Arc<Queue<Request>>) {
     let queue = CloseAtEnd(queue);
     let mut batch = Vec::new();
     let mut wanted = 1;
@@ -50,9 +49,11 @@ pub(crate) fn run(inner: Arc<Inner>, queue: Arc<Queue<Request>>) {
         wanted = batch.len();
         let (writes, waiting): (Vec<Write>, Vec<_>) =
             batch.drain(..).map(|request| (request.write, request.answer)).unzip();
-        match inner.engine.apply(writes, inner.log.revision()) {
+        match shared.engine.apply(writes, shared.feed.log.revision()) {
             Ok(Applied { answers, events, revision }) => {
-                inner.publish(events, revision);
+                if !events.is_empty() {
+                    shared.feed.publish(events, revision);
+                }
                 for (waiting, answer) in waiting.into_iter().zip(answers) {
                     // The requester may have given up; its write happened all the same.
                     let _ = waiting.send(answer);

@@ -1,4 +1,4 @@
-//! The embedded engine: one redb file, one table, one fsync per batch.
+//! The file: one redb table, one fsync per batch.
 //!
 //! A value is prefixed with the revisions that created and last changed its key. The revision of the store sits in
 //! the same table, under a key that no caller's key can equal, so that a commit touches one tree.
@@ -7,9 +7,10 @@ use std::ops::Bound;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use parking_lot::RwLock;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::engine::{Applied, Write};
+use super::{Applied, Write};
 use crate::{Entry, Error, Event, Expect, Revision, Written};
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("kv");
@@ -18,7 +19,24 @@ const REVISION_KEY: &[u8] = &[];
 const HEADER: usize = 16;
 
 pub(crate) struct RedbEngine {
-    database: Database,
+    /// Locked for writing only while the file is rearranged.
+    database: RwLock<Database>,
+}
+
+/// What a scan comes upon.
+pub(crate) enum Scanned {
+    /// First: the revision of the state that is scanned.
+    State(Revision),
+    Entry(Entry),
+}
+
+/// How a file is used.
+pub(crate) struct Layout {
+    pub keys: u64,
+    /// Bytes of the entries themselves.
+    pub stored: u64,
+    /// Bytes of the file that hold something.
+    pub allocated: u64,
 }
 
 impl RedbEngine {
@@ -30,7 +48,7 @@ impl RedbEngine {
         };
         let database =
             opened().map_err(|source| Error::Open { path: path.to_owned(), source: source.into() })?;
-        Ok(Self { database })
+        Ok(Self { database: RwLock::new(database) })
     }
 
     /// Keeps everything in memory: for tests and throw-away clusters.
@@ -42,7 +60,7 @@ impl RedbEngine {
             Ok(database)
         };
         let database = opened().map_err(Error::engine("make a store in memory"))?;
-        Ok(Self { database })
+        Ok(Self { database: RwLock::new(database) })
     }
 
     fn prepare(database: &Database) -> Result<(), redb::Error> {
@@ -63,7 +81,8 @@ impl RedbEngine {
     }
 
     fn try_apply(&self, writes: Vec<Write>, applied: &mut Applied) -> Result<(), redb::Error> {
-        let txn = self.database.begin_write()?;
+        let database = self.database.read();
+        let txn = database.begin_write()?;
         {
             let mut table = txn.open_table(TABLE)?;
             let mut buffer = Vec::new();
@@ -131,23 +150,29 @@ impl RedbEngine {
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Entry>, Error> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(TABLE)?;
+            let table = self.database.read().begin_read()?.open_table(TABLE)?;
             Ok(table.get(key)?)
         };
         let stored = read().map_err(Error::engine("read from the store"))?;
         stored.map(|stored| decode(Bytes::copy_from_slice(key), stored.value())).transpose()
     }
 
+    /// Visits the revision of the newest state, then its entries whose keys begin with `prefix` and come after
+    /// `after`, in order, until `visit` says stop.
     pub fn scan(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
-        visit: &mut dyn FnMut(Entry) -> bool,
-    ) -> Result<Revision, Error> {
-        let failed = Error::engine("read from the store");
-        let table = (|| -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(TABLE)?) })()
+        visit: &mut dyn FnMut(Scanned) -> bool,
+    ) -> Result<(), Error> {
+        let failed = Error::engine::<redb::Error>("read from the store");
+        // Held to the end: the file is not rearranged under a reader.
+        let database = self.database.read();
+        let table = (|| -> Result<_, redb::Error> { Ok(database.begin_read()?.open_table(TABLE)?) })()
             .map_err(&failed)?;
-        let revision = stored_revision(&table).map_err(&failed)?;
+        if !visit(Scanned::State(stored_revision(&table).map_err(&failed)?)) {
+            return Ok(());
+        }
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             // The store's own revision sits under the empty key: never part of a scan.
@@ -161,19 +186,59 @@ impl RedbEngine {
             if !key.value().starts_with(prefix) {
                 break;
             }
-            if !visit(decode(Bytes::copy_from_slice(key.value()), value.value())?) {
+            let entry = decode(Bytes::copy_from_slice(key.value()), value.value())?;
+            if !visit(Scanned::Entry(entry)) {
                 break;
             }
         }
-        Ok(revision)
+        Ok(())
     }
 
     pub fn revision(&self) -> Result<Revision, Error> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(TABLE)?;
+            let table = self.database.read().begin_read()?.open_table(TABLE)?;
             stored_revision(&table)
         };
         read().map_err(Error::engine("read the store's revision"))
+    }
+
+    pub fn layout(&self) -> Result<Layout, Error> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.read().begin_read()?.open_table(TABLE)?;
+            let stats = table.stats()?;
+            Ok(Layout {
+                // The revision is not a caller's key.
+                keys: table.len()?.saturating_sub(u64::from(table.get(REVISION_KEY)?.is_some())),
+                stored: stats.stored_bytes(),
+                allocated: stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes(),
+            })
+        };
+        read().map_err(Error::engine("measure the store"))
+    }
+
+    /// Moves what is stored together and gives the rest of the file back. Everybody waits meanwhile.
+    pub fn defragment(&self) -> Result<(), Error> {
+        let mut database = self.database.write();
+        database.compact().map(drop).map_err(Error::engine("defragment the store"))
+    }
+
+    /// Adds entries as they are; for a store that nobody uses yet.
+    pub fn insert(&self, entries: &[Entry], revision: Revision) -> Result<(), Error> {
+        let write = || -> Result<(), redb::Error> {
+            let database = self.database.read();
+            let txn = database.begin_write()?;
+            {
+                let mut table = txn.open_table(TABLE)?;
+                let mut buffer = Vec::new();
+                for entry in entries {
+                    encode(&mut buffer, entry.created, entry.modified, &entry.value);
+                    table.insert(&*entry.key, &*buffer)?;
+                }
+                table.insert(REVISION_KEY, &revision.to_be_bytes()[..])?;
+            }
+            Ok(txn.commit()?)
+        };
+        write().map_err(Error::engine("restore the store"))
     }
 }
 

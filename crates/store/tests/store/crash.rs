@@ -54,7 +54,7 @@ fn acknowledged_writes_survive_kill_9() {
     let mut expected: BTreeMap<String, String> = BTreeMap::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "acknowledged_writes_survive_kill_9", "--nocapture"])
+            .args(["--exact", "crash::acknowledged_writes_survive_kill_9", "--nocapture"])
             .env(DIRECTORY, directory.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -81,18 +81,20 @@ fn acknowledged_writes_survive_kill_9() {
             note(line);
         }
         let store = Store::open(&directory.path().join("state"), Options::default()).unwrap();
+        let read = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let get = |key: &str| read.block_on(store.get(key.as_bytes())).unwrap();
         for (key, value) in &expected {
-            let found = store.get(key.as_bytes()).unwrap().map(|entry| entry.value);
+            let found = get(key).map(|entry| entry.value);
             let found = found.as_ref().map_or("-", |value| std::str::from_utf8(value).unwrap());
             // Writes that were not acknowledged any more may have happened: each writer has at most one of them.
             if found != value {
-                let newer = newest(&store, key);
+                let newer = read.block_on(newest(&store, key));
                 assert!(newer, "round {round}: {key} is {found}, acknowledged was {value}");
             }
         }
         // The next round begins from what is there.
         for (key, value) in &mut expected {
-            let found = store.get(key.as_bytes()).unwrap();
+            let found = get(key);
             *value = found.map_or("-".to_owned(), |entry| String::from_utf8(entry.value.to_vec()).unwrap());
         }
         store.close();
@@ -101,13 +103,14 @@ fn acknowledged_writes_survive_kill_9() {
 
 /// Whether the key of a writer is the one that its unacknowledged last write was about: that is possible for one key
 /// per writer, and then every other key of that writer is as acknowledged.
-fn newest(store: &Store, key: &str) -> bool {
+async fn newest(store: &Store, key: &str) -> bool {
     let writer = key.rsplit_once('/').map_or("", |(writer, _)| writer);
-    let entries = store.range(format!("{writer}/").as_bytes(), None, usize::MAX, None).unwrap().entries;
+    let entries = store.range(format!("{writer}/").as_bytes(), None, usize::MAX, None).await.unwrap().entries;
     let last = entries.iter().max_by_key(|entry| entry.modified);
     // A delete leaves no entry; a put must be the writer's newest.
     store
         .get(key.as_bytes())
+        .await
         .unwrap()
         .is_none_or(|entry| last.is_some_and(|last| last.modified == entry.modified))
 }

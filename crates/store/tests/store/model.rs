@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use store::{Error, Expect, Options, Store};
+
+use crate::engines::{Engine, Place};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -40,13 +43,13 @@ fn expectation(wish: Wish, current: Option<&(Vec<u8>, u64, u64)>) -> (Expect, bo
         (Wish::Anything, _) => (Expect::Anything, true),
         (Wish::Absent, current) => (Expect::Absent, current.is_none()),
         (Wish::Current, Some((_, _, modified))) => (Expect::Revision(*modified), true),
-        (Wish::Current, None) => (Expect::Revision(1), false),
+        (Wish::Current, None) => (Expect::Revision(2), false),
         (Wish::Stale, _) => (Expect::Revision(u64::MAX), false),
     }
 }
 
-fn listed(store: &Store) -> Model {
-    let range = store.range(b"/k", None, usize::MAX, None).unwrap();
+async fn listed(store: &Store) -> Model {
+    let range = store.range(b"/k", None, usize::MAX, None).await.unwrap();
     range
         .entries
         .into_iter()
@@ -54,25 +57,26 @@ fn listed(store: &Store) -> Model {
         .collect()
 }
 
-fn run(ops: Vec<Op>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("state");
-    let open = || Store::open(&path, Options { recent_events: 1000, ..Options::default() }).unwrap();
+/// On an engine that holds nothing.
+fn run(place: &Place, runtime: &tokio::runtime::Runtime, ops: Vec<Op>) {
+    let options = || Options { recent_events: 1000, ..Options::default() };
     runtime.block_on(async {
-        let mut store = open();
+        let mut store = place.open(options()).await;
+        for key in listed(&store).await.into_keys() {
+            store.delete(key, Expect::Anything, None).await.unwrap();
+        }
         let mut model = Model::new();
-        let mut history: BTreeMap<u64, Model> = BTreeMap::from([(0, Model::new())]);
-        let mut since = 0;
-        let mut revision = 0;
+        let mut revision = store.revision();
+        let mut since = revision;
+        let mut history: BTreeMap<u64, Model> = BTreeMap::from([(revision, Model::new())]);
         for op in ops {
             let (key, value, expect) = match op {
                 Op::Reopen => {
                     store.close();
-                    store = open();
+                    store = place.open(options()).await;
                     since = revision;
                     assert_eq!(store.revision(), revision);
-                    assert_eq!(listed(&store), model);
+                    assert_eq!(listed(&store).await, model);
                     continue;
                 }
                 Op::Put { key, value, expect } => (key, Some(vec![value]), expect),
@@ -110,11 +114,11 @@ fn run(ops: Vec<Op>) {
                 written.previous.map(|entry| entry.value.to_vec()),
                 current.map(|(value, _, _)| value)
             );
-            assert_eq!(listed(&store), model);
+            assert_eq!(listed(&store).await, model);
             history.insert(revision, model.clone());
         }
         for (at, model) in history.range(since..) {
-            let range = store.range(b"/k", None, usize::MAX, Some(*at)).unwrap();
+            let range = store.range(b"/k", None, usize::MAX, Some(*at)).await.unwrap();
             let found: Vec<_> =
                 range.entries.iter().map(|entry| (entry.key.to_vec(), entry.modified)).collect();
             let expected: Vec<_> =
@@ -135,13 +139,29 @@ fn run(ops: Vec<Op>) {
             }
         }
         assert_eq!(replayed, model);
+        // The next case opens it again.
+        store.close();
     });
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-    #[test]
-    fn holds_what_the_model_holds(ops in prop::collection::vec(op(), 1..40)) {
-        run(ops);
-    }
+/// All cases share one place, each begins by emptying it: a cluster takes a while to start.
+fn check(engine: Engine, cases: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let place = engine.place();
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let tested = runner.run(&prop::collection::vec(op(), 1..40), |ops| {
+        run(&place, &runtime, ops);
+        Ok(())
+    });
+    tested.unwrap();
+}
+
+#[test]
+fn the_embedded_engine_holds_what_the_model_holds() {
+    check(Engine::Embedded, 24);
+}
+
+#[test]
+fn etcd_holds_what_the_model_holds() {
+    check(Engine::Etcd, 12);
 }
