@@ -26,6 +26,7 @@ pub mod handlers;
 pub mod metrics;
 pub mod negotiate;
 pub mod options;
+pub mod outbound;
 pub mod proxy;
 pub mod request;
 pub mod server;

@@ -160,7 +160,13 @@ fn roots(path: &Path) -> Result<RootCertStore, ConnectorError> {
 
 /// Accepts any certificate: for ports of pods, and for kubelets where no CA was configured.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+pub struct Unverified(Arc<CryptoProvider>);
+
+impl Unverified {
+    pub fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
