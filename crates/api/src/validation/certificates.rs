@@ -147,13 +147,6 @@ fn conditions(list: &Value, errors: &mut FieldErrors) {
     }
 }
 
-pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    // An approval, once given, is not taken back by ordinary updates.
-    for kind in ["Approved", "Denied", "Failed"] {
-        fixed(kind, new, old, errors);
-    }
-}
-
 /// The conditions of this type stay as they were, unless this endpoint sets them.
 fn fixed(kind: &str, new: &Value, old: &Value, errors: &mut FieldErrors) {
     let of = |object: &Value| -> Vec<Value> {

@@ -65,6 +65,13 @@ pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
     }
 }
 
+/// What a quota counts stays: only how much of it there is changes.
+pub fn resource_quota_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    for field in ["scopes", "scopeSelector"] {
+        super::read::unchanged(&new["spec"][field], &old["spec"][field], &SPEC.child(field), errors);
+    }
+}
+
 pub fn limit_range(object: &Value, errors: &mut FieldErrors) {
     let list = SPEC.child("limits");
     for (i, item) in items(&object["spec"]["limits"]).iter().enumerate() {

@@ -4,7 +4,6 @@ use super::names;
 use super::read::{given, in_range, invalid_if, is_empty, items, not_negative, required, same, text};
 use crate::field::{FieldErrors, Path};
 use serde_json::{Value, json};
-use std::collections::HashSet;
 
 const SPEC: Path<'static> = Path::new("spec");
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

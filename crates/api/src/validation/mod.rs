@@ -3,14 +3,22 @@
 //! Runs after the schema has checked types and defaults have been filled in, on every write. Messages are those of
 //! kube-apiserver. Nothing here fails on a value of an unexpected type: it is treated as absent.
 
+mod addresses;
 mod admission;
+mod autoscaler;
 mod batch;
+mod certificates;
 mod cluster;
 mod config;
 mod container;
 pub mod crd;
 pub mod cron;
+mod csi;
+mod dra;
 mod env;
+mod events;
+mod extensions;
+mod flow_control;
 #[cfg(test)]
 pub mod fuzz;
 mod metadata;
@@ -27,6 +35,7 @@ mod scheduling;
 mod security;
 mod selector;
 mod service;
+mod status;
 mod storage;
 mod volume;
 mod workloads;
@@ -68,6 +77,19 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class_update(new, old, e),
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice_update(new, old, e),
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class_update(new, old, e),
+        ("", "ResourceQuota") => cluster::resource_quota_update(new, old, e),
+        ("events.k8s.io", "Event") => events::update(gvk, new, old, e),
+        ("apps", "ControllerRevision") => extensions::revision_update(new, old, e),
+        ("networking.k8s.io", "IngressClass") => addresses::ingress_class_update(new, old, e),
+        ("networking.k8s.io", "IPAddress") => addresses::ip_address_update(new, old, e),
+        ("networking.k8s.io", "ServiceCIDR") => addresses::service_cidr_update(new, old, e),
+        ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate") => dra::immutable_spec(new, old, e),
+        ("resource.k8s.io", "ResourceSlice") => dra::slice_update(new, old, e),
+        ("storage.k8s.io", "CSIDriver") => csi::driver_update(new, old, e),
+        ("storage.k8s.io", "CSINode") => csi::node_update(new, old, e),
+        ("storage.k8s.io", "CSIStorageCapacity") => csi::capacity_update(new, old, e),
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment_update(new, old, e),
+        ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class_update(new, old, e),
         _ => {}
     }
     errors
@@ -85,18 +107,19 @@ pub fn update_subresource(
     if gvk.kind == "CustomResourceDefinition" && gvk.group == "apiextensions.k8s.io" {
         crd::update_status(new, &mut errors);
     }
-    if (gvk.group.as_str(), gvk.kind.as_str()) == ("", "Pod") {
-        match subresource {
-            "ephemeralcontainers" => {
-                contents(gvk, new, false, &mut errors);
-                pod_update::ephemeral_containers(new, old, &mut errors);
-            }
-            "resize" => {
-                contents(gvk, new, false, &mut errors);
-                pod_update::resize(new, old, &mut errors);
-            }
-            _ => {}
+    match (gvk.kind.as_str(), subresource) {
+        (_, "status") => status::status(gvk, new, old, &mut errors),
+        ("CertificateSigningRequest", "approval") => certificates::approval(new, old, &mut errors),
+        ("Namespace", "finalize") => cluster::namespace(new, &mut errors),
+        ("Pod", "ephemeralcontainers") => {
+            contents(gvk, new, false, &mut errors);
+            pod_update::ephemeral_containers(new, old, &mut errors);
         }
+        ("Pod", "resize") => {
+            contents(gvk, new, false, &mut errors);
+            pod_update::resize(new, old, &mut errors);
+        }
+        _ => {}
     }
     errors
 }
@@ -143,7 +166,27 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(object, e),
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class(object, e),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(object, e),
-        ("autoscaling", "HorizontalPodAutoscaler") => policy::autoscaler(object, e),
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaler::autoscaler(object, e),
+        ("", "Event") | ("events.k8s.io", "Event") => events::event(gvk, object, new, e),
+        ("apps", "ControllerRevision") => extensions::revision(object, e),
+        ("apiregistration.k8s.io", "APIService") => extensions::api_service(object, e),
+        ("certificates.k8s.io", "CertificateSigningRequest") if new => certificates::request(object, e),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => flow_control::flow_schema(object, e),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => {
+            flow_control::priority_level(object, e);
+        }
+        ("networking.k8s.io", "IngressClass") => addresses::ingress_class(object, e),
+        ("networking.k8s.io", "IPAddress") => addresses::ip_address(object, e),
+        ("networking.k8s.io", "ServiceCIDR") => addresses::service_cidr(object, e),
+        ("resource.k8s.io", "ResourceClaim") if new => dra::claim(object, e),
+        ("resource.k8s.io", "ResourceClaimTemplate") => dra::claim_template(object, e),
+        ("resource.k8s.io", "DeviceClass") => dra::class(object, e),
+        ("resource.k8s.io", "ResourceSlice") => dra::slice(object, e),
+        ("storage.k8s.io", "CSIDriver") => csi::driver(object, e),
+        ("storage.k8s.io", "CSINode") => csi::node(object, e),
+        ("storage.k8s.io", "CSIStorageCapacity") => csi::capacity(object, e),
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment(object, e),
+        ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(object, e),
         (
             "admissionregistration.k8s.io",
             "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",

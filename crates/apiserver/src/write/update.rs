@@ -126,7 +126,8 @@ impl Writer<'_> {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             meta::of(&mut new).insert("generation".to_owned(), (generation + 1).into());
         }
-        let errors = match strategy::is_wish(self.subresource) || self.subresource == "status" {
+        let validated = matches!(self.subresource, "status" | "approval" | "finalize");
+        let errors = match strategy::is_wish(self.subresource) || validated {
             true if self.subresource.is_empty() => validation::update(&resource.gvk, &new, old),
             true => validation::update_subresource(&resource.gvk, self.subresource, &new, old),
             false => FieldErrors::new(),
