@@ -1,11 +1,14 @@
 //! The command line.
 
+mod store;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::layout::Layout;
+pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
 /// Kubernetes in one binary: a cluster, a worker node, or any single part of one.
 #[derive(Parser)]
@@ -45,6 +48,8 @@ pub enum Command {
     Up(UpArgs),
     /// Stop the cluster that `up --detach` started; its containers go on running
     Down,
+    /// Stop Corten, kill its pods, and remove everything it made on this machine, data included
+    Reset(ResetArgs),
     /// Start a control plane: API server, scheduler and controllers
     Server(ClusterArgs),
     /// Start a worker node: kubelet, proxy, DNS and container runtime
@@ -54,13 +59,18 @@ pub enum Command {
     /// Start only the controllers
     Controllers(ControllersArgs),
     /// Start only the scheduler
-    Scheduler(KubeconfigArgs),
+    Scheduler(SchedulerArgs),
     /// Start only the kubelet, on any CRI socket
     Kubelet(KubeletArgs),
     /// Start only the service proxy and node DNS
     Proxy(ProxyArgs),
     /// Start only the container runtime
     Runtime(RuntimeRoleArgs),
+    /// Look after the embedded store, also while the cluster runs (for etcd: etcdctl)
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Work with the images of this machine
     Image {
         #[command(subcommand)]
@@ -82,6 +92,17 @@ pub struct UpArgs {
 }
 
 #[derive(Args, Clone)]
+pub struct ResetArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    pub force: bool,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+#[derive(Args, Clone)]
 pub struct ClusterArgs {
     /// The address at which clients, nodes and pods reach the API server [default: that of the default route]
     #[arg(long, value_name = "IP")]
@@ -94,6 +115,10 @@ pub struct ClusterArgs {
     /// Where the addresses of Services come from
     #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
     pub service_cluster_ip_range: String,
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+    #[command(flatten)]
+    pub leader: LeaderArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
 }
@@ -172,14 +197,30 @@ pub struct ProxyArgs {
 }
 
 #[derive(Args, Clone)]
+pub struct SchedulerArgs {
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
+    #[command(flatten)]
+    pub leader: LeaderArgs,
+}
+
+#[derive(Args, Clone)]
 pub struct ControllersArgs {
     #[command(flatten)]
     pub kubeconfig: KubeconfigArgs,
+    #[command(flatten)]
+    pub leader: LeaderArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
     /// What pods trust the API server by [default: the one under the root directory]
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,
+    /// The certificate of the authority that signs certificate requests [default: the one under the root directory]
+    #[arg(long, value_name = "FILE")]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// The key of the authority that signs certificate requests [default: the one under the root directory]
+    #[arg(long, value_name = "FILE")]
+    pub cluster_signing_key_file: Option<PathBuf>,
 }
 
 #[derive(Args, Clone)]

@@ -42,6 +42,11 @@ impl Layout {
         self.root.join("store.redb")
     }
 
+    /// Where the process that uses the store can be asked about it.
+    pub fn store_socket(&self) -> PathBuf {
+        self.run.join("store.sock")
+    }
+
     pub fn images(&self) -> PathBuf {
         self.runtime_root().join("images")
     }

@@ -10,9 +10,11 @@ mod layout;
 mod logging;
 mod notify;
 mod parts;
+mod reset;
 mod roles;
 mod shim;
 mod signals;
+mod store;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,8 @@ fn run(cli: Cli) -> Result<()> {
             Command::Kubelet(args) => roles::kubelet(&layout, args).await,
             Command::Proxy(args) => roles::proxy(args).await,
             Command::Runtime(args) => roles::runtime(&layout, args).await,
+            Command::Reset(args) => reset::run(&cli.directories, args).await,
+            Command::Store { command } => tokio::task::block_in_place(|| store::run(&layout, command)),
             Command::Image { command } => image::run(&layout, command).await,
             Command::Down => unreachable!("handled before threads were started"),
         }

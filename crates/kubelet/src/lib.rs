@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{ConfigError, KubeletConfiguration};
+pub use config::{ConfigError, KubeletConfiguration, duration};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -90,9 +90,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
     let (kill_sender, kills) = mpsc::unbounded_channel();
-    let disk_short = Arc::new(Notify::new());
-    tasks.spawn(eviction::keep(ctx.clone(), kill_sender, disk_short.clone(), shutdown.clone()));
-    tasks.spawn(image_gc::keep(ctx.clone(), disk_short, shutdown.clone()));
+    tasks.spawn(eviction::keep(ctx.clone(), kill_sender, shutdown.clone()));
     let (static_sender, statics) = mpsc::unbounded_channel();
     tasks.spawn(static_pods::follow(ctx.clone(), static_sender, shutdown.clone()));
     let sources = Sources { news, statics, kills };

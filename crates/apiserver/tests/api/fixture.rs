@@ -71,8 +71,12 @@ pub fn config(files: &TempDir) -> Config {
 
 impl Server {
     pub async fn start() -> Self {
+        Self::on(Store::in_memory().unwrap()).await
+    }
+
+    pub async fn on(store: Store) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let api = ApiServer::start(config(&files), Store::in_memory().unwrap()).await.unwrap();
+        let api = ApiServer::start(config(&files), store).await.unwrap();
         let user = UserInfo::authenticated("test", &["system:masters"]);
         Self { api, files, user }
     }

@@ -2,9 +2,12 @@
 
 mod crud;
 mod deletion;
+#[path = "../../../store/tests/store/etcd.rs"]
+mod etcd;
 mod fixture;
 mod lists;
 mod patches;
+mod servers;
 mod subresources;
 mod watches;
 mod wire;

@@ -4,6 +4,7 @@
 mod addons;
 mod address;
 mod control_plane;
+mod leading;
 mod up;
 mod worker;
 
@@ -13,21 +14,25 @@ use anyhow::{Context, Result};
 use client::Informers;
 
 use crate::cli::{
-    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs,
+    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs, SchedulerArgs,
 };
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
 use crate::{notify, shim, signals};
+use leading::Leading;
 
 pub use up::up;
+pub use worker::{clear_network, runtime_config};
 
 pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     let plane = control_plane::start(&mut parts, layout, &args).await?;
     let informers = plane.informers();
-    control_plane::start_controllers(&mut parts, &informers, plane.authority(), &args.network);
-    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()));
+    let leading = Leading::beside(&args.leader, args.etcd.options().is_some());
+    let (authority, signing) = (plane.authority(), plane.signing()?);
+    control_plane::start_controllers(&mut parts, &informers, authority, signing, &args.network, &leading)?;
+    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()), &leading)?;
     addons::ensure(&informers.client(), &args.network).await?;
     notify::ready();
     parts.finish().await
@@ -47,14 +52,19 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let root_ca_file = args.root_ca_file.unwrap_or_else(|| layout.pki().join("ca.crt"));
     let authority = read(&root_ca_file)?;
     let informers = informers(&args.kubeconfig).await?;
-    control_plane::start_controllers(&mut parts, &informers, &authority, &args.network);
+    let certificate = args.cluster_signing_cert_file.unwrap_or_else(|| layout.pki().join("ca.crt"));
+    let key = args.cluster_signing_key_file.unwrap_or_else(|| layout.pki().join("ca.key"));
+    let signing = control_plane::signing(&certificate, &key)?;
+    let leading = Leading::alone(args.leader);
+    control_plane::start_controllers(&mut parts, &informers, &authority, signing, &args.network, &leading)?;
     notify::ready();
     parts.finish().await
 }
 
-pub async fn scheduler(args: KubeconfigArgs) -> Result<()> {
+pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
-    control_plane::start_scheduler(&mut parts, informers(&args).await?);
+    let leading = Leading::alone(args.leader);
+    control_plane::start_scheduler(&mut parts, informers(&args.kubeconfig).await?, &leading)?;
     notify::ready();
     parts.finish().await
 }

@@ -7,6 +7,7 @@ use client::{Delta, Informer, Informers};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use tracing::info;
 
+use super::leading::Leading;
 use super::worker::{self, KubeletFiles, Node};
 use super::{addons, control_plane};
 use crate::cli::UpArgs;
@@ -30,8 +31,10 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     )?;
     let plane = control_plane::start(&mut parts, layout, &args.cluster).await?;
     let informers = plane.informers();
-    control_plane::start_controllers(&mut parts, &informers, plane.authority(), &node.network);
-    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()));
+    let leading = Leading::beside(&args.cluster.leader, args.cluster.etcd.options().is_some());
+    let (authority, signing) = (plane.authority(), plane.signing()?);
+    control_plane::start_controllers(&mut parts, &informers, authority, signing, &node.network, &leading)?;
+    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()), &leading)?;
     let files = plane.pki().node(&node.name, &[node.ip])?;
     let files = KubeletFiles {
         cri_socket: layout.cri_socket(),

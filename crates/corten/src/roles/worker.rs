@@ -56,14 +56,13 @@ impl Node {
     }
 }
 
-pub fn start_runtime(
-    parts: &mut Parts,
+pub fn runtime_config(
     layout: &Layout,
     args: &RuntimeArgs,
     network: &NetworkArgs,
     shim: PathBuf,
-) -> Result<()> {
-    let config = runtime::Config {
+) -> Result<runtime::Config> {
+    Ok(runtime::Config {
         root_dir: layout.runtime_root(),
         run_dir: layout.runtime_run(),
         socket: layout.cri_socket(),
@@ -72,7 +71,17 @@ pub fn start_runtime(
         bridge: args.bridge.clone(),
         cluster_cidrs: cluster_cidrs(network)?,
         handlers: args.handlers.clone(),
-    };
+    })
+}
+
+pub fn start_runtime(
+    parts: &mut Parts,
+    layout: &Layout,
+    args: &RuntimeArgs,
+    network: &NetworkArgs,
+    shim: PathBuf,
+) -> Result<()> {
+    let config = runtime_config(layout, args, network, shim)?;
     parts.start("container runtime", runtime::run(config, parts.shutdown()));
     Ok(())
 }
@@ -109,7 +118,8 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
         .with_context(|| format!("cannot give this node the address of the cluster DNS, {dns}"))?;
     let config = proxy::Config {
         node_name: node.name.clone(),
-        node_ips: vec![node.ip],
+        // Node ports answer on the loopback address too, as people on the machine expect.
+        node_ips: vec![node.ip, LOOPBACK],
         cluster_cidr: cluster_cidrs(&node.network)?,
         node_local_vips: vec![dns],
         healthz: Some(SocketAddr::new(UNSPECIFIED, 10256)),
@@ -124,6 +134,13 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
     };
     parts.start("cluster DNS", dns::run(informers.clone(), config, parts.shutdown()));
     Ok(())
+}
+
+/// Takes back what [`start_network`] did to this machine.
+pub fn clear_network(network: &NetworkArgs) -> Result<()> {
+    proxy::remove(&proxy::Config::default()).context("cannot remove the service routing")?;
+    net::addr::remove_local(network.cluster_dns, DNS_INTERFACE)
+        .with_context(|| format!("cannot remove the address of the cluster DNS, {}", network.cluster_dns))
 }
 
 /// The pod networks, one or one of each family, separated by commas.

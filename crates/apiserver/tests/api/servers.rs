@@ -1,0 +1,166 @@
+//! Several API servers at one etcd cluster: a client may ask any of them.
+
+use std::sync::Arc;
+
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use store::{EtcdOptions, Options, Store};
+
+use crate::etcd::Cluster;
+use crate::fixture::*;
+
+async fn server(cluster: &Cluster, first: usize) -> Server {
+    let mut servers = cluster.servers();
+    servers.rotate_left(first);
+    let options = EtcdOptions { servers, ..EtcdOptions::default() };
+    Server::on(Store::connect(options, Options::default()).await.unwrap()).await
+}
+
+async fn two(cluster: &Cluster) -> (Server, Server) {
+    // At the same time: both make what every cluster has.
+    tokio::join!(server(cluster, 0), server(cluster, 1))
+}
+
+fn version(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_sees_what_the_other_has_written() {
+    let cluster = Cluster::start(1);
+    let (one, other) = two(&cluster).await;
+    for count in 0..20 {
+        let path = format!("{CONFIG_MAPS}/a{count}");
+        let made = one.post(CONFIG_MAPS, &config_map(&format!("a{count}"))).await.ok();
+        assert_eq!(other.get(&path).await.ok(), made);
+        let listed = other.get(CONFIG_MAPS).await.ok();
+        assert!(listed["items"].as_array().unwrap().contains(&made));
+        assert!(version(&listed) >= version(&made));
+        // Whoever has a version from one may use it at the other.
+        let mut changed = made.clone();
+        changed["data"]["a"] = json!("2");
+        let changed = other.put(&path, &changed).await.ok();
+        assert_eq!(one.put(&path, &made).await.failure().0, 409);
+        assert_eq!(one.get(&path).await.ok(), changed);
+        let patch = json!({"data": {"b": "3"}});
+        let patched = one.patch(&path, "merge-patch+json", &patch).await.ok();
+        assert_eq!(patched["data"], json!({"a": "2", "b": "3"}));
+        other.delete(&path, "").await.ok();
+        assert_eq!(one.get(&path).await.code, 404);
+        assert_eq!(one.delete(&path, "").await.code, 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_lacks_is_looked_up() {
+    let cluster = Cluster::start(1);
+    let (one, other) = two(&cluster).await;
+    for count in 0..20 {
+        let name = format!("new-{count}");
+        one.post("/api/v1/namespaces", &json!({"metadata": {"name": name}})).await.ok();
+        let path = format!("/api/v1/namespaces/{name}/configmaps");
+        other.post(&path, &config_map("a")).await.ok();
+        assert_eq!(one.post(&path, &config_map("a")).await.failure().1, "AlreadyExists");
+        // Nothing changes: not because of what the other has not heard of.
+        one.put(&format!("{path}/a"), &json!({"metadata": {"name": "a"}, "data": {"a": "2"}})).await.ok();
+        let same = other.put(&format!("{path}/a"), &config_map("a")).await.ok();
+        assert_eq!(same["data"]["a"], "1");
+        assert_eq!(one.get(&format!("{path}/a")).await.ok(), same);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_tells_what_both_write() {
+    let cluster = Cluster::start(1);
+    let (one, other) = two(&cluster).await;
+    let from = version(&other.get(CONFIG_MAPS).await.ok());
+    let watch = other
+        .open(request(Method::GET, &format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}"), "", ""))
+        .await;
+    let mut expected = Vec::new();
+    for count in 0..20 {
+        let server = if count % 2 == 0 { &one } else { &other };
+        let made = server.post(CONFIG_MAPS, &config_map(&format!("a{count}"))).await.ok();
+        expected.push(version(&made));
+    }
+    let mut body = watch.into_body();
+    let mut text = Vec::new();
+    while text.iter().filter(|byte| **byte == b'\n').count() < expected.len() {
+        text.extend_from_slice(&body.frame().await.unwrap().unwrap().into_data().unwrap());
+    }
+    let told: Vec<u64> = String::from_utf8(text)
+        .unwrap()
+        .lines()
+        .map(|line| version(&serde_json::from_str::<Value>(line).unwrap()["object"]))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+/// Everybody adds one again and again, at either server; no addition is lost, while members die.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_update_is_lost_while_members_die() {
+    const CLIENTS: u64 = 4;
+    const EACH: u64 = 15;
+    let mut cluster = Cluster::start(3);
+    let (one, other) = two(&cluster).await;
+    let servers = [Arc::new(one), Arc::new(other)];
+    let path = format!("{CONFIG_MAPS}/counter");
+    let counter = json!({"metadata": {"name": "counter"}, "data": {"n": "0"}});
+    servers[0].post(CONFIG_MAPS, &counter).await.ok();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let (servers, path) = (servers.clone(), path.clone());
+            tokio::spawn(async move {
+                let mut done = 0;
+                for attempt in client.. {
+                    let server = &servers[attempt as usize % 2];
+                    let got = server.get(&path).await;
+                    if got.code == 504 {
+                        continue;
+                    }
+                    let mut object = got.ok();
+                    let n: u64 = object["data"]["n"].as_str().unwrap().parse().unwrap();
+                    object["data"]["n"] = json!((n + 1).to_string());
+                    match server.put(&path, &object).await.code.as_u16() {
+                        200 => done += 1,
+                        409 => {}
+                        code => panic!("{code}"),
+                    }
+                    if done == EACH {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    for member in 0..3 {
+        cluster.kill(member);
+        servers[0].get(&path).await.ok();
+        cluster.restart(member);
+        // Two of three are there again before the next one goes.
+        servers[1]
+            .patch(&path, "merge-patch+json", &json!({"data": {"seen": member.to_string()}}))
+            .await
+            .ok();
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(servers[0].get(&path).await.ok()["data"]["n"], (CLIENTS * EACH).to_string());
+}
+
+#[tokio::test]
+async fn readiness_is_that_of_the_store() {
+    let mut cluster = Cluster::start(1);
+    let server = server(&cluster, 0).await;
+    assert_eq!(server.get("/readyz/etcd").await.code, 200);
+    cluster.kill(0);
+    assert_eq!(server.get("/readyz/etcd").await.code, 500);
+    // Reads that may be old are still answered.
+    let old = server.get("/api/v1/namespaces/default?resourceVersion=0").await.ok();
+    assert_eq!(old["metadata"]["name"], "default");
+    cluster.restart(0);
+    assert_eq!(server.get("/api/v1/namespaces/default").await.ok(), old);
+    assert_eq!(server.get("/readyz/etcd").await.code, 200);
+}

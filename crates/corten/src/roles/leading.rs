@@ -1,0 +1,76 @@
+//! Parts of which one process of several is to do the work.
+
+use std::future::Future;
+
+use anyhow::{Context, Result};
+use client::leader::{Election, LeadError};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::address;
+use crate::cli::LeaderArgs;
+use crate::parts::Parts;
+
+/// Whether, and how, this process asks to lead.
+#[derive(Clone)]
+pub struct Leading {
+    args: Option<LeaderArgs>,
+    /// When the lead is lost the process ends, so that nothing of what it did goes on; unless there are other parts in
+    /// it that must not end with this one.
+    alone: bool,
+}
+
+impl Leading {
+    /// A process that is nothing else.
+    pub fn alone(args: LeaderArgs) -> Self {
+        Self { args: args.leader_elect.unwrap_or(true).then_some(args), alone: true }
+    }
+
+    /// Beside an API server; others can only be there where the store is shared.
+    pub fn beside(args: &LeaderArgs, shared: bool) -> Self {
+        Self { args: args.leader_elect.unwrap_or(shared).then(|| args.clone()), alone: false }
+    }
+
+    /// Starts the part that `make` makes, at once or whenever this process leads under `lease`.
+    pub fn start<E, F>(
+        &self,
+        parts: &mut Parts,
+        name: &'static str,
+        lease: &str,
+        client: kube::Client,
+        mut make: impl FnMut(CancellationToken) -> F + Send + 'static,
+    ) -> Result<()>
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let shutdown = parts.shutdown();
+        let Some(args) = &self.args else {
+            parts.start(name, make(shutdown));
+            return Ok(());
+        };
+        let election = Election {
+            lease_duration: args.leader_elect_lease_duration,
+            renew_deadline: args.leader_elect_renew_deadline,
+            retry_period: args.leader_elect_retry_period,
+            ..Election::new(lease, identity()?)
+        };
+        let alone = self.alone;
+        parts.start(name, async move {
+            loop {
+                match election.lead(client.clone(), shutdown.clone(), &mut make).await {
+                    Err(error @ LeadError::Lost { .. }) if !alone => warn!(%error, "waiting to lead again"),
+                    ended => return ended.map_err(anyhow::Error::new),
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Host name and something that no other process has.
+fn identity() -> Result<String> {
+    const UNIQUE: &str = "/proc/sys/kernel/random/uuid";
+    let unique = std::fs::read_to_string(UNIQUE).with_context(|| format!("cannot read {UNIQUE}"))?;
+    Ok(format!("{}_{}", address::hostname()?, unique.trim()))
+}
