@@ -21,7 +21,6 @@
 //! # }
 //! ```
 
-pub mod admin;
 mod embedded;
 mod error;
 mod etcd;

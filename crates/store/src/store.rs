@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::embedded::{Embedded, Write};
 use crate::etcd::{Etcd, EtcdOptions};
@@ -29,7 +28,7 @@ impl Default for Options {
 }
 
 /// How much a store holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub revision: Revision,
     pub keys: u64,

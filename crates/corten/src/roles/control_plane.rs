@@ -91,7 +91,7 @@ async fn open_store(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> R
     let (served, socket, shutdown) = (store.clone(), layout.store_socket(), parts.shutdown());
     parts.start(
         "store's socket",
-        async move { store::admin::serve(served, &socket, shutdown.cancelled()).await },
+        async move { crate::store::admin::serve(served, &socket, shutdown.cancelled()).await },
     );
     Ok(store)
 }

@@ -1,23 +1,25 @@
 //! `corten store`: looking after the embedded store, while its process runs (by its socket) and while none does (by its
 //! file).
 
+pub mod admin;
+
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use store::admin::{self, Request};
 use store::{Options, Status, Store, snapshot};
 
 use crate::cli::{SnapshotCommand, StoreCommand};
 use crate::layout::Layout;
 use crate::parts;
+use admin::Request;
 
 pub fn run(layout: &Layout, command: StoreCommand) -> Result<()> {
     match command {
         StoreCommand::Status => print_status(layout, carry_out(layout, Request::Status)?),
         StoreCommand::Compact { revision } => {
-            let status = carry_out(layout, Request::Compact { revision })?;
+            let status = carry_out(layout, Request::Compact(revision))?;
             println!(
                 "Compacted. Watches from before revision {} begin anew.",
                 revision.unwrap_or(status.revision)
@@ -54,7 +56,7 @@ fn carry_out(layout: &Layout, request: Request) -> Result<Status> {
     match request {
         Request::Defragment => store.defragment()?,
         // History is kept in memory alone: a store that nobody uses has none.
-        Request::Compact { .. } | Request::Status | Request::Save => {}
+        Request::Compact(_) | Request::Status | Request::Save => {}
     }
     Ok(store.status()?)
 }

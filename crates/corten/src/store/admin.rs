@@ -7,49 +7,63 @@ use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, anyhow};
+use serde_json::{Value, json};
+use store::{Error, Status, Store};
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
-use crate::store::Status;
-use crate::{Error, Revision, Store};
-
 /// What can be asked for.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     Status,
     /// Up to this revision, or the current one.
-    Compact {
-        revision: Option<Revision>,
-    },
+    Compact(Option<u64>),
     Defragment,
     Save,
 }
 
-/// What is answered, on one line.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer {
-    Done(Status),
-    Failed(String),
+impl Request {
+    fn to_json(self) -> Value {
+        match self {
+            Self::Status => json!({"request": "status"}),
+            Self::Compact(revision) => json!({"request": "compact", "revision": revision}),
+            Self::Defragment => json!({"request": "defragment"}),
+            Self::Save => json!({"request": "save"}),
+        }
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        match value["request"].as_str()? {
+            "status" => Some(Self::Status),
+            "compact" => Some(Self::Compact(value["revision"].as_u64())),
+            "defragment" => Some(Self::Defragment),
+            "save" => Some(Self::Save),
+            _ => None,
+        }
+    }
 }
 
-/// A request was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    #[error("cannot {operation} {path}: {source}")]
-    Socket { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Failed(String),
-    #[error("the answer makes no sense: {0}")]
-    Answer(#[from] serde_json::Error),
+fn status_to_json(status: &Status) -> Value {
+    json!({
+        "revision": status.revision, "keys": status.keys, "stored": status.stored, "allocated": status.allocated,
+    })
+}
+
+fn status_from_json(value: &Value) -> Option<Status> {
+    let number = |name: &str| value[name].as_u64();
+    Some(Status {
+        revision: number("revision")?,
+        keys: number("keys")?,
+        stored: number("stored")?,
+        allocated: number("allocated")?,
+    })
 }
 
 /// Requests are short.
@@ -59,15 +73,18 @@ const SILENCE: Duration = Duration::from_secs(30);
 const CONCURRENT: usize = 8;
 
 /// Serves requests at `path` until `stop` resolves.
-pub async fn serve(store: Store, path: &Path, stop: impl Future<Output = ()>) -> Result<(), AdminError> {
-    let failed = |operation| move |source| AdminError::Socket { operation, path: path.to_owned(), source };
+pub async fn serve(store: Store, path: &Path, stop: impl Future<Output = ()>) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+        }
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let owner_only = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(path, owner_only).map_err(failed("protect"))?;
+    std::fs::set_permissions(path, owner_only)
+        .with_context(|| format!("cannot protect {}", path.display()))?;
     let places = Arc::new(Semaphore::new(CONCURRENT));
     let accepting = async {
         loop {
@@ -115,16 +132,14 @@ fn answer(store: &Store, runtime: &Handle, mut socket: UnixStream) -> io::Result
     socket.set_write_timeout(Some(SILENCE))?;
     let mut line = String::new();
     BufReader::new((&socket).take(MAX_REQUEST)).read_line(&mut line)?;
-    let told = match serde_json::from_str(&line) {
-        Ok(request) => carry_out(store, runtime, request).map(|status| (request, status)),
-        Err(error) => {
-            return tell(&mut socket, &Answer::Failed(format!("not a request: {error}")));
-        }
+    let request = serde_json::from_str(&line).ok().as_ref().and_then(Request::from_json);
+    let Some(request) = request else {
+        return tell(&mut socket, &json!({"error": "not a request that this Corten knows"}));
     };
-    match told {
-        Ok((request, status)) => {
-            tell(&mut socket, &Answer::Done(status))?;
-            if matches!(request, Request::Save) {
+    match carry_out(store, runtime, request) {
+        Ok(status) => {
+            tell(&mut socket, &status_to_json(&status))?;
+            if request == Request::Save {
                 // One that breaks off has no checksum at its end.
                 match store.save(&mut socket) {
                     Ok(saved) => info!(revision = saved.revision, entries = saved.entries, "snapshot taken"),
@@ -133,21 +148,19 @@ fn answer(store: &Store, runtime: &Handle, mut socket: UnixStream) -> io::Result
             }
             Ok(())
         }
-        Err(error) => tell(&mut socket, &Answer::Failed(error.to_string())),
+        Err(error) => tell(&mut socket, &json!({"error": error.to_string()})),
     }
 }
 
-fn tell(socket: &mut UnixStream, answer: &Answer) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    socket.write_all(&line)
+fn tell(socket: &mut UnixStream, answer: &Value) -> io::Result<()> {
+    socket.write_all(format!("{answer}\n").as_bytes())
 }
 
 /// Does what is asked, but for the snapshot itself.
 fn carry_out(store: &Store, runtime: &Handle, request: Request) -> Result<Status, Error> {
     match request {
         Request::Status | Request::Save => {}
-        Request::Compact { revision } => {
+        Request::Compact(revision) => {
             let revision = revision.unwrap_or_else(|| store.revision());
             runtime.block_on(store.compact(revision))?;
             info!(revision, "history compacted");
@@ -162,23 +175,23 @@ fn carry_out(store: &Store, runtime: &Handle, request: Request) -> Result<Status
 
 /// Asks the process that uses the store. Nothing when there is none; after [`Request::Save`] the snapshot can be read
 /// from what is returned.
-pub fn ask(path: &Path, request: Request) -> Result<Option<(Status, impl Read + use<>)>, AdminError> {
-    let failed = |operation| move |source| AdminError::Socket { operation, path: path.to_owned(), source };
+pub fn ask(path: &Path, request: Request) -> Result<Option<(Status, impl Read + use<>)>> {
     let mut socket = match UnixStream::connect(path) {
         Ok(socket) => socket,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
-        Err(error) => return Err(failed("connect to")(error)),
+        Err(error) => return Err(error).with_context(|| format!("cannot connect to {}", path.display())),
     };
-    let mut line = serde_json::to_vec(&request)?;
-    line.push(b'\n');
-    socket.write_all(&line).map_err(failed("ask"))?;
+    let unheard = || format!("no answer from {}", path.display());
+    socket.write_all(format!("{}\n", request.to_json()).as_bytes()).with_context(unheard)?;
     let mut answers = BufReader::with_capacity(1 << 20, socket);
     let mut line = String::new();
-    answers.read_line(&mut line).map_err(failed("hear from"))?;
-    match serde_json::from_str(&line)? {
-        Answer::Done(status) => Ok(Some((status, answers))),
-        Answer::Failed(reason) => Err(AdminError::Failed(reason)),
+    answers.read_line(&mut line).with_context(unheard)?;
+    let answer: Value = serde_json::from_str(&line).with_context(unheard)?;
+    match (status_from_json(&answer), answer["error"].as_str()) {
+        (Some(status), _) => Ok(Some((status, answers))),
+        (None, Some(error)) => Err(anyhow!("{error}")),
+        (None, None) => Err(anyhow!("the answer from {} makes no sense: {line}", path.display())),
     }
 }
