@@ -17,7 +17,7 @@ pub const PER_EXPRESSION: u64 = 1_000_000;
 /// What all expressions about one object may cost together.
 pub const TOTAL: u64 = 10_000_000;
 /// What `matchConditions` of one webhook or policy may cost together.
-pub const MATCH_CONDITIONS: u64 = PER_EXPRESSION / 4;
+pub const MATCH_CONDITIONS: u64 = TOTAL / 4;
 
 /// Bytes or nodes that one expression may touch or make: well under a second.
 const WORK: u64 = 64 << 20;
@@ -48,6 +48,11 @@ impl Budget {
     /// What all further expressions may cost together.
     pub fn remaining(&self) -> u64 {
         self.total
+    }
+
+    /// Takes back what an evaluation has cost that has to be done again.
+    pub fn restore(&mut self, remaining: u64) {
+        self.total = remaining;
     }
 
     /// Begins an expression.

@@ -69,6 +69,11 @@ impl Program {
         found
     }
 
+    /// How many levels of nodes the expression has: what evaluation needs stack for.
+    pub fn depth(&self) -> u32 {
+        self.inner.expression.depth
+    }
+
     /// What evaluation costs at most, by the sizes that the types of variables allow.
     pub fn estimated_cost(&self) -> u64 {
         self.inner.estimate

@@ -10,6 +10,9 @@ impl Checker<'_> {
         for element in elements {
             self.member(&of, &mut element.value, element.optional);
         }
+        if self.mixed {
+            return Type::list(Type::Dyn);
+        }
         Type::list(of)
     }
 
@@ -22,7 +25,9 @@ impl Checker<'_> {
             self.compare(value.at, &wanted, &found);
             found = inner;
         }
-        self.compare(value.at, of, &found);
+        if !self.mixed {
+            self.compare(value.at, of, &found);
+        }
     }
 
     pub(super) fn map(&mut self, entries: &mut [Entry]) -> Type {
@@ -35,8 +40,13 @@ impl Checker<'_> {
                 known if allowed.contains(&known) => {}
                 known => self.issue(entry.key.at, format!("unsupported key type: {known}")),
             }
-            self.compare(entry.key.at, &key, &found);
+            if !self.mixed {
+                self.compare(entry.key.at, &key, &found);
+            }
             self.member(&value, &mut entry.value, entry.optional);
+        }
+        if self.mixed {
+            return Type::map(Type::Dyn, Type::Dyn);
         }
         Type::map(key, value)
     }

@@ -15,17 +15,10 @@ impl Checker<'_> {
         let Kind::Call(call) = &mut node.kind else { return Type::Dyn };
         self.qualify(call);
         let formats = call.member && call.function == "format";
-        let infer = |argument: &mut Expr| match &mut argument.kind {
-            // What is formatted is of all kinds.
-            Kind::List(elements) if formats => {
-                for element in elements {
-                    self.infer(&mut element.value);
-                }
-                Type::list(Type::Dyn)
-            }
-            _ => self.infer(argument),
-        };
-        let arguments: Vec<Type> = call.arguments.iter_mut().map(infer).collect();
+        let outside = self.mixed;
+        self.mixed |= formats;
+        let arguments: Vec<Type> = call.arguments.iter_mut().map(|argument| self.infer(argument)).collect();
+        self.mixed = outside;
         let candidates = overloads(&call.function);
         if candidates.is_empty() {
             let message = format!("undeclared reference to '{}' (in container '')", call.function);

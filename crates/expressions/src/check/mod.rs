@@ -24,8 +24,14 @@ pub(crate) fn check(
     environment: &Environment,
 ) -> Result<Vec<Type>, Vec<Issue>> {
     let types = vec![Type::Dyn; ids as usize];
-    let mut checker =
-        Checker { environment, unifier: Unifier::default(), locals: Vec::new(), types, issues: Vec::new() };
+    let mut checker = Checker {
+        environment,
+        unifier: Unifier::default(),
+        locals: Vec::new(),
+        types,
+        mixed: false,
+        issues: Vec::new(),
+    };
     checker.infer(expression);
     if !checker.issues.is_empty() {
         checker.issues.sort_by_key(|issue| issue.at);
@@ -41,6 +47,8 @@ struct Checker<'e> {
     /// Variables of comprehensions around the current node.
     locals: Vec<(String, Sized)>,
     types: Vec<Type>,
+    /// Within what is formatted: elements of lists and maps may be of all kinds.
+    mixed: bool,
     issues: Vec<Issue>,
 }
 
