@@ -4,17 +4,18 @@
 //! watch; selections, tables and partial metadata are made per watch.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::codec::protobuf;
 use api::status::Status;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
 use super::{list, render};
@@ -32,6 +33,9 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Before it ends, a watch is told once more.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// Frames that are ready go out together, up to about so many bytes.
+const PIECE: usize = 32 << 10;
 
 pub async fn watch(call: Call) -> Result<Answer, Status> {
     let options = ListOptions::parse(&call.query, true)?;
@@ -71,10 +75,12 @@ pub async fn watch(call: Call) -> Result<Answer, Status> {
         // The end of the initial events is told by a bookmark.
         initial_end: options.send_initial_events == Some(true) && options.allow_bookmarks,
         initial_revision: from,
-        bookmarks: options.allow_bookmarks,
         pending: VecDeque::new(),
         ends: now + timeout,
-        next_bookmark: now + BOOKMARK_EVERY.min(timeout.saturating_sub(BOOKMARK_BEFORE_END)),
+        timer: Box::pin(tokio::time::sleep_until(match options.allow_bookmarks {
+            true => now + BOOKMARK_EVERY.min(timeout.saturating_sub(BOOKMARK_BEFORE_END)),
+            false => now + timeout,
+        })),
         columns_sent: AtomicBool::new(false),
         over: false,
     };
@@ -117,10 +123,10 @@ struct Stream {
     initial: VecDeque<Arc<Object>>,
     initial_end: bool,
     initial_revision: u64,
-    bookmarks: bool,
     pending: VecDeque<Told>,
     ends: Instant,
-    next_bookmark: Instant,
+    /// Goes off at the next bookmark or at the end.
+    timer: Pin<Box<Sleep>>,
     /// A table's columns go with its first rows.
     columns_sent: AtomicBool,
     over: bool,
@@ -143,21 +149,25 @@ impl Stream {
 
     async fn try_next(&mut self) -> Result<Option<Bytes>, Status> {
         if let Some(object) = self.initial.pop_front() {
-            return self.frame(Change::Added, &object).map(Some);
+            let first = self.frame(Change::Added, &object)?;
+            return self.gather(first, |stream| {
+                let object = stream.initial.front()?;
+                let frame = stream.frame(Change::Added, object);
+                stream.initial.pop_front();
+                Some(frame)
+            });
         }
         if std::mem::take(&mut self.initial_end) {
             return self.bookmark(self.initial_revision, true).map(Some);
         }
         loop {
             if let Some(told) = self.pending.pop_front() {
-                return self.told(&told).map(Some);
+                let first = self.told(&told)?;
+                return self.gather(first, |stream| {
+                    let told = stream.pending.pop_front()?;
+                    Some(stream.told(&told))
+                });
             }
-            let bookmark_due = async {
-                match self.bookmarks {
-                    true => tokio::time::sleep_until(self.next_bookmark).await,
-                    false => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 told = self.watcher.next() => {
@@ -167,20 +177,37 @@ impl Stream {
                     }
                     self.pending.extend(told);
                 }
-                () = tokio::time::sleep_until(self.ends) => return Ok(None),
-                () = bookmark_due => {
+                () = &mut self.timer => {
                     let now = Instant::now();
+                    if now >= self.ends {
+                        return Ok(None);
+                    }
                     let before_end = self.ends.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(now);
-                    self.next_bookmark = if now >= before_end {
-                        self.ends + BOOKMARK_EVERY
-                    } else {
-                        (now + BOOKMARK_EVERY).min(before_end)
-                    };
+                    let next = if now >= before_end { self.ends } else { (now + BOOKMARK_EVERY).min(before_end) };
+                    self.timer.as_mut().reset(next);
                     let revision = self.watcher.progress();
                     return self.bookmark(revision, false).map(Some);
                 }
             }
         }
+    }
+
+    /// The frame, and those that are ready after it: one write for all of them. What is alone is not copied.
+    fn gather(
+        &mut self,
+        first: Bytes,
+        mut next: impl FnMut(&mut Self) -> Option<Result<Bytes, Status>>,
+    ) -> Result<Option<Bytes>, Status> {
+        let Some(second) = next(self) else { return Ok(Some(first)) };
+        let mut together = BytesMut::with_capacity(PIECE + first.len());
+        together.put(first);
+        together.put(second?);
+        while together.len() < PIECE
+            && let Some(frame) = next(self)
+        {
+            together.put(frame?);
+        }
+        Ok(Some(together.freeze()))
     }
 
     fn told(&self, told: &Told) -> Result<Bytes, Status> {

@@ -3,6 +3,7 @@
 mod crud;
 mod deletion;
 #[path = "../../../store/tests/store/etcd.rs"]
+#[allow(dead_code, reason = "shared with the store's tests, which need more of it")]
 mod etcd;
 mod fixture;
 mod lists;

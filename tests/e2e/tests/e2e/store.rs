@@ -107,3 +107,49 @@ fn a_version_that_is_gone_is_said_to_be() {
     let gone = watch(&c, "default", "1");
     assert!(gone.contains("\"code\":410") && gone.contains("Expired"), "{gone}");
 }
+
+#[test]
+fn a_snapshot_is_taken_while_the_cluster_runs_and_restored() {
+    let c = Cluster::start();
+    let file = c.host.directory().join("snapshot");
+    let file = file.to_str().expect("a plain path");
+    let store = |arguments: &[&str]| {
+        let output = c.corten(&[&["store"], arguments].concat());
+        assert!(output.ok, "{output:?}");
+        output.stdout
+    };
+    c.kubectl(&["create", "configmap", "kept"]);
+    let seen = raw(&c, "/api/v1/namespaces/default/configmaps")["metadata"]["resourceVersion"].clone();
+    let seen = seen.as_str().expect("a version").to_owned();
+    assert!(store(&["status"]).contains("revision"));
+    store(&["snapshot", "save", file]);
+    assert!(store(&["snapshot", "status", file]).contains("checksum  good"));
+    c.kubectl(&["delete", "configmap", "kept"]);
+    c.kubectl(&["create", "configmap", "lost"]);
+    store(&["defragment"]);
+
+    let refused = c.corten(&["store", "snapshot", "restore", file]);
+    assert!(!refused.ok, "while the cluster runs: {refused:?}");
+    c.kill();
+    let refused = c.corten(&["store", "snapshot", "restore", file]);
+    assert!(!refused.ok && refused.stderr.contains("exists already"), "{refused:?}");
+    let path = c.root().join("store.redb");
+    std::fs::rename(&path, path.with_extension("old")).expect("the store is there");
+    store(&["snapshot", "restore", file]);
+    assert!(store(&["status"]).contains("revision"), "also while nothing runs");
+    c.restart();
+
+    let listed = c.kubectl(&["get", "configmaps", "-o", "name"]);
+    assert!(listed.contains("configmap/kept\n") && !listed.contains("configmap/lost\n"), "{listed}");
+    // Who has seen a state of before begins anew.
+    let path = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={seen}");
+    let told = raw(&c, &path);
+    assert_eq!(told["object"]["code"], 410, "{told}");
+    // The history of the new one can be forgotten too.
+    let now = raw(&c, "/api/v1/namespaces/default/configmaps")["metadata"]["resourceVersion"].clone();
+    c.kubectl(&["create", "configmap", "more"]);
+    store(&["compact"]);
+    let now = now.as_str().expect("a version");
+    let path = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={now}");
+    assert_eq!(raw(&c, &path)["object"]["code"], 410);
+}
