@@ -4,16 +4,21 @@
 //! `mutate` and/or `validate` function of the request and the cached objects. [`Chain`] calls them in upstream's
 //! order.
 
+pub mod cel;
 pub mod certificates;
+pub mod connect;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod limit_ranger;
+pub mod matching;
+mod mutation;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod objects;
 pub mod pod_security;
 pub mod pod_topology_labels;
+pub mod policy;
 pub mod priority;
 pub mod quota;
 pub mod runtime_class;
@@ -21,6 +26,7 @@ pub mod service_account;
 pub mod storage_object_in_use;
 pub mod taint_nodes_by_condition;
 pub mod volume_resize;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -29,8 +35,13 @@ use api::status::Status;
 use serde_json::Value;
 
 use crate::UserInfo;
+use crate::authz::follow::Followed;
 use crate::authz::{Authorizer, escalation};
 use crate::cache::Caches;
+use crate::state::State;
+use mutation::Round;
+use policy::Policies;
+use webhook::Hooks;
 
 /// The verbs that admission sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,10 +103,14 @@ impl AdmissionRequest<'_> {
     }
 }
 
-/// The admission plugins, in upstream's order. Policies and webhooks that users add belong at the end of each phase,
-/// before quotas.
+/// The admission plugins, in upstream's order. Users' own policies and webhooks come at the end of each phase, before
+/// quotas.
 pub struct Chain {
     quotas: quota::Quotas,
+    mutating_policies: Followed<Policies>,
+    mutating_webhooks: Followed<Hooks>,
+    validating_policies: Followed<Policies>,
+    validating_webhooks: Followed<Hooks>,
     caches: Arc<Caches>,
     authorizer: Arc<Authorizer>,
 }
@@ -103,11 +118,43 @@ pub struct Chain {
 impl Chain {
     pub fn new(caches: Arc<Caches>, authorizer: Arc<Authorizer>) -> Self {
         let quotas = quota::Quotas::new(caches.clone());
-        Self { quotas, caches, authorizer }
+        Self {
+            quotas,
+            mutating_policies: Followed::new(Policies::default(), &caches, &policy::MUTATING),
+            mutating_webhooks: Followed::new(Hooks::default(), &caches, &[webhook::MUTATING]),
+            validating_policies: Followed::new(Policies::default(), &caches, &policy::VALIDATING),
+            validating_webhooks: Followed::new(Hooks::default(), &caches, &[webhook::VALIDATING]),
+            caches,
+            authorizer,
+        }
     }
 
-    /// Plugins that may change the object.
-    pub async fn mutate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+    /// Plugins that may change the object. What users' own mutations have changed, plugins see once more, and those
+    /// mutations that ask for it.
+    pub async fn mutate(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+        self.mutate_by_plugins(request).await?;
+        let mut round = Round::default();
+        self.mutate_by_users(request, state, &mut round).await?;
+        if !round.changed {
+            return Ok(());
+        }
+        round.end(&request.object);
+        self.mutate_by_plugins(request).await?;
+        let mut second = round.second(&request.object);
+        self.mutate_by_users(request, state, &mut second).await
+    }
+
+    async fn mutate_by_users(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        state: &State,
+        round: &mut Round,
+    ) -> Result<(), Status> {
+        policy::mutate(&self.mutating_policies, request, state, round).await?;
+        webhook::mutate(&self.mutating_webhooks, request, state, round).await
+    }
+
+    async fn mutate_by_plugins(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         let objects = &*self.caches;
         namespace_lifecycle::admit(request, objects)?;
         limit_ranger::mutate(request, objects)?;
@@ -125,7 +172,7 @@ impl Chain {
     }
 
     /// Plugins that only say yes or no.
-    pub async fn validate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+    pub async fn validate(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         let objects = &*self.caches;
         limit_ranger::validate(request, objects)?;
         service_account::validate(request)?;
@@ -145,6 +192,9 @@ impl Chain {
             let (new, old) = (&request.object, request.old_object);
             escalation::check(&self.authorizer, request.user, &target, new, old).await?;
         }
+        policy::check::validate(request)?;
+        policy::validate(&self.validating_policies, request, state).await?;
+        webhook::validate(&self.validating_webhooks, request, state).await?;
         // Last: what it lets through is counted.
         self.quotas.validate(request)
     }

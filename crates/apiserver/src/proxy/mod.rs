@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 
 use crate::UserInfo;
+use crate::admission;
 use crate::admission::objects::Objects;
 use crate::config::Config;
 use crate::request::RequestInfo;
@@ -73,6 +74,7 @@ async fn relayed(
         ("nodes", "proxy") => Target::node(objects, &info, request.uri())?,
         (resource, _) => return Err(Status::not_found(("", resource), &info.name)),
     };
+    admission::connect::admit(&state, &user, &info, query).await?;
     relay::relay(&state.nodes.connector, target, request).await
 }
 

@@ -2,7 +2,7 @@
 
 mod binding;
 mod eviction;
-mod scale;
+pub mod scale;
 
 use api::status::Status;
 use http::StatusCode;
@@ -58,8 +58,8 @@ async fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Statu
         options: &Value::Null,
         warnings: Vec::new(),
     };
-    call.state.admission.mutate(&mut admission).await?;
-    call.state.admission.validate(&mut admission).await?;
+    call.state.admission.mutate(&mut admission, &call.state).await?;
+    call.state.admission.validate(&mut admission, &call.state).await?;
     let request = admission.object;
     let caches = &*call.state.caches;
     let answered =

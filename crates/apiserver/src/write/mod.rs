@@ -23,6 +23,7 @@ use crate::cache::{object_key, store_key};
 use crate::catalog::Served;
 use crate::convert::convert;
 use crate::state::{State, store_failed};
+use crate::subresources::scale::view::View;
 
 /// Who writes what, and how.
 pub struct Writer<'a> {
@@ -105,27 +106,40 @@ impl Writer<'_> {
             Some(name) if self.name.is_empty() => name.to_owned(),
             _ => self.name.to_owned(),
         };
+        // A scale is admitted as what clients write: as a Scale, not as the workload that it is a view of.
+        let resource = &self.served.resource;
+        let scale = resource.subresource(self.subresource).filter(|_| self.subresource == "scale");
+        let view = View::of(resource);
+        let old_scale = scale.map(|_| view.scale(old));
         let mut request = AdmissionRequest {
             user: self.user,
             operation,
             resource: &gvr,
-            kind: &self.served.resource.gvk,
+            kind: scale.map_or(&resource.gvk, |scale| &scale.gvk),
             subresource: self.subresource,
             namespace: self.namespace,
             name: &name,
-            object,
-            old_object: old,
+            object: if scale.is_some() { view.scale(&object) } else { Value::Null },
+            old_object: old_scale.as_ref().unwrap_or(old),
             dry_run: self.dry_run,
             options: &self.options,
             warnings: Vec::new(),
         };
-        match phase {
-            Phase::Mutate => self.state.admission.mutate(&mut request).await?,
-            Phase::Validate => self.state.admission.validate(&mut request).await?,
+        let mut object = object;
+        if scale.is_none() {
+            std::mem::swap(&mut request.object, &mut object);
         }
-        let AdmissionRequest { object, warnings, .. } = request;
+        let admitted = match phase {
+            Phase::Mutate => self.state.admission.mutate(&mut request, self.state).await,
+            Phase::Validate => self.state.admission.validate(&mut request, self.state).await,
+        };
+        let AdmissionRequest { object: seen, warnings, .. } = request;
         self.warnings.lock().extend(warnings);
-        Ok(object)
+        admitted?;
+        Ok(match scale {
+            Some(_) => view.with_replicas(object, &seen["spec"]["replicas"]),
+            None => seen,
+        })
     }
 
     /// Tells the client what it should think about.

@@ -3,7 +3,7 @@
 //! A client reads and writes a Scale; what is stored is the object that it is a view of. Who owns the number is recorded
 //! there as well ([`wish::Wish::applied_to`]), so that appliers of the workload and of its scale see each other.
 
-mod view;
+pub mod view;
 mod wish;
 
 use api::status::Status;

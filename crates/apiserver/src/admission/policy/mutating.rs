@@ -1,0 +1,155 @@
+//! MutatingAdmissionPolicy: changes that expressions describe, as configurations that are applied or as JSON patches.
+
+use api::patch::json_patch;
+use api::status::Status;
+use expressions::Budget;
+use serde_json::Value;
+use tracing::warn;
+
+use super::apply::applied;
+use super::binding::Binding;
+use super::index::Policies;
+use super::spec::{Mutation, Patch, Policy};
+use super::validating::applies;
+use super::variables::Composed;
+use super::{is_exempt, params};
+use crate::admission::AdmissionRequest;
+use crate::admission::cel::{Facts, Verdict, evaluate};
+use crate::admission::matching::Matched;
+use crate::admission::mutation::{Round, settled};
+use crate::authz::follow::Followed;
+use crate::convert::convert;
+use crate::state::State;
+
+pub async fn mutate(
+    policies: &Followed<Policies>,
+    request: &mut AdmissionRequest<'_>,
+    state: &State,
+    round: &mut Round,
+) -> Result<(), Status> {
+    let bound = policies.read().bound();
+    // What is deleted is not changed.
+    if bound.is_empty() || is_exempt(request) || !request.object.is_object() {
+        return Ok(());
+    }
+    for (policy, bindings) in bound.iter() {
+        for (index, binding) in bindings.iter().enumerate() {
+            let id = (format!("policy {}/{}", policy.name, binding.name), index);
+            if round.again && !round.due.contains(&id) {
+                continue;
+            }
+            match bound_to(policy, binding, request, state).await {
+                Ok(None) => {}
+                Ok(Some(object)) => {
+                    let changed = object != request.object;
+                    request.object = object;
+                    round.invoked(id, policy.reinvoked, changed);
+                }
+                Err(why) if policy.fails => {
+                    let (policy, binding) = (&policy.name, &binding.name);
+                    return Err(request.forbidden(format!(
+                        "MutatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {why}"
+                    )));
+                }
+                Err(why) => {
+                    warn!(
+                        policy = policy.name,
+                        binding = binding.name,
+                        why,
+                        "a mutating policy failed; it is passed over"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The object as the policy leaves it; None where it is not about it.
+async fn bound_to(
+    policy: &Policy,
+    binding: &Binding,
+    request: &AdmissionRequest<'_>,
+    state: &State,
+) -> Result<Option<Value>, String> {
+    let told = |status: Status| status.message;
+    let criteria = policy.criteria.as_ref().map_err(Clone::clone)?;
+    let registry = &state.catalog().registry;
+    let matched = criteria.matched(request, registry, &*state.caches, false).map_err(told)?;
+    let Some(matched) = matched else { return Ok(None) };
+    if !applies(binding, request, state).map_err(told)? {
+        return Ok(None);
+    }
+    let found = params::of(policy, binding, request, state)
+        .map_err(|why| format!("failed to configure binding: {why}"))?;
+    let mut facts = Facts::of(request, &matched, &*state.caches);
+    let mut applied = false;
+    for parameter in &found {
+        match policy
+            .conditions
+            .verdict(&facts, &facts.scope(parameter.as_ref()), &state.authorizer, request.user)
+            .await
+        {
+            Verdict::Matches => {}
+            Verdict::Excluded => continue,
+            Verdict::Failed(why) => return Err(why),
+        }
+        applied = true;
+        let mut budget = Budget::default();
+        for mutation in &policy.mutations {
+            // Each sees what the one before has made.
+            let object =
+                one(policy, mutation, &facts, parameter.as_ref(), request, state, &mut budget).await?;
+            facts.object =
+                of_version(&in_request_version(object, &matched, request, state)?, &matched, request);
+        }
+    }
+    if !applied {
+        return Ok(None);
+    }
+    in_request_version(facts.object, &matched, request, state).map(Some)
+}
+
+fn of_version(object: &Value, matched: &Matched, request: &AdmissionRequest<'_>) -> Value {
+    let mut object = object.clone();
+    if matched.kind != *request.kind {
+        convert(&mut object, &matched.kind);
+    }
+    object
+}
+
+/// Back to the version of the request, checked and defaulted.
+fn in_request_version(
+    mut object: Value,
+    matched: &Matched,
+    request: &AdmissionRequest<'_>,
+    state: &State,
+) -> Result<Value, String> {
+    if matched.kind != *request.kind {
+        convert(&mut object, request.kind);
+    }
+    settled(object, request, state).map_err(|status| status.message)
+}
+
+async fn one(
+    policy: &Policy,
+    mutation: &Mutation,
+    facts: &Facts,
+    parameter: Option<&Value>,
+    request: &AdmissionRequest<'_>,
+    state: &State,
+    budget: &mut Budget,
+) -> Result<Value, String> {
+    let failed = |error: &dyn std::fmt::Display| {
+        format!("expression '{}' resulted in error: {error}", mutation.expression)
+    };
+    let program = mutation.program.as_ref().map_err(|why| failed(why))?;
+    let variables = Composed::new(facts.scope(parameter), policy);
+    let value =
+        evaluate(program, &variables, &facts.decisions, &state.authorizer, request.user, budget).await;
+    let patch = value.and_then(|value| value.to_json()).map_err(|error| failed(&error))?;
+    match mutation.patch {
+        Patch::Json => json_patch(&facts.object, &patch).map_err(|error| failed(&error)),
+        Patch::Apply => applied(&facts.object, patch, state).map_err(|why| failed(&why)),
+    }
+}
