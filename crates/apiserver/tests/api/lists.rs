@@ -170,3 +170,30 @@ async fn events_are_one_collection_in_two_shapes() {
         .ok();
     assert_eq!((names(&found), &found["items"][0]["note"]), (vec!["e"], &json!("hello")));
 }
+
+/// Whatever a client makes of a token, the answer is a list or a failure that says what is wrong with it.
+#[test]
+fn any_token_is_answered() {
+    use base64::Engine;
+    use proptest::prelude::*;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(with_maps(&["a", "b", "c"]));
+    let numbers = || prop_oneof![any::<i64>(), -2i64..100, Just(i64::MIN), Just(i64::MAX)];
+    let token = prop_oneof![
+        "[A-Za-z0-9_=%-]{0,60}",
+        ("[a-z.0-9/]{0,16}", numbers(), ".{0,20}", numbers()).prop_map(|(v, rv, start, at)| {
+            let version = if v.len() % 2 == 0 { "meta.k8s.io/v1" } else { &v };
+            let token = json!({"v": version, "rv": rv, "start": start, "at": at}).to_string();
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token)
+        }),
+    ];
+    proptest!(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() },
+        |(token in token, limit in 0usize..4)| {
+        let token: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = runtime.block_on(server.get(&format!("{CONFIG_MAPS}?limit={limit}&continue={token}")));
+        prop_assert!(
+            matches!(answer.code.as_u16(), 200 | 400 | 410 | 504),
+            "{}: {:?}", answer.code, answer.bytes
+        );
+    });
+}

@@ -142,7 +142,8 @@ fn a_snapshot_is_taken_while_the_cluster_runs_and_restored() {
     let listed = c.kubectl(&["get", "configmaps", "-o", "name"]);
     assert!(listed.contains("configmap/kept\n") && !listed.contains("configmap/lost\n"), "{listed}");
     // Who has seen a state of before begins anew.
-    let path = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={seen}");
+    let path =
+        format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={seen}");
     let told = raw(&c, &path);
     assert_eq!(told["object"]["code"], 410, "{told}");
     // The history of the new one can be forgotten too.
@@ -150,6 +151,7 @@ fn a_snapshot_is_taken_while_the_cluster_runs_and_restored() {
     c.kubectl(&["create", "configmap", "more"]);
     store(&["compact"]);
     let now = now.as_str().expect("a version");
-    let path = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={now}");
+    let path =
+        format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={now}");
     assert_eq!(raw(&c, &path)["object"]["code"], 410);
 }
