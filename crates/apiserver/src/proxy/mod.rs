@@ -59,22 +59,22 @@ async fn relayed(
 ) -> Result<Response<ResponseBody>, Status> {
     let objects: &dyn Objects = &*state.caches;
     let query = request.uri().query().unwrap_or_default();
+    if matches!(info.subresource.as_str(), "exec" | "attach" | "portforward") {
+        also_create(&state, &user, &info).await?;
+    }
+    admission::connect::admit(&state, &user, &info, query).await?;
     let target = match (info.resource.as_str(), info.subresource.as_str()) {
         ("pods", "log") => match log::target(objects, &info, query)? {
             Some(target) => target,
             // Not scheduled yet: there is nothing to tell.
             None => return Ok(log::nothing()),
         },
-        ("pods", "exec" | "attach" | "portforward") => {
-            also_create(&state, &user, &info).await?;
-            streaming::target(objects, &info, query)?
-        }
+        ("pods", "exec" | "attach" | "portforward") => streaming::target(objects, &info, query)?,
         ("pods", "proxy") => Target::pod(objects, &info, request.uri())?,
         ("services", "proxy") => Target::service(objects, &info, request.uri())?,
         ("nodes", "proxy") => Target::node(objects, &info, request.uri())?,
         (resource, _) => return Err(Status::not_found(("", resource), &info.name)),
     };
-    admission::connect::admit(&state, &user, &info, query).await?;
     relay::relay(&state.nodes.connector, target, request).await
 }
 

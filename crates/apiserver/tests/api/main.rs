@@ -6,9 +6,12 @@ mod deletion;
 #[allow(dead_code, reason = "shared with the store's tests, which need more of it")]
 mod etcd;
 mod fixture;
+mod hook;
 mod lists;
 mod patches;
+mod policies;
 mod servers;
 mod subresources;
 mod watches;
+mod webhooks;
 mod wire;

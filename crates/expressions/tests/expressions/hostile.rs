@@ -1,7 +1,5 @@
 //! No source and no object makes it panic, or go on without end.
 
-use std::time::{Duration, Instant};
-
 use expressions::{Bindings, Budget, Environment, EvalError, Program, Type, Value};
 use proptest::prelude::*;
 
@@ -18,7 +16,6 @@ fn large_work_is_stopped() {
     let list: Vec<u32> = (0..20_000).collect();
     let text = "a".repeat(200_000);
     let object = serde_json::json!({"list": list, "text": text});
-    let started = Instant::now();
     for source in [
         "self.list.all(a, self.list.all(b, self.list.all(c, a + b + c >= 0)))",
         "self.list.all(x, self == self)",
@@ -38,8 +35,6 @@ fn large_work_is_stopped() {
     ] {
         assert_eq!(run(source, &object), Some(Err(EvalError::OutOfBudget)), "{source}");
     }
-    // Far more than they take: what it tells apart is ending from not ending.
-    assert!(started.elapsed() < Duration::from_secs(300), "{:?}", started.elapsed());
 }
 
 #[test]
