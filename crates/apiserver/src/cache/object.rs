@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use api::codec::protobuf::{ProtobufError, encode_message};
+use api::codec::{self, CodecError};
 use api::schema::Schema;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
@@ -47,7 +48,12 @@ pub enum ObjectError {
     Damaged { key: String },
     #[error("the stored value of {key} is not JSON: {source}")]
     Json { key: String, source: serde_json::Error },
+    #[error("the stored value of {key} cannot be read: {source}")]
+    Protobuf { key: String, source: CodecError },
 }
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const PROTOBUF_MAGIC: &[u8] = b"k8s\0";
 
 /// An object as it is stored: JSON in the storage version, and what is known of it. Accompanies a write as its note.
 #[derive(Clone, Debug)]
@@ -186,7 +192,15 @@ impl Encoded {
     /// Of what the store holds, whoever wrote it.
     pub fn read(key: &str, stored: &[u8], fields: &[String]) -> Result<Self, ObjectError> {
         let json = |source| ObjectError::Json { key: key.to_owned(), source };
-        let value: Value = serde_json::from_slice(stored).map_err(json)?;
+        let value: Value = match stored.starts_with(PROTOBUF_MAGIC) {
+            // As upstream's API server stores what is built in.
+            true => {
+                codec::decode(PROTOBUF, stored)
+                    .map_err(|source| ObjectError::Protobuf { key: key.to_owned(), source })?
+                    .value
+            }
+            false => serde_json::from_slice(stored).map_err(json)?,
+        };
         if !value.get("metadata").is_some_and(Value::is_object) {
             return Err(ObjectError::Damaged { key: key.to_owned() });
         }
@@ -310,6 +324,18 @@ mod tests {
             r#"{"data":{"metadata":{"resourceVersion":""}},"metadata":{"resourceVersion":""}}"#,
             json!({"data": {"metadata": {"resourceVersion": ""}}, "metadata": {"resourceVersion": "5"}}),
         );
+    }
+
+    #[test]
+    fn what_upstream_wrote_is_read() {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"b": "c"},
+        });
+        let stored = api::codec::protobuf::encode(&map).unwrap();
+        let encoded = Encoded::read("ns/a", &stored, &[]).unwrap();
+        let mut expected = map;
+        expected["metadata"]["resourceVersion"] = json!("5");
+        assert_eq!(Object::new("ns/a".into(), 5, &encoded).value(), expected);
     }
 
     #[test]
