@@ -10,6 +10,7 @@
 //!
 //! `parse` → `check` → `estimate` when compiled, `run` when evaluated; `functions` declares what may be called.
 
+pub mod admission;
 mod ast;
 pub mod authorizer;
 pub mod budget;
@@ -21,6 +22,7 @@ mod estimate;
 mod formats;
 mod functions;
 mod parse;
+pub mod policy;
 mod program;
 mod run;
 pub mod schema;

@@ -3,6 +3,7 @@
 //! Sizes come along: what `maxItems`, `maxProperties`, `maxLength` allow, or else what a request of the largest size
 //! could hold. From them the cost of an expression is estimated before any object exists.
 
+use api::schema::{Schema, Shape};
 use serde_json::Value as Json;
 
 use crate::types::{ListKind, ListType, Sized, Type, UNBOUNDED};
@@ -132,4 +133,38 @@ fn smallest(schema: &Json, depth: u32) -> u64 {
         }
         _ => 1,
     }
+}
+
+/// The type of a built-in kind, or anything without a schema.
+pub fn builtin(schema: Option<&Schema>) -> Type {
+    schema.map_or(Type::Dyn, |schema| of_builtin(schema, "object", &mut Vec::new()))
+}
+
+/// `around` are the objects that this one is within: what refers to itself may be anything there.
+fn of_builtin<'s>(schema: &'s Schema, path: &str, around: &mut Vec<&'s Schema>) -> Type {
+    if around.len() >= MAX_DEPTH as usize || around.iter().any(|outer| std::ptr::eq(*outer, schema)) {
+        return Type::Dyn;
+    }
+    around.push(schema);
+    let of = match &schema.shape {
+        Shape::Any(_) | Shape::IntOrString => Type::Dyn,
+        Shape::Boolean => Type::Bool,
+        Shape::Int32 | Shape::Int64 => Type::Int,
+        Shape::Number => Type::Double,
+        Shape::String | Shape::Quantity => Type::String,
+        Shape::Bytes => Type::Bytes,
+        Shape::Time | Shape::MicroTime => Type::Timestamp,
+        Shape::List(list) => Type::list(of_builtin(&list.items, &format!("{path}.@idx"), around)),
+        Shape::Map(map) => Type::map(Type::String, of_builtin(&map.values, &format!("{path}.@elem"), around)),
+        Shape::Object(object) => {
+            let mut fields: Vec<(String, Sized)> = Vec::new();
+            for field in &object.fields {
+                let of = of_builtin(&field.schema, &format!("{path}.{}", field.name), around);
+                fields.push((field.name.to_string(), of.into()));
+            }
+            Type::object(path, fields)
+        }
+    };
+    around.pop();
+    of
 }

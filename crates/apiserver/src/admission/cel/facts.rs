@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use api::gvk::{GroupVersionKind, GroupVersionResource};
+use expressions::admission::{NAMESPACE, REQUEST};
 use expressions::authorizer::{Check, Question};
 use expressions::value::Opaque;
 use expressions::{Budget, EvalError, Value, Variables};
 use serde_json::{Value as Json, json};
 
 use super::authorizer::Decisions;
-use super::types::{NAMESPACE, REQUEST};
 use crate::access_review::user_info;
 use crate::admission::AdmissionRequest;
 use crate::admission::matching::Matched;

@@ -6,7 +6,6 @@
 mod authorizer;
 mod conditions;
 mod facts;
-mod types;
 
 use std::sync::Arc;
 
@@ -18,7 +17,6 @@ use crate::authz::Authorizer;
 pub use authorizer::Decisions;
 pub use conditions::{Conditions, Verdict};
 pub use facts::{Facts, Scope, described};
-pub use types::environment;
 
 /// More checks than an expression could pay for.
 const MAX_CHECKS: usize = 64;

@@ -1,13 +1,14 @@
 //! Expressions in configurations and policies are compiled when they are written: a wrong one is refused there.
 
-use api::field::{FieldErrors, Path};
+use api::field::{FieldError, FieldErrorKind, FieldErrors};
 use api::status::Status;
-use expressions::{Environment, Program, Type};
+use expressions::Type;
+use expressions::admission::environment;
+use expressions::policy::{Fault, compiled, faults};
 use serde_json::Value;
 
 use super::GROUP;
-use super::spec::{Patch, Scopes, mutation_type, text};
-use crate::admission::cel::environment;
+use super::spec::text;
 use crate::admission::objects::items;
 use crate::admission::{AdmissionRequest, Operation};
 
@@ -26,7 +27,8 @@ pub fn validate(request: &AdmissionRequest<'_>) -> Result<(), Status> {
         }
         // What has been accepted once stays so: a later server may be stricter.
         "validatingadmissionpolicies" | "mutatingadmissionpolicies" if new["spec"] != old["spec"] => {
-            policy(&new["spec"], &mut errors);
+            let faults = faults(&new["spec"], &Type::Dyn, &Type::Dyn);
+            faults.into_iter().for_each(|fault| errors.push(wrong(fault)));
         }
         _ => {}
     }
@@ -38,73 +40,23 @@ pub fn validate(request: &AdmissionRequest<'_>) -> Result<(), Status> {
 
 fn webhooks(list: &Value, errors: &mut FieldErrors) {
     let environment = environment(&Type::Dyn, None);
-    let path = Path::new("webhooks");
     for (index, hook) in items(list).enumerate() {
-        let path = path.index(index);
-        conditions(&hook["matchConditions"], &environment, &path.child("matchConditions"), errors);
-    }
-}
-
-fn conditions(list: &Value, environment: &Environment, path: &Path<'_>, errors: &mut FieldErrors) {
-    for (index, condition) in items(list).enumerate() {
-        let path = path.index(index);
-        compile(&condition["expression"], environment, &[Type::Bool], &path.child("expression"), errors);
-    }
-}
-
-fn policy(spec: &Value, errors: &mut FieldErrors) {
-    let mutating = spec["mutations"].is_array();
-    let scopes = Scopes::of(spec, &Type::Dyn, &Type::Dyn, mutating);
-    let path = Path::new("spec");
-    for (index, (variable, program)) in items(&spec["variables"]).zip(&scopes.variables).enumerate() {
-        if let Err(why) = &program.1 {
-            let list = path.child("variables");
-            let place = list.index(index);
-            errors.invalid(&place.child("expression"), text(&variable["expression"]), why.as_str());
+        for (at, condition) in items(&hook["matchConditions"]).enumerate() {
+            let source = text(&condition["expression"]);
+            if let Err(why) = compiled(source, &environment, &[Type::Bool]) {
+                let field = format!("webhooks[{index}].matchConditions[{at}].expression");
+                errors.push(wrong(Fault { field, source: source.to_owned(), why }));
+            }
         }
     }
-    let environment = &scopes.expressions;
-    conditions(&spec["matchConditions"], &scopes.conditions, &path.child("matchConditions"), errors);
-    for (index, validation) in items(&spec["validations"]).enumerate() {
-        let list = path.child("validations");
-        let path = list.index(index);
-        compile(&validation["expression"], environment, &[Type::Bool], &path.child("expression"), errors);
-        if validation["messageExpression"].as_str().is_some_and(|source| !source.is_empty()) {
-            let path = path.child("messageExpression");
-            compile(&validation["messageExpression"], environment, &[Type::String], &path, errors);
-        }
-    }
-    for (index, annotation) in items(&spec["auditAnnotations"]).enumerate() {
-        let list = path.child("auditAnnotations");
-        let path = list.index(index);
-        let wanted = [Type::String, Type::Null];
-        compile(&annotation["valueExpression"], environment, &wanted, &path.child("valueExpression"), errors);
-    }
-    for (index, mutation) in items(&spec["mutations"]).enumerate() {
-        let list = path.child("mutations");
-        let path = list.index(index);
-        let (field, patch) = match text(&mutation["patchType"]) {
-            "JSONPatch" => ("jsonPatch", Patch::Json),
-            _ => ("applyConfiguration", Patch::Apply),
-        };
-        let path = path.child(field);
-        let wanted = [mutation_type(patch)];
-        compile(&mutation[field]["expression"], environment, &wanted, &path.child("expression"), errors);
-    }
 }
 
-fn compile(
-    source: &Value,
-    environment: &Environment,
-    wanted: &[Type],
-    path: &Path<'_>,
-    errors: &mut FieldErrors,
-) {
-    let source = text(source);
-    if source.trim().is_empty() {
-        errors.required(path, "");
-    } else if let Err(error) = Program::compile_as(source, environment, wanted) {
-        errors.invalid(path, source, format!("compilation failed: {error}"));
+fn wrong(fault: Fault) -> FieldError {
+    FieldError {
+        kind: FieldErrorKind::Invalid,
+        field: fault.field,
+        value: fault.source.into(),
+        detail: format!("compilation failed: {}", fault.why),
     }
 }
 
@@ -129,63 +81,17 @@ mod tests {
 
     #[test]
     fn wrong_expressions_are_refused() {
+        let policy = |source: &str| json!({"metadata": {"name": "p"}, "spec": {"validations": [{"expression": source}]}});
         const POLICIES: &str = "validatingadmissionpolicies";
-        let policy = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
-        check(POLICIES, policy(json!({"validations": [{"expression": "object.spec.replicas <= 5"}]})), &[]);
+        check(POLICIES, policy("object.spec.replicas <= 5"), &[]);
         check(
             POLICIES,
-            policy(json!({"validations": [{"expression": "object.x <"}]})),
+            policy("object.x <"),
             &[
                 "spec.validations[0].expression: Invalid value: \"object.x <\": compilation failed: ERROR: <input>:1:",
             ],
         );
-        check(
-            POLICIES,
-            policy(json!({"validations": [{"expression": "1"}, {"expression": "params.x == 1"}]})),
-            &["must evaluate to bool", "validations[1]", "undeclared reference to 'params'"],
-        );
-        check(
-            POLICIES,
-            policy(json!({
-                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-                "variables": [{"name": "a", "expression": "1"}, {"name": "b", "expression": "variables.a + 1"}],
-                "matchConditions": [{"name": "m", "expression": "request.operation == 'CREATE'"}],
-                "validations": [{"expression": "variables.b == 2 && params.data.x == 'y'",
-                    "messageExpression": "'b is ' + string(variables.b)"}],
-                "auditAnnotations": [{"key": "k", "valueExpression": "'v'"}],
-            })),
-            &[],
-        );
-        check(
-            POLICIES,
-            policy(json!({
-                "variables": [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}],
-                "matchConditions": [{"name": "m", "expression": "variables.b == 1"}],
-                "validations": [{"expression": "request.nope == 1", "messageExpression": "1"}],
-                "auditAnnotations": [{"key": "k", "valueExpression": "1"}],
-            })),
-            &[
-                "spec.variables[0].expression",
-                "spec.matchConditions[0].expression",
-                "undefined field 'nope'",
-                "spec.validations[0].messageExpression: Invalid value: \"1\": compilation failed: must evaluate to string",
-                "spec.auditAnnotations[0].valueExpression",
-            ],
-        );
-    }
-
-    #[test]
-    fn mutations_have_types() {
-        const POLICIES: &str = "mutatingadmissionpolicies";
-        let mutation = |kind: &str, field: &str, source: &str| json!({"metadata": {"name": "p"}, "spec": {"mutations": [{"patchType": kind, field: {"expression": source}}]}});
-        let apply = |source: &str| mutation("ApplyConfiguration", "applyConfiguration", source);
-        let patch = |source: &str| mutation("JSONPatch", "jsonPatch", source);
-        check(POLICIES, apply("Object{spec: Object.spec{replicas: 1}}"), &[]);
-        check(POLICIES, apply("{'spec': 1}"), &["must evaluate to Object"]);
-        check(POLICIES, patch("[JSONPatch{op: 'add', path: '/a', value: 1}]"), &[]);
-        check(POLICIES, patch("[JSONPatch{nope: 'add'}]"), &["undefined field 'nope'"]);
-        check(POLICIES, patch("'x'"), &["must evaluate to list(JSONPatch)"]);
-        check(POLICIES, patch(" "), &["mutations[0].jsonPatch.expression: Required value"]);
+        check(POLICIES, policy("1"), &["compilation failed: must evaluate to bool"]);
     }
 
     #[test]

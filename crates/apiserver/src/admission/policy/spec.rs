@@ -3,16 +3,16 @@
 use std::borrow::Cow;
 
 use api::gvk::GroupVersionKind;
-use expressions::{Environment, Program, Type};
+use expressions::Type;
+pub use expressions::policy::{Compiled, Patch};
+use expressions::policy::{Scopes, compiled};
 use serde_json::Value;
 
-use crate::admission::cel::{Conditions, environment};
+use crate::admission::cel::Conditions;
 use crate::admission::matching::Criteria;
 use crate::admission::objects::items;
 
-/// A program, or why there is none. Such policies were refused when they were written, unless by an older server.
-pub type Compiled = Result<Program, String>;
-
+/// A policy. One whose expressions do not compile was refused when it was written, unless by an older server.
 pub struct Policy {
     pub name: String,
     pub criteria: Result<Criteria, String>,
@@ -42,77 +42,14 @@ pub struct Mutation {
     pub program: Compiled,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patch {
-    Apply,
-    Json,
-}
-
-/// The variables of a policy's expressions, for types of objects and parameters that are known or not.
-pub struct Scopes {
-    /// `matchConditions`: without the policy's own variables.
-    pub conditions: Environment,
-    /// The others.
-    pub expressions: Environment,
-    pub variables: Vec<(String, Compiled)>,
-}
-
-impl Scopes {
-    pub fn of(spec: &Value, object: &Type, params: &Type, mutating: bool) -> Self {
-        let params = spec["paramKind"].is_object().then_some(params);
-        let conditions = environment(object, params);
-        let mut expressions = conditions.clone();
-        if mutating {
-            expressions = expressions.with_mutations();
-        }
-        let mut variables = Vec::new();
-        for variable in items(&spec["variables"]) {
-            let name = format!("variables.{}", text(&variable["name"]));
-            let program = compiled(text(&variable["expression"]), &expressions, &[]);
-            // Variables see those before them. One that is wrong may be anything: it is told itself.
-            let of = program.as_ref().map_or(Type::Dyn, |program| program.result_type().clone());
-            expressions = expressions.with(&name, of);
-            variables.push((name, program));
-        }
-        Self { conditions, expressions, variables }
-    }
-}
-
 pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
-}
-
-/// Compiles an expression; without `wanted` its value may be anything.
-pub fn compiled(source: &str, environment: &Environment, wanted: &[Type]) -> Compiled {
-    let program = match wanted {
-        [] => Program::compile(source, environment),
-        wanted => Program::compile_as(source, environment, wanted),
-    };
-    program.map_err(|error| format!("compilation failed: {error}"))
-}
-
-/// What an ApplyConfiguration, and what a JSON patch has to evaluate to.
-pub fn mutation_type(patch: Patch) -> Type {
-    let named = |name: &str| {
-        let of = expressions::types::ObjectType {
-            name: name.into(),
-            fields: Default::default(),
-            constructible: true,
-        };
-        Type::Object(of.into())
-    };
-    match patch {
-        Patch::Apply => named(expressions::OBJECT),
-        Patch::Json => Type::list(named(expressions::JSON_PATCH)),
-    }
 }
 
 impl Policy {
     pub fn read(name: &str, object: &Value) -> Self {
         let spec = &object["spec"];
-        let mutating = spec["mutations"].is_array();
-        let Scopes { conditions, expressions, variables } =
-            Scopes::of(spec, &Type::Dyn, &Type::Dyn, mutating);
+        let Scopes { conditions, expressions, variables } = Scopes::of(spec, &Type::Dyn, &Type::Dyn);
         let validation = |validation: &Value| Validation {
             expression: text(&validation["expression"]).trim().to_owned(),
             program: compiled(text(&validation["expression"]), &expressions, &[Type::Bool]),
@@ -132,11 +69,8 @@ impl Policy {
             (text(&annotation["key"]).to_owned(), program)
         };
         let mutation = |mutation: &Value| {
-            let (patch, source) = match text(&mutation["patchType"]) {
-                "JSONPatch" => (Patch::Json, text(&mutation["jsonPatch"]["expression"])),
-                _ => (Patch::Apply, text(&mutation["applyConfiguration"]["expression"])),
-            };
-            let program = compiled(source, &expressions, &[mutation_type(patch)]);
+            let (patch, source) = Patch::of(mutation);
+            let program = compiled(source, &expressions, &[patch.wanted()]);
             Mutation { patch, expression: source.trim().to_owned(), program }
         };
         Self {

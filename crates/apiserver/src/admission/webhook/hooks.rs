@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use api::status::GroupResource;
 use expressions::Type;
+use expressions::admission::environment;
 use serde_json::Value;
 
-use crate::admission::cel::{Conditions, environment};
+use crate::admission::cel::Conditions;
 use crate::admission::matching::Criteria;
 use crate::admission::objects::items;
 use crate::authz::follow::Derived;

@@ -1,10 +1,11 @@
-//! The variables of expressions in admission, with their types.
+//! The variables of expressions in admission: match conditions of webhooks, and policies.
 
 use std::sync::LazyLock;
 
-use expressions::{Environment, Type};
+use crate::environment::Environment;
+use crate::types::{Sized, Type};
 
-fn fields(named: &[(&str, Type)]) -> Vec<(String, expressions::types::Sized)> {
+fn fields(named: &[(&str, Type)]) -> Vec<(String, Sized)> {
     named.iter().map(|(name, of)| ((*name).to_owned(), of.clone().into())).collect()
 }
 
