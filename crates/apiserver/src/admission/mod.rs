@@ -25,6 +25,7 @@ pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use;
 pub mod taint_nodes_by_condition;
+mod version;
 pub mod volume_resize;
 pub mod webhook;
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use api::defaults;
 use api::status::Status;
 use serde_json::Value;
 
@@ -89,14 +88,16 @@ pub fn settled(mut object: Value, request: &AdmissionRequest<'_>, state: &State)
     let catalog = state.catalog();
     let asked = request.resource;
     let served = catalog.get(&asked.group, &asked.version, &asked.resource);
-    let own = served.filter(|served| served.resource.gvk == *request.kind);
-    if let Some(schema) = own.and_then(|served| served.resource.schema()) {
-        let report = schema.check(&mut object);
-        if let Some(error) = report.errors.first() {
-            return Err(wrong(error.to_string()));
-        }
+    // What is written through a subresource may be of another kind, without a schema here.
+    let Some(own) = served.filter(|served| served.resource.gvk == *request.kind) else { return Ok(object) };
+    let report = match &own.custom {
+        Some(custom) => custom.version.read(&mut object),
+        None => own.resource.schema().map(|schema| schema.check(&mut object)).unwrap_or_default(),
+    };
+    if let Some(error) = report.errors.first() {
+        return Err(wrong(error.to_string()));
     }
-    defaults::apply(request.kind, &mut object);
+    own.complete(&mut object);
     Ok(object)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::gvk::{GroupVersionKind, GroupVersionResource};
+use api::status::Status;
 use expressions::admission::{NAMESPACE, REQUEST};
 use expressions::authorizer::{Check, Question};
 use expressions::value::Opaque;
@@ -14,7 +15,8 @@ use crate::access_review::user_info;
 use crate::admission::AdmissionRequest;
 use crate::admission::matching::Matched;
 use crate::admission::objects::{NAMESPACES, Objects};
-use crate::convert::convert;
+use crate::admission::version::converted;
+use crate::state::State;
 
 /// Owns what variables refer to.
 pub struct Facts {
@@ -28,14 +30,12 @@ pub struct Facts {
 
 impl Facts {
     /// The request as what it has been matched as: objects are of that version.
-    pub fn of(request: &AdmissionRequest<'_>, matched: &Matched, objects: &dyn Objects) -> Self {
-        let version = |object: &Json| {
-            let mut object = object.clone();
-            if matched.kind != *request.kind && !object.is_null() {
-                convert(&mut object, &matched.kind);
-            }
-            object
-        };
+    pub async fn of(
+        request: &AdmissionRequest<'_>,
+        matched: &Matched,
+        state: &State,
+    ) -> Result<Self, Status> {
+        let objects: &dyn Objects = &*state.caches;
         let namespace = match (request.is_namespace(), request.namespace) {
             (true, _) | (_, "") => None,
             (_, name) => objects.get(NAMESPACES, "", name),
@@ -48,19 +48,32 @@ impl Facts {
             name: request.name.to_owned(),
             ..Check::default()
         };
-        Self {
-            object: version(&request.object),
-            old: version(request.old_object),
+        Ok(Self {
+            object: of_version(request.object.clone(), request, matched, state).await?,
+            old: of_version(request.old_object.clone(), request, matched, state).await?,
             request: described(request, matched),
             namespace: namespace.map_or(Json::Null, |namespace| (*namespace).clone()),
             check,
             decisions: Arc::default(),
-        }
+        })
     }
 
     /// What expressions see, with the object of a parameter.
     pub fn scope<'a>(&'a self, params: Option<&'a Json>) -> Scope<'a> {
         Scope { facts: self, params }
+    }
+}
+
+/// An object in the version that the request has been matched as.
+pub async fn of_version(
+    object: Json,
+    request: &AdmissionRequest<'_>,
+    matched: &Matched,
+    state: &State,
+) -> Result<Json, Status> {
+    match matched.kind == *request.kind {
+        true => Ok(object),
+        false => converted(object, request, &matched.kind, state).await,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::authz::Authorizer;
 
 pub use authorizer::Decisions;
 pub use conditions::{Conditions, Verdict};
-pub use facts::{Facts, Scope, described};
+pub use facts::{Facts, Scope, described, of_version};
 
 /// More checks than an expression could pay for.
 const MAX_CHECKS: usize = 64;

@@ -14,11 +14,10 @@ use super::validating::applies;
 use super::variables::Composed;
 use super::{is_exempt, params};
 use crate::admission::AdmissionRequest;
-use crate::admission::cel::{Facts, Verdict, evaluate};
-use crate::admission::matching::Matched;
+use crate::admission::cel::{Facts, Verdict, evaluate, of_version};
 use crate::admission::mutation::{Round, settled};
+use crate::admission::version::converted;
 use crate::authz::follow::Followed;
-use crate::convert::convert;
 use crate::state::State;
 
 pub async fn mutate(
@@ -72,7 +71,9 @@ async fn bound_to(
     request: &AdmissionRequest<'_>,
     state: &State,
 ) -> Result<Option<Value>, String> {
-    let told = |status: Status| status.message;
+    fn told(status: Status) -> String {
+        status.message
+    }
     let criteria = policy.criteria.as_ref().map_err(Clone::clone)?;
     let registry = &state.catalog().registry;
     let matched = criteria.matched(request, registry, &*state.caches, false).map_err(told)?;
@@ -81,8 +82,9 @@ async fn bound_to(
         return Ok(None);
     }
     let found = params::of(policy, binding, request, state)
+        .await
         .map_err(|why| format!("failed to configure binding: {why}"))?;
-    let mut facts = Facts::of(request, &matched, &*state.caches);
+    let mut facts = Facts::of(request, &matched, state).await.map_err(told)?;
     let mut applied = false;
     for parameter in &found {
         match policy
@@ -100,35 +102,23 @@ async fn bound_to(
             // Each sees what the one before has made.
             let object =
                 one(policy, mutation, &facts, parameter.as_ref(), request, state, &mut budget).await?;
-            facts.object =
-                of_version(&in_request_version(object, &matched, request, state)?, &matched, request);
+            let object = in_request_version(object, request, state).await.map_err(told)?;
+            facts.object = of_version(object, request, &matched, state).await.map_err(told)?;
         }
     }
     if !applied {
         return Ok(None);
     }
-    in_request_version(facts.object, &matched, request, state).map(Some)
-}
-
-fn of_version(object: &Value, matched: &Matched, request: &AdmissionRequest<'_>) -> Value {
-    let mut object = object.clone();
-    if matched.kind != *request.kind {
-        convert(&mut object, &matched.kind);
-    }
-    object
+    in_request_version(facts.object, request, state).await.map(Some).map_err(told)
 }
 
 /// Back to the version of the request, checked and defaulted.
-fn in_request_version(
-    mut object: Value,
-    matched: &Matched,
+async fn in_request_version(
+    object: Value,
     request: &AdmissionRequest<'_>,
     state: &State,
-) -> Result<Value, String> {
-    if matched.kind != *request.kind {
-        convert(&mut object, request.kind);
-    }
-    settled(object, request, state).map_err(|status| status.message)
+) -> Result<Value, Status> {
+    settled(converted(object, request, request.kind, state).await?, request, state)
 }
 
 async fn one(

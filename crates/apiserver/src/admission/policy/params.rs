@@ -1,20 +1,22 @@
 //! The objects that a binding names as parameters.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::binding::{Binding, ParamRef};
 use super::spec::Policy;
 use crate::admission::AdmissionRequest;
+use crate::cache::object::Object;
 use crate::cache::object_key;
 use crate::catalog::Served;
-use crate::convert::convert;
 use crate::state::State;
 
 /// As many parameters are looked at.
 const MAX_PARAMS: usize = 1000;
 
 /// What the policy is to be evaluated with, once each; `None` is no parameter. Nothing at all: it does not apply.
-pub fn of(
+pub async fn of(
     policy: &Policy,
     binding: &Binding,
     request: &AdmissionRequest<'_>,
@@ -32,23 +34,22 @@ pub fn of(
         ));
     };
     let namespace = namespace(reference, served, request)?;
-    let mut found = match &reference.selector {
+    let found = match &reference.selector {
         Some(selector) => {
             let selector = selector.as_ref().map_err(|why| format!("the selector of paramRef: {why}"))?;
             selected(served, &namespace, |object| selector.matches(&object["metadata"]["labels"]))
         }
-        None => {
-            let object = served.cache.get(&object_key(&namespace, &reference.name));
-            object.map(|object| object.value()).into_iter().collect()
-        }
+        None => served.cache.get(&object_key(&namespace, &reference.name)).into_iter().collect(),
     };
     if found.is_empty() && !reference.none_allows {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    for object in &mut found {
-        convert(object, kind);
+    let mut params = Vec::with_capacity(found.len());
+    for object in &found {
+        let value = served.value(&state.outbound, object).await;
+        params.push(Some(value.map_err(|status| status.message)?));
     }
-    Ok(found.into_iter().map(Some).collect())
+    Ok(params)
 }
 
 /// Parameters of a namespaced kind are those of the namespace that is named, or else of the request's.
@@ -75,11 +76,13 @@ fn namespace(
     }
 }
 
-fn selected(served: &Served, namespace: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+fn selected(served: &Served, namespace: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Arc<Object>> {
     let mut objects = Vec::new();
     served.cache.scan(namespace, "", |object| {
         objects.push(object.clone());
         true
     });
-    objects.iter().map(|object| object.value()).filter(wanted).take(MAX_PARAMS).collect()
+    objects.retain(|object| wanted(&object.value()));
+    objects.truncate(MAX_PARAMS);
+    objects
 }

@@ -78,7 +78,7 @@ pub async fn validate(
                 continue;
             }
         };
-        let facts = Facts::of(request, &matched, &*state.caches);
+        let facts = Facts::of(request, &matched, state).await?;
         for binding in bindings {
             if !applies(binding, request, state)? {
                 continue;
@@ -153,7 +153,7 @@ async fn bound_to(
     state: &State,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let found = match params::of(policy, binding, request, state) {
+    let found = match params::of(policy, binding, request, state).await {
         Ok(found) => found,
         Err(why) => {
             violations.extend(failed(

@@ -10,10 +10,9 @@ use super::Hook;
 pub use super::review::Answer;
 use super::review::{self, Question};
 use crate::admission::AdmissionRequest;
-use crate::admission::cel::{Facts, Verdict};
+use crate::admission::cel::{Facts, Verdict, described, of_version};
 use crate::admission::matching::Matched;
 use crate::audit;
-use crate::convert::convert;
 use crate::state::State;
 
 /// All webhooks of one phase of a request together.
@@ -39,7 +38,7 @@ pub async fn concerns(
     if hook.conditions.is_empty() {
         return Ok(Some(matched));
     }
-    let facts = Facts::of(request, &matched, objects);
+    let facts = Facts::of(request, &matched, state).await?;
     match hook.conditions.verdict(&facts, &facts.scope(None), &state.authorizer, request.user).await {
         Verdict::Matches => Ok(Some(matched)),
         Verdict::Excluded => Ok(None),
@@ -92,7 +91,7 @@ async fn sent(
 ) -> Result<Answer, String> {
     let destination = hook.destination.as_ref().map_err(Clone::clone)?;
     let uid = uuid::Uuid::new_v4().to_string();
-    let body = body(hook, request, matched, &uid).map_err(|error| error.to_string())?;
+    let body = body(hook, request, matched, &uid, state).await?;
     let left = deadline.saturating_duration_since(Instant::now());
     let limit = hook.timeout.min(left);
     let query = format!("?timeout={}s", hook.timeout.as_secs());
@@ -105,26 +104,25 @@ async fn sent(
     Ok(answer)
 }
 
-fn body(
+async fn body(
     hook: &Hook,
     request: &AdmissionRequest<'_>,
     matched: &Matched,
     uid: &str,
-) -> Result<Vec<u8>, serde_json::Error> {
-    let described = crate::admission::cel::described(request, matched);
+    state: &State,
+) -> Result<Vec<u8>, String> {
+    let described = described(request, matched);
     let none = Map::new();
     let described = described.as_object().unwrap_or(&none);
-    if matched.kind == *request.kind {
-        let question = Question::new(hook, uid, described, &request.object, request.old_object);
-        return serde_json::to_vec(&question);
-    }
-    let version = |object: &Value| {
-        let mut object = object.clone();
-        if !object.is_null() {
-            convert(&mut object, &matched.kind);
-        }
-        object
+    let encoded = |object: &Value, old: &Value| {
+        let question = Question::new(hook, uid, described, object, old);
+        serde_json::to_vec(&question).map_err(|error| error.to_string())
     };
-    let (object, old) = (version(&request.object), version(request.old_object));
-    serde_json::to_vec(&Question::new(hook, uid, described, &object, &old))
+    if matched.kind == *request.kind {
+        return encoded(&request.object, request.old_object);
+    }
+    let version = |object: &Value| of_version(object.clone(), request, matched, state);
+    let object = version(&request.object).await.map_err(|status| status.message)?;
+    let old = version(request.old_object).await.map_err(|status| status.message)?;
+    encoded(&object, &old)
 }

@@ -13,9 +13,11 @@ use super::Hooks;
 use super::call::{TOTAL, ask, concerns};
 use super::review::refusal;
 use crate::admission::AdmissionRequest;
+use crate::admission::cel::of_version;
+use crate::admission::matching::Matched;
 use crate::admission::mutation::{Round, settled};
+use crate::admission::version::converted;
 use crate::authz::follow::Followed;
-use crate::convert::convert;
 use crate::state::State;
 
 /// Calls the webhooks of a round.
@@ -49,7 +51,7 @@ pub async fn mutate(
                     hook.name
                 )));
             }
-            let patched = patched(&request.object, &matched.kind != request.kind, &matched, &patch, request);
+            let patched = patched(request, &matched, &patch, state).await;
             let object = patched.map_err(|why| {
                 Status::internal(format!(
                     "admission webhook {:?} returned a patch that cannot be applied: {why}",
@@ -66,19 +68,17 @@ pub async fn mutate(
 }
 
 /// The object with the patch applied, in the version that the webhook has seen.
-fn patched(
-    object: &Value,
-    converted: bool,
-    matched: &crate::admission::matching::Matched,
-    patch: &Value,
+async fn patched(
     request: &AdmissionRequest<'_>,
+    matched: &Matched,
+    patch: &Value,
+    state: &State,
 ) -> Result<Value, String> {
-    if !converted {
-        return json_patch(object, patch).map_err(|error| error.to_string());
+    if matched.kind == *request.kind {
+        return json_patch(&request.object, patch).map_err(|error| error.to_string());
     }
-    let mut seen = object.clone();
-    convert(&mut seen, &matched.kind);
-    let mut patched = json_patch(&seen, patch).map_err(|error| error.to_string())?;
-    convert(&mut patched, request.kind);
-    Ok(patched)
+    let told = |status: Status| status.message;
+    let seen = of_version(request.object.clone(), request, matched, state).await.map_err(told)?;
+    let patched = json_patch(&seen, patch).map_err(|error| error.to_string())?;
+    converted(patched, request, request.kind, state).await.map_err(told)
 }
