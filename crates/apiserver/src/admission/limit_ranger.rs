@@ -67,7 +67,8 @@ fn fill(container: &mut Value, field: &str, defaults: &Value) -> Vec<String> {
 pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result<(), Status> {
     let ranges = || objects.list(LIMIT_RANGES, request.namespace);
     let mut problems = Vec::new();
-    if request.creates("", "pods") {
+    let resizes = request.operation == Operation::Update && request.is_subresource("", "pods", "resize");
+    if request.creates("", "pods") || resizes {
         let ranges = ranges();
         let spec = &request.object["spec"];
         for container in items(&spec["containers"]).chain(items(&spec["initContainers"])) {

@@ -26,6 +26,7 @@ pub async fn evict(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let body = &eviction["deleteOptions"];
     let mut options = DeleteOptions::parse(&Query::default(), body.is_object().then_some(body))?;
     options.dry_run |= write.dry_run;
+    super::admitted(call, &gvk, eviction, options.dry_run).await?;
     let pod = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?.value();
     let running = matches!(pod["status"]["phase"].as_str(), Some("Running" | "Unknown"));
     if running && !pod["metadata"]["deletionTimestamp"].is_string() {

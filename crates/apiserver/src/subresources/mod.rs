@@ -4,6 +4,7 @@ mod binding;
 mod eviction;
 pub mod scale;
 
+use api::gvk::GroupVersionKind;
 use api::status::Status;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -44,25 +45,39 @@ async fn service_account_token(call: &Call, body: &[u8]) -> Result<Answer, Statu
     let schema = subresource.schema();
     let request = decode::typed(call, body, &subresource.gvk, schema.as_deref(), FieldValidation::Ignore)?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
-    let mut admission = AdmissionRequest {
-        user: &call.user,
-        operation: Operation::Create,
-        resource: &call.served.resource.gvr(),
-        kind: &subresource.gvk,
-        subresource: "token",
-        namespace,
-        name,
-        object: request,
-        old_object: &Value::Null,
-        dry_run: false,
-        options: &Value::Null,
-        warnings: Vec::new(),
-    };
-    call.state.admission.mutate(&mut admission, &call.state).await?;
-    call.state.admission.validate(&mut admission, &call.state).await?;
-    let request = admission.object;
+    let request = admitted(call, &subresource.gvk, request, false).await?;
     let caches = &*call.state.caches;
     let answered =
         token::request::create(&call.state.issuer, caches, namespace, name, request, Timestamp::now())?;
     respond::value(StatusCode::CREATED, &answered, call.accept.format, call.pretty)
+}
+
+/// What is sent to a subresource that stores nothing of it, admitted as the new object that it is.
+async fn admitted(
+    call: &Call,
+    kind: &GroupVersionKind,
+    object: Value,
+    dry_run: bool,
+) -> Result<Value, Status> {
+    let mut admission = AdmissionRequest {
+        user: &call.user,
+        operation: Operation::Create,
+        resource: &call.served.resource.gvr(),
+        kind,
+        subresource: &call.info.subresource,
+        namespace: &call.info.namespace,
+        name: &call.info.name,
+        object,
+        old_object: &Value::Null,
+        dry_run,
+        options: &Value::Null,
+        warnings: Vec::new(),
+    };
+    let mut outcome = call.state.admission.mutate(&mut admission, &call.state).await;
+    if outcome.is_ok() {
+        outcome = call.state.admission.validate(&mut admission, &call.state).await;
+    }
+    let AdmissionRequest { object, warnings, .. } = admission;
+    warnings.into_iter().for_each(|warning| call.warn(warning));
+    outcome.map(|()| object)
 }

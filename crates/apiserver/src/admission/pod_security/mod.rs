@@ -1,10 +1,11 @@
 //! PodSecurity: the Pod Security Standards, by labels of the namespace.
 //!
-//! `pod-security.kubernetes.io/enforce` refuses pods, `warn` (and `audit`) only tell, also for the templates of
+//! `pod-security.kubernetes.io/enforce` refuses pods, `warn` and `audit` only tell, also for the templates of
 //! workloads. The standards are lists of checks: [`baseline`] keeps pods from known ways to the host,
 //! [`restricted`] asks for hardening besides.
 
 mod baseline;
+mod existing;
 mod restricted;
 mod subject;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use super::objects::{self, NAMESPACES, Objects, label};
 use super::{AdmissionRequest, Operation};
+use crate::audit;
 use subject::Pod;
 
 /// The standards, each stricter than the one before.
@@ -73,8 +75,12 @@ impl Policy {
         if violations.is_empty() {
             return None;
         }
-        let (level, version) = (self.level.name(), &self.version);
-        Some(format!("violate PodSecurity \"{level}:{version}\": {}", violations.join(", ")))
+        Some(format!("violate PodSecurity {:?}: {}", self.name(), violations.join(", ")))
+    }
+
+    /// `restricted:latest`
+    fn name(&self) -> String {
+        format!("{}:{}", self.level.name(), self.version)
     }
 }
 
@@ -84,7 +90,9 @@ pub fn validate(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) -> Re
         return Ok(());
     }
     if request.is("", "namespaces") {
-        return check_labels(request);
+        check_labels(request)?;
+        existing::warn(request, objects);
+        return Ok(());
     }
     let is_pod = request.is("", "pods") || request.is_subresource("", "pods", "ephemeralcontainers");
     let path: &[&str] = match (request.resource.group.as_str(), request.resource.resource.as_str()) {
@@ -105,8 +113,8 @@ pub fn validate(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) -> Re
     let Some(namespace) = objects.get(NAMESPACES, "", request.namespace) else {
         return Ok(());
     };
-    let (enforce, warn) = (policy(&namespace, "enforce"), policy(&namespace, "warn"));
-    if enforce.level == Level::Privileged && warn.level == Level::Privileged {
+    let [enforce, warn, audited] = ["enforce", "warn", "audit"].map(|mode| policy(&namespace, mode));
+    if [&enforce, &warn, &audited].into_iter().all(|policy| policy.level == Level::Privileged) {
         return Ok(());
     }
     let within = |object: &'_ Value| -> Value {
@@ -118,6 +126,12 @@ pub fn validate(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) -> Re
         return Ok(());
     }
     let pod = Pod::new(&template);
+    if is_pod {
+        audit::annotate("pod-security.kubernetes.io/enforce-policy", enforce.name());
+    }
+    if let Some(violation) = audited.violation(&pod) {
+        audit::annotate("pod-security.kubernetes.io/audit-violations", format!("would {violation}"));
+    }
     if is_pod && let Some(violation) = enforce.violation(&pod) {
         return Err(request.forbidden(violation.replacen("violate", "violates", 1)));
     }

@@ -108,11 +108,13 @@ impl Quotas {
     }
 
     pub fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-        if request.namespace.is_empty() || !request.subresource.is_empty() {
+        let resource = GroupResource::new(&request.resource.group, &request.resource.resource);
+        let resizes = request.operation == Operation::Update && request.is_subresource("", "pods", "resize");
+        if request.namespace.is_empty() || !(request.subresource.is_empty() || resizes) {
             return Ok(());
         }
-        let resource = GroupResource::new(&request.resource.group, &request.resource.resource);
         let judged = match request.operation {
+            Operation::Update if resizes => true,
             Operation::Create => true,
             Operation::Update => resource == SERVICES || resource == CLAIMS,
             _ => false,

@@ -16,6 +16,8 @@ pub struct Usage {
     pub amounts: Amounts,
     /// What scopes are decided by; none for what is not a pod.
     pub pod: Option<PodFacts>,
+    /// The class of a claim, which is all that its scope is decided by.
+    pub attributes_class: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +48,11 @@ pub fn of(resource: GroupResource<'_>, object: &Value) -> Usage {
     match resource {
         PODS => pod(object, &mut usage),
         SERVICES => service(object, &mut usage.amounts),
-        CLAIMS => claim(object, &mut usage.amounts),
+        CLAIMS => {
+            let class = object["spec"]["volumeAttributesClassName"].as_str().unwrap_or_default();
+            usage.attributes_class = Some(class.to_owned());
+            claim(object, &mut usage.amounts);
+        }
         // Counted by their plain names since before there was `count/`.
         GroupResource {
             group: "",
@@ -208,27 +214,34 @@ pub fn in_scope(quota: &Value, usage: &Usage) -> bool {
     let spec = &quota["spec"];
     let scopes = items(&spec["scopes"]).filter_map(Value::as_str);
     let selected = items(&spec["scopeSelector"]["matchExpressions"]);
-    let Some(pod) = &usage.pod else {
-        return items(&spec["scopes"]).next().is_none()
-            && items(&spec["scopeSelector"]["matchExpressions"]).next().is_none();
+    let holds = |scope: &str| match (&usage.pod, &usage.attributes_class) {
+        (Some(pod), _) => match scope {
+            "BestEffort" => pod.best_effort,
+            "NotBestEffort" => !pod.best_effort,
+            "Terminating" => pod.terminating,
+            "NotTerminating" => !pod.terminating,
+            "CrossNamespacePodAffinity" => pod.cross_namespace_affinity,
+            "PriorityClass" => !pod.priority_class.is_empty(),
+            _ => false,
+        },
+        (None, Some(class)) => scope == "VolumeAttributesClass" && !class.is_empty(),
+        (None, None) => false,
     };
-    let holds = |scope: &str| match scope {
-        "BestEffort" => pod.best_effort,
-        "NotBestEffort" => !pod.best_effort,
-        "Terminating" => pod.terminating,
-        "NotTerminating" => !pod.terminating,
-        "CrossNamespacePodAffinity" => pod.cross_namespace_affinity,
-        "PriorityClass" => !pod.priority_class.is_empty(),
-        _ => false,
+    // The scopes whose classes can be named, with the class of this object.
+    let class_of = |scope: &str| match scope {
+        "PriorityClass" => usage.pod.as_ref().map(|pod| pod.priority_class.as_str()),
+        "VolumeAttributesClass" => usage.attributes_class.as_deref(),
+        _ => None,
     };
+    let known = |scope: &str| usage.pod.is_some() || class_of(scope).is_some();
     let expression = |one: &Value| {
         let scope = one["scopeName"].as_str().unwrap_or_default();
-        let among = items(&one["values"]).any(|value| value.as_str() == Some(pod.priority_class.as_str()));
-        match (scope, one["operator"].as_str().unwrap_or_default()) {
-            ("PriorityClass", "In") => among,
-            ("PriorityClass", "NotIn") => !among,
-            (scope, "Exists") => holds(scope),
-            (scope, "DoesNotExist") => !holds(scope),
+        let among = |class: &str| items(&one["values"]).any(|value| value.as_str() == Some(class));
+        match one["operator"].as_str().unwrap_or_default() {
+            "In" => class_of(scope).is_some_and(among),
+            "NotIn" => class_of(scope).is_some_and(|class| !among(class)),
+            "Exists" => holds(scope),
+            "DoesNotExist" => known(scope) && !holds(scope),
             _ => false,
         }
     };
@@ -300,6 +313,13 @@ mod tests {
         check(priority("NotIn", json!(["high"])), json!({}), true);
         check(priority("Exists", json!(null)), json!({"priorityClassName": "low"}), true);
         check(priority("DoesNotExist", json!(null)), json!({}), true);
+        let class = |operator: &str, values: Value| json!({"scopeSelector": {"matchExpressions": [{"scopeName": "VolumeAttributesClass", "operator": operator, "values": values}]}});
+        let claim = of(CLAIMS, &json!({"spec": {"volumeAttributesClassName": "gold"}}));
+        assert!(in_scope(&json!({"spec": class("In", json!(["gold"]))}), &claim));
+        assert!(!in_scope(&json!({"spec": class("NotIn", json!(["gold"]))}), &claim));
+        assert!(in_scope(&json!({"spec": class("Exists", json!(null))}), &claim));
+        assert!(!in_scope(&json!({"spec": {"scopes": ["NotTerminating"]}}), &claim));
+        check(class("DoesNotExist", json!(null)), json!({}), true);
         let service = of(SERVICES, &json!({}));
         assert!(in_scope(&json!({"spec": {}}), &service));
         assert!(!in_scope(&json!({"spec": {"scopes": ["NotTerminating"]}}), &service));
