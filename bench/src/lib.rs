@@ -24,13 +24,18 @@ pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     Ok(client::from_kubeconfig(kubeconfig).await?)
 }
 
-/// A namespace of its own for a run, ready for pods.
+/// A namespace of its own for a run.
 pub async fn namespace(client: &kube::Client) -> Result<String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = serde_json::from_value(json!({"metadata": {"generateName": "bench-"}}))?;
     let made =
         namespaces.create(&PostParams::default(), &namespace).await.context("cannot make a namespace")?;
-    let name = made.metadata.name.context("a namespace has a name")?;
+    made.metadata.name.context("a namespace has a name")
+}
+
+/// As [`namespace`], ready for pods: its service account is there.
+pub async fn namespace_for_pods(client: &kube::Client) -> Result<String> {
+    let name = namespace(client).await?;
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), &name);
     let mut changes = std::pin::pin!(kube::runtime::watcher(
         accounts,

@@ -40,7 +40,7 @@ struct Bench {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let client = bench::client(&args.target.kubeconfig).await?;
-    let namespace = bench::namespace(&client).await?;
+    let namespace = bench::namespace_for_pods(&client).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let events = watcher::watcher(pods.clone(), watcher::Config::default()).boxed();
     let mut bench = Bench { pods, image: args.image, events };
@@ -58,8 +58,12 @@ impl Bench {
         Ok(serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "main", "image": self.image, "command": ["sleep", "infinity"]}],
+                "containers": [{
+                    "name": "main",
+                    "image": self.image,
+                    // Ends when asked to, as a well-made program does.
+                    "command": ["sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"],
+                }],
             },
         }))?)
     }
