@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Each crate, and what must not be among its direct dependencies.
 const MUST_NOT: &[(&str, &[&str])] = &[
     ("api", &["tokio", "hyper", "http", "store", "client", "kube", "redb"]),
+    ("expressions", &["tokio", "hyper", "http", "store", "apiserver", "client", "kube"]),
     ("store", &["api", "apiserver", "client", "kube", "k8s-openapi", "serde_json"]),
     ("apiserver", &["controllers", "scheduler", "kubelet", "runtime", "client", "kube"]),
     ("client", &["apiserver", "store", "api"]),

@@ -76,12 +76,9 @@ fn array(schema: &Json, path: &str, depth: u32) -> Sized {
 }
 
 fn object(schema: &Json, root: bool, path: &str, depth: u32) -> Sized {
-    if schema["x-kubernetes-preserve-unknown-fields"].as_bool() == Some(true)
-        && !schema["properties"].is_object()
-    {
-        if !root {
-            return Sized { of: Type::Dyn, max: MAX_REQUEST };
-        }
+    let free = schema["x-kubernetes-preserve-unknown-fields"].as_bool() == Some(true);
+    if free && !root && !schema["properties"].is_object() {
+        return Sized { of: Type::Dyn, max: MAX_REQUEST };
     }
     let additional = &schema["additionalProperties"];
     if additional.is_object() && !schema["properties"].is_object() {

@@ -68,10 +68,7 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
     ) -> Result<Option<bool>, EvalError> {
         self.budget.work(map.len())?;
         for key in map.keys() {
-            let second = match &comprehension.second {
-                Some(_) => Some(map.get(&key).unwrap_or(Value::Null)),
-                None => None,
-            };
+            let second = comprehension.second.as_ref().map(|_| map.get(&key).unwrap_or(Value::Null));
             if let Some(decided) = self.step(comprehension, key.value(), second, gathered)? {
                 return Ok(Some(decided));
             }
