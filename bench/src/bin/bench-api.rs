@@ -32,7 +32,13 @@ struct Args {
     /// Which measurements, of create, get, list and watch [default: all]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
+    /// Leave the objects there, so that one can see what memory they take
+    #[arg(long)]
+    keep: bool,
 }
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The load comes from one thread, so that on two cores the server has the other.
 #[tokio::main(flavor = "current_thread")]
@@ -41,9 +47,12 @@ async fn main() -> Result<()> {
     let client = bench::client(&args.target.kubeconfig).await?;
     let namespace = bench::namespace(&client).await?;
     let server = Server::from_kubeconfig(&args.target.kubeconfig).await?;
+    let keep = args.keep;
     let bench = Bench { args, server, path: format!("/api/v1/namespaces/{namespace}/configmaps") };
     let result = LocalSet::new().run_until(bench.run()).await;
-    bench::remove_namespace(&client, &namespace).await?;
+    if !keep {
+        bench::remove_namespace(&client, &namespace).await?;
+    }
     result
 }
 
@@ -73,6 +82,9 @@ impl Bench {
         }
         if self.wants("watch") {
             self.watch().await?;
+        }
+        if self.args.keep {
+            return Ok(());
         }
         let mut connection = self.server.connect().await?;
         connection.request("DELETE", &self.path, b"").await.map(drop)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use api::status::Status;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::StatusCode;
-use serde_json::{Value, json};
 
 use super::call::Call;
 use super::{decode, list, render};
+use crate::audit;
 use crate::cache::object::Object;
 use crate::options::{DeleteOptions, WriteOptions};
 use crate::server::respond::{self, Answer};
@@ -23,6 +23,7 @@ fn options(call: &Call, body: &[u8]) -> Result<DeleteOptions, Status> {
         return DeleteOptions::parse(&call.query, None);
     }
     let decoded = decode::decoded(call.content_type(), body)?;
+    audit::requested(&decoded.value);
     DeleteOptions::parse(&call.query, Some(&decoded.value))
 }
 
@@ -50,19 +51,13 @@ pub async fn one(call: &Call, body: &[u8]) -> Result<Answer, Status> {
 pub async fn collection(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let options = options(call, body)?;
     let objects: Vec<Arc<Object>> = list::objects(call).await?;
-    let items: Vec<Value> = stream::iter(objects)
+    let deleted: Vec<Arc<Object>> = stream::iter(objects)
         .map(|object| delete_listed(call, &options, object).boxed())
         .buffered(CONCURRENT)
         .try_filter_map(|deleted| async move { Ok(deleted) })
         .try_collect()
         .await?;
-    let list = json!({
-        "kind": call.served.resource.list_kind,
-        "apiVersion": call.served.api_version,
-        "metadata": {"resourceVersion": call.state.caches.applied().to_string()},
-        "items": items,
-    });
-    respond::value(StatusCode::OK, &list, call.accept.format, call.pretty)
+    list::of(call, deleted)
 }
 
 /// Nothing when somebody else has deleted it in the meantime.
@@ -70,10 +65,10 @@ async fn delete_listed(
     call: &Call,
     options: &DeleteOptions,
     object: Arc<Object>,
-) -> Result<Option<Value>, Status> {
+) -> Result<Option<Arc<Object>>, Status> {
     match writer(call, options, object.namespace(), object.name()).delete(options).await {
-        Ok(Deleted::Gone(object) | Deleted::Marked(object)) => Ok(Some(render::served_value(call, &object))),
-        Ok(Deleted::DryRun(value)) => Ok(Some(value)),
+        Ok(Deleted::Gone(object) | Deleted::Marked(object)) => Ok(Some(object)),
+        Ok(Deleted::DryRun(_)) => Ok(Some(object)),
         Err(status) if status.is("NotFound") => Ok(None),
         Err(status) => Err(status),
     }

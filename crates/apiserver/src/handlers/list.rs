@@ -234,6 +234,11 @@ pub fn too_large(wanted: u64, current: u64) -> Status {
     ])
 }
 
+/// These objects, as a list of now.
+pub fn of(call: &Call, objects: Vec<Arc<Object>>) -> Result<Answer, Status> {
+    answer(call, Page { objects, revision: call.state.caches.applied(), more: None })
+}
+
 fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
     let metadata = list_metadata(&page);
     if call.accept.form == Form::Table {
