@@ -81,6 +81,43 @@ async fn ensure(
     write(state, resource.into(), object, false).await
 }
 
+/// Makes the object, or brings it to this state, for parts of the server that keep objects as they should be.
+pub(crate) async fn put_quietly(
+    state: &Arc<State>,
+    resource: GroupResource<'static>,
+    object: Value,
+) -> Result<(), Status> {
+    write(state, resource, object, true).await.map_err(|error| match error {
+        StartError::Bootstrap { status, .. } => status,
+        error => Status::internal(error),
+    })
+}
+
+/// Changes the status of an object in the server's own name.
+pub(crate) async fn update_status(
+    state: &Arc<State>,
+    resource: GroupResource<'static>,
+    name: &str,
+    change: &Change<'_>,
+) -> Result<(), Status> {
+    let catalog = state.catalog();
+    let served = catalog.stored(resource.group, resource.resource).ok_or_else(Status::unknown_resource)?;
+    let (user, warnings) = (UserInfo::authenticated(USER, &[MASTERS]), Mutex::default());
+    let writer = Writer {
+        state,
+        served,
+        user: &user,
+        namespace: "",
+        name,
+        subresource: "status",
+        dry_run: false,
+        options: WriteOptions::default().to_value("UpdateOptions"),
+        manager: "api-priority-and-fairness-config-consumer-v1".to_owned(),
+        warnings: &warnings,
+    };
+    writer.update(change).await.map(drop)
+}
+
 /// Makes the object, or brings it to this state.
 async fn put(state: &Arc<State>, resource: GroupResource<'static>, object: Value) -> Result<(), StartError> {
     write(state, resource, object, true).await

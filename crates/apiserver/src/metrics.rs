@@ -101,6 +101,12 @@ impl Metrics {
         if let Some(end) = text.rfind("# EOF") {
             text.truncate(end);
         }
+        if state.config.priority_and_fairness {
+            text.push_str(&state.flow_control.metrics());
+        }
+        if let Some(audit) = &state.audit {
+            text.push_str(&audit.metrics());
+        }
         let (reading, writing) = state.in_flight.now();
         let _ = writeln!(
             text,

@@ -8,16 +8,19 @@ use api::status::{GroupResource, Status};
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use store::Store;
+use tokio::sync::watch;
 
 use crate::admission::Chain;
 use crate::admission::objects::Objects;
 use crate::alloc::ServiceAllocator;
+use crate::audit::Audit;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::cache::object::Object;
 use crate::cache::{Caches, object_key};
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
+use crate::flow_control::FlowControl;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::proxy::NodeProxy;
@@ -32,6 +35,7 @@ pub struct State {
     /// All objects; what authorization and admission look things up in.
     pub caches: Arc<Caches>,
     catalog: ArcSwap<Catalog>,
+    served: watch::Sender<u64>,
     pub issuer: Arc<Issuer>,
     pub authenticator: Authenticator,
     pub authorizer: Arc<Authorizer>,
@@ -41,6 +45,9 @@ pub struct State {
     /// Calls to webhooks and aggregated servers.
     pub outbound: Arc<Outbound>,
     pub in_flight: InFlight,
+    pub flow_control: FlowControl,
+    /// None where nothing is recorded.
+    pub audit: Option<Arc<Audit>>,
     pub metrics: Metrics,
     ready: AtomicBool,
     stopping: AtomicBool,
@@ -73,9 +80,14 @@ impl State {
             nodes: NodeProxy::new(&config)?,
             outbound,
             in_flight: InFlight::new(&config),
+            flow_control: FlowControl::new(
+                config.max_requests_in_flight.saturating_add(config.max_mutating_requests_in_flight),
+            ),
+            audit: Audit::start(&config.audit)?,
             metrics: Metrics::default(),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            served: watch::Sender::new(0),
             catalog: ArcSwap::from_pointee(Catalog::of(registry, &caches)),
             caches,
             config,
@@ -107,6 +119,16 @@ impl State {
 
     pub(crate) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
+        self.catalog.store(Arc::new(catalog));
+        self.served.send_modify(|changes| *changes += 1);
+    }
+
+    /// Wakes whenever something else is served.
+    pub fn catalog_changes(&self) -> watch::Receiver<u64> {
+        self.served.subscribe()
     }
 
     /// What is served now.

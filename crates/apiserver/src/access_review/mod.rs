@@ -191,7 +191,8 @@ fn token(state: &State, spec: &Value) -> Result<Value, Status> {
     }
 }
 
-fn user_info(user: &UserInfo) -> Value {
+/// As reviews and audit events show a user.
+pub(crate) fn user_info(user: &UserInfo) -> Value {
     let mut info = Map::new();
     info.insert("username".to_owned(), json!(user.name));
     if !user.uid.is_empty() {

@@ -21,6 +21,7 @@ use tracing::debug;
 
 use crate::admission::objects::Objects;
 use crate::config::Config;
+use crate::request::RequestInfo;
 use crate::token::Issuer;
 use crate::token::jwt::{self, JwtError};
 pub use user::UserInfo;
@@ -86,6 +87,7 @@ impl Authenticator {
     pub async fn authenticate(
         &self,
         request: &http::request::Parts,
+        _info: &RequestInfo,
         peer_certificates: &[CertificateDer<'static>],
     ) -> Result<UserInfo, Status> {
         match self.identify(request, peer_certificates) {
@@ -196,7 +198,7 @@ mod tests {
         let token = issue(&open, json!({}));
         let foreign = issue(&open, json!({"audiences": ["vault"]}));
         let check = |authenticator: &Authenticator, header: Option<&str>, expected: Option<&str>| {
-            let got = runtime().block_on(authenticator.authenticate(&parts(header), &[]));
+            let got = runtime().block_on(authenticator.authenticate(&parts(header), &RequestInfo::default(), &[]));
             match (got, expected) {
                 (Ok(user), Some(name)) => assert_eq!(user.name, name, "{header:?}"),
                 (Err(status), None) => {

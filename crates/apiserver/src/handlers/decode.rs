@@ -7,6 +7,7 @@ use api::status::Status;
 use serde_json::Value;
 
 use super::call::Call;
+use crate::audit;
 use crate::options::FieldValidation;
 
 /// A body of the kind of the resource that is written.
@@ -45,6 +46,7 @@ pub fn typed_as(
     let Decoded { mut value, .. } = decoded;
     check_kind(&mut value, gvk)?;
     check(call, &mut value, gvk, schema, validation, duplicates)?;
+    audit::requested(&value);
     Ok(value)
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::decode;
 use super::write::answer;
+use crate::audit;
 use crate::options::{FieldValidation, WriteOptions};
 use crate::server::respond::Answer;
 use crate::strategy;
@@ -59,6 +60,7 @@ pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     }
     let patch: Value = serde_json::from_slice(body)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    audit::requested(&patch);
     let make = |live: &Value| patched(call, kind, live, &patch, options.field_validation);
     let outcome = call.writer(&options, KIND).update(&Change { make: &make, managed: false, whole: false }).await?;
     answer(call, StatusCode::OK, outcome)
@@ -144,6 +146,7 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         options.field_validation,
         duplicates,
     )?;
+    audit::requested(&applied);
     let schema = resource.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
     let make = |live: Option<&Value>| {
         let time = meta::now();

@@ -4,7 +4,9 @@
 //! the ready endpoints is connected to ([`connect`]), so that nothing depends on the machine's resolver or routes.
 //! Connections are kept. Every call has an end: who asks says how long it may take.
 
+pub mod client;
 mod connect;
+mod kubeconfig;
 mod trust;
 
 use std::path::Path;
@@ -26,8 +28,8 @@ use serde_json::Value;
 
 use crate::admission::objects::Objects;
 use crate::server::body::{RequestBody, boxed};
-pub use connect::Unreachable;
 use connect::Connector;
+pub use connect::Unreachable;
 pub use trust::Identity;
 
 /// As much of an answer is read.
@@ -152,7 +154,13 @@ impl Outbound {
     }
 
     /// Posts JSON and returns what is answered with 200.
-    pub async fn post(&self, to: &Destination, query: &str, body: Vec<u8>, limit: Duration) -> Result<Bytes, OutboundError> {
+    pub async fn post(
+        &self,
+        to: &Destination,
+        query: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Bytes, OutboundError> {
         let url = to.url(query);
         let request = Request::post(&url)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
@@ -160,7 +168,10 @@ impl Outbound {
         let (code, bytes) = self.whole(to, "Post", url, request, limit).await?;
         match code {
             StatusCode::OK => Ok(bytes),
-            code => Err(OutboundError::Refused { code, text: String::from_utf8_lossy(&bytes).chars().take(1024).collect() }),
+            code => Err(OutboundError::Refused {
+                code,
+                text: String::from_utf8_lossy(&bytes).chars().take(1024).collect(),
+            }),
         }
     }
 
@@ -211,7 +222,11 @@ impl Outbound {
     ) -> Result<Response<Incoming>, OutboundError> {
         let client = self.client(to)?;
         let (method, url) = (title(request.method()), request.uri().to_string());
-        client.request(request).await.map_err(|error| OutboundError::Failed { method, url, source: Box::new(error) })
+        client.request(request).await.map_err(|error| OutboundError::Failed {
+            method,
+            url,
+            source: Box::new(error),
+        })
     }
 
     fn client(&self, to: &Destination) -> Result<HttpClient, OutboundError> {

@@ -15,11 +15,8 @@ use super::Trust;
 use crate::proxy::backend::Unverified;
 
 /// Where Linux distributions keep what the machine trusts.
-const SYSTEM_BUNDLES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-];
+const SYSTEM_BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// A client certificate with its key.
 pub struct Identity {
@@ -28,6 +25,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// From PEM text.
+    pub(super) fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, String> {
+        let certificates = CertificateDer::pem_slice_iter(certificates)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("client certificate: {error}"))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("client key: {error}"))?;
+        Ok(Self { certificates, key })
+    }
+
     pub(super) fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
         let told = |path: &Path, error: &dyn std::fmt::Display| {
             format!("cannot read {} for connections to aggregated servers: {error}", path.display())
@@ -108,7 +114,9 @@ impl ServerCertVerifier for Verifier {
             Ok(verified) => return Ok(verified),
             Err(refused) => refused,
         };
-        if !self.given.iter().any(|given| given.as_ref() == end_entity.as_ref()) || !is_current(end_entity, now) {
+        if !self.given.iter().any(|given| given.as_ref() == end_entity.as_ref())
+            || !is_current(end_entity, now)
+        {
             return Err(refused);
         }
         let parsed = ParsedCertificate::try_from(end_entity).map_err(|_| refused)?;

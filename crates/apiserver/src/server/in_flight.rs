@@ -12,6 +12,8 @@ use crate::request::RequestInfo;
 
 /// Counts of requests, by kind.
 pub struct InFlight {
+    /// Whether there is a limit here; priority and fairness has its own.
+    limited: bool,
     reading: Arc<Counter>,
     writing: Arc<Counter>,
 }
@@ -36,6 +38,7 @@ impl InFlight {
     pub fn new(config: &Config) -> Self {
         let counter = |limit| Arc::new(Counter { now: AtomicUsize::new(0), limit });
         Self {
+            limited: !config.priority_and_fairness,
             reading: counter(config.max_requests_in_flight),
             writing: counter(config.max_mutating_requests_in_flight),
         }
@@ -49,7 +52,7 @@ impl InFlight {
         let counter = if info.is_mutating() { &self.writing } else { &self.reading };
         let before = counter.now.fetch_add(1, Ordering::Relaxed);
         let guard = Guard(Some(counter.clone()));
-        if before >= counter.limit && !user.in_group(MASTERS) {
+        if self.limited && before >= counter.limit && !user.in_group(MASTERS) {
             return Err(Status::too_many_requests("too many requests, please try again later", 1));
         }
         Ok(guard)

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::pipeline::{self, Identity};
+use super::pipeline::{self, Identity, Peer};
 use super::{StartError, body};
 use crate::config::Config;
 use crate::state::State;
@@ -119,6 +119,7 @@ async fn connection(
     graceful: Watcher,
     socket: TcpStream,
 ) {
+    let address = socket.peer_addr().ok().map(|address| address.ip());
     // Small answers must not wait for an acknowledgement.
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
@@ -135,11 +136,11 @@ async fn connection(
         }
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certificates: Arc<[CertificateDer<'static>]> =
-        certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let certificates = certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let peer = Arc::new(Peer { certificates, address });
     let service = service_fn(move |request: Request<Incoming>| {
         let state = state.clone();
-        let identity = Identity::Connection(certificates.clone());
+        let identity = Identity::Connection(peer.clone());
         async move {
             let request = request.map(body::boxed);
             Ok::<_, Infallible>(pipeline::serve(state, identity, request).await)

@@ -25,10 +25,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::UserInfo;
+use crate::audit::AuditError;
 use crate::bootstrap;
 use crate::cache::LoadError;
 use crate::config::Config;
 use crate::expiry;
+use crate::flow_control;
 use crate::state::State;
 use crate::token::keys::KeyError;
 use body::{BoxError, ResponseBody};
@@ -43,6 +45,8 @@ pub enum StartError {
     Keys(#[from] KeyError),
     #[error("cannot use {path} for serving HTTPS: {reason}")]
     Tls { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("cannot set up the API server: {0}")]
     Parts(#[from] Status),
     #[error("cannot make {object}, which every cluster has: {status}")]
@@ -63,6 +67,7 @@ impl ApiServer {
         let state = State::new(config, store).await?;
         bootstrap::run(&state).await?;
         tokio::spawn(expiry::run(Arc::downgrade(&state)));
+        flow_control::upkeep::start(&state).await?;
         state.set_ready();
         Ok(Self { state, tls })
     }

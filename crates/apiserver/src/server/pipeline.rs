@@ -1,7 +1,9 @@
 //! The one path of every request: who asks, for what, may they, then the handler.
 //!
 //! Requests from sockets and from callers in this process differ only in where their identity comes from.
+//! Upstream's order of steps: authentication, audit, impersonation, priority and fairness, authorization.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +12,7 @@ use api::status::Status;
 use futures::FutureExt;
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Request};
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tracing::{error, warn};
 
@@ -17,22 +20,43 @@ use super::body::RequestBody;
 use super::respond::{self, Answer};
 use super::{gzip, system};
 use crate::UserInfo;
+use crate::audit::{self, Origin, Trail};
 use crate::authn::impersonate;
+use crate::authz::{self, Decision};
+use crate::flow_control::{Classified, Ticket, work};
 use crate::handlers;
 use crate::negotiate::Accept;
-use crate::request::RequestInfo;
+use crate::request::{Attributes, RequestInfo};
 use crate::state::State;
 
 /// Who a request comes from.
 #[derive(Clone)]
 pub enum Identity {
     /// Whoever its credentials say: the client certificates of its connection, or its headers.
-    Connection(Arc<[CertificateDer<'static>]>),
+    Connection(Arc<Peer>),
     /// A caller in this process.
     Known(UserInfo),
 }
 
+/// The far end of a connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Of a key that the far end has; whose they are, is for authentication to find out.
+    pub certificates: Vec<CertificateDer<'static>>,
+    pub address: Option<IpAddr>,
+}
+
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
+/// What is learned of a request on its way, for its answer.
+#[derive(Default)]
+struct Course {
+    trail: Option<Arc<Trail>>,
+    schema: Option<HeaderValue>,
+    level: Option<HeaderValue>,
+}
 
 /// Answers a request, whatever happens.
 pub async fn serve(state: Arc<State>, identity: Identity, request: Request<RequestBody>) -> Answer {
@@ -42,7 +66,10 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
     let audit_id = audit_id(&request);
     let accept_gzip = gzip::accepted(request.headers());
     let accept = request.headers().get(ACCEPT).cloned();
-    let worked = AssertUnwindSafe(respond(&state, identity, &info, request)).catch_unwind().await;
+    let mut course = Course::default();
+    let working = respond(&state, identity, &info, request, &audit_id, &mut course);
+    let worked = AssertUnwindSafe(working).catch_unwind().await;
+    let mut failure = None;
     let mut answer = match worked {
         Ok(Ok(answer)) => answer,
         Ok(Err(status)) => {
@@ -55,18 +82,29 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
                     "request failed"
                 );
             }
-            respond::status(&status, Accept::of_failure(accept.as_ref()))
+            respond::status(failure.insert(status), Accept::of_failure(accept.as_ref()))
         }
         Err(_) => {
             error!(verb = info.verb, path = info.path, "the handler of a request panicked");
             let status = Status::internal("the handler of this request panicked; see the server's log");
+            if let Some(trail) = course.trail.take() {
+                trail.panicked(status.code).await;
+            }
             respond::status(&status, Accept::of_failure(accept.as_ref()))
         }
     };
+    if let Some(trail) = course.trail {
+        answer = trail.answered(answer, failure.as_ref(), info.is_long_running()).await;
+    }
     if accept_gzip && !info.is_long_running() {
         gzip::compress(&mut answer);
     }
-    answer.headers_mut().insert(AUDIT_ID, audit_id);
+    let headers = [(AUDIT_ID, Some(audit_id)), (FLOW_SCHEMA, course.schema), (PRIORITY_LEVEL, course.level)];
+    for (name, value) in headers {
+        if let Some(value) = value {
+            answer.headers_mut().insert(name, value);
+        }
+    }
     state.metrics.answered(&info, answer.status().as_u16(), begun.elapsed());
     answer
 }
@@ -85,23 +123,106 @@ async fn respond(
     identity: Identity,
     info: &RequestInfo,
     request: Request<RequestBody>,
+    audit_id: &HeaderValue,
+    course: &mut Course,
 ) -> Result<Answer, Status> {
     let (parts, body) = request.into_parts();
-    let user = match identity {
-        Identity::Connection(certificates) => {
-            let user = state.authenticator.authenticate(&parts, &certificates).await?;
-            match impersonate::impersonated(&state.authorizer, &user, &parts.headers).await? {
-                Some(other) => other,
-                None => user,
-            }
+    let (user, address, may_impersonate) = match identity {
+        Identity::Connection(peer) => {
+            (state.authenticator.authenticate(&parts, info, &peer.certificates).await, peer.address, true)
         }
-        Identity::Known(user) => user,
+        Identity::Known(user) => (Ok(user), None, false),
     };
+    if let Some(audit) = &state.audit {
+        let origin = Origin {
+            audit_id: audit_id.to_str().unwrap_or_default(),
+            uri: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            headers: &parts.headers,
+            peer: address,
+            received: Timestamp::now(),
+        };
+        course.trail = audit.open(info, user.as_ref().ok(), &origin);
+    }
+    let user = user?;
+    if let Some(trail) = &course.trail {
+        trail.received().await?;
+    }
+    let trail = course.trail.clone();
+    audit::following(trail, admitted(state, user, may_impersonate, info, parts, body, course)).await
+}
+
+/// The steps that are recorded.
+async fn admitted(
+    state: &Arc<State>,
+    mut user: UserInfo,
+    may_impersonate: bool,
+    info: &RequestInfo,
+    parts: http::request::Parts,
+    body: RequestBody,
+    course: &mut Course,
+) -> Result<Answer, Status> {
+    if may_impersonate
+        && let Some(other) = impersonate::impersonated(&state.authorizer, &user, &parts.headers).await?
+    {
+        audit::impersonated(&other);
+        user = other;
+    }
     let _in_flight = state.in_flight.enter(info, &user)?;
-    state.authorizer.require(&user, info).await?;
+    // A watch needs its seats only until it begins: they are given back when this returns.
+    let _ticket = take_turn(state, info, &user, &parts, course).await?;
+    authorized(state, &user, info, course.trail.is_some()).await?;
     if info.is_resource {
         handlers::serve(state.clone(), info.clone(), user, parts, body).await
     } else {
         system::serve(state, info, &parts).await
+    }
+}
+
+/// Waits until the server has time for the request. Streams take their time anyway, and do not count.
+async fn take_turn(
+    state: &State,
+    info: &RequestInfo,
+    user: &UserInfo,
+    parts: &http::request::Parts,
+    course: &mut Course,
+) -> Result<Option<Ticket>, Status> {
+    if !state.config.priority_and_fairness || (info.is_long_running() && info.verb != "watch") {
+        return Ok(None);
+    }
+    let seats = |most| {
+        let stored = || {
+            let catalog = state.catalog();
+            catalog.get(&info.group, &info.version, &info.resource).map(|served| served.cache.len())
+        };
+        work::seats(info, parts.uri.query().unwrap_or_default(), stored, most)
+    };
+    let entered = state.flow_control.enter(info, user, seats).await;
+    let (schema, level) = match &entered {
+        Ok(ticket) => ticket.uids(),
+        Err(rejected) => rejected.uids(),
+    };
+    (course.schema, course.level) = (schema.cloned(), level.cloned());
+    entered.map(Some).map_err(|rejected| rejected.status())
+}
+
+async fn authorized(
+    state: &State,
+    user: &UserInfo,
+    info: &RequestInfo,
+    recorded: bool,
+) -> Result<(), Status> {
+    let attributes = Attributes { user, request: info };
+    let decision = state.authorizer.authorize(&attributes).await;
+    if recorded {
+        let (word, reason) = match &decision {
+            Decision::Allow { reason } => ("allow", reason.to_string()),
+            Decision::Deny { reason } => ("forbid", reason.clone()),
+        };
+        audit::annotate("authorization.k8s.io/decision", word);
+        audit::annotate("authorization.k8s.io/reason", reason);
+    }
+    match decision {
+        Decision::Allow { .. } => Ok(()),
+        Decision::Deny { reason } => Err(authz::forbidden(&attributes, &reason)),
     }
 }
