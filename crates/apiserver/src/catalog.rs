@@ -10,6 +10,7 @@ use api::registry::{Registry, Resource};
 
 use crate::cache::Caches;
 use crate::cache::resource::ResourceCache;
+use crate::crd::{Custom, Definition, Version, priority};
 use crate::server::documents::Documents;
 use crate::strategy::{self, Strategy};
 
@@ -23,6 +24,38 @@ pub struct Served {
     pub storage: Arc<Storage>,
     pub cache: Arc<ResourceCache>,
     pub strategy: &'static Strategy,
+    /// Of a custom resource.
+    pub custom: Option<Custom>,
+}
+
+impl Served {
+    /// A version of a custom resource.
+    pub fn custom(definition: &Arc<Definition>, version: &Arc<Version>, caches: &Caches) -> Self {
+        Self::of_definition(definition, version, Arc::new(definition.resource(version)), caches)
+    }
+
+    fn of_definition(
+        definition: &Arc<Definition>,
+        version: &Arc<Version>,
+        resource: Arc<Resource>,
+        caches: &Caches,
+    ) -> Self {
+        let (group, plural) = (&definition.group, &definition.accepted.plural);
+        Self {
+            group_resource: resource.group_resource(),
+            api_version: resource.gvk.api_version(),
+            cache: caches.resource(group, plural),
+            strategy: strategy::of(group, plural),
+            storage: Arc::new(Storage {
+                group: group.clone(),
+                plural: plural.clone(),
+                gvk: definition.stored_gvk(),
+                selectable_fields: definition.selectable.clone(),
+            }),
+            custom: Some(Custom { definition: definition.clone(), version: version.clone() }),
+            resource,
+        }
+    }
 }
 
 /// How a resource is kept, whatever version or group it is asked for in.
@@ -63,6 +96,7 @@ impl Catalog {
                 strategy: strategy::of(&storage.group, &storage.plural),
                 storage: Arc::new(storage),
                 resource: resource.clone(),
+                custom: None,
             };
             by_version
                 .entry(resource.gvk.group.clone())
@@ -72,6 +106,31 @@ impl Catalog {
                 .insert(resource.plural.clone(), Arc::new(served));
         }
         Self { registry, by_version, documents: Documents::default() }
+    }
+
+    /// The built-in resources, and those that these definitions define.
+    pub fn with_custom(definitions: &[Arc<Definition>], caches: &Caches) -> Self {
+        let mut versions: Vec<(&Arc<Definition>, &Arc<Version>)> = definitions
+            .iter()
+            .flat_map(|definition| definition.versions.iter().map(move |version| (definition, version)))
+            .filter(|(_, version)| version.served)
+            .collect();
+        // Groups by name, within them the newest version first.
+        versions.sort_by(|(one, one_version), (other, other_version)| {
+            let order = |version: &Version| std::cmp::Reverse(priority(&version.name));
+            (&one.group, order(one_version), &one.name).cmp(&(&other.group, order(other_version), &other.name))
+        });
+        let registry = Registry::builtin()
+            .with(versions.iter().map(|(definition, version)| definition.resource(version)));
+        let mut catalog = Self::of(registry, caches);
+        for (definition, version) in versions {
+            let (group, plural) = (&definition.group, &definition.accepted.plural);
+            let Some(resource) = catalog.registry.resource(group, &version.name, plural) else { continue };
+            let served = Served::of_definition(definition, version, resource, caches);
+            let of_group = catalog.by_version.entry(group.clone()).or_default();
+            of_group.entry(version.name.clone()).or_default().insert(plural.clone(), Arc::new(served));
+        }
+        catalog
     }
 
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {
@@ -87,7 +146,10 @@ impl Catalog {
     /// The resource in the version that its objects are stored in.
     pub fn stored(&self, group: &str, plural: &str) -> Option<&Arc<Served>> {
         let storage = storage(&self.registry, group, plural)?;
-        self.get(&storage.gvk.group, &storage.gvk.version, plural)
+        let served = self.get(&storage.gvk.group, &storage.gvk.version, plural)?;
+        // The storage version of a custom resource need not be the newest, nor be served.
+        let stored = &served.storage.gvk.version;
+        Some(self.get(group, stored, plural).filter(|_| served.custom.is_some()).unwrap_or(served))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {

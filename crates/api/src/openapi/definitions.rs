@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::Dialect;
 use crate::gvk::GroupVersionKind;
-use crate::registry::{Registry, Resource};
+use crate::registry::Registry;
 use crate::schema::builtin::{self, Description};
 use crate::schema::{Field, ListType, Object, Schema, SchemaRef, Shape};
+use crate::structural::publish;
 
 /// In protobuf like `RawExtension`, which is an object, but this may be any value.
 const ANY_JSON: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON";
@@ -68,10 +69,15 @@ impl<'a> Definitions<'a> {
 
     /// A custom resource (as its author wrote it, where that is known) or the list of one.
     fn custom(&mut self, name: &str) -> Value {
-        let of_kind = |resource: &&Resource| name_of(&resource.gvk) == name;
-        if let Some(resource) = self.registry.iter().map(AsRef::as_ref).find(of_kind) {
-            return match (&resource.published_schema, resource.schema()) {
-                (Some(published), _) => Value::clone(published),
+        if let Some(resource) = self.kinds.get(name).and_then(|gvk| self.registry.kind(gvk)) {
+            return match (&resource.custom, resource.schema()) {
+                (Some(custom), _) => {
+                    let metadata = self.reference(publish::OBJECT_META);
+                    match self.dialect {
+                        Dialect::V2 => publish::v2(&custom.published(), metadata),
+                        Dialect::V3 => publish::v3(&custom.published(), metadata),
+                    }
+                }
                 (None, Some(schema)) => self.schema(schema, &Description::default()),
                 (None, None) => json!({"type": "object"}),
             };

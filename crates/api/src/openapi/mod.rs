@@ -132,8 +132,8 @@ fn hash(registry: &Registry, group: &str, version: &str) -> String {
         for sub in &resource.subresources {
             (&sub.name, &sub.gvk, &sub.verbs).hash(&mut hasher);
         }
-        if let Some(published) = &resource.published_schema {
-            published.to_string().hash(&mut hasher);
+        if let Some(custom) = &resource.custom {
+            custom.digest().hash(&mut hasher);
         }
     }
     format!("{:016X}", hasher.finish())

@@ -374,7 +374,7 @@ fn resource(group: &str, version: &str, row: &Row) -> Resource {
         verbs: strings(row.verbs),
         subresources: row.subresources.iter().map(|sub| subresource(&gvk, sub)).collect(),
         schema: schema_of(&gvk),
-        published_schema: None,
+        custom: None,
         selectable_fields,
         gvk,
     }

@@ -28,10 +28,19 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// What an object looks like. `None` where nothing is known of it.
     pub schema: Option<SchemaRef>,
-    /// The OpenAPI schema of a custom resource as its author wrote it, descriptions included.
-    pub published_schema: Option<Arc<serde_json::Value>>,
+    /// Where a custom resource has its schema from.
+    pub custom: Option<Arc<dyn CustomSchema>>,
     /// Fields that `fieldSelector` may name, `metadata.name` and `metadata.namespace` included.
     pub selectable_fields: Vec<String>,
+}
+
+/// The schema of a custom resource, made when it is asked for: most are rarely used, and they are large.
+pub trait CustomSchema: std::fmt::Debug + Send + Sync {
+    fn schema(&self) -> &Schema;
+    /// The OpenAPI schema as its author wrote it, descriptions included.
+    fn published(&self) -> serde_json::Value;
+    /// Changes with the schema.
+    fn digest(&self) -> u64;
 }
 
 /// Something below an object: `status`, `scale`, `log`.
@@ -58,7 +67,7 @@ impl Resource {
     }
 
     pub fn schema(&self) -> Option<&Schema> {
-        self.schema.as_deref()
+        self.schema.as_deref().or_else(|| Some(self.custom.as_ref()?.schema()))
     }
 
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {

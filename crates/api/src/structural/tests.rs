@@ -77,7 +77,7 @@ fn judges_in_upstreams_words() {
         for (key, value) in change.as_object().unwrap() {
             spec[key] = value.clone();
         }
-        let errors = validate::validate(&object(spec), &schema());
+        let errors = validate::validate(&object(spec), None, &schema());
         let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(messages, expected);
     }
@@ -138,8 +138,20 @@ fn judges_in_upstreams_words() {
             "spec.either.a: Required value",
         ],
     );
-    let errors = validate::validate(&json!({"spec": {}}), &schema());
+    let errors = validate::validate(&json!({"spec": {}}), None, &schema());
     assert_eq!(errors.to_string(), "spec.cron: Required value");
+}
+
+#[test]
+fn what_was_wrong_before_is_forgiven() {
+    let old = object(json!({"cron": "* * * * *", "replicas": 15, "ports": [{"port": 1, "protocol": 5}]}));
+    let mut new = old.clone();
+    new["spec"]["ports"][0]["name"] = json!("x");
+    new["spec"]["day"] = json!("2020-01-01");
+    let told = |new: &Value| validate::validate(new, Some(&old), &schema()).to_string();
+    assert_eq!(told(&new), "[]");
+    new["spec"]["replicas"] = json!(16);
+    assert!(told(&new).starts_with("spec.replicas: Invalid value: 16"), "{}", told(&new));
 }
 
 #[test]

@@ -2,20 +2,20 @@
 
 use serde_json::{Number, Value};
 
-use super::{Additional, Checks, Structural, Type};
+use super::{Additional, Checks, ListType, Structural, Type};
 use crate::field::{FieldError, FieldErrorKind, FieldErrors, Path};
 
-/// What is wrong with the object.
-pub fn validate(object: &Value, schema: &Structural) -> FieldErrors {
+/// What is wrong with the object. Of parts that are as they were in the `old` object, nothing is told.
+pub fn validate(object: &Value, old: Option<&Value>, schema: &Structural) -> FieldErrors {
     let mut found = Found::default();
-    node(object, schema, &Path::ROOT, &mut found);
+    node(object, old, schema, &Path::ROOT, &mut found);
     found.errors
 }
 
 /// As [`validate`], of a value somewhere in an object: defaults are judged so.
 pub fn validate_at(value: &Value, schema: &Structural, path: &Path<'_>) -> FieldErrors {
     let mut found = Found::default();
-    node(value, schema, path, &mut found);
+    node(value, None, schema, path, &mut found);
     found.errors
 }
 
@@ -48,18 +48,23 @@ impl Found {
     }
 }
 
-fn node(value: &Value, schema: &Structural, path: &Path<'_>, found: &mut Found) {
+fn node(value: &Value, old: Option<&Value>, schema: &Structural, path: &Path<'_>, found: &mut Found) {
+    let before = found.errors.len();
     kind(value, schema, path, found);
     if let Some(checks) = &schema.checks {
-        combinations(value, checks, path, found);
+        combinations(value, old, checks, path, found);
         scalar(value, checks, path, found);
     }
     match value {
-        Value::Array(items) => array(items, schema, path, found),
-        Value::Object(entries) => object(entries, schema, path, found),
+        Value::Array(items) => array(items, old, schema, path, found),
+        Value::Object(entries) => object(entries, old, schema, path, found),
         _ => {}
     }
     found.matches += 1;
+    // What was wrong before and has not been touched is forgiven.
+    if found.errors.len() > before && old == Some(value) {
+        found.errors.0.truncate(before);
+    }
 }
 
 fn kind(value: &Value, schema: &Structural, path: &Path<'_>, found: &mut Found) {
@@ -101,10 +106,10 @@ fn is_whole(number: &Number) -> bool {
     number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
 }
 
-fn combinations(value: &Value, checks: &Checks, path: &Path<'_>, found: &mut Found) {
+fn combinations(value: &Value, old: Option<&Value>, checks: &Checks, path: &Path<'_>, found: &mut Found) {
     let run = |schema: &Structural| {
         let mut inner = Found::default();
-        node(value, schema, path, &mut inner);
+        node(value, old, schema, path, &mut inner);
         inner
     };
     if !checks.any_of.is_empty() {
@@ -267,10 +272,10 @@ fn plain(number: &Number) -> String {
     }
 }
 
-fn array(items: &[Value], schema: &Structural, path: &Path<'_>, found: &mut Found) {
-    if let Some(schema) = schema.items.as_deref() {
+fn array(items: &[Value], old: Option<&Value>, schema: &Structural, path: &Path<'_>, found: &mut Found) {
+    if let Some(of_items) = schema.items.as_deref() {
         for (index, item) in items.iter().enumerate() {
-            node(item, schema, &path.index(index), found);
+            node(item, same_item(old, item, schema), of_items, &path.index(index), found);
         }
     }
     let Some(checks) = &schema.checks else { return };
@@ -283,7 +288,19 @@ fn array(items: &[Value], schema: &Structural, path: &Path<'_>, found: &mut Foun
     }
 }
 
-fn object(entries: &serde_json::Map<String, Value>, schema: &Structural, path: &Path<'_>, found: &mut Found) {
+/// The old item with the same keys, where items have keys.
+fn same_item<'v>(old: Option<&'v Value>, item: &Value, schema: &Structural) -> Option<&'v Value> {
+    let ListType::Map(keys) = &schema.list_type else { return None };
+    old?.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(&**key) == item.get(&**key)))
+}
+
+fn object(
+    entries: &serde_json::Map<String, Value>,
+    old: Option<&Value>,
+    schema: &Structural,
+    path: &Path<'_>,
+    found: &mut Found,
+) {
     if let Some(checks) = &schema.checks {
         let count = entries.len() as u64;
         if let Some(min) = checks.min_properties.filter(|min| count < *min) {
@@ -302,6 +319,6 @@ fn object(entries: &serde_json::Map<String, Value>, schema: &Structural, path: &
             (None, Additional::Of(values)) => values,
             _ => continue,
         };
-        node(value, below, &path.child(key), found);
+        node(value, old.and_then(|old| old.get(key)), below, &path.child(key), found);
     }
 }

@@ -42,6 +42,8 @@ pub struct Caches {
     /// What `applied` was when everything had been loaded: a resource without a cache has not changed since.
     floor: AtomicU64,
     selectable: SelectableFields,
+    /// The same of custom resources, by group and plural.
+    custom_fields: ArcSwap<AHashMap<(Box<str>, Box<str>), Arc<[String]>>>,
     runtime: Handle,
 }
 
@@ -63,6 +65,7 @@ impl Caches {
             applied: watch::Sender::new(0),
             floor: AtomicU64::new(0),
             selectable,
+            custom_fields: ArcSwap::default(),
             runtime: Handle::current(),
         });
         follow::follow(&caches, store).await?;
@@ -102,7 +105,27 @@ impl Caches {
         self.applied.subscribe()
     }
 
+    /// Which fields of a custom resource can be selected from now on.
+    pub fn select_fields(&self, group: &str, plural: &str, fields: Arc<[String]>) {
+        let known = self.custom_fields.load();
+        let name = (Box::from(group), Box::from(plural));
+        if known.get(&name).map_or(fields.is_empty(), |known| *known == fields) {
+            return;
+        }
+        self.custom_fields.rcu(|known| {
+            let mut known = AHashMap::clone(known);
+            known.insert(name.clone(), fields.clone());
+            known
+        });
+    }
+
     pub fn selectable_fields(&self, group: &str, resource: &str) -> Arc<[String]> {
+        let custom = self.custom_fields.load();
+        if !custom.is_empty()
+            && let Some(fields) = custom.get(&(Box::from(group), Box::from(resource)))
+        {
+            return fields.clone();
+        }
         (self.selectable)(group, resource)
     }
 }

@@ -37,6 +37,7 @@ pub struct ResourceCache {
     revision: AtomicU64,
     /// How often everything was loaded again: what was told before has nothing to do with what is there since.
     resets: AtomicU64,
+    ended: AtomicU64,
     wake: Wake,
 }
 
@@ -63,6 +64,7 @@ impl ResourceCache {
             }),
             revision: AtomicU64::new(since),
             resets: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             wake: Wake::new(since, runtime),
         }
     }
@@ -89,6 +91,30 @@ impl ResourceCache {
             state.forget_oldest();
         }
         state.since = state.since.max(revision);
+    }
+
+    /// Replaces objects that are still at the revision that these have: they look different now, and nothing has
+    /// happened to them.
+    pub fn rewrite(&self, objects: Vec<Arc<Object>>) {
+        let mut state = self.state.write();
+        for object in objects {
+            if let Some(known) =
+                state.objects.get_mut(&object.key).filter(|known| known.revision == object.revision)
+            {
+                *known = object;
+            }
+        }
+    }
+
+    /// Ends all watches that there are.
+    pub fn end_watches(&self) {
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        self.wake.changed(self.revision());
+    }
+
+    /// How often watches were ended.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Changes whenever everything was loaded again.

@@ -46,6 +46,8 @@ pub struct Watcher {
     reached: Revision,
     /// The cache's [`ResourceCache::resets`] when this watcher began.
     resets: u64,
+    /// The cache's [`ResourceCache::ended`] then.
+    ended: u64,
 }
 
 /// Events read from the log at a time, so that a long backlog does not hold the lock or memory.
@@ -59,9 +61,9 @@ impl Watcher {
         selection: Selection,
         from: Revision,
     ) -> Result<Self, TooOld> {
-        let resets = cache.resets();
+        let (resets, ended) = (cache.resets(), cache.ended());
         cache.remembers(from)?;
-        Ok(Self { head: cache.changes(), cache, caches, selection, reached: from, resets })
+        Ok(Self { head: cache.changes(), cache, caches, selection, reached: from, resets, ended })
     }
 
     /// A revision up to which this watcher has told everything. Moves on although its resource is quiet.
@@ -90,8 +92,8 @@ impl Watcher {
                 }
                 continue;
             }
-            if self.head.changed().await.is_err() {
-                // The cache is gone with its server.
+            if self.cache.ended() != self.ended || self.head.changed().await.is_err() {
+                // The resource is gone, or looks different; or the cache is gone with its server.
                 return Ok(Vec::new());
             }
         }
