@@ -54,6 +54,21 @@ impl Cgroups {
         }
     }
 
+    pub fn is_unified(&self) -> bool {
+        matches!(self.hierarchy, Hierarchy::V2(_))
+    }
+
+    /// Whether this machine lends us the memory controller.
+    pub fn limits_memory(&self) -> bool {
+        match &self.hierarchy {
+            Hierarchy::V1(controllers) => controllers.iter().any(|(name, _)| *name == "memory"),
+            Hierarchy::V2(mount) => {
+                let controllers = std::fs::read_to_string(mount.join("cgroup.controllers"));
+                controllers.is_ok_and(|text| text.split_whitespace().any(|name| name == "memory"))
+            }
+        }
+    }
+
     /// The cgroup that the pod's containers are made under, as CRI takes it.
     pub fn parent(&self, pod: &Pod) -> String {
         if !self.enabled {
@@ -86,52 +101,90 @@ impl Cgroups {
     fn try_make(&self, pod: &Pod) -> std::io::Result<()> {
         let path = self.parent(pod);
         let relative = path.trim_start_matches('/');
-        let knobs = Knobs::of(pod);
         match &self.hierarchy {
             Hierarchy::V1(controllers) => {
                 for (name, mount) in controllers {
-                    let dir = mount.join(relative);
-                    if !make_v1(mount, relative, *name == "cpuset")? {
-                        continue;
-                    }
-                    match *name {
-                        "cpu" => {
-                            set(&dir, "cpu.shares", &knobs.shares.to_string())?;
-                            if let Some(quota) = knobs.quota {
-                                set(&dir, "cpu.cfs_period_us", "100000")?;
-                                set(&dir, "cpu.cfs_quota_us", &quota.to_string())?;
-                            }
-                        }
-                        "memory" => {
-                            if let Some(limit) = knobs.memory {
-                                set(&dir, "memory.limit_in_bytes", &limit.to_string())?;
-                            }
-                        }
-                        "pids" => {
-                            if let Some(limit) = self.pids {
-                                set(&dir, "pids.max", &limit.to_string())?;
-                            }
-                        }
-                        _ => {}
+                    if make_v1(mount, relative, *name == "cpuset")? && *name == "pids" {
+                        self.limit_processes(&mount.join(relative))?;
                     }
                 }
             }
             Hierarchy::V2(mount) => {
                 make_v2(mount, relative)?;
-                let dir = mount.join(relative);
-                set(&dir, "cpu.weight", &weight(knobs.shares).to_string())?;
-                if let Some(quota) = knobs.quota {
-                    set(&dir, "cpu.max", &format!("{quota} 100000"))?;
-                }
-                if let Some(limit) = knobs.memory {
-                    set(&dir, "memory.max", &limit.to_string())?;
-                }
-                if let Some(limit) = self.pids {
-                    set(&dir, "pids.max", &limit.to_string())?;
-                }
+                self.limit_processes(&mount.join(relative))?;
             }
         }
+        for knob in self.knobs(pod) {
+            knob.set()?;
+        }
         Ok(())
+    }
+
+    fn limit_processes(&self, dir: &Path) -> std::io::Result<()> {
+        match self.pids {
+            Some(limit) => set(dir, "pids.max", &limit.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the pod's limits anew: its resources have changed.
+    pub fn update(&self, pod: &Pod) {
+        self.resize(pod, Knob::set);
+    }
+
+    /// Only those that grow: containers that still use what they had go on undisturbed.
+    pub fn widen(&self, pod: &Pod) {
+        self.resize(pod, Knob::widen);
+    }
+
+    fn resize(&self, pod: &Pod, set: impl Fn(&Knob) -> std::io::Result<()>) {
+        if !self.enabled {
+            return;
+        }
+        if let Err(error) = self.knobs(pod).iter().try_for_each(set) {
+            warn!(%error, pod = pod.full_name(), "cannot change the limits of the pod's cgroup");
+        }
+    }
+
+    /// The pod's limits as files and values.
+    fn knobs(&self, pod: &Pod) -> Vec<Knob> {
+        let path = self.parent(pod);
+        let relative = path.trim_start_matches('/');
+        let spec = pod.pod_spec();
+        let limits = qos::limits(spec);
+        let shares = shares(qos::requests(spec).get("cpu"));
+        let quota = quota(limits.get("cpu"));
+        let memory = Some(limits.get("memory")).filter(|memory| *memory > 0);
+        match &self.hierarchy {
+            Hierarchy::V1(controllers) => {
+                let of = |controller: &str| {
+                    let found = controllers.iter().find(|(name, _)| *name == controller);
+                    found.map(|(_, mount)| mount.join(relative))
+                };
+                let mut knobs = Vec::new();
+                if let Some(dir) = of("cpu") {
+                    knobs.push(Knob::number(dir.join("cpu.shares"), Some(shares)));
+                    knobs.push(Knob::number(dir.join("cpu.cfs_quota_us"), Some(quota.unwrap_or(-1))));
+                }
+                if let Some(dir) = of("memory") {
+                    knobs.push(Knob::number(dir.join("memory.limit_in_bytes"), Some(memory.unwrap_or(-1))));
+                }
+                knobs
+            }
+            Hierarchy::V2(mount) => {
+                let dir = mount.join(relative);
+                let words = |limit: Option<i64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
+                vec![
+                    Knob::number(dir.join("cpu.weight"), Some(weight(shares))),
+                    Knob {
+                        file: dir.join("cpu.max"),
+                        text: format!("{} 100000", words(quota)),
+                        value: quota,
+                    },
+                    Knob { file: dir.join("memory.max"), text: words(memory), value: memory },
+                ]
+            }
+        }
     }
 
     /// Removes the pod's cgroup, whose processes have all ended.
@@ -153,22 +206,39 @@ impl Cgroups {
     }
 }
 
-struct Knobs {
-    shares: i64,
-    quota: Option<i64>,
-    memory: Option<i64>,
+/// One limit of a cgroup.
+struct Knob {
+    file: PathBuf,
+    text: String,
+    /// Nothing for no limit.
+    value: Option<i64>,
 }
 
-impl Knobs {
-    fn of(pod: &Pod) -> Self {
-        let requests = qos::requests(pod.pod_spec());
-        let limits = qos::limits(pod.pod_spec());
-        let memory = limits.get("memory");
-        Self {
-            shares: shares(requests.get("cpu")),
-            quota: quota(limits.get("cpu")),
-            memory: (memory > 0).then_some(memory),
+impl Knob {
+    fn number(file: PathBuf, value: Option<i64>) -> Self {
+        let text = value.unwrap_or(-1).to_string();
+        Self { file, text, value: value.filter(|value| *value >= 0) }
+    }
+
+    /// A controller that the machine does not lend us has no file: its limits are not kept, as everybody who runs
+    /// there knows.
+    fn set(&self) -> std::io::Result<()> {
+        match std::fs::write(&self.file, &self.text) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|error| at(&self.file, error)),
         }
+    }
+
+    fn widen(&self) -> std::io::Result<()> {
+        let Ok(now) = std::fs::read_to_string(&self.file) else { return Ok(()) };
+        let now: Option<i64> = now.split_whitespace().next().and_then(|word| word.parse().ok());
+        let now = now.filter(|now| *now >= 0);
+        let grows = match (now, self.value) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(now), Some(wanted)) => wanted > now,
+        };
+        if grows { self.set() } else { Ok(()) }
     }
 }
 
@@ -249,5 +319,53 @@ mod tests {
         assert_eq!(weight(2), 1);
         assert_eq!(weight(1024), 39);
         assert_eq!(weight(262_144), 10_000);
+    }
+
+    /// Files as the kernel would have them, in a directory.
+    #[test]
+    fn the_files_of_a_unified_hierarchy() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = ["", "kubepods", "kubepods/burstable", "kubepods/burstable/podu"];
+        for dir in dirs {
+            let dir = root.path().join(dir);
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("cgroup.controllers"), "cpu memory pids").unwrap();
+            std::fs::write(dir.join("cgroup.subtree_control"), "memory").unwrap();
+        }
+        let pod_dir = root.path().join("kubepods/burstable/podu");
+        for file in ["cpu.weight", "cpu.max", "memory.max"] {
+            std::fs::write(pod_dir.join(file), "").unwrap();
+        }
+        let cgroups = Cgroups {
+            hierarchy: Hierarchy::V2(root.path().to_owned()),
+            base: "/kubepods".into(),
+            enabled: true,
+            pids: Some(50),
+            warned: AtomicBool::new(false),
+        };
+        let pod = |limits: serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({"metadata": {"uid": "u"}, "spec": {"containers": [
+                {"name": "c", "resources": {"requests": {"cpu": "100m"}, "limits": limits}}]}}))
+            .unwrap()
+        };
+        let check = |file: &str, expected: &str| {
+            assert_eq!(std::fs::read_to_string(pod_dir.join(file)).unwrap(), expected, "{file}");
+        };
+        cgroups.try_make(&pod(serde_json::json!({"cpu": "500m", "memory": "64Mi"}))).unwrap();
+        check("cpu.weight", "4");
+        check("cpu.max", "50000 100000");
+        check("memory.max", "67108864");
+        check("pids.max", "50");
+        let handed_on = std::fs::read_to_string(root.path().join("kubepods/cgroup.subtree_control")).unwrap();
+        assert_eq!(handed_on, "+pids", "each missing one is asked for");
+        let smaller = pod(serde_json::json!({"cpu": "1", "memory": "32Mi"}));
+        cgroups.widen(&smaller);
+        check("cpu.max", "100000 100000");
+        check("memory.max", "67108864");
+        cgroups.update(&smaller);
+        check("memory.max", "33554432");
+        cgroups.update(&pod(serde_json::json!({})));
+        check("memory.max", "max");
+        check("cpu.max", "max 100000");
     }
 }

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use client::{Informer, Informers};
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::Options;
 use crate::cgroups::Cgroups;
+use crate::container::resources::NodeDefaults;
 use crate::container::sandbox::{Cluster, parse_resolv_conf};
 use crate::cri::Cri;
 use crate::events::Recorder;
+use crate::eviction::Pressure;
 use crate::images::Images;
 use crate::node::machine_info::MachineInfo;
 use crate::objects::Objects;
@@ -34,6 +37,9 @@ pub struct Context {
     pub node: Informer<Node>,
     /// UIDs of pods of which the runtime has news: for those who follow a log.
     pub changes: broadcast::Sender<Arc<str>>,
+    pub pressure: Pressure,
+    /// Where the runtime keeps images, as far as it has said so.
+    pub image_fs: Mutex<Option<PathBuf>>,
     host_dns: cri::DnsConfig,
 }
 
@@ -54,6 +60,8 @@ impl Context {
             cgroups: Cgroups::new(&options.config),
             machine: MachineInfo::read(&options.root_dir),
             host_dns: parse_resolv_conf(&resolv_conf),
+            pressure: Pressure::new(&options.config),
+            image_fs: Mutex::default(),
             events,
             cri,
             client,
@@ -83,6 +91,24 @@ impl Context {
 
     pub fn cluster(&self) -> Cluster<'_> {
         Cluster { dns: &self.options.cluster_dns, domain: &self.options.cluster_domain, host: &self.host_dns }
+    }
+
+    pub fn container_defaults(&self) -> NodeDefaults {
+        let config = &self.options.config;
+        let unified = self.cgroups.is_unified();
+        let period = crate::config::duration(&config.cpu_cfs_quota_period);
+        NodeDefaults {
+            memory_capacity: self.machine.memory,
+            cfs_quota: config.cpu_cfs_quota,
+            cfs_period: period.and_then(|period| i64::try_from(period.as_micros()).ok()).unwrap_or(100_000),
+            oom_group: self.cgroups.limits_memory()
+                && unified
+                && config.single_process_oom_kill != Some(true),
+            no_swap: self.cgroups.limits_memory()
+                && unified
+                && self.machine.swap
+                && config.memory_swap.swap_behavior != "LimitedSwap",
+        }
     }
 
     /// What pods may use of the node, for limits that are not set: CPU in thousandths, the rest in units.

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_cri::v1 as cri;
-use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
@@ -23,72 +21,116 @@ struct Seen {
     used: Instant,
 }
 
-/// Looks every five minutes, and when `pressed` says that the disk is short; until `shutdown`.
-pub async fn keep(ctx: Arc<Context>, pressed: Arc<Notify>, shutdown: CancellationToken) {
-    let mut seen: HashMap<String, Seen> = HashMap::new();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(CHECK) => {}
-            () = pressed.notified() => {}
+/// What is remembered of images between two looks.
+pub struct ImageCollector {
+    ctx: Arc<Context>,
+    seen: HashMap<String, Seen>,
+    next: Instant,
+}
+
+impl ImageCollector {
+    pub fn new(ctx: Arc<Context>) -> Self {
+        Self { ctx, seen: HashMap::new(), next: Instant::now() }
+    }
+
+    /// Looks whether the disk fills up, unless it has done so a short while ago.
+    pub async fn collect_now_and_then(&mut self) {
+        if Instant::now() < self.next {
+            return;
         }
-        if let Err(error) = collect(&ctx, &mut seen).await {
+        self.next = Instant::now() + CHECK;
+        let config = &self.ctx.options.config;
+        let (high, low) = (config.image_gc_high_threshold_percent, config.image_gc_low_threshold_percent);
+        self.collect(high, low).await;
+    }
+
+    /// The disk is short: every image that nobody uses goes.
+    pub async fn free_everything(&mut self) {
+        self.collect(0, 0).await;
+    }
+
+    async fn collect(&mut self, high: u8, low: u8) {
+        if let Err(error) = self.try_collect(high, low).await {
             warn!(%error, call = error.call, "cannot look for unused images");
         }
     }
-}
 
-async fn collect(ctx: &Context, seen: &mut HashMap<String, Seen>) -> Result<(), CriError> {
-    let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
-    let containers = ctx.cri.list_containers(cri::ListContainersRequest::default());
-    let usage = ctx.cri.image_fs_info(cri::ImageFsInfoRequest {});
-    let (images, containers, usage) = futures::try_join!(images, containers, usage)?;
-    let now = Instant::now();
-    let in_use: HashSet<String> = containers
-        .containers
-        .into_iter()
-        .flat_map(|container| [container.image_id, container.image_ref])
-        .collect();
-    let images = images.images;
-    seen.retain(|id, _| images.iter().any(|image| image.id == *id));
-    for image in &images {
-        let entry = seen.entry(image.id.clone()).or_insert(Seen { first: now, used: now });
-        if used(image, &in_use) {
-            entry.used = now;
+    async fn try_collect(&mut self, high: u8, low: u8) -> Result<(), CriError> {
+        let ctx = self.ctx.clone();
+        let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
+        let containers = ctx.cri.list_containers(cri::ListContainersRequest::default());
+        let usage = ctx.cri.image_fs_info(cri::ImageFsInfoRequest {});
+        let (images, containers, usage) = futures::try_join!(images, containers, usage)?;
+        let now = Instant::now();
+        let in_use: HashSet<String> = containers
+            .containers
+            .into_iter()
+            .flat_map(|container| [container.image_id, container.image_ref])
+            .collect();
+        let images = images.images;
+        self.seen.retain(|id, _| images.iter().any(|image| image.id == *id));
+        for image in &images {
+            let entry = self.seen.entry(image.id.clone()).or_insert(Seen { first: now, used: now });
+            if used(image, &in_use) {
+                entry.used = now;
+            }
         }
-    }
-    let place =
-        usage.image_filesystems.into_iter().find_map(|fs| fs.fs_id).map(|id| PathBuf::from(id.mountpoint));
-    let Some(stat) = place.and_then(|path| rustix::fs::statvfs(&path).ok()) else {
-        return Ok(());
-    };
-    let config = &ctx.options.config;
-    let capacity = stat.f_blocks.saturating_mul(stat.f_frsize);
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let percent = |share: u8| capacity / 100 * u64::from(share);
-    let taken = capacity.saturating_sub(free);
-    if taken < percent(config.image_gc_high_threshold_percent) {
-        return Ok(());
-    }
-    let mut excess = taken.saturating_sub(percent(config.image_gc_low_threshold_percent));
-    let least_age = crate::config::duration(&config.image_minimum_gc_age).unwrap_or_default();
-    for image in order(images, &in_use, seen, now, least_age) {
-        if excess == 0 {
-            break;
+        let place = usage.image_filesystems.into_iter().find_map(|fs| fs.fs_id);
+        let place = place.map(|id| PathBuf::from(id.mountpoint));
+        ctx.image_fs.lock().clone_from(&place);
+        let config = &ctx.options.config;
+        let least_age = crate::config::duration(&config.image_minimum_gc_age).unwrap_or_default();
+        let greatest_age = crate::config::duration(&config.image_maximum_gc_age).filter(|age| !age.is_zero());
+        let mut candidates = order(images, &in_use, &self.seen, now, least_age);
+        if let Some(age) = greatest_age {
+            let seen = &self.seen;
+            let old = |image: &cri::Image| {
+                seen.get(&image.id).is_some_and(|seen| now.duration_since(seen.used) > age)
+            };
+            let (too_old, rest): (Vec<_>, Vec<_>) = candidates.into_iter().partition(old);
+            for image in too_old {
+                remove(&ctx, &image, "nobody has used it for long").await;
+            }
+            candidates = rest;
         }
-        match ctx.cri.remove_image(&image.id).await {
-            Ok(()) => {
-                info!(image = image.id, size = image.size, "removed an unused image: the disk is filling up");
+        let Some(stat) = place.and_then(|path| rustix::fs::statvfs(&path).ok()) else {
+            return Ok(());
+        };
+        let capacity = stat.f_blocks.saturating_mul(stat.f_frsize);
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let percent = |share: u8| capacity / 100 * u64::from(share);
+        let taken = capacity.saturating_sub(free);
+        if taken < percent(high) {
+            return Ok(());
+        }
+        let mut excess = taken.saturating_sub(percent(low));
+        for image in candidates {
+            if excess == 0 {
+                break;
+            }
+            if remove(&ctx, &image, "the disk is filling up").await {
                 excess = excess.saturating_sub(image.size);
             }
-            Err(error) => warn!(image = image.id, %error, "cannot remove an unused image"),
+        }
+        if excess > 0 && high > 0 {
+            let message = format!("Attempting to free {excess} bytes more, but only found images in use.");
+            ctx.events.node(&ctx.options.node_name, true, "FreeDiskSpaceFailed", &message);
+        }
+        Ok(())
+    }
+}
+
+async fn remove(ctx: &Context, image: &cri::Image, why: &str) -> bool {
+    match ctx.cri.remove_image(&image.id).await {
+        Ok(()) => {
+            info!(image = image.id, size = image.size, why, "removed an unused image");
+            true
+        }
+        Err(error) => {
+            warn!(image = image.id, %error, "cannot remove an unused image");
+            false
         }
     }
-    if excess > 0 {
-        let message = format!("Attempting to free {excess} bytes more, but only found images in use.");
-        ctx.events.node(&ctx.options.node_name, true, "FreeDiskSpaceFailed", &message);
-    }
-    Ok(())
 }
 
 fn used(image: &cri::Image, in_use: &HashSet<String>) -> bool {

@@ -70,8 +70,35 @@ pub enum Error {
     Serve(#[from] server::ServeError),
 }
 
+impl Options {
+    /// What the configuration file says counts more than what the kubelet was started with.
+    fn configured(mut self) -> Self {
+        let config = &self.config;
+        let replace = |path: &mut PathBuf, by: &PathBuf| {
+            if !by.as_os_str().is_empty() {
+                path.clone_from(by);
+            }
+        };
+        replace(&mut self.tls_cert, &config.tls_cert_file);
+        replace(&mut self.tls_key, &config.tls_private_key_file);
+        replace(&mut self.client_ca, &config.authentication.x509.client_ca_file);
+        let endpoint = &config.container_runtime_endpoint;
+        replace(&mut self.cri_socket, &endpoint.strip_prefix("unix://").unwrap_or(endpoint).into());
+        if !config.cluster_dns.is_empty() {
+            self.cluster_dns.clone_from(&config.cluster_dns);
+        }
+        if !config.cluster_domain.is_empty() {
+            self.cluster_domain.clone_from(&config.cluster_domain);
+        }
+        let ip = config.address.unwrap_or(self.listen.ip());
+        self.listen = SocketAddr::new(ip, config.port.unwrap_or(self.listen.port()));
+        self
+    }
+}
+
 /// Runs until `shutdown`; containers go on running.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let options = options.configured();
     // Our own failure ends our own tasks only.
     let shutdown = shutdown.child_token();
     let pods_dir = options.root_dir.join("pods");
@@ -96,10 +123,16 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let sources = Sources { news, statics, kills };
     tasks.spawn(Manager::new(ctx.clone()).run(sources, shutdown.clone()));
     tasks.spawn(log_rotation::keep(ctx.clone(), shutdown.clone()));
-    let server = server::Server::new(ctx);
-    let served = tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        served = server::serve(server, shutdown.clone()) => served,
+    tasks.spawn(server::healthz(ctx.clone(), shutdown.clone()));
+    let served = if ctx.options.config.enable_server {
+        let server = server::Server::new(ctx);
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            served = server::serve(server, shutdown.clone()) => served,
+        }
+    } else {
+        shutdown.cancelled().await;
+        Ok(())
     };
     // Without its API a kubelet is of no use: all of it stops, and the pods stay.
     shutdown.cancel();

@@ -1,7 +1,8 @@
 //! Keeps container logs within `containerLogMaxSize` and `containerLogMaxFiles`.
 //!
-//! A log that has grown too large is renamed, and the runtime is asked to open it anew. Sizes are looked at every
-//! ten seconds, as upstream does: to be told of every write would cost more than the writes.
+//! A log that has grown too large is renamed, and the runtime is asked to open it anew; what was renamed before is
+//! compressed then. Sizes are looked at every ten seconds, as upstream does: to be told of every write would cost more
+//! than the writes.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,7 +20,8 @@ use crate::container::quantity;
 use crate::context::Context;
 use crate::cri::view::keys;
 
-const CHECK: Duration = Duration::from_secs(10);
+/// Upstream's bound on `containerLogMonitorInterval`.
+const OFTENEST: Duration = Duration::from_secs(3);
 
 /// Rotates logs until `shutdown`.
 pub async fn keep(ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -32,11 +34,13 @@ pub async fn keep(ctx: Arc<Context>, shutdown: CancellationToken) {
         );
         return;
     };
+    let check = crate::config::duration(&config.container_log_monitor_interval);
+    let check = check.unwrap_or(Duration::from_secs(10)).max(OFTENEST);
     let max_files = usize::try_from(config.container_log_max_files).unwrap_or(5).max(2);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(CHECK) => {}
+            () = tokio::time::sleep(check) => {}
         }
         // Only pods that somebody wants have containers: without any there is nothing to ask for.
         if !ctx.pods.is_empty() {
@@ -79,6 +83,10 @@ async fn rotate(ctx: &Context, id: &str, path: &Path, max_files: usize) -> Resul
     for path in old.iter().rev().skip(keep) {
         fs::remove_file(path).map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
     }
+    for path in old.iter().rev().take(keep) {
+        let compressed = tokio::task::block_in_place(|| compress(path));
+        compressed.map_err(|error| format!("cannot compress {}: {error}", path.display()))?;
+    }
     let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     let aside = PathBuf::from(format!("{}.{stamp}", path.display()));
     fs::rename(path, &aside).map_err(|error| error.to_string())?;
@@ -90,6 +98,20 @@ async fn rotate(ctx: &Context, id: &str, path: &Path, max_files: usize) -> Resul
         };
     }
     Ok(())
+}
+
+/// Replaces a file by its compressed form; one that is compressed stays.
+fn compress(path: &Path) -> std::io::Result<()> {
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        return Ok(());
+    }
+    let beside = PathBuf::from(format!("{}.tmp", path.display()));
+    let mut encoder =
+        flate2::write::GzEncoder::new(fs::File::create(&beside)?, flate2::Compression::default());
+    std::io::copy(&mut fs::File::open(path)?, &mut encoder)?;
+    encoder.finish()?;
+    fs::rename(&beside, format!("{}.gz", path.display()))?;
+    fs::remove_file(path)
 }
 
 /// Earlier logs of the same container, oldest first.
@@ -104,7 +126,12 @@ fn rotated_logs(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     };
     let mut found: Vec<PathBuf> = entries
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // What is being compressed, or never was to its end, counts for nothing.
+            name.starts_with(&prefix) && !name.ends_with(".tmp")
+        })
         .map(|entry| entry.path())
         .collect();
     found.sort();
@@ -124,5 +151,12 @@ mod tests {
         let found = rotated_logs(&dir.path().join("0.log")).unwrap();
         let names: Vec<&str> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
         assert_eq!(names, ["0.log.20260101-000000", "0.log.20260102-000000"]);
+        fs::write(&found[0], "text\n").unwrap();
+        compress(&found[0]).unwrap();
+        compress(&dir.path().join("0.log.20260101-000000.gz")).unwrap();
+        let file = fs::File::open(dir.path().join("0.log.20260101-000000.gz")).unwrap();
+        let text = std::io::read_to_string(flate2::read::GzDecoder::new(file)).unwrap();
+        assert_eq!(text, "text\n");
+        assert!(!found[0].exists());
     }
 }

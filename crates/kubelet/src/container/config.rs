@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use sha2::{Digest, Sha256};
 
 use super::expand::expand;
+use super::resources::NodeDefaults;
 use super::{resources, security};
 use crate::cri::view::keys;
 use crate::pod::ext::PodExt;
@@ -19,9 +20,11 @@ pub struct Found<'a> {
     pub image: &'a str,
     pub env: Vec<(String, String)>,
     pub mounts: Vec<cri::Mount>,
-    pub memory_capacity: i64,
-    pub cfs_quota: bool,
+    pub node: NodeDefaults,
     pub seccomp_root: &'a Path,
+    pub seccomp_default: bool,
+    /// The image, where its user has to be known.
+    pub image_user: Option<&'a cri::Image>,
     /// For an ephemeral container: the container whose processes it wants to see.
     pub target: Option<&'a str>,
 }
@@ -35,7 +38,15 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         words.iter().flatten().map(|word| expand(word, value_of)).collect()
     };
     let name = &container.name;
-    let mut security_context = security::container(pod, container, found.seccomp_root);
+    let mut security_context = security::container(pod, container, found.seccomp_root, found.seccomp_default);
+    if let (None, Some(image)) = (&security_context.run_as_user, found.image_user) {
+        // The CRI allows a group only beside a user.
+        security_context.run_as_user.clone_from(&image.uid);
+        security_context.run_as_username.clone_from(&image.username);
+        if security_context.run_as_user.is_none() && image.username.is_empty() {
+            security_context.run_as_user = Some(cri::Int64Value { value: 0 });
+        }
+    }
     if let (Some(target), Some(options)) = (found.target, &mut security_context.namespace_options) {
         options.pid = cri::NamespaceMode::Target as i32;
         options.target_id = target.to_owned();
@@ -58,7 +69,7 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resources::linux(pod, container, found.memory_capacity, found.cfs_quota)),
+            resources: Some(resources::linux(pod, container, &found.node)),
             security_context: Some(security_context),
         }),
         envs: found.env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),

@@ -42,18 +42,27 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> 
     }
 }
 
-pub fn linux(
-    pod: &Pod,
-    container: &Container,
-    memory_capacity: i64,
-    cfs_quota: bool,
-) -> cri::LinuxContainerResources {
+/// What the node says about the resources of every container.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeDefaults {
+    pub memory_capacity: i64,
+    pub cfs_quota: bool,
+    /// Microseconds that a CPU limit is counted over.
+    pub cfs_period: i64,
+    /// The kernel kills a container as a whole when its memory is short (control groups of the second version).
+    pub oom_group: bool,
+    /// There is swap on a unified hierarchy, and containers are to have none.
+    pub no_swap: bool,
+}
+
+pub fn linux(pod: &Pod, container: &Container, node: &NodeDefaults) -> cri::LinuxContainerResources {
     let resources = container.resources.as_ref();
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     let cpu_limit = milli_of(limits, "cpu");
     let cpu_request = milli_of(requests, "cpu").or(cpu_limit).unwrap_or(0);
-    let quota = cpu_limit.and_then(quota).filter(|_| cfs_quota);
+    let quota = cpu_limit.and_then(quota).filter(|_| node.cfs_quota);
+    let quota = quota.map(|quota| (quota.saturating_mul(node.cfs_period) / PERIOD).max(LEAST_QUOTA));
     let mut hugepage_limits: Vec<cri::HugepageLimit> = limits
         .into_iter()
         .flatten()
@@ -67,14 +76,26 @@ pub fn linux(
         .collect();
     hugepage_limits.sort_by(|a, b| a.page_size.cmp(&b.page_size));
     cri::LinuxContainerResources {
-        cpu_period: quota.map_or(0, |_| PERIOD),
+        cpu_period: quota.map_or(0, |_| node.cfs_period),
         cpu_quota: quota.unwrap_or(0),
         cpu_shares: shares(cpu_request),
         memory_limit_in_bytes: value_of(limits, "memory").unwrap_or(0),
-        oom_score_adj: oom_score_adj(pod, container, memory_capacity),
+        oom_score_adj: oom_score_adj(pod, container, node.memory_capacity),
+        unified: unified(node),
         hugepage_limits,
         ..Default::default()
     }
+}
+
+fn unified(node: &NodeDefaults) -> std::collections::HashMap<String, String> {
+    let mut files = std::collections::HashMap::new();
+    if node.oom_group {
+        files.insert("memory.oom.group".to_owned(), "1".to_owned());
+    }
+    if node.no_swap {
+        files.insert("memory.swap.max".to_owned(), "0".to_owned());
+    }
+    files
 }
 
 /// As the kernel names hugepage sizes: `2MB`, `1GB`.
@@ -97,7 +118,15 @@ mod tests {
             "limits": {"cpu": "500m", "memory": "64Mi", "hugepages-2Mi": "4Mi"},
             "requests": {"cpu": "250m", "memory": "32Mi"}}}]}}))
         .unwrap();
-        let linux = linux(&pod, &pod.pod_spec().containers[0], 1 << 30, true);
+        let node = NodeDefaults {
+            memory_capacity: 1 << 30,
+            cfs_quota: true,
+            cfs_period: 100_000,
+            oom_group: true,
+            no_swap: false,
+        };
+        let linux = linux(&pod, &pod.pod_spec().containers[0], &node);
+        assert_eq!(linux.unified, [("memory.oom.group".to_owned(), "1".to_owned())].into());
         assert_eq!((linux.cpu_period, linux.cpu_quota, linux.cpu_shares), (100_000, 50_000, 256));
         assert_eq!(linux.memory_limit_in_bytes, 64 << 20);
         assert_eq!(linux.oom_score_adj, 969);

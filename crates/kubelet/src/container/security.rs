@@ -35,9 +35,10 @@ fn must_not_be_root(pod: &Pod, container: &Container) -> bool {
     own.or_else(|| pod.pod_spec().security_context.as_ref()?.run_as_non_root).unwrap_or(false)
 }
 
-/// Whether only the image can tell which user the container will be.
+/// Whether only the image can tell which user the container will be, and somebody has to know.
 pub fn depends_on_image_user(pod: &Pod, container: &Container) -> bool {
-    must_not_be_root(pod, container) && run_as_user(pod, container).is_none()
+    run_as_user(pod, container).is_none()
+        && (must_not_be_root(pod, container) || run_as_group(pod, container).is_some())
 }
 
 /// `runAsNonRoot`, in upstream's words. `image` is needed when the pod does not name a user.
@@ -73,7 +74,8 @@ pub fn namespaces(pod: &Pod, pid_default: cri::NamespaceMode) -> cri::NamespaceO
         ipc: node_or(spec.host_ipc == Some(true), cri::NamespaceMode::Pod),
         pid: node_or(spec.host_pid == Some(true), pid),
         target_id: String::new(),
-        userns_options: None,
+        userns_options: (spec.host_users == Some(false))
+            .then(|| cri::UserNamespace { mode: cri::NamespaceMode::Pod as i32, ..Default::default() }),
     }
 }
 
@@ -91,7 +93,8 @@ pub fn sandbox(pod: &Pod) -> cri::LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(pod, cri::NamespaceMode::Container)),
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         run_as_user: value(context.run_as_user),
-        run_as_group: value(context.run_as_group),
+        // The CRI allows a group only beside a user.
+        run_as_group: value(context.run_as_user.and(context.run_as_group)),
         supplemental_groups: groups(pod),
         supplemental_groups_policy: groups_policy(pod),
         privileged: all.any(privileged),
@@ -108,6 +111,7 @@ pub fn container(
     pod: &Pod,
     container: &Container,
     seccomp_root: &std::path::Path,
+    seccomp_default: bool,
 ) -> cri::LinuxContainerSecurityContext {
     let own = container.security_context.clone().unwrap_or_default();
     let whole = pod.pod_spec().security_context.clone().unwrap_or_default();
@@ -140,7 +144,7 @@ pub fn container(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
-        seccomp: Some(profile(seccomp, seccomp_root)),
+        seccomp: Some(profile(seccomp, seccomp_root, seccomp_default)),
         ..Default::default()
     }
 }
@@ -171,12 +175,17 @@ fn selinux(options: &SELinuxOptions) -> cri::SeLinuxOption {
     }
 }
 
-fn profile(profile: Option<&SeccompProfile>, root: &std::path::Path) -> cri::SecurityProfile {
+fn profile(
+    profile: Option<&SeccompProfile>,
+    root: &std::path::Path,
+    by_default: bool,
+) -> cri::SecurityProfile {
     use cri::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
     let (kind, localhost_ref) =
         match profile.map(|profile| (profile.type_.as_str(), &profile.localhost_profile)) {
             Some(("RuntimeDefault", _)) => (RuntimeDefault, String::new()),
             Some(("Localhost", Some(path))) => (Localhost, root.join(path).display().to_string()),
+            None if by_default => (RuntimeDefault, String::new()),
             _ => (Unconfined, String::new()),
         };
     cri::SecurityProfile { profile_type: kind as i32, localhost_ref }
@@ -194,7 +203,7 @@ mod tests {
             "containers": [{"name": "c", "securityContext": {"runAsUser": 2, "allowPrivilegeEscalation": false}}],
         }}))
         .unwrap();
-        let context = container(&pod, &pod.pod_spec().containers[0], std::path::Path::new("/s"));
+        let context = container(&pod, &pod.pod_spec().containers[0], std::path::Path::new("/s"), false);
         assert_eq!(context.run_as_user.unwrap().value, 2);
         assert_eq!(context.supplemental_groups, [5, 7]);
         assert!(context.no_new_privs);

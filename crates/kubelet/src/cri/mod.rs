@@ -99,6 +99,7 @@ impl Cri {
         runtime.update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse;
         runtime.list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse;
         runtime.list_containers(ListContainersRequest) -> ListContainersResponse;
+        runtime.update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
         runtime.create_container(CreateContainerRequest) -> CreateContainerResponse;
         runtime.exec(ExecRequest) -> ExecResponse;
         runtime.attach(AttachRequest) -> AttachResponse;
@@ -194,6 +195,16 @@ impl Cri {
         };
         let response = self.runtime.clone().exec_sync(request).await;
         response.map(tonic::Response::into_inner).map_err(|status| CriError::new("exec_sync", status))
+    }
+
+    /// The bytes of memory that a running container uses.
+    pub async fn container_memory(&self, id: &str) -> Result<u64> {
+        let request = cri::ContainerStatsRequest { container_id: id.to_owned() };
+        let response = self.runtime.clone().container_stats(request).await;
+        let stats = response.map_err(|status| CriError::new("container_stats", status))?.into_inner().stats;
+        let memory = stats.and_then(|stats| stats.memory).unwrap_or_default();
+        let used = memory.usage_bytes.or(memory.working_set_bytes);
+        Ok(used.map_or(0, |bytes| bytes.value))
     }
 
     pub async fn container_events(&self) -> Result<tonic::Streaming<cri::ContainerEventResponse>> {

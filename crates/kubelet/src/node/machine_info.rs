@@ -13,6 +13,8 @@ pub struct MachineInfo {
     /// Bytes.
     pub memory: i64,
     pub ephemeral_storage: i64,
+    /// There is swap space.
+    pub swap: bool,
     /// Page size as a quantity (`2Mi`), bytes.
     pub hugepages: BTreeMap<String, i64>,
     pub machine_id: String,
@@ -34,6 +36,7 @@ impl MachineInfo {
             cpus: i64::try_from(cpus).unwrap_or(1),
             memory: meminfo("MemTotal:").unwrap_or(0),
             ephemeral_storage: disk_size(root_dir).unwrap_or(0),
+            swap: meminfo("SwapTotal:").unwrap_or(0) > 0,
             hugepages: hugepages(),
             machine_id: read("/etc/machine-id"),
             boot_id: read("/proc/sys/kernel/random/boot_id"),
@@ -49,7 +52,7 @@ impl MachineInfo {
             ("cpu".to_owned(), self.cpus.saturating_mul(1000)),
             ("memory".to_owned(), self.memory),
             ("ephemeral-storage".to_owned(), self.ephemeral_storage),
-            ("pods".to_owned(), i64::from(config.max_pods)),
+            ("pods".to_owned(), i64::from(config.pod_limit(self.cpus))),
         ]
         .into();
         for (size, bytes) in &self.hugepages {
@@ -62,6 +65,11 @@ impl MachineInfo {
     pub fn allocatable(&self, config: &KubeletConfiguration) -> BTreeMap<String, i64> {
         let mut allocatable = self.capacity(config);
         for (name, amount) in &mut allocatable {
+            let set_apart = cpus_in(&config.reserved_system_cpus).saturating_mul(1000);
+            if name == "cpu" && set_apart > 0 {
+                *amount -= set_apart;
+                continue;
+            }
             for reserved in [&config.system_reserved, &config.kube_reserved] {
                 let Some(text) = reserved.get(name) else { continue };
                 let read = if name == "cpu" { quantity::milli } else { quantity::value };
@@ -72,7 +80,7 @@ impl MachineInfo {
                 "ephemeral-storage" => "nodefs.available",
                 _ => continue,
             };
-            if let Some(threshold) = config.eviction_hard.get(signal) {
+            if let Some(threshold) = config.hard_threshold(signal) {
                 *amount -= threshold_of(threshold, *amount);
             }
         }
@@ -83,6 +91,16 @@ impl MachineInfo {
         allocatable.values_mut().for_each(|amount| *amount = (*amount).max(0));
         allocatable
     }
+}
+
+/// How many CPUs a list such as `0-1,4` names.
+fn cpus_in(list: &str) -> i64 {
+    let count = |part: &str| -> Option<i64> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (i64, i64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        Some((last.saturating_sub(first).saturating_add(1)).max(0))
+    };
+    list.split(',').filter_map(count).sum()
 }
 
 /// A threshold: an amount, or a percentage of `whole`.

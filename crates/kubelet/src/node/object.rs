@@ -40,7 +40,11 @@ pub fn registration(ctx: &Context) -> Node {
             ),
             ..Default::default()
         },
-        spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..Default::default() }),
+        spec: Some(NodeSpec {
+            taints: (!taints.is_empty()).then_some(taints),
+            provider_id: Some(options.config.provider_id.clone()).filter(|id| !id.is_empty()),
+            ..Default::default()
+        }),
         status: None,
     }
 }

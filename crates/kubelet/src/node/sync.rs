@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
-use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, Node, NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus,
+};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use tokio::sync::Notify;
@@ -17,12 +19,8 @@ use super::object::{base_status, own_labels, registration};
 use super::status::{Health, conditions, runtime_trouble};
 use crate::context::Context;
 
-/// How often the runtime and the machine are asked how they are. Nobody tells us that.
-const CHECK: Duration = Duration::from_secs(10);
 /// While not ready, readiness is what everybody waits for.
 const CHECK_UNREADY: Duration = Duration::from_millis(250);
-/// Upstream's bound on the images that a node reports.
-const IMAGES_MAX: usize = 50;
 
 /// Until `shutdown`; `changed` says that something has happened that may make the node ready.
 pub async fn keep(ctx: Arc<Context>, changed: Arc<Notify>, shutdown: CancellationToken) {
@@ -35,6 +33,9 @@ pub async fn keep(ctx: Arc<Context>, changed: Arc<Notify>, shutdown: Cancellatio
 async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
     let mut old = register(&ctx).await;
     let report_every = report_frequency(&ctx);
+    // How often the runtime and the machine are asked how they are. Nobody tells us that.
+    let check = crate::config::duration(&ctx.options.config.node_status_update_frequency);
+    let check = check.unwrap_or(Duration::from_secs(10)).max(Duration::from_secs(1));
     let mut reported: Option<Instant> = None;
     loop {
         let status = gather(&ctx, &old).await;
@@ -58,7 +59,7 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
                 Err(error) => warn!(%error, "cannot report the node's status, trying again"),
             }
         }
-        let wait = if ready && reported.is_some() { CHECK } else { CHECK_UNREADY };
+        let wait = if ready && reported.is_some() { check } else { CHECK_UNREADY };
         tokio::select! {
             () = changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
@@ -117,21 +118,48 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
     let runtime = ctx.cri.status(cri::StatusRequest { verbose: false });
     let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
     let (runtime, images) = tokio::join!(runtime, images);
-    let health = Health { runtime: runtime_trouble(runtime), ..crate::eviction::pressure(ctx) };
+    let (handlers, features) = abilities(runtime.as_ref().ok());
+    let health = Health { runtime: runtime_trouble(runtime), ..ctx.pressure.health(ctx) };
     let conditions = conditions(&health, old.conditions.as_deref().unwrap_or_default(), Timestamp::now());
     NodeStatus {
         conditions: Some(conditions),
-        images: images.ok().map(|list| reported_images(list.images)),
+        images: images
+            .ok()
+            .map(|list| reported_images(list.images, ctx.options.config.node_status_max_images)),
+        runtime_handlers: handlers,
+        features,
         ..base_status(ctx)
     }
 }
 
-/// The largest ones.
-fn reported_images(mut images: Vec<cri::Image>) -> Vec<ContainerImage> {
+/// What the runtime says that it can do.
+fn abilities(
+    status: Option<&cri::StatusResponse>,
+) -> (Option<Vec<NodeRuntimeHandler>>, Option<NodeFeatures>) {
+    let Some(status) = status else { return (None, None) };
+    let handlers: Vec<NodeRuntimeHandler> = status
+        .runtime_handlers
+        .iter()
+        .map(|handler| NodeRuntimeHandler {
+            name: Some(handler.name.clone()),
+            features: handler.features.as_ref().map(|features| NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+        })
+        .collect();
+    let features = status.features.as_ref().map(|features| NodeFeatures {
+        supplemental_groups_policy: Some(features.supplemental_groups_policy),
+    });
+    ((!handlers.is_empty()).then_some(handlers), features)
+}
+
+/// The largest ones, so many at most; all when negative.
+fn reported_images(mut images: Vec<cri::Image>, most: i32) -> Vec<ContainerImage> {
     images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
     images
         .into_iter()
-        .take(IMAGES_MAX)
+        .take(usize::try_from(most).unwrap_or(usize::MAX))
         .map(|image| ContainerImage {
             names: Some(image.repo_digests.into_iter().chain(image.repo_tags).take(5).collect()),
             size_bytes: i64::try_from(image.size).ok(),

@@ -3,20 +3,31 @@
 use jiff::{SignedDuration, Timestamp};
 
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
-const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+pub const LONGEST: SignedDuration = SignedDuration::from_secs(300);
 
 /// 10 s, 20 s, ... 300 s; forgotten when nothing has happened for twice the longest delay.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {
+    longest: SignedDuration,
     current: Option<(SignedDuration, Timestamp)>,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::up_to(LONGEST)
+    }
+}
+
 impl Backoff {
+    pub fn up_to(longest: SignedDuration) -> Self {
+        Self { longest, current: None }
+    }
+
     /// How long after `event` (the end of the last attempt) the next attempt has to wait, and until when;
     /// nothing when it may go ahead.
     pub fn until(&self, event: Timestamp, now: Timestamp) -> Option<(SignedDuration, Timestamp)> {
         let (delay, updated) = self.current?;
-        if expired(event, updated) {
+        if self.expired(event, updated) {
             return None;
         }
         let until = event.checked_add(delay).ok()?;
@@ -26,8 +37,8 @@ impl Backoff {
     /// An attempt is made because of `event`: the next one waits longer.
     pub fn next(&mut self, event: Timestamp, now: Timestamp) -> SignedDuration {
         let delay = match self.current {
-            Some((delay, updated)) if !expired(event, updated) => (delay * 2).min(LONGEST),
-            _ => FIRST,
+            Some((delay, updated)) if !self.expired(event, updated) => (delay * 2).min(self.longest),
+            _ => FIRST.min(self.longest),
         };
         self.current = Some((delay, now));
         delay
@@ -36,10 +47,10 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.current = None;
     }
-}
 
-fn expired(event: Timestamp, updated: Timestamp) -> bool {
-    event.duration_since(updated) > LONGEST * 2
+    fn expired(&self, event: Timestamp, updated: Timestamp) -> bool {
+        event.duration_since(updated) > self.longest * 2
+    }
 }
 
 #[cfg(test)]

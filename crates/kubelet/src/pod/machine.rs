@@ -11,8 +11,10 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
+use super::allocation::Pending;
+use super::backoff::Backoff;
 use super::ext::PodExt;
 use super::probed::Kind;
 use super::slot::{self, Hold, Op, Restart, Slot};
@@ -22,7 +24,10 @@ use crate::cri::view::{Container, PodView, Sandbox, State};
 #[derive(Debug)]
 pub enum Input {
     /// The pod as the API (or a static manifest) has it.
+    /// With the resources that it has been allocated.
     Desired(Arc<Pod>),
+    /// It asks for other resources than it has; nothing when it has what it asks for.
+    ResizePending(Option<Pending>),
     /// The API has it no more.
     Gone,
     /// News from the runtime.
@@ -56,6 +61,11 @@ pub enum Input {
         result: Result<Option<Container>, String>,
     },
     TornDown(Result<(), String>),
+    /// New limits were set; answers with what the container runs with now.
+    Resized {
+        name: String,
+        result: Result<ResourceRequirements, String>,
+    },
     Probed {
         name: String,
         id: String,
@@ -116,6 +126,13 @@ pub enum Action {
         grace: i64,
         hook: bool,
     },
+    /// Give a running container the resources that it has been allocated.
+    Resize {
+        name: String,
+        id: String,
+    },
+    /// The same for the pod as a whole.
+    ResizePod,
     /// Probe from now on.
     Probe {
         name: String,
@@ -202,6 +219,9 @@ pub struct Machine {
     pub initialized: bool,
     pub gone: bool,
     pub failed: Option<Failed>,
+    /// Why it does not have the resources that it asks for.
+    pub pending: Option<Pending>,
+    pub(super) pod_resources_changed: bool,
     pub start_time: Timestamp,
     pub(super) volumes: Work,
     pub(super) sandbox: Work,
@@ -226,6 +246,8 @@ impl Machine {
             initialized: false,
             gone: false,
             failed: None,
+            pending: None,
+            pod_resources_changed: false,
             start_time,
             volumes: Work::Todo,
             sandbox: Work::Todo,
@@ -243,6 +265,13 @@ impl Machine {
         machine
     }
 
+    /// Restarts wait no longer than this.
+    pub fn limit_backoff(&mut self, longest: SignedDuration) {
+        for slot in &mut self.slots {
+            slot.crash = Backoff::up_to(longest);
+        }
+    }
+
     /// Takes in what has happened and answers with what is to be done.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -256,6 +285,7 @@ impl Machine {
         match input {
             Input::Desired(pod) => self.desired(pod),
             Input::Gone => self.gone = true,
+            Input::ResizePending(pending) => self.resize_pending(pending, actions),
             Input::Runtime(view) => self.view.merge(view),
             Input::Objects => self.objects_changed(now),
             Input::Kill { reason, message, grace } => {
@@ -267,6 +297,7 @@ impl Machine {
             Input::Started { name, result } => self.container_started(&name, result, now, actions),
             Input::Hooked { name, result } => self.hooked(&name, result, actions),
             Input::Stopped { name, result } => self.container_stopped(&name, result, now),
+            Input::Resized { name, result } => self.resized(&name, result, now, actions),
             Input::TornDown(result) => self.torn_down(result, now, actions),
             Input::Probed { name, id, kind, result } => self.probed(&name, &id, kind, result, actions),
             Input::Tick => {}
@@ -296,7 +327,16 @@ impl Machine {
                 });
             }
         }
+        self.pod_resources_changed |= self.pod.pod_spec().resources != pod.pod_spec().resources;
         self.pod = pod;
+    }
+
+    fn resize_pending(&mut self, pending: Option<Pending>, actions: &mut Vec<Action>) {
+        if let Some(why) = pending.as_ref().filter(|_| pending != self.pending) {
+            let reason = if why.reason == "Deferred" { "ResizeDeferred" } else { "ResizeInfeasible" };
+            actions.push(warning(reason, format!("Pod resize {}: {}", why.reason, why.message), None));
+        }
+        self.pending = pending;
     }
 
     /// What failed for want of an object may succeed now.
@@ -545,7 +585,7 @@ impl Machine {
         let sandbox = self.view.sandbox().map(|sandbox| sandbox.id.clone());
         for slot in &mut self.slots {
             slot.refresh(&self.view, sandbox.as_deref());
-            if slot.running() && matches!(slot.op, Op::Idle | Op::Stopping { .. }) {
+            if slot.running() && matches!(slot.op, Op::Idle | Op::Resizing | Op::Stopping { .. }) {
                 slot.started |= slot.spec.startup_probe.is_none();
                 slot.ready |= slot.started && slot.spec.readiness_probe.is_none();
             }

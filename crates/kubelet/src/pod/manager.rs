@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::admission::{Rejection, admit, sysctls_allowed};
+use super::allocation;
 use super::ext::PodExt;
 use super::machine::Input;
 use super::worker::{self, Handle};
@@ -24,7 +25,10 @@ use crate::volumes;
 
 struct Known {
     handle: Handle,
+    /// With the resources that it has been allocated.
     pod: Arc<Pod>,
+    /// As the API has it.
+    wanted: Arc<Pod>,
 }
 
 pub struct Manager {
@@ -111,7 +115,10 @@ impl Manager {
                 },
                 Some((uid, pod)) = self.looked_at.recv() => self.looked_at(&uid, pod),
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
-                    Ok(uid) => drop(self.pods.remove(&uid)),
+                    Ok(uid) => {
+                        self.pods.remove(&uid);
+                        self.retry_resizes();
+                    }
                     Err(error) => warn!(%error, "a pod's worker ended badly"),
                 },
             }
@@ -209,10 +216,8 @@ impl Manager {
     }
 
     fn update(&mut self, pod: Arc<Pod>) {
-        if let Some(known) = self.pods.get_mut(pod.uid()) {
-            known.pod = pod.clone();
-            let _ = known.handle.inbox.send(Input::Desired(pod));
-            return;
+        if self.pods.contains_key(pod.uid()) {
+            return self.changed(pod);
         }
         let view = self.found.remove(pod.uid()).map(|found| found.view);
         let new = view.is_none() && matches!(pod.phase(), "Pending") && pod.deletion().is_none();
@@ -230,20 +235,72 @@ impl Manager {
         self.start(pod, view.unwrap_or_default(), first);
     }
 
-    fn start(&mut self, pod: Arc<Pod>, view: PodView, first: Option<Input>) {
+    fn start(&mut self, wanted: Arc<Pod>, view: PodView, first: Option<Input>) {
+        let pod = if view.containers.is_empty() { wanted.clone() } else { allocation::restored(&wanted) };
         let handle = worker::start(self.ctx.clone(), pod.clone(), view, first, &mut self.workers);
-        self.pods.insert(pod.uid().to_owned(), Known { handle, pod });
+        let uid = wanted.uid().to_owned();
+        let resize = allocation::differ(&pod, &wanted);
+        self.pods.insert(uid.clone(), Known { handle, pod, wanted });
+        if resize {
+            self.allocate(&uid);
+        }
+    }
+
+    /// A pod that runs here is wanted differently.
+    fn changed(&mut self, wanted: Arc<Pod>) {
+        let Some(known) = self.pods.get_mut(wanted.uid()) else { return };
+        let resize = allocation::differ(&known.pod, &wanted);
+        let was_pending = allocation::differ(&known.pod, &known.wanted);
+        known.pod = allocation::with_resources_of(&wanted, &known.pod);
+        known.wanted = wanted.clone();
+        let _ = known.handle.inbox.send(Input::Desired(known.pod.clone()));
+        if resize {
+            self.allocate(wanted.uid());
+        } else if was_pending {
+            let _ = known.handle.inbox.send(Input::ResizePending(None));
+        }
+        let ended = matches!(wanted.phase(), "Succeeded" | "Failed");
+        if ended {
+            self.retry_resizes();
+        }
+    }
+
+    /// Gives a pod the resources that it asks for, if the node has them.
+    fn allocate(&mut self, uid: &str) {
+        let others: Vec<Arc<Pod>> = self.admitted(Some(uid));
+        let allocatable = self.ctx.allocatable();
+        let Some(known) = self.pods.get_mut(uid) else { return };
+        let pending = allocation::resize(&known.wanted, &others, &allocatable).err();
+        if pending.is_none() {
+            known.pod = known.wanted.clone();
+            let _ = known.handle.inbox.send(Input::Desired(known.pod.clone()));
+        }
+        let _ = known.handle.inbox.send(Input::ResizePending(pending));
+    }
+
+    /// Room has become free.
+    fn retry_resizes(&mut self) {
+        let waits = |known: &&Known| allocation::differ(&known.pod, &known.wanted);
+        let mut waiting: Vec<Arc<Pod>> =
+            self.pods.values().filter(waits).map(|known| known.wanted.clone()).collect();
+        waiting.sort_by_key(|pod| std::cmp::Reverse(pod.pod_spec().priority.unwrap_or(0)));
+        for pod in waiting {
+            self.allocate(pod.uid());
+        }
+    }
+
+    /// The pods that use something of the node.
+    fn admitted(&self, but: Option<&str>) -> Vec<Arc<Pod>> {
+        let uses = |known: &&Known| !known.handle.released.load(Ordering::Relaxed);
+        let pods = self.pods.values().filter(uses).map(|known| known.pod.clone());
+        pods.filter(|pod| Some(pod.uid()) != but).collect()
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        let others: Vec<Arc<Pod>> = self
-            .pods
-            .values()
-            .filter(|known| !known.handle.released.load(Ordering::Relaxed))
-            .map(|known| known.pod.clone())
-            .collect();
+        let others = self.admitted(None);
         let node = self.ctx.node.get("", &self.ctx.options.node_name);
-        let max_pods = self.ctx.options.config.max_pods;
+        let max_pods = self.ctx.options.config.pod_limit(self.ctx.machine.cpus);
+        self.ctx.pressure.admit(pod)?;
         sysctls_allowed(pod, &self.ctx.options.config.allowed_unsafe_sysctls)?;
         admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)
     }
@@ -251,6 +308,8 @@ impl Manager {
     fn gone(&mut self, pod: &Pod) {
         if let Some(known) = self.pods.get(pod.uid()) {
             let _ = known.handle.inbox.send(Input::Gone);
+            // The scheduler counts with its room from now on, so it is not to be counted here either.
+            known.handle.released.store(true, Ordering::Relaxed);
         }
     }
 

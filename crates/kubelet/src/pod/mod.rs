@@ -4,6 +4,7 @@
 //! what the API is told; [`manager`] knows all pods and hands news to their workers.
 
 pub mod admission;
+pub mod allocation;
 pub mod backoff;
 pub mod exec;
 pub mod ext;
@@ -13,6 +14,7 @@ mod machine_tests;
 pub mod manager;
 pub mod plan;
 pub mod probed;
+pub mod resize;
 pub mod slot;
 pub mod status;
 pub mod status_conditions;

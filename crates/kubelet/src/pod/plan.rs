@@ -23,6 +23,7 @@ impl Machine {
         match self.stage {
             Stage::Active => {
                 self.plan_setup(now, actions);
+                self.plan_resizes(now, actions);
                 self.plan_restarts(now, actions);
                 self.plan_starts(now, actions);
                 self.plan_probes(actions);
@@ -167,10 +168,9 @@ impl Machine {
         // Containers are started in order; each waits until those before have started or failed to.
         let mut discarded = Vec::new();
         for index in due {
-            let others_first =
-                self.slots.iter().take(index).any(|slot| {
-                    slot.role == Role::Main && !matches!(slot.op, Op::Idle | Op::Stopping { .. })
-                });
+            let others_first = self.slots.iter().take(index).any(|slot| {
+                slot.role == Role::Main && !matches!(slot.op, Op::Idle | Op::Resizing | Op::Stopping { .. })
+            });
             let full_name = self.pod.full_name();
             let superfluous = self.slots.get(index).map(|slot| self.superfluous(slot)).unwrap_or_default();
             let Some(slot) = self.slots.get_mut(index) else {
@@ -203,7 +203,7 @@ impl Machine {
                     if ended(slot) {
                         due.push(index);
                     }
-                    slot.running() && slot.started && matches!(slot.op, Op::Idle)
+                    slot.running() && slot.started && matches!(slot.op, Op::Idle | Op::Resizing)
                 }
                 Role::Main | Role::Ephemeral => true,
             };
@@ -273,7 +273,7 @@ impl Machine {
                 continue;
             }
             let due = match slot.op {
-                Op::Idle | Op::Hook => true,
+                Op::Idle | Op::Hook | Op::Resizing => true,
                 // The time to end was shortened meanwhile.
                 Op::Stopping { grace: before } => grace < before,
                 Op::Pulling | Op::Starting => false,
@@ -328,6 +328,7 @@ impl Machine {
         }
         for slot in &self.slots {
             times.extend(slot.stop_again_at);
+            times.extend(slot.applied.error.as_ref().map(|(_, until)| *until));
             if let Some(hold) = &slot.hold {
                 times.push(hold.until);
                 times.extend(hold.since.checked_add(PULL_ERROR_SHOWN));
@@ -423,6 +424,7 @@ fn start(
         slot.crash.next(event, now);
     }
     slot.image = None;
+    slot.made_with = Some(slot.spec.resources.clone().unwrap_or_default());
     slot.op = Op::Starting;
     actions.push(Action::Start {
         name: slot.name.clone(),

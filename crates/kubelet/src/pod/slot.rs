@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{self as core, ContainerStatus, Pod};
 use super::backoff::Backoff;
 use super::ext::{PodExt, from_ephemeral};
 use super::probed::Probed;
+use super::resize::Applied;
 use crate::cri::view::{Container, PodView, State};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Op {
     Stopping {
         grace: i64,
     },
+    /// It is being given other limits while it runs.
+    Resizing,
 }
 
 /// Why the container is not being started although it should run.
@@ -66,6 +69,12 @@ pub struct Slot {
     pub stop_again_at: Option<Timestamp>,
     /// Asked to stop by us, while the pod goes on: a failed probe, a failed hook, a changed image.
     pub restart: Option<Restart>,
+    /// The highest restart count that was ever seen: the runtime may have forgotten the container that had it.
+    pub counted: Option<u32>,
+    /// The resources that it runs with.
+    pub applied: Applied,
+    /// Those that the one is made with that is being started.
+    pub made_with: Option<core::ResourceRequirements>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +103,9 @@ impl Slot {
             before,
             stop_again_at: None,
             restart: None,
+            counted: None,
+            applied: Applied::default(),
+            made_with: None,
         }
     }
 
@@ -111,8 +123,7 @@ impl Slot {
 
     /// The count that a container started now would carry.
     pub fn next_attempt(&self) -> u32 {
-        let known = self.current.iter().chain(&self.previous);
-        if let Some(newest) = known.map(|container| container.restart_count).max() {
+        if let Some(newest) = self.counted {
             return newest.saturating_add(1);
         }
         match &self.before {
@@ -137,10 +148,14 @@ impl Slot {
             first = newest.next();
         }
         self.previous = first.cloned();
+        let known = self.current.iter().chain(&self.previous).map(|container| container.restart_count);
+        self.counted = self.counted.into_iter().chain(known).max();
         let id = self.current.as_ref().map(|container| &container.id);
         if id != old_id.as_ref() {
             self.started = false;
             self.ready = false;
+            let spec = || self.spec.resources.clone().unwrap_or_default();
+            self.applied = Applied { resources: self.made_with.take().unwrap_or_else(spec), error: None };
             self.adopt();
         }
         if !self.running() {
@@ -158,6 +173,9 @@ impl Slot {
         if known.split_once("://").is_some_and(|(_, id)| id == current.id) {
             self.started = before.started.unwrap_or(false);
             self.ready = before.ready;
+            if let Some(resources) = &before.resources {
+                self.applied.resources = resources.clone();
+            }
         }
     }
 

@@ -132,8 +132,8 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
         None => ContainerState::default(),
     };
     let before = slot.before.as_ref();
-    let restart_count = match shown {
-        Some(container) => i32::try_from(container.restart_count).unwrap_or(i32::MAX),
+    let restart_count = match slot.counted {
+        Some(count) => i32::try_from(count).unwrap_or(i32::MAX),
         None => before.map_or(0, |status| status.restart_count),
     };
     let running = state.running.is_some();
@@ -155,7 +155,7 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
         restart_count,
         state: Some(state),
         last_state: Some(last_state),
-        resources: current.and(slot.spec.resources.clone()),
+        resources: current.map(|_| slot.applied.resources.clone()),
         allocated_resources: current
             .and(slot.spec.resources.as_ref())
             .and_then(|resources| resources.requests.clone()),
@@ -196,7 +196,7 @@ fn state(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerState {
         }
         _ => {
             let has_init = machine.slots.iter().any(Slot::is_init);
-            if has_init && !machine.initialized && machine.stage == Stage::Active {
+            if has_init && !machine.initialized {
                 waiting("PodInitializing", None)
             } else {
                 waiting("ContainerCreating", None)

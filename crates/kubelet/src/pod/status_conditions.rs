@@ -8,6 +8,9 @@ use super::ext::PodExt;
 use super::machine::{Machine, Stage};
 use super::slot::{Op, Role, Slot};
 
+/// Conditions of ours that are there only while they hold.
+pub const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
 struct Verdict {
     type_: &'static str,
     status: bool,
@@ -35,6 +38,8 @@ pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timesta
         containers_ready,
         Verdict::yes("PodScheduled"),
     ];
+    verdicts.extend(resize_pending(machine));
+    verdicts.extend(resize_in_progress(machine));
     if let Some(evicted) = machine.failed.as_ref().filter(|failed| failed.reason == "Evicted") {
         verdicts.push(Verdict {
             reason: Some("TerminationByKubelet"),
@@ -43,8 +48,10 @@ pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timesta
         });
     }
     let before = || last.conditions.iter().flatten();
-    let mut conditions: Vec<PodCondition> =
-        before().filter(|old| verdicts.iter().all(|verdict| verdict.type_ != old.type_)).cloned().collect();
+    let foreign = |old: &&PodCondition| {
+        verdicts.iter().all(|verdict| verdict.type_ != old.type_) && !PASSING.contains(&old.type_.as_str())
+    };
+    let mut conditions: Vec<PodCondition> = before().filter(foreign).cloned().collect();
     conditions.extend(verdicts.into_iter().map(|verdict| {
         let status = if verdict.status { "True" } else { "False" };
         let old = before().find(|old| old.type_ == verdict.type_ && old.status == status);
@@ -59,6 +66,22 @@ pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timesta
         }
     }));
     conditions
+}
+
+fn resize_pending(machine: &Machine) -> Option<Verdict> {
+    let pending = machine.pending.as_ref()?;
+    let verdict = Verdict::yes("PodResizePending");
+    Some(Verdict { reason: Some(pending.reason), message: Some(pending.message.clone()), ..verdict })
+}
+
+fn resize_in_progress(machine: &Machine) -> Option<Verdict> {
+    let mut resizing = machine.slots.iter().filter(|slot| slot.to_be_resized()).peekable();
+    if machine.stage != Stage::Active || resizing.peek().is_none() {
+        return None;
+    }
+    let error = resizing.find_map(|slot| slot.applied.error.as_ref().map(|(message, _)| message.clone()));
+    let verdict = Verdict::yes("PodResizeInProgress");
+    Some(Verdict { reason: error.is_some().then_some("Error"), message: error, ..verdict })
 }
 
 fn to_start_containers(machine: &Machine) -> Verdict {

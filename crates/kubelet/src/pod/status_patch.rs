@@ -42,7 +42,10 @@ pub fn patch(uid: Option<&str>, old: &PodStatus, new: &PodStatus) -> Option<Valu
 fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let old = list(old);
-    let changed = list(Some(new)).into_iter().filter(|condition| !old.contains(condition));
+    let new = list(Some(new));
+    let gone = old.iter().filter(|old| new.iter().all(|new| new.get("type") != old.get("type")));
+    let gone: Vec<Value> = gone.map(|old| json!({"$patch": "delete", "type": old.get("type")})).collect();
+    let changed = new.into_iter().filter(|condition| !old.contains(condition));
     changed
         .map(|mut condition| {
             let before = old.iter().find(|old| old.get("type") == condition.get("type"));
@@ -53,6 +56,7 @@ fn changed_conditions(old: Option<&Value>, new: &Value) -> Value {
             }
             condition
         })
+        .chain(gone)
         .collect()
 }
 
@@ -80,7 +84,8 @@ mod tests {
     fn only_differences_are_sent() {
         let old = status(json!({
             "phase": "Pending", "message": "m", "podIPs": [{"ip": "1.1.1.1"}],
-            "conditions": [{"type": "Ready", "status": "False", "reason": "R"}, {"type": "Mine", "status": "True"}],
+            "conditions": [{"type": "Ready", "status": "False", "reason": "R"}, {"type": "Mine", "status": "True"},
+                {"type": "Passing", "status": "True"}],
         }));
         let new = status(json!({
             "phase": "Running", "podIPs": [{"ip": "2.2.2.2"}],
@@ -92,7 +97,7 @@ mod tests {
             json!({"metadata": {"uid": "u"}, "status": {
                 "phase": "Running", "message": null,
                 "podIPs": [{"$patch": "replace"}, {"ip": "2.2.2.2"}],
-                "conditions": [{"type": "Ready", "status": "True", "reason": null}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": null}, {"type": "Passing", "$patch": "delete"}],
             }})
         );
         assert!(urgent(&old, &new));

@@ -63,8 +63,15 @@ impl StatusWriter {
             self.due = Some(Instant::now());
             return;
         }
-        const OURS: [&str; 5] =
-            ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+        const OURS: [&str; 7] = [
+            "PodReadyToStartContainers",
+            "Initialized",
+            "Ready",
+            "ContainersReady",
+            "PodScheduled",
+            "PodResizePending",
+            "PodResizeInProgress",
+        ];
         let Some(theirs) = pod.status.as_ref().and_then(|status| status.conditions.clone()) else {
             return;
         };

@@ -69,10 +69,15 @@ pub fn start(
     let mut known = view;
     exec::complete(&mut known, &PodView::default());
     let facts = NodeFacts { ips: ctx.host_ips(), runtime: ctx.cri.name.to_string() };
+    let mut machine = Machine::new(pod.clone(), known, Timestamp::now());
+    let longest = ctx.options.config.crash_loop_back_off.max_container_restart_period.as_deref();
+    if let Some(longest) = longest.and_then(crate::config::duration).and_then(|d| d.try_into().ok()) {
+        machine.limit_backoff(longest);
+    }
     let worker = Worker {
         status: StatusWriter::new(ctx.client.clone(), &pod),
         env: Arc::new(PodEnv::new(ctx, pod.namespace())),
-        machine: Machine::new(pod.clone(), known, Timestamp::now()),
+        machine,
         inbox,
         own: sender.downgrade(),
         tasks: JoinSet::new(),
@@ -223,6 +228,12 @@ impl Worker {
                 }
             }
             Action::Stop { name, id, grace, hook } => self.stop_container(&name, id, grace, hook),
+            Action::Resize { name, id } => {
+                if let Some(container) = self.slot(&name).map(|slot| slot.spec.clone()) {
+                    self.spawn(exec::resize(env, pod, container, id));
+                }
+            }
+            Action::ResizePod => exec::resize_pod(&env, &pod),
             Action::Probe { name, id, kind } => self.start_probe(&name, id, kind),
             Action::EndProbes { name, all } => {
                 self.probes.retain(|(of, kind), _| *of != name || (!all && *kind == Kind::Readiness));

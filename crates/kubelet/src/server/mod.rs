@@ -3,6 +3,7 @@
 //! [`tls`] accepts, [`auth`] decides who may, [`routes`] which handler answers. Handlers are one file each.
 
 mod auth;
+mod healthz;
 mod log_file;
 pub mod log_format;
 mod logs;
@@ -19,6 +20,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
+pub use healthz::healthz;
 pub use tls::{ServeError, serve};
 
 use crate::context::Context;
@@ -35,7 +37,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(ctx: Arc<Context>) -> Self {
-        Self { auth: Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options.node_name)), ctx }
+        Self { auth: Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options)), ctx }
     }
 }
 

@@ -3,10 +3,12 @@
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use k8s_openapi::List;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::debug;
 
 use super::auth::{Refusal, User};
+use crate::cri::view::keys;
+
 use super::{Body, Server, error, json, logs, metrics, stats, streaming, text};
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
@@ -18,9 +20,17 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
     let read = method == Method::GET || method == Method::HEAD;
+    let debugging = matches!(
+        parts.first(),
+        Some(&("containerLogs" | "exec" | "attach" | "portForward" | "run" | "runningpods"))
+    );
+    if debugging && !server.ctx.options.config.enable_debugging_handlers {
+        return error(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.");
+    }
     match parts.as_slice() {
         ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => text(StatusCode::OK, "ok"),
-        ["pods"] | ["runningpods"] if read => pods(&server),
+        ["pods"] if read => pods(&server),
+        ["runningpods"] | ["runningpods", ""] if read => running_pods(&server).await,
         ["configz"] if read => json(&serde_json::json!({"kubeletconfig": server.ctx.options.config})),
         ["metrics"] if read => metrics::kubelet(&server.ctx).await,
         ["metrics", "resource"] if read => metrics::resource(&server.ctx).await,
@@ -67,7 +77,7 @@ async fn admit(
                 .filter(|token| !token.is_empty());
             match token {
                 Some(token) => server.auth.authenticate(token).await?,
-                None => return Err((StatusCode::UNAUTHORIZED, "Unauthorized".into())),
+                None => server.auth.anonymous()?,
             }
         }
     };
@@ -77,6 +87,35 @@ async fn admit(
 fn pods(server: &Server) -> Response<Body> {
     let items: Vec<Pod> = server.ctx.pods.list().iter().map(|pod| (**pod).clone()).collect();
     json(&List { items, ..Default::default() })
+}
+
+/// The pods of the runtime, whatever the API says: only who they are and which containers run.
+async fn running_pods(server: &Server) -> Response<Body> {
+    use k8s_cri::v1 as cri;
+    let filter = cri::ContainerFilter {
+        state: Some(cri::ContainerStateValue { state: cri::ContainerState::ContainerRunning as i32 }),
+        ..Default::default()
+    };
+    let request = cri::ListContainersRequest { filter: Some(filter) };
+    let list = match server.ctx.cri.list_containers(request).await {
+        Ok(list) => list.containers,
+        Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
+    };
+    let mut pods: std::collections::BTreeMap<String, Pod> = std::collections::BTreeMap::new();
+    for container in list {
+        let label = |key: &str| container.labels.get(key).cloned();
+        let Some(uid) = label(keys::POD_UID) else { continue };
+        let pod = pods.entry(uid.clone()).or_default();
+        pod.metadata.name = label(keys::POD_NAME);
+        pod.metadata.namespace = label(keys::POD_NAMESPACE);
+        pod.metadata.uid = Some(uid);
+        pod.spec.get_or_insert_default().containers.push(Container {
+            name: label(keys::CONTAINER_NAME).unwrap_or_default(),
+            image: container.image.map(|image| image.image),
+            ..Default::default()
+        });
+    }
+    json(&List { items: pods.into_values().collect::<Vec<Pod>>(), ..Default::default() })
 }
 
 /// The value of a query parameter, percent-decoded; the last one wins.

@@ -81,7 +81,7 @@ async fn mount_one(
     let place = |kind: &str| source.dir.join("volumes").join(kind).join(&volume.name);
     let fs_group = fs_group(source.pod);
     if let Some(empty_dir) = &volume.empty_dir {
-        let path = place("kubernetes.io~empty-dir");
+        let path = empty_dir_path(source.dir, &volume.name);
         empty_dir::set_up(empty_dir, &path, fs_group)?;
         return Ok((path, None));
     }
@@ -104,6 +104,11 @@ async fn mount_one(
         return Ok((path, refresh_at));
     }
     Err(VolumeError::Invalid("the volume is of a kind that this kubelet does not support".into()))
+}
+
+/// Where an `emptyDir` of the pod is.
+pub fn empty_dir_path(pod_dir: &Path, volume: &str) -> PathBuf {
+    pod_dir.join("volumes").join("kubernetes.io~empty-dir").join(volume)
 }
 
 pub fn fs_group(pod: &Pod) -> Option<u32> {

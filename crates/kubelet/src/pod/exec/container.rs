@@ -122,9 +122,10 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
             image: &start.image,
             env: env_vars,
             mounts,
-            memory_capacity: ctx.machine.memory,
-            cfs_quota: ctx.options.config.cpu_cfs_quota,
+            node: ctx.container_defaults(),
             seccomp_root: &seccomp_root,
+            seccomp_default: ctx.options.config.seccomp_default,
+            image_user: image.as_ref(),
             target: start.target.as_deref(),
         },
     ))

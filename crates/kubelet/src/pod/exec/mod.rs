@@ -4,6 +4,7 @@
 
 mod container;
 mod message;
+mod resize;
 mod sandbox;
 mod stop;
 mod teardown;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 
 pub use container::{Start, post_start, start};
 pub use message::{complete, complete_one};
+pub use resize::{resize, resize_pod};
 pub use sandbox::run_sandbox;
 pub use stop::{Stop, stop};
 pub use teardown::{finalize, tear_down};

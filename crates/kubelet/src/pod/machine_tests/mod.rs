@@ -1,5 +1,7 @@
 //! The state machine against a simulated runtime and clock.
 
+mod resize;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -180,6 +182,12 @@ impl Sim {
                 let container = self.container(&name, attempt, State::Exited, 143);
                 (word, Some(Input::Stopped { name, result: Ok(Some(container)) }))
             }
+            Action::Resize { name, .. } => {
+                let slot = self.machine.slots.iter().find(|slot| slot.name == name).unwrap();
+                let resources = slot.spec.resources.clone().unwrap_or_default();
+                (format!("resize {name}"), Some(Input::Resized { name, result: Ok(resources) }))
+            }
+            Action::ResizePod => ("resize pod".into(), None),
             Action::Probe { name, kind, .. } => (format!("probe {name} {kind:?}"), None),
             Action::EndProbes { .. } | Action::Event { .. } => return None,
             Action::TearDown { remove, .. } => (format!("teardown {remove}"), Some(Input::TornDown(Ok(())))),

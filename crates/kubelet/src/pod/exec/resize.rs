@@ -1,0 +1,45 @@
+//! Giving a running container, and its pod, the resources that they have been allocated.
+
+use std::sync::Arc;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::PodEnv;
+use crate::container::resources;
+use crate::pod::machine::Input;
+
+pub async fn resize(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: String) -> Input {
+    let result = try_resize(&env, &pod, &container, &id).await;
+    let wanted = container.resources.unwrap_or_default();
+    Input::Resized { name: container.name, result: result.map(|()| wanted) }
+}
+
+async fn try_resize(env: &PodEnv, pod: &Pod, container: &Container, id: &str) -> Result<(), String> {
+    let ctx = &env.ctx;
+    let linux = resources::linux(pod, container, &ctx.container_defaults());
+    if linux.memory_limit_in_bytes > 0 {
+        let usage = ctx.cri.container_memory(id).await.map_err(|error| error.to_string())?;
+        let limit = u64::try_from(linux.memory_limit_in_bytes).unwrap_or(0);
+        if usage > limit {
+            return Err(format!(
+                "attempting to set memory limit ({limit}) of container {:?} below current usage ({usage})",
+                container.name
+            ));
+        }
+    }
+    // The pod's limits grow before its containers' and shrink after them.
+    tokio::task::block_in_place(|| ctx.cgroups.widen(pod));
+    let request = cri::UpdateContainerResourcesRequest {
+        container_id: id.to_owned(),
+        linux: Some(linux),
+        ..Default::default()
+    };
+    ctx.cri.update_container_resources(request).await.map_err(|error| error.to_string())?;
+    resize_pod(env, pod);
+    Ok(())
+}
+
+pub fn resize_pod(env: &PodEnv, pod: &Pod) {
+    tokio::task::block_in_place(|| env.ctx.cgroups.update(pod));
+}
