@@ -22,10 +22,20 @@ pub enum Error {
     Broken { reference: String, reason: String },
     #[error("image {reference} has no variant for {platform}")]
     NoPlatform { reference: String, platform: String },
-    #[error("failed to pull image {reference:?}: {source}")]
+    #[error("failed to pull image {reference:?}: {}", in_known_words(source))]
     Registry { reference: String, source: Box<oci_client::errors::OciDistributionError> },
     #[error("failed to pull image {reference:?}: {source}")]
     Transfer { reference: String, source: io::Error },
+}
+
+/// What the registry answered, in the words that people look for.
+fn in_known_words(error: &oci_client::errors::OciDistributionError) -> String {
+    match error {
+        oci_client::errors::OciDistributionError::UnauthorizedError { url } => {
+            format!("failed to authorize: {url}: 401 Unauthorized")
+        }
+        other => other.to_string(),
+    }
 }
 
 impl Error {

@@ -134,11 +134,14 @@ impl Cgroups {
             let Some(path) = self.directory(controller, group).map(|d| d.join(file)) else { return Ok(()) };
             fs::write(&path, &value).map_err(Error::io("set a limit in", &path))
         };
+        // A share is relative: on a machine that lends us no CPU controller there is nothing to share, and that is no
+        // reason not to run. A limit that cannot be kept is.
+        let has = |file: &str| self.directory("cpu", group).is_some_and(|d| d.join(file).exists());
         let shares = u64::try_from(limits.cpu_shares).unwrap_or(0);
         let period = if limits.cpu_period > 0 { limits.cpu_period } else { 100_000 };
         let memory = limits.memory_limit_in_bytes;
         if self.is_unified() {
-            if shares > 0 {
+            if shares > 0 && has("cpu.weight") {
                 set("cpu", "cpu.weight", weight_of_shares(shares).to_string())?;
             }
             if limits.cpu_quota != 0 {

@@ -17,6 +17,10 @@ pub const BUSYBOX: &str = "busybox:1.36";
 #[derive(Default)]
 pub struct Options {
     pub arguments: Vec<String>,
+    /// Further lines of the KubeletConfiguration; `@` stands for the host's directory.
+    pub kubelet: String,
+    /// A shell script that is run in the host before anything else.
+    pub prepare: String,
 }
 
 /// `corten up` in a host of its own. Tests of one cluster keep apart by namespaces.
@@ -56,10 +60,13 @@ impl Cluster {
     pub fn start_with(options: Options) -> Self {
         let host = Host::new();
         let config = format!(
-            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: {}\n",
-            host.cgroup()
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: {}\n{}",
+            host.cgroup(),
+            options.kubelet.replace('@', &host.directory().display().to_string()),
         );
         host.file("kubelet.yaml", &config);
+        let prepared = host.run("sh", &["-ec", &options.prepare], "");
+        assert!(prepared.ok, "{prepared:?}");
         let process = Mutex::new(spawn(&host, &options));
         let kubectl = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into()).into();
         let cluster = Self { host, process, options, kubectl };

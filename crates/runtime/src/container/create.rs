@@ -142,7 +142,8 @@ impl Runtime {
     fn cgroup_of(&self, sandbox: &Sandbox, id: &str) -> String {
         let record = sandbox.record.lock();
         let parent = record.config.linux.as_ref().map(|l| l.cgroup_parent.as_str()).filter(|p| !p.is_empty());
-        format!("{}/{id}", parent.unwrap_or(&self.config.cgroup_parent).trim_end_matches('/'))
+        let parent = parent.unwrap_or(&self.config.cgroup_parent).trim_end_matches('/');
+        format!("{}/{id}", slice_path(parent))
     }
 
     /// The PID namespace to join may be another container's.
@@ -167,6 +168,16 @@ impl Runtime {
         let record = container.record.lock().clone();
         disk::save(&self.container_dir(&container.id).join("container.json"), &record)
     }
+}
+
+/// A kubelet that leaves cgroups to systemd names a slice, which stands for its place in the tree: `a-b.slice` is in
+/// `a.slice`.
+fn slice_path(parent: &str) -> String {
+    let Some(name) = parent.strip_suffix(".slice").filter(|name| !name.contains('/')) else {
+        return parent.to_owned();
+    };
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    ends.filter_map(|end| name.get(..end)).map(|part| format!("/{part}.slice")).collect()
 }
 
 fn log_file(directory: &str, path: &str) -> Result<String> {
@@ -207,6 +218,21 @@ fn signal_number(name: &str) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slices() {
+        for (parent, expected) in [
+            ("/kubepods/burstable/podx", "/kubepods/burstable/podx"),
+            (
+                "kubepods-burstable-podx.slice",
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podx.slice",
+            ),
+            ("a.slice", "/a.slice"),
+            ("/a.slice/b.slice", "/a.slice/b.slice"),
+        ] {
+            assert_eq!(slice_path(parent), expected);
+        }
+    }
 
     #[test]
     fn stop_signals() {

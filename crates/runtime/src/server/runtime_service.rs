@@ -321,14 +321,15 @@ impl RuntimeService for Service {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        Err(Status::unimplemented("metrics over the CRI; the stats calls have the same numbers"))
+        answer(ListMetricDescriptorsResponse { descriptors: crate::stats::metrics::descriptors() })
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        Err(Status::unimplemented("metrics over the CRI; the stats calls have the same numbers"))
+        let runtime = self.0.clone();
+        answer(ListPodSandboxMetricsResponse { pod_metrics: blocking(move || Ok(runtime.metrics())).await? })
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {

@@ -70,23 +70,6 @@ const DEFAULT: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
-const MASKED_PATHS: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// What this process may give away: some machines lack some.
 static AVAILABLE: LazyLock<u64> = LazyLock::new(|| {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -148,15 +131,13 @@ fn names(list: &[String]) -> Result<Vec<String>> {
     list.iter().map(known).collect()
 }
 
-/// Masked and read-only paths: the pod's, else the customary ones; none for a privileged container.
+/// Masked and read-only paths: those that are asked for and no others, as `procMount: Unmasked` needs it; none for a
+/// privileged container.
 pub fn hidden_paths(context: &LinuxContainerSecurityContext) -> (Vec<String>, Vec<String>) {
     if context.privileged {
         return (Vec::new(), Vec::new());
     }
-    let or = |given: &Vec<String>, default: &[&str]| {
-        if given.is_empty() { default.iter().map(|p| (*p).to_owned()).collect() } else { given.clone() }
-    };
-    (or(&context.masked_paths, &MASKED_PATHS), or(&context.readonly_paths, &READONLY_PATHS))
+    (context.masked_paths.clone(), context.readonly_paths.clone())
 }
 
 #[cfg(test)]

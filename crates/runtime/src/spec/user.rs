@@ -75,6 +75,9 @@ impl Accounts {
             Some(uid) => id(uid.value, "runAsUser")?.to_string(),
             None => context.run_as_username.clone(),
         };
+        if wanted_user.is_empty() && context.run_as_group.is_some() {
+            return Err(Error::InvalidArgument("runAsGroup is set without runAsUser".into()));
+        }
         let (user, group) = if wanted_user.is_empty() {
             image_user.split_once(':').unwrap_or((image_user, ""))
         } else {
@@ -188,5 +191,7 @@ mod tests {
         let group =
             LinuxContainerSecurityContext { run_as_group: Some(Int64Value { value: 9 }), ..as_user(101) };
         check("", group, Ok((101, 9, &[9, 200, 300], "/srv")));
+        let only = LinuxContainerSecurityContext { run_as_group: Some(Int64Value { value: 9 }), ..none() };
+        check("web", only, Err("runAsGroup is set without runAsUser"));
     }
 }

@@ -1,5 +1,7 @@
 //! What containers and pods use, as the CRI counts it.
 
+pub mod metrics;
+
 use std::path::Path;
 use std::{fs, io};
 

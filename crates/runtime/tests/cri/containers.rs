@@ -237,6 +237,7 @@ fn exec_and_users_and_volumes() {
                 run_as_user: Some(Int64Value { value: 101 }),
                 supplemental_groups: vec![7],
                 no_new_privs: true,
+                masked_paths: vec!["/proc/interrupts".into()],
                 seccomp: Some(SecurityProfile {
                     profile_type: security_profile::ProfileType::RuntimeDefault as i32,
                     ..Default::default()
@@ -408,6 +409,8 @@ fn hostile_images_and_privileges() {
         readonly.linux = Some(LinuxContainerConfig {
             security_context: Some(LinuxContainerSecurityContext {
                 readonly_rootfs: true,
+                masked_paths: ["/proc/keys", "/sys/firmware"].map(str::to_owned).into(),
+                readonly_paths: vec!["/proc/sys".into()],
                 ..Default::default()
             }),
             ..Default::default()

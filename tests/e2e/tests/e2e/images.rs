@@ -22,12 +22,18 @@ fn archives_are_imported_listed_and_removed() {
     assert!(!again.ok && again.stderr.contains("no such image"), "{again:?}");
 }
 
-/// Debian's registry, in the host.
-fn registry(c: &Cluster) -> std::process::Child {
+/// `htpasswd -Bbn puller hunter2`
+const PASSWORDS: &str = "puller:$2y$05$IVOMaOfgaBXDiEokH9lauO.oL5GNjva5JXLLUh.akqH.bi.w31w9.\n";
+
+/// Debian's registry, in the host; one that asks for a password lets in `puller` only.
+fn registry(c: &Cluster, private: bool) -> std::process::Child {
     let data = c.host.directory().join("registry");
+    let passwords = c.host.file("passwords", PASSWORDS);
+    let auth = format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", passwords.display());
     let config = c.host.file("registry.yml", &format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:5000'}}\n",
-        data.display()
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:5000'}}\n{}",
+        data.display(),
+        if private { &auth } else { "" },
     ));
     let child = c
         .host
@@ -38,7 +44,7 @@ fn registry(c: &Cluster) -> std::process::Child {
         .stderr(Stdio::null())
         .spawn();
     eventually("the registry", || {
-        let output = c.host.run("curl", &["-sSf", "http://127.0.0.1:5000/v2/"], "");
+        let output = c.host.run("curl", &["-sSf", "-u", "puller:hunter2", "http://127.0.0.1:5000/v2/"], "");
         if output.ok { Ok(()) } else { Err(output.stderr) }
     });
     child.expect("docker-registry runs")
@@ -47,11 +53,11 @@ fn registry(c: &Cluster) -> std::process::Child {
 /// Uploads an image of one layer, by the distribution API. Returns nothing: its name is `127.0.0.1:5000/pulled:v1`.
 const PUSH: &str = r#"
 set -e
-url=http://127.0.0.1:5000/v2/pulled
+url=http://puller:hunter2@127.0.0.1:5000/v2/pulled
 mkdir -p push && cd push && tar xf ../mine.tar && gzip -nf layer.tar
 upload() {
     digest=sha256:$(sha256sum "$1" | cut -d' ' -f1)
-    location=$(curl -sSfi -X POST $url/blobs/uploads/ | tr -d '\r' | sed -n 's/^Location: //ip')
+    location=$(curl -sSfi -X POST $url/blobs/uploads/ | tr -d '\r' | sed -n 's/^Location: //ip' | sed 's#//127#//puller:hunter2@127#')
     case $location in *\?*) sep='&' ;; *) sep='?' ;; esac
     curl -sSf -X PUT -H 'Content-Type: application/octet-stream' --data-binary @"$1" "$location${sep}digest=$digest" >/dev/null
     echo "{\"mediaType\":\"$2\",\"digest\":\"$digest\",\"size\":$(stat -c %s "$1")}"
@@ -62,10 +68,7 @@ echo "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1
 curl -sSf -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @m.json $url/manifests/v1
 "#;
 
-#[test]
-fn images_are_pulled_from_a_registry() {
-    let c = Cluster::start();
-    let mut registry = registry(&c);
+fn push(c: &Cluster) {
     let archive = c.host.directory().join("mine.tar");
     let packed = std::process::Command::new(e2e::repository().join("script/busybox-image"))
         .arg("x/y:v1")
@@ -74,6 +77,61 @@ fn images_are_pulled_from_a_registry() {
     assert!(packed.unwrap().success());
     let push = c.host.run("sh", &["-c", PUSH], "");
     assert!(push.ok, "{push:?}");
+}
+
+#[test]
+fn a_private_image_needs_its_secret() {
+    let c = Cluster::start();
+    let mut registry = registry(&c, true);
+    push(&c);
+    c.namespace("private");
+    let run = |name: &str, secret: &str| {
+        c.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: private}}, spec: {{restartPolicy: Never, imagePullSecrets: [{{name: {secret}}}], containers: [{{name: main, image: '127.0.0.1:5000/pulled:v1', imagePullPolicy: Always, command: [echo, pulled]}}]}}}}"
+        ));
+    };
+    for (name, password) in [("right", "hunter2"), ("wrong", "guess")] {
+        c.kubectl(&[
+            "-n",
+            "private",
+            "create",
+            "secret",
+            "docker-registry",
+            name,
+            "--docker-server=127.0.0.1:5000",
+            "--docker-username=puller",
+            &format!("--docker-password={password}"),
+        ]);
+    }
+    run("with", "right");
+    c.kubectl(&[
+        "-n",
+        "private",
+        "wait",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "pod/with",
+        "--timeout=60s",
+    ]);
+    assert_eq!(c.kubectl(&["-n", "private", "logs", "with"]), "pulled\n");
+    // That the image is here by now lets nobody else in.
+    for (name, secret) in [("without", "none"), ("mistaken", "wrong")] {
+        run(name, secret);
+        eventually("a refusal", || {
+            let row = c.kubectl(&["-n", "private", "get", "pod", name]);
+            if row.contains("ImagePull") { Ok(()) } else { Err(row) }
+        });
+        let described = c.kubectl(&["-n", "private", "describe", "pod", name]);
+        assert!(described.to_lowercase().contains("unauthorized"), "{described}");
+    }
+    let _ = registry.kill();
+    let _ = registry.wait();
+}
+
+#[test]
+fn images_are_pulled_from_a_registry() {
+    let c = Cluster::start();
+    let mut registry = registry(&c, false);
+    push(&c);
 
     c.namespace("pull");
     c.kubectl(&[
