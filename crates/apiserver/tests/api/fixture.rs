@@ -96,6 +96,13 @@ impl Server {
         self.send(request(Method::GET, path, "", "")).await
     }
 
+    /// Waits until the collection at `path` is served: definitions of resources take effect after they are written.
+    pub async fn served(&self, path: &str) {
+        while self.get(path).await.code == StatusCode::NOT_FOUND {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub async fn get_as(&self, path: &str, accept: &str) -> Answer {
         let mut request = request(Method::GET, path, "", "");
         request.headers_mut().insert("accept", accept.parse().unwrap());

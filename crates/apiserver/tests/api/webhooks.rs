@@ -309,3 +309,36 @@ async fn other_versions_and_subresources() {
     );
     assert_eq!((&asked["object"]["container"], &asked["object"]["stdin"]), (&json!("c"), &json!(true)));
 }
+
+#[tokio::test]
+async fn custom_resources_are_admitted_like_all_others() {
+    let hook = Webhook::start(|request| match request["object"]["spec"]["size"].as_i64() {
+        Some(13) => refused("unlucky", 403),
+        _ => patched(&json!([{"op": "add", "path": "/spec/added", "value": 1},
+            {"op": "add", "path": "/spec/pruned", "value": 1}])),
+    })
+    .await;
+    let server = Server::start().await;
+    let spec = json!({"type": "object", "properties": {"size": {"type": "integer"}, "added": {"type": "integer"},
+        "filled": {"type": "string", "default": "in"}}});
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema":
+            {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec.clone()}}}})
+    };
+    let definition = json!({"metadata": {"name": "widgets.x.io"}, "spec": {"group": "x.io", "scope": "Namespaced",
+        "names": {"kind": "Widget", "plural": "widgets"}, "versions": [version("v1", true), version("v2", false)]}});
+    server.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.ok();
+    const WIDGETS: &str = "/apis/x.io/v1/namespaces/default/widgets";
+    server.served(WIDGETS).await;
+
+    let about = |version: &str| json!({"rules": [{"operations": ["CREATE"], "apiGroups": ["x.io"], "apiVersions": [version], "resources": ["widgets"]}]});
+    configure(&server, "Mutating", "c", &[webhook("w.test.io", hook.client_config(), about("v2"))]).await;
+    let widget = |name: &str, size: u32| json!({"apiVersion": "x.io/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}});
+    let stored = server.post(WIDGETS, &widget("a", 1)).await.ok();
+    assert_eq!(stored["apiVersion"], "x.io/v1");
+    // What the schema does not know goes, whoever has added it.
+    assert_eq!(stored["spec"], json!({"size": 1, "added": 1, "filled": "in"}));
+    assert_eq!(hook.asked()[0]["object"]["apiVersion"], "x.io/v2");
+    let (code, _, message) = server.post(WIDGETS, &widget("b", 13)).await.failure();
+    assert!(code == 403 && message.ends_with("denied the request: unlucky"), "{message}");
+}
