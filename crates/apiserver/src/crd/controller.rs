@@ -103,7 +103,8 @@ impl Controller {
                 Ok(definition) => {
                     groups.insert(definition.group.clone());
                     let same = before.as_ref().is_some_and(|known| {
-                        known.definition.uid == definition.uid && known.definition.generation == definition.generation
+                        known.definition.uid == definition.uid
+                            && known.definition.generation == definition.generation
                     });
                     if !same {
                         altered.push(definition.name.clone());
@@ -113,7 +114,9 @@ impl Controller {
                     }
                     self.add(definition);
                 }
-                Err(error) => error!(crd = object.name(), %error, "a definition cannot be read and is not served"),
+                Err(error) => {
+                    error!(crd = object.name(), %error, "a definition cannot be read and is not served")
+                }
             }
         }
         self.decide_again(&groups);
@@ -160,7 +163,8 @@ impl Controller {
             .collect();
         for object in waiting {
             let before = self.known.remove(object.name());
-            if let Ok(definition) = Definition::read(&object, before.as_ref().map(|known| &*known.definition)) {
+            if let Ok(definition) = Definition::read(&object, before.as_ref().map(|known| &*known.definition))
+            {
                 self.add(definition);
             }
         }

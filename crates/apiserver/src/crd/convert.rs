@@ -13,14 +13,19 @@ use crate::outbound::Outbound;
 
 impl Served {
     /// The objects as this version shows them: what is stored as it is shown is not touched.
-    pub async fn shown(&self, outbound: &Outbound, objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>, Status> {
+    pub async fn shown(
+        &self,
+        outbound: &Outbound,
+        objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
         let Some(custom) = &self.custom else { return Ok(objects) };
         let prefix = prefix(&self.api_version);
         let is_shown = |object: &Arc<Object>| custom.definition.exact && object.bytes().starts_with(&prefix);
         if objects.iter().all(is_shown) {
             return Ok(objects);
         }
-        let others: Vec<Value> = objects.iter().filter(|object| !is_shown(object)).map(|object| object.value()).collect();
+        let others: Vec<Value> =
+            objects.iter().filter(|object| !is_shown(object)).map(|object| object.value()).collect();
         let mut converted = custom.convert(outbound, others, &self.api_version).await?.into_iter();
         let mut shown = Vec::with_capacity(objects.len());
         for object in objects {
@@ -62,7 +67,8 @@ impl Served {
             None => convert::convert(&mut value, &self.storage.gvk),
             Some(custom) => {
                 let to = self.storage.gvk.api_version();
-                value = custom.convert(outbound, vec![value], &to).await?.into_iter().next().unwrap_or_default();
+                value =
+                    custom.convert(outbound, vec![value], &to).await?.into_iter().next().unwrap_or_default();
                 let stored = custom.definition.version(&self.storage.gvk.version);
                 if let (Conversion::Webhook { .. }, Some(stored)) = (&custom.definition.conversion, stored) {
                     stored.complete(&mut value);
@@ -85,7 +91,12 @@ pub fn prefix(api_version: &str) -> Vec<u8> {
 
 impl Custom {
     /// The objects in another version.
-    pub async fn convert(&self, outbound: &Outbound, mut objects: Vec<Value>, to: &str) -> Result<Vec<Value>, Status> {
+    pub async fn convert(
+        &self,
+        outbound: &Outbound,
+        mut objects: Vec<Value>,
+        to: &str,
+    ) -> Result<Vec<Value>, Status> {
         let differs = |object: &Value| object["apiVersion"] != to;
         match &self.definition.conversion {
             Conversion::None => {
@@ -96,12 +107,17 @@ impl Custom {
             }
             _ if !objects.iter().any(differs) => Ok(objects),
             Conversion::Webhook { to: webhook, review_versions } => {
-                let (places, others): (Vec<usize>, Vec<Value>) =
-                    objects.iter().enumerate().filter(|(_, object)| differs(object)).map(|(at, o)| (at, o.clone())).unzip();
+                let (places, others): (Vec<usize>, Vec<Value>) = objects
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, object)| differs(object))
+                    .map(|(at, o)| (at, o.clone()))
+                    .unzip();
                 let kind = &self.definition.accepted.kind;
                 let converted = review::convert(outbound, webhook, review_versions, others, to).await;
                 let converted = converted.map_err(|why| {
-                    let from = places.first().and_then(|at| objects.get(*at)).and_then(|o| o["apiVersion"].as_str());
+                    let from =
+                        places.first().and_then(|at| objects.get(*at)).and_then(|o| o["apiVersion"].as_str());
                     Status::internal(format!(
                         "conversion webhook for {}, Kind={kind} failed: {why}",
                         from.unwrap_or_default()

@@ -63,9 +63,8 @@ impl Definition {
     /// Reads a stored definition. What `before` has made of the same specification is kept.
     pub fn read(object: &Arc<Object>, before: Option<&Definition>) -> Result<Self, serde_json::Error> {
         let crd: wire::Crd<'_> = serde_json::from_slice(object.bytes())?;
-        let same = before.filter(|before| {
-            before.uid == crd.metadata.uid && before.generation == crd.metadata.generation
-        });
+        let same = before
+            .filter(|before| before.uid == crd.metadata.uid && before.generation == crd.metadata.generation);
         let storage = crd.spec.versions.iter().find(|version| version.storage);
         let storage = storage.map(|version| version.name.clone()).unwrap_or_default();
         let schema = |version: &wire::Version<'_>| {
@@ -94,7 +93,8 @@ impl Definition {
                 selectable.push(field.clone());
             }
         }
-        let wire::Metadata { name, uid, generation, deletion_timestamp, finalizers, annotations } = crd.metadata;
+        let wire::Metadata { name, uid, generation, deletion_timestamp, finalizers, annotations } =
+            crd.metadata;
         Ok(Self {
             name,
             uid,
@@ -139,7 +139,10 @@ impl Definition {
             gvk,
             verbs: ["get", "patch", "update"].map(str::to_owned).into(),
         };
-        let scale = version.scale.as_ref().map(|_| below("scale", GroupVersionKind::new("autoscaling", "v1", "Scale")));
+        let scale = version
+            .scale
+            .as_ref()
+            .map(|_| below("scale", GroupVersionKind::new("autoscaling", "v1", "Scale")));
         let status = version.status.then(|| below("status", gvk.clone()));
         let own = ["metadata.name", "metadata.namespace"].map(str::to_owned);
         Resource {
@@ -201,7 +204,8 @@ mod tests {
 
     #[test]
     fn versions_in_order() {
-        let mut versions = ["v1alpha1", "foo1", "v10", "v2", "v11beta2", "v3beta1", "v12alpha1", "v11alpha2", "foo10"];
+        let mut versions =
+            ["v1alpha1", "foo1", "v10", "v2", "v11beta2", "v3beta1", "v12alpha1", "v11alpha2", "foo10"];
         versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
         assert_eq!(
             versions,

@@ -27,7 +27,14 @@ const RETRY: Duration = Duration::from_secs(1);
 pub async fn run(state: &Arc<State>, definition: &Arc<Definition>) {
     let Some(version) = definition.version(&definition.storage) else { return };
     let served = Arc::new(Served::custom(definition, version, &state.caches));
-    let told = tell(state, definition, "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress").await;
+    let told = tell(
+        state,
+        definition,
+        "True",
+        "InstanceDeletionInProgress",
+        "CustomResource deletion is in progress",
+    )
+    .await;
     if let Err(error) = told {
         warn!(crd = definition.name, %error, "the status of a definition that is going was not told");
     }
@@ -39,7 +46,9 @@ pub async fn run(state: &Arc<State>, definition: &Arc<Definition>) {
             match release(state, definition).await {
                 Ok(()) => break,
                 Err(status) if status.is("NotFound") => break,
-                Err(error) => warn!(crd = definition.name, %error, "a definition without objects is still there"),
+                Err(error) => {
+                    warn!(crd = definition.name, %error, "a definition without objects is still there")
+                }
             }
         }
         if let Some(error) = &failed {

@@ -26,7 +26,9 @@ pub fn decide(definition: &Definition, others: &[&Names]) -> Decision {
     };
     let resource_taken = |name: &str| {
         others.iter().any(|other| {
-            other.plural == name || other.singular == name || other.short_names.iter().any(|short| short == name)
+            other.plural == name
+                || other.singular == name
+                || other.short_names.iter().any(|short| short == name)
         })
     };
     let kind_taken = |name: &str| others.iter().any(|other| other.kind == name || other.list_kind == name);

@@ -25,7 +25,8 @@ pub async fn convert(
         "request": {"uid": uid, "desiredAPIVersion": to, "objects": objects},
     });
     let body = serde_json::to_vec(&review).map_err(|error| error.to_string())?;
-    let answer = outbound.post(webhook, "?timeout=30s", body, TIMEOUT).await.map_err(|error| error.to_string())?;
+    let answer =
+        outbound.post(webhook, "?timeout=30s", body, TIMEOUT).await.map_err(|error| error.to_string())?;
     let answer: Value =
         serde_json::from_slice(&answer).map_err(|error| format!("invalid response: {error}"))?;
     checked(answer, &objects, to, &uid)
@@ -48,7 +49,12 @@ fn checked(mut answer: Value, asked: &[Value], to: &str, uid: &str) -> Result<Ve
     if converted.len() != asked.len() {
         return Err(format!("webhook returned {} objects, expected {}", converted.len(), asked.len()));
     }
-    asked.iter().zip(converted).enumerate().map(|(index, (asked, converted))| same(asked, converted, index, to)).collect()
+    asked
+        .iter()
+        .zip(converted)
+        .enumerate()
+        .map(|(index, (asked, converted))| same(asked, converted, index, to))
+        .collect()
 }
 
 /// Of the metadata, only labels and annotations may be converted.
@@ -72,8 +78,11 @@ fn same(asked: &Value, converted: &Value, index: usize, to: &str) -> Result<Valu
         let Some(metadata) = metadata.as_object_mut() else { break };
         match &converted["metadata"][field] {
             Value::Object(entries) => {
-                let texts: Map<String, Value> =
-                    entries.iter().filter(|(_, value)| value.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect();
+                let texts: Map<String, Value> = entries
+                    .iter()
+                    .filter(|(_, value)| value.is_string())
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
                 metadata.insert(field.to_owned(), texts.into());
             }
             _ => drop(metadata.remove(field)),
@@ -90,7 +99,9 @@ mod tests {
 
     #[test]
     fn answers_are_held_to_what_was_asked() {
-        let asked = [json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "x", "uid": "u"}, "spec": {"old": 1}})];
+        let asked = [
+            json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "x", "uid": "u"}, "spec": {"old": 1}}),
+        ];
         let answer = |object: Value| json!({"response": {"uid": "1", "result": {"status": "Success"}, "convertedObjects": [object]}});
         let good = json!({
             "apiVersion": "a/v2", "kind": "K",
@@ -107,9 +118,18 @@ mod tests {
         };
         check(|answer| answer["response"]["uid"] = json!("2"), "expected response.uid");
         check(|answer| answer["response"]["result"] = json!({"status": "Failed", "message": "boom"}), "boom");
-        check(|answer| answer["response"]["convertedObjects"] = json!([]), "webhook returned 0 objects, expected 1");
-        check(|answer| answer["response"]["convertedObjects"][0]["apiVersion"] = json!("a/v1"), "invalid groupVersion");
-        check(|answer| answer["response"]["convertedObjects"][0]["metadata"]["name"] = json!("y"), "name was changed");
+        check(
+            |answer| answer["response"]["convertedObjects"] = json!([]),
+            "webhook returned 0 objects, expected 1",
+        );
+        check(
+            |answer| answer["response"]["convertedObjects"][0]["apiVersion"] = json!("a/v1"),
+            "invalid groupVersion",
+        );
+        check(
+            |answer| answer["response"]["convertedObjects"][0]["metadata"]["name"] = json!("y"),
+            "name was changed",
+        );
         check(|answer| *answer = json!({}), "no response provided");
     }
 }

@@ -41,7 +41,12 @@ fn approval(crd: &Value) -> Option<Condition> {
         text if text.contains("://") => ("True", "ApprovedAnnotation", format!("approved in {text}")),
         text => ("False", "InvalidAnnotation", format!("the annotation is not a URL: {text:?}")),
     };
-    Some(Condition { kind: APPROVAL.to_owned(), status: status.to_owned(), reason: reason.to_owned(), message })
+    Some(Condition {
+        kind: APPROVAL.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+    })
 }
 
 /// Sets a condition; when it began to hold is kept as long as it does.

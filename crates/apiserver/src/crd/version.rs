@@ -107,9 +107,8 @@ impl Version {
             let written = self.written();
             let structural = Structural::parse(&written);
             // One that cannot be read was accepted by another server; its objects are kept whole.
-            let schema = Schema::of_custom_resource(&written).unwrap_or_else(|_| {
-                Schema::from(api::schema::Shape::Any(api::schema::Opaque::Json))
-            });
+            let schema = Schema::of_custom_resource(&written)
+                .unwrap_or_else(|_| Schema::from(api::schema::Shape::Any(api::schema::Opaque::Json)));
             Compiled {
                 has_lists: list_type::has_lists(&structural),
                 has_embedded: metadata::has_embedded(&structural),

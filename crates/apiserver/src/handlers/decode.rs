@@ -91,8 +91,13 @@ pub fn check(
     validation: FieldValidation,
     mut faults: Vec<String>,
 ) -> Result<(), Status> {
-    if let Some(schema) = schema {
-        let report = schema.check(value);
+    let custom = call.served.custom.as_ref().filter(|_| *gvk == call.served.resource.gvk);
+    let report = match (custom, schema) {
+        (Some(custom), _) => Some(custom.version.read(value)),
+        (None, Some(schema)) => Some(schema.check(value)),
+        (None, None) => None,
+    };
+    if let Some(report) = report {
         if let Some(error) = report.errors.first() {
             return Err(Status::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: {error}",

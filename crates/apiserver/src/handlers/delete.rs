@@ -37,8 +37,11 @@ pub async fn one(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let namespace = if call.served.resource.namespaced { &call.info.namespace } else { "" };
     let deleted = writer(call, &options, namespace, &call.info.name).delete(&options).await?;
     let (gone, value) = match &deleted {
-        Deleted::Marked(object) => return render::object(call, StatusCode::OK, object),
-        Deleted::Gone(object) => (true, render::served_value(call, object)),
+        Deleted::Marked(object) => {
+            let object = render::shown(call, object).await?;
+            return render::object(call, StatusCode::OK, &object);
+        }
+        Deleted::Gone(object) => (true, render::served_value(call, &*render::shown(call, object).await?)),
         Deleted::DryRun(value) => (value["metadata"]["deletionTimestamp"].is_null(), value.clone()),
     };
     if !gone || call.served.strategy.returns_deleted {
@@ -57,7 +60,7 @@ pub async fn collection(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         .try_filter_map(|deleted| async move { Ok(deleted) })
         .try_collect()
         .await?;
-    list::of(call, deleted)
+    list::of(call, deleted).await
 }
 
 /// Nothing when somebody else has deleted it in the meantime.

@@ -83,8 +83,13 @@ pub fn selection(call: &Call, options: &ListOptions) -> Result<Selection, Status
         requirement.field = stored_field(asked, &storage.gvk, &requirement.field).into_owned();
     }
     for field in fields.fields() {
+        // Of a custom resource, each version declares its own.
+        let declared = match &call.served.custom {
+            Some(custom) => &custom.version.selectable[..],
+            None => &storage.selectable_fields[..],
+        };
         let known = matches!(field, "metadata.name" | "metadata.namespace")
-            || storage.selectable_fields.iter().any(|selectable| selectable == field);
+            || declared.iter().any(|selectable| selectable == field);
         if !known {
             return Err(Status::bad_request(format!(
                 "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
@@ -122,7 +127,7 @@ pub async fn list(call: &Call) -> Result<Answer, Status> {
     let options = ListOptions::parse(&call.query, false)?;
     let selection = selection(call, &options)?;
     let page = find(call, &options, &selection).await?;
-    answer(call, page)
+    answer(call, page).await
 }
 
 /// The objects that options and selection pick, all of them.
@@ -235,11 +240,12 @@ pub fn too_large(wanted: u64, current: u64) -> Status {
 }
 
 /// These objects, as a list of now.
-pub fn of(call: &Call, objects: Vec<Arc<Object>>) -> Result<Answer, Status> {
-    answer(call, Page { objects, revision: call.state.caches.applied(), more: None })
+pub async fn of(call: &Call, objects: Vec<Arc<Object>>) -> Result<Answer, Status> {
+    answer(call, Page { objects, revision: call.state.caches.applied(), more: None }).await
 }
 
-fn answer(call: &Call, page: Page) -> Result<Answer, Status> {
+async fn answer(call: &Call, mut page: Page) -> Result<Answer, Status> {
+    page.objects = call.served.shown(&call.state.outbound, page.objects).await?;
     let metadata = list_metadata(&page);
     if call.accept.form == Form::Table {
         let values: Vec<Value> =

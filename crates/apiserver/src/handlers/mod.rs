@@ -57,6 +57,15 @@ pub async fn serve(
             _ => Status::unknown_resource(),
         });
     }
+    let terminating = served.custom.as_ref().is_some_and(|custom| custom.definition.terminating);
+    if terminating && info.verb == "create" {
+        let mut status = Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), "create");
+        status.message = "create not allowed while custom resource definition is terminating".to_owned();
+        return Err(status);
+    }
+    if served.custom.is_some() && info.is_mutating() && is_protobuf(&parts.headers) {
+        return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));
+    }
     if !info.subresource.is_empty() {
         let subresource = resource.subresource(&info.subresource).ok_or_else(Status::unknown_resource)?;
         if matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy") {
@@ -99,6 +108,9 @@ pub async fn serve(
     if let Some(warning) = api::warnings::of_resource(&call.served.resource.gvk) {
         call.warn(warning);
     }
+    if let Some(warning) = call.served.custom.as_ref().and_then(|custom| custom.version.deprecation.clone()) {
+        call.warn(warning);
+    }
     if call.info.verb == "watch" {
         let warnings = std::mem::take(&mut *call.warnings.lock());
         let mut answer = watch::watch(call).await?;
@@ -124,6 +136,7 @@ async fn dispatch(call: &Call, body: &bytes::Bytes) -> Result<Answer, Status> {
             let options = crate::options::ListOptions::parse(&call.query, false)?;
             list::reach(call, options.resource_version).await?;
             let object = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?;
+            let object = render::shown(call, &object).await?;
             render::object(call, StatusCode::OK, &object)
         }
         "list" => list::list(call).await,
@@ -135,6 +148,12 @@ async fn dispatch(call: &Call, body: &bytes::Bytes) -> Result<Answer, Status> {
         "deletecollection" => delete::collection(call, body).await,
         verb => Err(Status::method_not_allowed(call.group_resource(), verb)),
     }
+}
+
+/// Custom objects have no protobuf form.
+fn is_protobuf(headers: &http::HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|content_type| content_type.starts_with(api::codec::PROTOBUF))
 }
 
 /// Kinds that are questions: answered, never stored.

@@ -31,6 +31,10 @@ const ACCEPTED: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
+/// Strategies of merging are declared by built-in types only.
+const ACCEPTED_OF_CUSTOM: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 impl Type {
     fn of(content_type: &str) -> Result<Self, Status> {
         match content_type.split(';').next().unwrap_or_default().trim() {
@@ -47,6 +51,9 @@ const KIND: &str = "PatchOptions";
 
 pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let kind = Type::of(call.content_type())?;
+    if kind == Type::Strategic && call.served.custom.is_some() {
+        return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM));
+    }
     let options = WriteOptions::parse(&call.query, KIND)?;
     if kind == Type::Apply {
         return apply(call, body, &options).await;
@@ -63,7 +70,7 @@ pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     audit::requested(&patch);
     let make = |live: &Value| patched(call, kind, live, &patch, options.field_validation);
     let outcome = call.writer(&options, KIND).update(&Change { make: &make, managed: false, whole: false }).await?;
-    answer(call, StatusCode::OK, outcome)
+    answer(call, StatusCode::OK, outcome).await
 }
 
 fn patched(
@@ -168,10 +175,10 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         call.require_create().await?;
         match writer.create(make(None)?, true).await {
             Err(status) if status.is("AlreadyExists") => {}
-            outcome => return answer(call, StatusCode::CREATED, outcome?),
+            outcome => return answer(call, StatusCode::CREATED, outcome?).await,
         }
     }
     let change = |live: &Value| make(Some(live));
     let outcome = writer.update(&Change { make: &change, managed: true, whole: false }).await?;
-    answer(call, StatusCode::OK, outcome)
+    answer(call, StatusCode::OK, outcome).await
 }

@@ -1,5 +1,7 @@
 //! Objects as the client asked for them: whole, as a table, metadata only.
 
+use std::sync::Arc;
+
 use api::codec::protobuf;
 use api::gvk::GroupVersionKind;
 use api::status::Status;
@@ -16,9 +18,16 @@ use crate::negotiate::{Encoding, Form};
 use crate::server::body::ResponseBody;
 use crate::server::respond::{self, Answer};
 
-/// Whether the stored bytes are what the client wants to see of an object.
+/// Whether the stored bytes are what the client wants to see of an object. Custom objects have been brought into the
+/// version that was asked for before ([`shown`]).
 pub fn bytes_suffice(call: &Call) -> bool {
-    call.accept.form == Form::Whole && call.served.storage.gvk == call.served.resource.gvk
+    let stored = call.served.custom.is_some() || call.served.storage.gvk == call.served.resource.gvk;
+    call.accept.form == Form::Whole && stored
+}
+
+/// The object as the version that was asked for shows it, where that may take a webhook.
+pub async fn shown(call: &Call, object: &Arc<Object>) -> Result<Arc<Object>, Status> {
+    call.served.shown_one(&call.state.outbound, object).await
 }
 
 /// One stored object as an answer.
@@ -53,7 +62,9 @@ pub fn value(call: &Call, code: StatusCode, value: Value) -> Result<Answer, Stat
 /// Parsed, in the version that was asked for.
 pub fn served_value(call: &Call, object: &Object) -> Value {
     let mut value = object.value();
-    convert(&mut value, &call.served.resource.gvk);
+    if call.served.custom.is_none() {
+        convert(&mut value, &call.served.resource.gvk);
+    }
     value
 }
 
@@ -81,7 +92,10 @@ pub fn table(call: &Call, objects: &[Value], metadata: &Value, headers: bool) ->
         ))
     })?;
     let options = Options { metadata: Some(metadata), headers, ..Options::new(Timestamp::now(), include) };
-    let mut table = api::table::render(&call.served.resource, objects, options);
+    let mut table = match &call.served.custom {
+        Some(custom) => custom.version.compiled().columns.render(objects, options),
+        None => api::table::render(&call.served.resource, objects, options),
+    };
     table["apiVersion"] = call.accept.meta_version.into();
     if include == IncludeObject::Metadata
         && let Some(rows) = table["rows"].as_array_mut()

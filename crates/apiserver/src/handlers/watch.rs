@@ -62,6 +62,7 @@ pub async fn watch(call: Call) -> Result<Answer, Status> {
         Ok(watcher) => watcher,
         Err(too_old) => return ended(&call, &list::too_old_version(too_old)),
     };
+    let initial = call.served.shown(&call.state.outbound, initial).await?;
     let content_type = content_type(&call);
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(
         || MIN_TIMEOUT.mul_f64(1.0 + rand::random::<f64>()),
@@ -175,7 +176,10 @@ impl Stream {
                     if told.is_empty() {
                         return Ok(None);
                     }
-                    self.pending.extend(told);
+                    for told in told {
+                        let told = self.shown(told).await?;
+                        self.pending.push_back(told);
+                    }
                 }
                 () = &mut self.timer => {
                     let now = Instant::now();
@@ -208,6 +212,15 @@ impl Stream {
             together.put(frame?);
         }
         Ok(Some(together.freeze()))
+    }
+
+    /// The change as the version that is watched shows it.
+    async fn shown(&self, told: Told) -> Result<Told, Status> {
+        if self.call.served.custom.is_none() {
+            return Ok(told);
+        }
+        let shown = render::shown(&self.call, told.object()).await?;
+        Ok(if Arc::ptr_eq(&shown, told.object()) { told } else { Told::Own(told.change(), shown) })
     }
 
     fn told(&self, told: &Told) -> Result<Bytes, Status> {

@@ -43,7 +43,7 @@ pub async fn create(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let options = WriteOptions::parse(&call.query, KIND)?;
     let object = decode::object(call, body, options.field_validation)?;
     let outcome = call.writer(&options, KIND).create(object, false).await?;
-    answer(call, StatusCode::CREATED, outcome)
+    answer(call, StatusCode::CREATED, outcome).await
 }
 
 pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
@@ -56,12 +56,12 @@ pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         call.require_create().await?;
         match writer.create(without_version(object.clone()), false).await {
             Err(status) if status.is("AlreadyExists") => {}
-            outcome => return answer(call, StatusCode::CREATED, outcome?),
+            outcome => return answer(call, StatusCode::CREATED, outcome?).await,
         }
     }
     let make = |_: &Value| Ok(object.clone());
     let outcome = writer.update(&Change { make: &make, managed: false, whole: true }).await?;
-    answer(call, StatusCode::OK, outcome)
+    answer(call, StatusCode::OK, outcome).await
 }
 
 fn without_version(mut object: Value) -> Value {
@@ -72,9 +72,12 @@ fn without_version(mut object: Value) -> Value {
 }
 
 /// What has become of the object.
-pub fn answer(call: &Call, code: StatusCode, outcome: Outcome) -> Result<Answer, Status> {
+pub async fn answer(call: &Call, code: StatusCode, outcome: Outcome) -> Result<Answer, Status> {
     match outcome {
-        Outcome::Stored(object) | Outcome::Removed(object) => render::object(call, code, &object),
+        Outcome::Stored(object) | Outcome::Removed(object) => {
+            let object = render::shown(call, &object).await?;
+            render::object(call, code, &object)
+        }
         Outcome::DryRun(value) => render::value(call, code, value),
     }
 }

@@ -138,6 +138,27 @@ impl Client {
         })
     }
 
+    /// As [`Self::post`], again after a pause when it may go better then.
+    pub async fn post_repeatedly(
+        &self,
+        body: &Value,
+        timeout: Duration,
+        attempts: u32,
+    ) -> Result<Value, CallError> {
+        let mut pause = Duration::from_millis(500);
+        let mut attempt = 1;
+        loop {
+            match self.post(body, timeout).await {
+                Err(error) if error.is_transient() && attempt < attempts => {
+                    tokio::time::sleep(pause).await;
+                    pause = pause.mul_f64(1.5);
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// Posts JSON.
     pub async fn post_bytes(&self, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
         self.call(Method::POST, self.url.clone(), body, timeout).await

@@ -26,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::UserInfo;
 use crate::audit::AuditError;
+use crate::authn::AuthnStartError;
 use crate::bootstrap;
 use crate::cache::LoadError;
 use crate::config::Config;
+use crate::crd;
 use crate::expiry;
 use crate::flow_control;
 use crate::state::State;
@@ -45,6 +47,8 @@ pub enum StartError {
     Keys(#[from] KeyError),
     #[error("cannot use {path} for serving HTTPS: {reason}")]
     Tls { path: PathBuf, reason: String },
+    #[error("cannot set up authentication: {0}")]
+    Authn(#[from] AuthnStartError),
     #[error(transparent)]
     Audit(#[from] AuditError),
     #[error("cannot set up the API server: {0}")]
@@ -66,6 +70,7 @@ impl ApiServer {
         let tls = listener::tls(&config)?;
         let state = State::new(config, store).await?;
         bootstrap::run(&state).await?;
+        crd::controller::start(&state).await;
         tokio::spawn(expiry::run(Arc::downgrade(&state)));
         flow_control::upkeep::start(&state).await?;
         state.set_ready();

@@ -4,6 +4,7 @@
 //! that is changed through it; a change of anything but metadata and status is a new generation.
 
 mod certificate;
+mod definition;
 mod isolate;
 mod job;
 mod namespace;
@@ -132,7 +133,7 @@ pub fn of(group: &str, plural: &str) -> &'static Strategy {
             &VERSIONED
         }
         ("apiregistration.k8s.io", _) => &API_SERVICE,
-        ("apiextensions.k8s.io", _) => &EXTENSION,
+        ("apiextensions.k8s.io", _) => &definition::STRATEGY,
         (group, _) if !is_builtin(group) => &EXTENSION,
         _ => &DEFAULT,
     }
@@ -156,6 +157,10 @@ pub fn reset_new(served: &Served, object: &mut Value) {
         && !served.strategy.brings_status
         && let Some(object) = object.as_object_mut()
     {
+        if served.custom.is_some() {
+            object.remove("status");
+            return;
+        }
         object.insert("status".to_owned(), Value::Object(serde_json::Map::new()));
     }
 }
@@ -185,12 +190,18 @@ pub fn ignored(served: &Served, subresource: &str) -> &'static [&'static str] {
     }
 }
 
-/// Whether anything but metadata and status differs.
-pub fn spec_changed(new: &Value, old: &Value) -> bool {
+/// Whether anything but metadata and status differs. The status of a custom resource is a part like others where it is
+/// no subresource.
+pub fn spec_changed(served: &Served, new: &Value, old: &Value) -> bool {
+    let plain_status = served.custom.is_some() && !has_status(served);
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
         return true;
     };
-    let counts = |key: &&String| !matches!(key.as_str(), "metadata" | "status");
+    let counts = |key: &&String| match key.as_str() {
+        "metadata" => false,
+        "status" => plain_status,
+        _ => true,
+    };
     let keys = new.keys().chain(old.keys()).filter(counts);
     keys.into_iter().any(|key| new.get(key) != old.get(key))
 }

@@ -1,7 +1,6 @@
 //! New objects.
 
 use api::status::Status;
-use api::{defaults, validation};
 use serde_json::Value;
 use store::Expect;
 
@@ -33,7 +32,6 @@ impl Writer<'_> {
     }
 
     async fn create_once(&self, mut object: Value, managed: bool) -> Result<Outcome, Status> {
-        let resource = &self.served.resource;
         if !meta::text(&object, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
@@ -41,7 +39,7 @@ impl Writer<'_> {
         if !self.name.is_empty() {
             self.check_name(&mut object)?;
         }
-        defaults::apply(&resource.gvk, &mut object);
+        self.served.complete(&mut object);
         self.fill_metadata(&mut object);
         strategy::reset_new(self.served, &mut object);
         if !managed {
@@ -49,7 +47,7 @@ impl Writer<'_> {
         }
         let mut object = self.admit(Phase::Mutate, Operation::Create, object, &Value::Null).await?;
         // What a plugin has added is defaulted like the rest.
-        defaults::apply(&resource.gvk, &mut object);
+        self.served.complete(&mut object);
         (self.served.strategy.create)(&mut object, self.user);
         let generated = self.name.is_empty() && meta::text(&object, "name").is_empty();
         let base = meta::text(&object, "generateName").to_owned();
@@ -76,10 +74,13 @@ impl Writer<'_> {
     async fn create_named(&self, mut object: Value) -> Result<Outcome, Refused> {
         let resource = &self.served.resource;
         let allocation = match strategy::is_service(self.served) {
-            true => Some(self.state.services.allocate(&mut object, None).map_err(Refused::Failed)?),
+            true => {
+                let reserved = self.state.services.reserve(&self.state.store, &mut object, None).await;
+                Some(reserved.map_err(Refused::Failed)?)
+            }
             false => None,
         };
-        let errors = validation::create(&resource.gvk, &object);
+        let errors = self.served.judge_new(&object);
         let name = meta::text(&object, "name").to_owned();
         if !errors.is_empty() {
             return Err(Refused::Failed(Status::invalid(

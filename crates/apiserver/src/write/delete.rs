@@ -10,7 +10,6 @@ use store::Expect;
 use super::{ATTEMPTS, Phase, Refused, Writer, meta};
 use crate::admission::Operation;
 use crate::cache::object::Object;
-use crate::convert::convert;
 use crate::options::{DeleteOptions, Propagation};
 
 /// What a delete has led to.
@@ -57,8 +56,7 @@ impl Writer<'_> {
     }
 
     async fn delete_from(&self, live: &Arc<Object>, options: &DeleteOptions) -> Result<Deleted, Refused> {
-        let mut old = live.value();
-        convert(&mut old, &self.served.resource.gvk);
+        let old = self.served.value(&self.state.outbound, live).await.map_err(Refused::Failed)?;
         self.check_preconditions(&old, options).map_err(Refused::Failed)?;
         self.admit(Phase::Mutate, Operation::Delete, Value::Null, &old).await.map_err(Refused::Failed)?;
         self.admit(Phase::Validate, Operation::Delete, Value::Null, &old).await.map_err(Refused::Failed)?;

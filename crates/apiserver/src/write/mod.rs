@@ -21,7 +21,7 @@ use crate::admission::{AdmissionRequest, Operation};
 use crate::cache::object::{Encoded, Object};
 use crate::cache::{object_key, store_key};
 use crate::catalog::Served;
-use crate::convert::convert;
+use crate::outbound::Outbound;
 use crate::state::{State, store_failed};
 use crate::subresources::scale::view::View;
 
@@ -109,7 +109,7 @@ impl Writer<'_> {
         // A scale is admitted as what clients write: as a Scale, not as the workload that it is a view of.
         let resource = &self.served.resource;
         let scale = resource.subresource(self.subresource).filter(|_| self.subresource == "scale");
-        let view = View::of(resource);
+        let view = View::of(self.served);
         let old_scale = scale.map(|_| view.scale(old));
         let mut request = AdmissionRequest {
             user: self.user,
@@ -161,8 +161,8 @@ impl Writer<'_> {
         let encoded = if storage.gvk == self.served.resource.gvk {
             encoded(object, &storage.selectable_fields)?
         } else {
-            let mut converted = object.clone();
-            convert(&mut converted, &storage.gvk);
+            let stored = self.served.stored(&self.state.outbound, object).await;
+            let converted = stored.map_err(Refused::Failed)?;
             encoded(&converted, &storage.selectable_fields)?
         };
         let store_key = store_key(&storage.group, &storage.plural, key);
@@ -208,14 +208,10 @@ fn refused(written: Result<Written, store::Error>) -> Result<Written, Refused> {
 
 impl Outcome {
     /// The state in the served version.
-    pub fn into_value(self, served: &Served) -> Value {
+    pub async fn into_value(self, served: &Served, outbound: &Outbound) -> Result<Value, Status> {
         match self {
-            Self::DryRun(value) => value,
-            Self::Stored(object) | Self::Removed(object) => {
-                let mut value = object.value();
-                convert(&mut value, &served.resource.gvk);
-                value
-            }
+            Self::DryRun(value) => Ok(value),
+            Self::Stored(object) | Self::Removed(object) => served.value(outbound, &object).await,
         }
     }
 }

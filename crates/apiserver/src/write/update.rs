@@ -5,14 +5,12 @@ use std::sync::Arc;
 use api::field::{FieldErrors, Path};
 use api::patch::apply::{Updater, update_managed_fields};
 use api::status::Status;
-use api::{defaults, validation};
 use serde_json::Value;
 use store::Expect;
 
 use super::{ATTEMPTS, Outcome, Phase, Refused, Writer, meta};
 use crate::admission::Operation;
 use crate::cache::object::Object;
-use crate::convert::convert;
 use crate::strategy;
 
 /// What an update makes of the current state. Called again when another write got in between.
@@ -58,10 +56,9 @@ impl Writer<'_> {
     }
 
     async fn update_from(&self, live: &Arc<Object>, change: &Change<'_>) -> Result<Outcome, Refused> {
-        let mut old = live.value();
-        convert(&mut old, &self.served.resource.gvk);
+        let old = self.served.value(&self.state.outbound, live).await.map_err(Refused::Failed)?;
         let (new, allocation) = self.prepared(&old, change).await.map_err(Refused::Failed)?;
-        if new == old {
+        if new == old && (self.dry_run || self.served.is_stored_as_now(live)) {
             // Nothing changes: no revision, no event.
             return Ok(if self.dry_run { Outcome::DryRun(new) } else { Outcome::Stored(live.clone()) });
         }
@@ -105,31 +102,30 @@ impl Writer<'_> {
             return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, self.name, &errors));
         }
         self.carry_over(&mut new, old)?;
-        defaults::apply(&resource.gvk, &mut new);
+        self.served.complete(&mut new);
         strategy::isolate(self.served, self.subresource, &mut new, old);
         if !change.managed {
             self.own_fields(Some(old), &mut new);
         }
         let mut new = self.admit(Phase::Mutate, Operation::Update, new, old).await?;
-        defaults::apply(&resource.gvk, &mut new);
+        self.served.complete(&mut new);
         if self.subresource.is_empty() {
             (self.served.strategy.update)(&mut new, old);
         }
         let allocation = match strategy::is_service(self.served) && self.subresource.is_empty() {
-            true => Some(self.state.services.allocate(&mut new, Some(old))?),
+            true => Some(self.state.services.reserve(&self.state.store, &mut new, Some(old)).await?),
             false => None,
         };
         if self.served.strategy.generation
             && strategy::is_wish(self.subresource)
-            && strategy::spec_changed(&new, old)
+            && strategy::spec_changed(self.served, &new, old)
         {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             meta::of(&mut new).insert("generation".to_owned(), (generation + 1).into());
         }
         let validated = matches!(self.subresource, "status" | "approval" | "finalize");
         let errors = match strategy::is_wish(self.subresource) || validated {
-            true if self.subresource.is_empty() => validation::update(&resource.gvk, &new, old),
-            true => validation::update_subresource(&resource.gvk, self.subresource, &new, old),
+            true => self.served.judge_change(self.subresource, &new, old),
             false => FieldErrors::new(),
         };
         if !errors.is_empty() {

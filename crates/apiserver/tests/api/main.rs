@@ -1,6 +1,7 @@
 //! The server as clients see it: in process, and over TLS where that makes a difference.
 
 mod crud;
+mod custom;
 mod deletion;
 #[path = "../../../store/tests/store/etcd.rs"]
 #[allow(dead_code, reason = "shared with the store's tests, which need more of it")]

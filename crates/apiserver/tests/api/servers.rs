@@ -164,3 +164,48 @@ async fn readiness_is_that_of_the_store() {
     assert_eq!(server.get("/api/v1/namespaces/default").await.ok(), old);
     assert_eq!(server.get("/readyz/etcd").await.code, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_services_get_the_same() {
+    let cluster = Cluster::start(1);
+    let (one, other) = two(&cluster).await;
+    let path = "/api/v1/namespaces/default/services";
+    let service = |name: &str, address: Option<&str>| {
+        let mut service = json!({
+            "metadata": {"name": name}, "spec": {"type": "NodePort", "ports": [{"port": 80}]},
+        });
+        if let Some(address) = address {
+            service["spec"]["clusterIP"] = json!(address);
+        }
+        service
+    };
+    for count in 0..10 {
+        // Both want the same one, at the same time.
+        let address = format!("10.96.0.{}", 100 + count);
+        let (mine, theirs) = (format!("a{count}"), format!("b{count}"));
+        let (mine, theirs) = (service(&mine, Some(&address)), service(&theirs, Some(&address)));
+        let (first, second) = tokio::join!(one.post(path, &mine), other.post(path, &theirs));
+        let mut codes = [first.code.as_u16(), second.code.as_u16()];
+        codes.sort();
+        assert_eq!(codes, [201, 422], "{:?} {:?}", first.bytes, second.bytes);
+    }
+    for count in 0..10 {
+        let (mine, theirs) = (service(&format!("c{count}"), None), service(&format!("d{count}"), None));
+        let (first, second) = tokio::join!(one.post(path, &mine), other.post(path, &theirs));
+        first.ok();
+        second.ok();
+    }
+    let list = one.get(path).await.ok();
+    let of = |pointer: &str| {
+        let items = list["items"].as_array().unwrap().iter();
+        let mut all: Vec<String> =
+            items.filter_map(|item| item.pointer(pointer)).map(Value::to_string).collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        (count, all.len())
+    };
+    // The `kubernetes` Service has an address too.
+    assert_eq!(of("/spec/clusterIP"), (31, 31));
+    assert_eq!(of("/spec/ports/0/nodePort"), (30, 30));
+}

@@ -12,14 +12,14 @@ use apiserver::server::body::ResponseBody;
 use crate::fixture::*;
 
 /// The lines of a watch.
-struct Watch {
+pub struct Watch {
     body: ResponseBody,
     lines: VecDeque<Value>,
     rest: Vec<u8>,
 }
 
 impl Watch {
-    async fn open(server: &Server, path: &str) -> Self {
+    pub async fn open(server: &Server, path: &str) -> Self {
         Self::open_as(server, path, "application/json").await
     }
 
@@ -32,7 +32,7 @@ impl Watch {
     }
 
     /// The next event; `None` when the watch has ended.
-    async fn next(&mut self) -> Option<Value> {
+    pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(line) = self.lines.pop_front() {
                 return Some(line);

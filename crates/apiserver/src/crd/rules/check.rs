@@ -88,7 +88,13 @@ fn node(written: &Value, place: &Place, path: &Path<'_>, total: &mut u64, errors
     for (name, property) in written["properties"].as_object().into_iter().flatten() {
         node(property, &place.below(1, true), &properties.key(name), total, errors);
     }
-    node(&written["additionalProperties"], &place.below(count, true), &path.child("additionalProperties"), total, errors);
+    node(
+        &written["additionalProperties"],
+        &place.below(count, true),
+        &path.child("additionalProperties"),
+        total,
+        errors,
+    );
     let by_key = written["x-kubernetes-list-type"] == "map";
     node(&written["items"], &place.below(count, by_key), &path.child("items"), total, errors);
 }
@@ -137,12 +143,23 @@ fn rule(
         errors.invalid(&path.child("optionalOldSelf"), written["optionalOldSelf"].clone(), detail);
     }
     if compiled.is_transition() && !place.correlatable {
-        errors.invalid(&rule_path, source, "oldSelf cannot be used on the uncorrelatable portion of the schema");
+        errors.invalid(
+            &rule_path,
+            source,
+            "oldSelf cannot be used on the uncorrelatable portion of the schema",
+        );
     }
     let (cost, message_cost) = compiled.estimated_cost();
     afford("estimated rule cost", cost, place, &rule_path, total, errors);
     if let Some(cost) = message_cost {
-        afford("estimated messageExpression cost", cost, place, &path.child("messageExpression"), total, errors);
+        afford(
+            "estimated messageExpression cost",
+            cost,
+            place,
+            &path.child("messageExpression"),
+            total,
+            errors,
+        );
     }
 }
 

@@ -69,7 +69,11 @@ impl Node {
         let sized = schema::sized(schema, root);
         Some(Self {
             kind: schema["type"].as_str().unwrap_or_default().to_owned(),
-            rules: written.into_iter().flatten().filter_map(|rule| Rule::compile(rule, &sized).ok()).collect(),
+            rules: written
+                .into_iter()
+                .flatten()
+                .filter_map(|rule| Rule::compile(rule, &sized).ok())
+                .collect(),
             of: sized.of,
             fields,
             values,

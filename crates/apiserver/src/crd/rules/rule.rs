@@ -49,7 +49,8 @@ impl Rule {
         let message_expression = match text("messageExpression") {
             "" => None,
             source => Some(
-                Program::compile_as(source, &environment, &[Type::String]).map_err(Fault::MessageExpression)?,
+                Program::compile_as(source, &environment, &[Type::String])
+                    .map_err(Fault::MessageExpression)?,
             ),
         };
         let uses_old = program.mentions(OLD_SELF)
@@ -146,7 +147,11 @@ impl Rule {
     }
 
     fn error(&self, path: &Path<'_>, kind: &str, detail: String) -> FieldError {
-        fn below(path: &Path<'_>, names: &[String], error: impl FnOnce(&Path<'_>) -> FieldError) -> FieldError {
+        fn below(
+            path: &Path<'_>,
+            names: &[String],
+            error: impl FnOnce(&Path<'_>) -> FieldError,
+        ) -> FieldError {
             match names.split_first() {
                 None => error(path),
                 Some((name, rest)) => below(&path.child(name), rest, error),
@@ -172,7 +177,9 @@ pub fn field_path(path: &str) -> Option<Vec<String>> {
             let inner = rest.strip_prefix('.')?;
             let end = inner.find(['.', '[']).unwrap_or(inner.len());
             let (name, after) = inner.split_at(end);
-            if name.is_empty() || name.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')) {
+            if name.is_empty()
+                || name.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+            {
                 return None;
             }
             names.push(name.to_owned());
@@ -181,4 +188,3 @@ pub fn field_path(path: &str) -> Option<Vec<String>> {
     }
     Some(names)
 }
-

@@ -26,7 +26,8 @@ fn schema(rules: Value) -> Value {
 fn judge(rules: Value, spec: Value, old: Option<Value>) -> Vec<String> {
     let rules = Rules::compile(&schema(rules));
     let mut errors = FieldErrors::new();
-    let object = |spec: Value| json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "x"}, "spec": spec});
+    let object =
+        |spec: Value| json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "x"}, "spec": spec});
     rules.judge(&object(spec), old.map(object).as_ref(), &mut errors);
     errors.iter().map(ToString::to_string).collect()
 }
@@ -36,7 +37,10 @@ fn broken_rules_are_told() {
     let rule = json!([{"rule": "self.min <= self.max", "message": "min may not exceed max"}]);
     assert_eq!(judge(rule.clone(), json!({"min": 1, "max": 2}), None), [""; 0]);
     let broken = json!({"min": 3, "max": 2});
-    assert_eq!(judge(rule.clone(), broken.clone(), None), ["spec: Invalid value: \"object\": min may not exceed max"]);
+    assert_eq!(
+        judge(rule.clone(), broken.clone(), None),
+        ["spec: Invalid value: \"object\": min may not exceed max"]
+    );
     // Not touched.
     assert_eq!(judge(rule, broken.clone(), Some(broken)), [""; 0]);
     let rule = json!([{
@@ -61,9 +65,15 @@ fn changes_are_judged_by_what_was_there() {
     let old = json!({"ports": [{"name": "a", "port": 80}]});
     assert_eq!(judge(json!([]), spec(81), None), [""; 0]);
     assert_eq!(judge(json!([]), spec(80), Some(old.clone())), [""; 0]);
-    assert_eq!(judge(json!([]), spec(81), Some(old)), ["spec.ports[1].port: Invalid value: \"integer\": ports stay"]);
+    assert_eq!(
+        judge(json!([]), spec(81), Some(old)),
+        ["spec.ports[1].port: Invalid value: \"integer\": ports stay"]
+    );
     let first = json!([{"rule": "oldSelf.hasValue() || self.min == 0", "optionalOldSelf": true, "message": "starts at 0"}]);
-    assert_eq!(judge(first.clone(), json!({"min": 1}), None), ["spec: Invalid value: \"object\": starts at 0"]);
+    assert_eq!(
+        judge(first.clone(), json!({"min": 1}), None),
+        ["spec: Invalid value: \"object\": starts at 0"]
+    );
     assert_eq!(judge(first, json!({"min": 1}), Some(json!({"min": 0}))), [""; 0]);
 }
 
@@ -71,7 +81,8 @@ fn changes_are_judged_by_what_was_there() {
 fn definitions_with_bad_rules_are_refused() {
     #[track_caller]
     fn check(rules: Value, expected: &str) {
-        let crd = json!({"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema(rules)}}]}});
+        let crd =
+            json!({"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema(rules)}}]}});
         let mut errors = FieldErrors::new();
         check_definition(&crd, None, &mut errors);
         match expected {
@@ -86,7 +97,10 @@ fn definitions_with_bad_rules_are_refused() {
     check(json!([{"rule": "self.min <= self.max"}]), "");
     let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
     check(json!([{"rule": ""}]), &format!("{at}.rule: Required value: rule is not specified"));
-    check(json!([{"rule": "self.none == 1"}]), &format!("{at}.rule: Invalid value: \"self.none == 1\": compilation failed: "));
+    check(
+        json!([{"rule": "self.none == 1"}]),
+        &format!("{at}.rule: Invalid value: \"self.none == 1\": compilation failed: "),
+    );
     check(json!([{"rule": "self.none == 1"}]), "undefined field 'none'");
     check(json!([{"rule": "self.min +"}]), "Syntax error");
     check(json!([{"rule": "self.min"}]), "must evaluate to");
@@ -105,6 +119,9 @@ fn definitions_with_bad_rules_are_refused() {
     let mut errors = FieldErrors::new();
     check_definition(&crd, None, &mut errors);
     let told = errors.to_string();
-    assert!(told.contains("Forbidden: estimated rule cost exceeds budget by factor of more than 100x"), "{told}");
+    assert!(
+        told.contains("Forbidden: estimated rule cost exceeds budget by factor of more than 100x"),
+        "{told}"
+    );
     assert!(told.contains("oldSelf cannot be used on the uncorrelatable portion"), "{told}");
 }

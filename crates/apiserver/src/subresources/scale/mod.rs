@@ -19,9 +19,10 @@ use view::View;
 use wish::Wish;
 
 pub async fn serve(call: &Call, body: &[u8]) -> Result<Answer, Status> {
-    let view = View::of(&call.served.resource);
+    let view = View::of(&call.served);
     if call.info.verb == "get" {
         let object = call.served.cache.get(&call.key()).ok_or_else(|| call.not_found())?;
+        let object = render::shown(call, &object).await?;
         return answer(call, &view, &render::served_value(call, &object));
     }
     let kind = if call.info.verb == "patch" { "PatchOptions" } else { "UpdateOptions" };
@@ -30,7 +31,7 @@ pub async fn serve(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let make = |live: &Value| wish.applied_to(call, &view, live, &options);
     let change = Change { make: &make, managed: wish.is_apply(), whole: false };
     let outcome = call.writer(&options, kind).update(&change).await?;
-    answer(call, &view, &outcome.into_value(&call.served))
+    answer(call, &view, &outcome.into_value(&call.served, &call.state.outbound).await?)
 }
 
 fn answer(call: &Call, view: &View, object: &Value) -> Result<Answer, Status> {

@@ -4,6 +4,8 @@ use api::registry::Resource;
 use api::selector::LabelSelector;
 use serde_json::{Value, json};
 
+use crate::catalog::Served;
+
 /// Where the numbers of a workload are.
 pub struct View {
     replicas: Vec<String>,
@@ -16,10 +18,24 @@ enum Selector {
     Labels,
     /// A LabelSelector.
     Object,
+    /// Custom resources say it as text, at this place.
+    Text(Vec<String>),
+    None,
 }
 
 impl View {
-    pub fn of(resource: &Resource) -> Self {
+    pub fn of(served: &Served) -> Self {
+        match served.custom.as_ref().and_then(|custom| custom.version.scale.as_ref()) {
+            None => Self::of_builtin(&served.resource),
+            Some(scale) => Self {
+                replicas: scale.replicas.clone(),
+                current: scale.current.clone(),
+                selector: scale.selector.clone().map_or(Selector::None, Selector::Text),
+            },
+        }
+    }
+
+    fn of_builtin(resource: &Resource) -> Self {
         let path = |text: &str| text.split('.').map(str::to_owned).collect();
         let selector = match (resource.gvk.group.as_str(), resource.gvk.kind.as_str()) {
             ("", "ReplicationController") => Selector::Labels,
@@ -49,7 +65,11 @@ impl View {
 
     fn selector_of(&self, object: &Value) -> String {
         let selector = &object["spec"]["selector"];
-        let selector = match self.selector {
+        let selector = match &self.selector {
+            Selector::None => return String::new(),
+            Selector::Text(path) => {
+                return at(object, path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            }
             Selector::Labels => selector.as_object().map(LabelSelector::from_map),
             Selector::Object => LabelSelector::from_object(Some(selector)).ok(),
         };
@@ -82,7 +102,7 @@ mod tests {
     #[test]
     fn workloads_are_seen_and_set() {
         let registry = Registry::builtin();
-        let deployments = View::of(&registry.resource("apps", "v1", "deployments").unwrap());
+        let deployments = View::of_builtin(&registry.resource("apps", "v1", "deployments").unwrap());
         let object = json!({
             "metadata": {"name": "d", "labels": {"x": "y"}, "resourceVersion": "3"},
             "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}},
@@ -98,7 +118,7 @@ mod tests {
         );
         assert_eq!(deployments.with_replicas(object, &json!(5))["spec"]["replicas"], 5);
         assert_eq!(deployments.with_replicas(json!({}), &json!(5)), json!({"spec": {"replicas": 5}}));
-        let controllers = View::of(&registry.resource("", "v1", "replicationcontrollers").unwrap());
+        let controllers = View::of_builtin(&registry.resource("", "v1", "replicationcontrollers").unwrap());
         let scale = controllers.scale(&json!({"spec": {"selector": {"a": "b", "c": "d"}}}));
         assert_eq!(scale["status"]["selector"], "a=b,c=d");
     }
