@@ -118,23 +118,33 @@ impl Bench {
         .await
     }
 
+    /// Two clients, each reading the whole collection again and again.
     async fn list(&self, made: u64) -> Result<()> {
-        let mut connection = self.server.connect().await?;
-        let (mut times, mut lists, mut bytes) = (Samples::default(), 0, 0);
-        let begin = Instant::now();
-        while begin.elapsed() < self.span() {
-            let each = Instant::now();
-            bytes += connection.request("GET", &self.path, b"").await?;
-            times.add(each.elapsed());
-            lists += 1;
+        const CLIENTS: usize = 2;
+        let (begin, span) = (Instant::now(), self.span());
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let mut connection = self.server.connect().await?;
+            let path = self.path.clone();
+            clients.spawn_local(async move {
+                let (mut times, mut bytes) = (Samples::default(), 0);
+                while begin.elapsed() < span {
+                    let each = Instant::now();
+                    bytes += connection.request("GET", &path, b"").await?;
+                    times.add(each.elapsed());
+                }
+                anyhow::Ok((times, bytes))
+            });
+        }
+        let (mut times, mut bytes) = (Samples::default(), 0);
+        while let Some(ended) = clients.join_next().await {
+            let (one, read) = ended??;
+            times.extend(one);
+            bytes += read;
         }
         let took = begin.elapsed().as_secs_f64();
-        println!(
-            "{:<28} {:>9.0} objects/s, {:.0} MB/s",
-            "list",
-            (lists * made) as f64 / took,
-            bytes as f64 / took / 1e6
-        );
+        let objects = times.len() as f64 * made as f64;
+        println!("{:<28} {:>9.0} objects/s, {:.0} MB/s", "list", objects / took, bytes as f64 / took / 1e6);
         times.print(&format!("  {made} objects each"));
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! the Service holds; when it has failed, everything is free again.
 
 pub mod cidr;
+mod claims;
 pub mod families;
 pub mod taken;
 
@@ -16,12 +17,15 @@ use api::status::Status;
 use parking_lot::{Mutex, MutexGuard, RwLockReadGuard};
 use rand::RngExt;
 use serde_json::{Value, json};
+use store::Store;
 
 use crate::admission::objects::{self, SERVICES, at, items};
 use crate::authz::follow::Followed;
 use crate::cache::Caches;
 use crate::config::Config;
+use crate::state::store_failed;
 use cidr::Cidr;
+use claims::Claims;
 use families::NONE;
 use taken::{Held, Item, Pending};
 
@@ -39,6 +43,8 @@ pub struct ServiceAllocator {
 pub struct Allocation {
     pending: Arc<Mutex<Pending>>,
     items: Vec<Item>,
+    /// The same, as other servers see it.
+    claims: Option<Claims>,
 }
 
 impl Allocation {
@@ -87,7 +93,7 @@ impl ServiceAllocator {
     /// `old`) updated.
     pub fn allocate(&self, service: &mut Value, old: Option<&Value>) -> Result<Allocation, Status> {
         let mut work = Work {
-            service_key: format!("{}/{}", objects::namespace(service), objects::name(service)),
+            service_key: service_key(service),
             // The lock on what is pending comes first and is held to the end: two writes never choose at once.
             pending: self.pending.lock(),
             held: self.held.read(),
@@ -104,15 +110,61 @@ impl ServiceAllocator {
         let Work { chosen, errors, mut pending, .. } = work;
         if done.is_ok() && errors.is_empty() {
             let pending = self.pending.clone();
-            return Ok(Allocation { pending, items: chosen });
+            return Ok(Allocation { pending, items: chosen, claims: None });
         }
         pending.give_back(&chosen);
         done?;
         Err(Status::invalid("", "Service", objects::name(service), &errors))
     }
 
+    /// As [`Self::allocate`], also where other servers of the same store choose at the same time.
+    pub async fn reserve(
+        &self,
+        store: &Store,
+        service: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Allocation, Status> {
+        /// Others choose at random too: to meet that often is no chance.
+        const ATTEMPTS: usize = 16;
+        let failed = |error: store::Error| store_failed("reserved", &error);
+        if !store.is_shared() {
+            return self.allocate(service, old);
+        }
+        for _ in 0..ATTEMPTS {
+            let mut filled = service.clone();
+            let mut allocation = self.allocate(&mut filled, old)?;
+            if !allocation.items.is_empty() {
+                let claims = Claims::take(store, &allocation.items).await.map_err(failed)?;
+                store.settle().await.map_err(failed)?;
+                if claims.is_none() || self.is_taken(&allocation.items, &filled) {
+                    continue;
+                }
+                allocation.claims = claims;
+            }
+            *service = filled;
+            return Ok(allocation);
+        }
+        let name = objects::name(service);
+        Err(Status::conflict(
+            ("", "services"),
+            name,
+            "others are taking the same addresses or ports; please try again".to_owned(),
+        ))
+    }
+
+    /// Whether another Service has one of the items.
+    fn is_taken(&self, items: &[Item], service: &Value) -> bool {
+        let key = service_key(service);
+        let held = self.held.read();
+        items.iter().any(|item| held.owner(*item).is_some_and(|owner| owner != key))
+    }
+
     /// Gives back what a deleted Service held: nothing to do, since what is held is read from the watch cache.
     pub fn release(&self, _service: &Value) {}
+}
+
+fn service_key(service: &Value) -> String {
+    format!("{}/{}", objects::namespace(service), objects::name(service))
 }
 
 /// One allocation under way.
