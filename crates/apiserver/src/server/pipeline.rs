@@ -113,7 +113,7 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
 fn audit_id(request: &Request<RequestBody>) -> HeaderValue {
     let given = request.headers().get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= 64);
     given.cloned().unwrap_or_else(|| {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
         HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unknown"))
     })
 }
