@@ -10,6 +10,8 @@ mod config;
 mod container;
 mod context;
 mod cri;
+#[cfg(test)]
+mod documented;
 mod events;
 mod eviction;
 mod hooks;

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub use fields::WITHOUT_EFFECT;
 pub use load::ConfigError;
 pub use parts::{Authentication, Authorization, CrashLoopBackOff, MemorySwap};
 

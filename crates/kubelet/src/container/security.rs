@@ -1,7 +1,7 @@
 //! Security contexts: the pod's and the container's laid over each other, as CRI has them.
 
 use k8s_cri::v1 as cri;
-use k8s_openapi::api::core::v1::{Container, Pod, SELinuxOptions, SeccompProfile};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, SELinuxOptions, SeccompProfile};
 
 use crate::pod::ext::PodExt;
 
@@ -144,6 +144,7 @@ pub fn container(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
+        apparmor: apparmor(own.app_armor_profile.as_ref().or(whole.app_armor_profile.as_ref())),
         seccomp: Some(profile(seccomp, seccomp_root, seccomp_default)),
         ..Default::default()
     }
@@ -173,6 +174,19 @@ fn selinux(options: &SELinuxOptions) -> cri::SeLinuxOption {
         r#type: text(&options.type_),
         level: text(&options.level),
     }
+}
+
+/// Nothing for a pod that says nothing: where the kernel has no AppArmor, that has to work.
+fn apparmor(profile: Option<&AppArmorProfile>) -> Option<cri::SecurityProfile> {
+    use cri::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
+    let profile = profile?;
+    let kind = match profile.type_.as_str() {
+        "RuntimeDefault" => RuntimeDefault,
+        "Localhost" => Localhost,
+        _ => Unconfined,
+    };
+    let localhost_ref = profile.localhost_profile.clone().unwrap_or_default();
+    Some(cri::SecurityProfile { profile_type: kind as i32, localhost_ref })
 }
 
 fn profile(

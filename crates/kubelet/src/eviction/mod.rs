@@ -9,6 +9,7 @@ mod signals;
 
 use std::cmp::Reverse;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +112,10 @@ fn levels(ctx: &Context) -> Levels {
         }
     };
     disk(&ctx.options.root_dir, &["nodefs.available"], &["nodefs.inodesFree"]);
-    if let Some(images) = ctx.image_fs.lock().clone() {
+    // Images on the node's own file system are counted there.
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+    let own = device(&ctx.options.root_dir);
+    if let Some(images) = ctx.image_fs.lock().clone().filter(|images| device(images) != own) {
         disk(
             &images,
             &["imagefs.available", "containerfs.available"],

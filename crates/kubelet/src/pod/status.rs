@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus,
+    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -159,6 +159,19 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
         allocated_resources: current
             .and(slot.spec.resources.as_ref())
             .and_then(|resources| resources.requests.clone()),
+        volume_mounts: current.and(slot.spec.volume_mounts.as_ref()).map(|mounts| {
+            let told = mounts.iter().map(|mount| VolumeMountStatus {
+                name: mount.name.clone(),
+                mount_path: mount.mount_path.clone(),
+                read_only: mount.read_only.filter(|read_only| *read_only),
+                recursive_read_only: mount
+                    .read_only
+                    .filter(|read_only| *read_only)
+                    .map(|_| recursive(mount.recursive_read_only.as_deref())),
+                ..Default::default()
+            });
+            told.collect()
+        }),
         user: current.and_then(|container| container.user.as_ref()).map(|user| ContainerUser {
             linux: Some(LinuxContainerUser {
                 uid: user.uid,
@@ -167,6 +180,14 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
             }),
         }),
         ..Default::default()
+    }
+}
+
+/// What was made of a wish for recursion.
+fn recursive(wish: Option<&str>) -> String {
+    match wish {
+        Some("Enabled") => "Enabled".to_owned(),
+        _ => "Disabled".to_owned(),
     }
 }
 

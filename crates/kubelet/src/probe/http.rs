@@ -57,9 +57,43 @@ pub fn authority(host: &str, port: u16) -> String {
     }
 }
 
+/// Redirects that are followed: upstream's bound is that of Go's client.
+const MOST_REDIRECTS: usize = 10;
+
+impl Get {
+    /// Where a redirect on the same host leads. To another host nobody follows: the answer counts as a success.
+    fn redirected(&self, location: &str) -> Option<Self> {
+        let (https, rest) = match location.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            Some(_) => return None,
+            None => {
+                let base = self.path.rsplit_once('/').map_or("", |(base, _)| base);
+                let path = if location.starts_with('/') {
+                    location.to_owned()
+                } else {
+                    format!("{base}/{location}")
+                };
+                return Some(Self { path, headers: self.headers.clone(), host: self.host.clone(), ..*self });
+            }
+        };
+        let (place, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let authority: ::http::uri::Authority = place.parse().ok()?;
+        let host = authority.host().trim_matches(['[', ']']);
+        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+        (host == self.host).then(|| Self {
+            host: self.host.clone(),
+            port,
+            path: path.to_owned(),
+            https,
+            headers: self.headers.clone(),
+        })
+    }
+}
+
 /// Asks, and answers with the status. The error reads like Go's, which is what users know.
 pub async fn get(get: &Get, timeout: Duration) -> Result<u16, String> {
-    match tokio::time::timeout(timeout, ask(get)).await {
+    match tokio::time::timeout(timeout, ask_on(get)).await {
         Ok(result) => result.map_err(|error| format!("Get {:?}: {error}", get.url())),
         Err(_) => Err(format!(
             "Get {:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
@@ -68,7 +102,23 @@ pub async fn get(get: &Get, timeout: Duration) -> Result<u16, String> {
     }
 }
 
-async fn ask(get: &Get) -> Result<u16, String> {
+async fn ask_on(get: &Get) -> Result<u16, String> {
+    let (mut status, mut location) = ask(get).await?;
+    let mut followed: Option<Get> = None;
+    for _ in 0..MOST_REDIRECTS {
+        let target = location.take().filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308));
+        let Some(next) = target.and_then(|target| followed.as_ref().unwrap_or(get).redirected(&target))
+        else {
+            return Ok(status);
+        };
+        (status, location) = ask(&next).await?;
+        followed = Some(next);
+    }
+    Err(format!("stopped after {MOST_REDIRECTS} redirects"))
+}
+
+/// The status, and where a redirect leads.
+async fn ask(get: &Get) -> Result<(u16, Option<String>), String> {
     let address = authority(&get.host, get.port);
     let stream = TcpStream::connect((get.host.as_str(), get.port))
         .await
@@ -85,7 +135,7 @@ async fn ask(get: &Get) -> Result<u16, String> {
 async fn exchange(
     get: &Get,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<u16, String> {
+) -> Result<(u16, Option<String>), String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -111,7 +161,9 @@ async fn exchange(
         }
     }
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    Ok(response.status().as_u16())
+    let location = response.headers().get(header::LOCATION);
+    let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
+    Ok((response.status().as_u16(), location))
 }
 
 static TRUSTING: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
@@ -163,5 +215,26 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_followed_on_the_same_host() {
+        let get =
+            Get { host: "10.1.2.3".into(), port: 80, path: "/a/b".into(), https: false, headers: Vec::new() };
+        for (location, expected) in [
+            ("/healthz", Some("http://10.1.2.3:80/healthz")),
+            ("c?d=e", Some("http://10.1.2.3:80/a/c?d=e")),
+            ("http://10.1.2.3:8080/x", Some("http://10.1.2.3:8080/x")),
+            ("https://10.1.2.3", Some("https://10.1.2.3:443/")),
+            ("http://0.0.0.0/", None),
+            ("ftp://10.1.2.3/", None),
+        ] {
+            assert_eq!(get.redirected(location).map(|get| get.url()).as_deref(), expected, "{location}");
+        }
     }
 }

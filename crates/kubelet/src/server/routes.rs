@@ -9,6 +9,7 @@ use tracing::debug;
 use super::auth::{Refusal, User};
 use crate::cri::view::keys;
 
+use super::streaming::Target;
 use super::{Body, Server, error, json, logs, metrics, stats, streaming, text};
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
@@ -42,10 +43,10 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
                 .await
         }
         ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
-            streaming::exec(&server.ctx, namespace, pod, container, request).await
+            streaming::exec(&server.ctx, Target { namespace, pod, container }, request).await
         }
         ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
-            streaming::attach(&server.ctx, namespace, pod, container, request).await
+            streaming::attach(&server.ctx, Target { namespace, pod, container }, request).await
         }
         ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
             streaming::port_forward(&server.ctx, namespace, pod, request).await
@@ -53,7 +54,7 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
         ["run", namespace, pod, container] | ["run", namespace, pod, _, container]
             if method == Method::POST =>
         {
-            streaming::run(&server.ctx, namespace, pod, container, request).await
+            streaming::run(&server.ctx, Target { namespace, pod, container }, request).await
         }
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),
     }

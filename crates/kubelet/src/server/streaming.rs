@@ -16,6 +16,7 @@ use tracing::debug;
 use super::routes::{is_true, parameters};
 use super::{Body, error, text};
 use crate::context::Context;
+use crate::cri::CriError;
 use crate::cri::view::keys;
 use crate::pod::ext::PodExt;
 
@@ -34,14 +35,13 @@ pub fn find_pod(ctx: &Context, namespace: &str, name: &str) -> Option<std::sync:
     ctx.pods.get(namespace, name)
 }
 
+fn no_such_pod(namespace: &str, name: &str) -> Answer {
+    refuse(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist in namespace {namespace:?}"))
+}
+
 /// The ID of a running container, from the pod's status.
 fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Result<String, Answer> {
-    let Some(pod) = find_pod(ctx, namespace, name) else {
-        return Err(refuse(
-            StatusCode::NOT_FOUND,
-            format!("pod {name:?} does not exist in namespace {namespace:?}"),
-        ));
-    };
+    let pod = find_pod(ctx, namespace, name).ok_or_else(|| no_such_pod(namespace, name))?;
     let status = pod.status.clone().unwrap_or_default();
     let mut all = status
         .container_statuses
@@ -67,60 +67,72 @@ fn wants(query: &str, kubelet: &str, client: &str) -> bool {
     is_true(query, kubelet) || is_true(query, client)
 }
 
-pub async fn exec(
-    ctx: &Context,
-    namespace: &str,
-    pod: &str,
-    container: &str,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let id = match running(ctx, namespace, pod, container) {
-        Ok(id) => id,
-        Err(answer) => return *answer,
-    };
-    let tty = is_true(query, "tty");
-    let asked = cri::ExecRequest {
-        container_id: id,
-        cmd: parameters(query, "command"),
-        tty,
-        stdin: wants(query, "input", "stdin"),
-        stdout: wants(query, "output", "stdout"),
-        // With a terminal, everything is on one stream.
-        stderr: !tty && wants(query, "error", "stderr"),
-    };
-    match ctx.cri.exec(asked).await {
-        Ok(answer) => relay(&answer.url, request).await,
-        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
+/// A request about a running container.
+struct Asked<'a> {
+    id: String,
+    tty: bool,
+    query: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    /// Finds the container that the path names.
+    fn of(ctx: &Context, target: &Target<'_>, request: &'a Request<Incoming>) -> Result<Self, Answer> {
+        let id = running(ctx, target.namespace, target.pod, target.container)?;
+        let query = request.uri().query().unwrap_or_default();
+        Ok(Self { id, tty: is_true(query, "tty"), query })
+    }
+
+    /// stdin, stdout and stderr, as they are wanted. With a terminal, everything is on one stream.
+    fn streams(&self) -> (bool, bool, bool) {
+        (
+            wants(self.query, "input", "stdin"),
+            wants(self.query, "output", "stdout"),
+            !self.tty && wants(self.query, "error", "stderr"),
+        )
     }
 }
 
-pub async fn attach(
-    ctx: &Context,
-    namespace: &str,
-    pod: &str,
-    container: &str,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let id = match running(ctx, namespace, pod, container) {
-        Ok(id) => id,
-        Err(answer) => return *answer,
-    };
-    let spec = find_pod(ctx, namespace, pod).and_then(|pod| container_tty(&pod, container));
-    // Whether there is a terminal is the container's business, not the client's.
-    let tty = spec.unwrap_or(false);
-    let asked = cri::AttachRequest {
-        container_id: id,
-        tty,
-        stdin: wants(query, "input", "stdin"),
-        stdout: wants(query, "output", "stdout"),
-        stderr: !tty && wants(query, "error", "stderr"),
-    };
-    match ctx.cri.attach(asked).await {
-        Ok(answer) => relay(&answer.url, request).await,
-        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
+/// The container that a path names.
+pub struct Target<'a> {
+    pub namespace: &'a str,
+    pub pod: &'a str,
+    pub container: &'a str,
+}
+
+/// The end of every handler: the runtime's URL is followed, or its refusal is told.
+async fn follow(url: Result<String, CriError>, request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+    match url {
+        Ok(url) => Ok(relay(&url, request).await),
+        Err(problem) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string())),
     }
+}
+
+fn settle(answer: Result<Response<Body>, Answer>) -> Response<Body> {
+    answer.unwrap_or_else(|refusal| *refusal)
+}
+
+pub async fn exec(ctx: &Context, target: Target<'_>, request: Request<Incoming>) -> Response<Body> {
+    let answer = async {
+        let asked = Asked::of(ctx, &target, &request)?;
+        let (stdin, stdout, stderr) = asked.streams();
+        let cmd = parameters(asked.query, "command");
+        let exec = cri::ExecRequest { container_id: asked.id, cmd, tty: asked.tty, stdin, stdout, stderr };
+        follow(ctx.cri.exec(exec).await.map(|answer| answer.url), request).await
+    };
+    settle(answer.await)
+}
+
+pub async fn attach(ctx: &Context, target: Target<'_>, request: Request<Incoming>) -> Response<Body> {
+    let answer = async {
+        let mut asked = Asked::of(ctx, &target, &request)?;
+        let pod = find_pod(ctx, target.namespace, target.pod);
+        // Whether there is a terminal is the container's business, not the client's.
+        asked.tty = pod.and_then(|pod| container_tty(&pod, target.container)).unwrap_or(false);
+        let (stdin, stdout, stderr) = asked.streams();
+        let attach = cri::AttachRequest { container_id: asked.id, tty: asked.tty, stdin, stdout, stderr };
+        follow(ctx.cri.attach(attach).await.map(|answer| answer.url), request).await
+    };
+    settle(answer.await)
 }
 
 fn container_tty(pod: &Pod, name: &str) -> Option<bool> {
@@ -141,70 +153,51 @@ pub async fn port_forward(
     pod: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let Some(found) = find_pod(ctx, namespace, pod) else {
-        return error(
-            StatusCode::NOT_FOUND,
-            format!("pod {pod:?} does not exist in namespace {namespace:?}"),
-        );
+    let answer = async {
+        let pod_sandbox_id = sandbox(ctx, namespace, pod).await?;
+        let query = request.uri().query().unwrap_or_default();
+        let mut ports = parameters(query, "port");
+        ports.extend(parameters(query, "ports").iter().flat_map(|list| list.split(',').map(str::to_owned)));
+        let port = ports.iter().filter_map(|port| port.parse().ok()).collect();
+        let forward = cri::PortForwardRequest { pod_sandbox_id, port };
+        follow(ctx.cri.port_forward(forward).await.map(|answer| answer.url), request).await
     };
-    let sandboxes = ctx
-        .cri
-        .list_pod_sandbox(cri::ListPodSandboxRequest {
-            filter: Some(cri::PodSandboxFilter {
-                state: Some(cri::PodSandboxStateValue { state: cri::PodSandboxState::SandboxReady as i32 }),
-                label_selector: [(keys::POD_UID.to_owned(), found.runtime_uid().to_owned())].into(),
-                ..Default::default()
-            }),
-        })
-        .await;
-    let sandbox = match sandboxes {
-        Ok(list) => list.items.into_iter().max_by_key(|sandbox| sandbox.created_at),
-        Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
+    settle(answer.await)
+}
+
+/// The ID of the pod's running sandbox.
+async fn sandbox(ctx: &Context, namespace: &str, name: &str) -> Result<String, Answer> {
+    let pod = find_pod(ctx, namespace, name).ok_or_else(|| no_such_pod(namespace, name))?;
+    let filter = cri::PodSandboxFilter {
+        state: Some(cri::PodSandboxStateValue { state: cri::PodSandboxState::SandboxReady as i32 }),
+        label_selector: [(keys::POD_UID.to_owned(), pod.runtime_uid().to_owned())].into(),
+        ..Default::default()
     };
-    let Some(sandbox) = sandbox else {
-        return error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("unable to do port forwarding: pod {pod:?} has no running sandbox"),
-        );
-    };
-    let query = request.uri().query().unwrap_or_default();
-    let mut ports = parameters(query, "port");
-    ports.extend(parameters(query, "ports").iter().flat_map(|list| list.split(',').map(str::to_owned)));
-    let asked = cri::PortForwardRequest {
-        pod_sandbox_id: sandbox.id,
-        port: ports.iter().filter_map(|port| port.parse().ok()).collect(),
-    };
-    match ctx.cri.port_forward(asked).await {
-        Ok(answer) => relay(&answer.url, request).await,
-        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
-    }
+    let list = ctx.cri.list_pod_sandbox(cri::ListPodSandboxRequest { filter: Some(filter) }).await;
+    let list = list.map_err(|problem| refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()))?;
+    let newest = list.items.into_iter().max_by_key(|sandbox| sandbox.created_at);
+    newest.map(|sandbox| sandbox.id).ok_or_else(|| {
+        let message = format!("unable to do port forwarding: pod {name:?} has no running sandbox");
+        refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })
 }
 
 /// The old, plain way to run a command: its output is the answer.
-pub async fn run(
-    ctx: &Context,
-    namespace: &str,
-    pod: &str,
-    container: &str,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let id = match running(ctx, namespace, pod, container) {
-        Ok(id) => id,
-        Err(answer) => return *answer,
+pub async fn run(ctx: &Context, target: Target<'_>, request: Request<Incoming>) -> Response<Body> {
+    let answer = async {
+        let asked = Asked::of(ctx, &target, &request)?;
+        let command = parameters(asked.query, "cmd");
+        let command: Vec<String> =
+            command.iter().flat_map(|text| text.split(' ').map(str::to_owned)).collect();
+        let result = ctx.cri.exec_sync(&asked.id, command, Duration::ZERO).await;
+        let result =
+            result.map_err(|problem| refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()))?;
+        let mut output = result.stdout;
+        output.extend(result.stderr);
+        let status = if result.exit_code == 0 { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+        Ok(text(status, String::from_utf8_lossy(&output).into_owned()))
     };
-    let command = parameters(query, "cmd");
-    let command: Vec<String> = command.iter().flat_map(|text| text.split(' ').map(str::to_owned)).collect();
-    match ctx.cri.exec_sync(&id, command, Duration::ZERO).await {
-        Ok(result) => {
-            let mut output = result.stdout;
-            output.extend(result.stderr);
-            let status =
-                if result.exit_code == 0 { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-            text(status, String::from_utf8_lossy(&output).into_owned())
-        }
-        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
-    }
+    settle(answer.await)
 }
 
 async fn relay(url: &str, request: Request<Incoming>) -> Response<Body> {

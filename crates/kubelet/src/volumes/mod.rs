@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, Volume};
 
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
@@ -91,6 +91,14 @@ async fn mount_one(
     if let Some(claim) = &volume.persistent_volume_claim {
         let path = claim::set_up(source, claim, fs_group).await?;
         return Ok((path, None));
+    }
+    if volume.ephemeral.is_some() {
+        // The controller has made the claim, or is about to.
+        let claim = PersistentVolumeClaimVolumeSource {
+            claim_name: format!("{}-{}", source.pod.name(), volume.name),
+            ..Default::default()
+        };
+        return Ok((claim::set_up(source, &claim, fs_group).await?, None));
     }
     if let Some((kind, payload, refresh_at)) = payload::of(source, volume).await? {
         let path = place(kind);
