@@ -324,3 +324,54 @@ fn pods_run_on_a_unified_hierarchy() {
         if group.stdout.is_empty() { Ok(()) } else { Err(group.stdout) }
     });
 }
+
+#[test]
+fn resources_change_while_a_container_runs() {
+    let c = shared();
+    c.namespace("resize");
+    c.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: resize}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: busybox:1.36
+    command: [sleep, infinity]
+    resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}
+",
+    );
+    c.wait_pod_ready("resize", "p");
+    let resize = |cpu: &str| {
+        let mut pod = c.get(&["-n", "resize", "pod", "p"]);
+        pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] = cpu.into();
+        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = cpu.into();
+        let path = "/api/v1/namespaces/resize/pods/p/resize";
+        c.kubectl_with(&["replace", "--raw", path, "-f", "-"], &format!(" {pod}"));
+    };
+    let get = |path: &str| field(c, "resize", "p", path);
+    resize("300m");
+    eventually("the new limit in the status", || {
+        let limit = get(".status.containerStatuses[0].resources.limits.cpu");
+        if limit == "300m" { Ok(()) } else { Err(c.kubectl(&["-n", "resize", "describe", "pod", "p"])) }
+    });
+    let quota = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null; true";
+    let quota = c.kubectl(&["-n", "resize", "exec", "p", "--", "sh", "-c", quota]);
+    assert!(quota.starts_with("30000"), "{quota}");
+    assert_eq!(get(".status.containerStatuses[0].restartCount"), "0");
+    assert_eq!(get(".status.containerStatuses[0].allocatedResources.cpu"), "300m");
+    // More than the node has is told, and changes nothing.
+    resize("1000");
+    eventually("the refusal", || {
+        let reason = get(".status.conditions[?(@.type=='PodResizePending')].reason");
+        if reason == "Infeasible" { Ok(()) } else { Err(reason) }
+    });
+    assert_eq!(get(".status.containerStatuses[0].resources.limits.cpu"), "300m");
+    resize("200m");
+    eventually("the smaller limit", || {
+        let state = get(".status.containerStatuses[0].resources.limits.cpu} {.status.conditions[*].type");
+        if state.starts_with("200m") && !state.contains("Resize") { Ok(()) } else { Err(state) }
+    });
+}
