@@ -37,6 +37,7 @@ pub fn webhooks(object: &Value, errors: &mut FieldErrors) {
         in_range(&hook["timeoutSeconds"], 1, 30, &path.child("timeoutSeconds"), errors);
         label_selector(&hook["namespaceSelector"], &path.child("namespaceSelector"), errors);
         label_selector(&hook["objectSelector"], &path.child("objectSelector"), errors);
+        conditions(&hook["matchConditions"], &path.child("matchConditions"), errors);
         let versions = items(&hook["admissionReviewVersions"]);
         let path = path.child("admissionReviewVersions");
         if versions.is_empty() {
@@ -44,6 +45,29 @@ pub fn webhooks(object: &Value, errors: &mut FieldErrors) {
         } else if !versions.iter().any(|v| matches!(text(v), "v1" | "v1beta1")) {
             let detail = "must include at least one of v1, v1beta1";
             errors.invalid(&path, hook["admissionReviewVersions"].clone(), detail);
+        }
+    }
+}
+
+/// Their names and that they say anything; what they say is for whoever knows the language.
+pub fn conditions(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let conditions = items(list);
+    if conditions.len() > 64 {
+        errors.too_many(path, conditions.len(), 64);
+    }
+    let mut seen = HashSet::new();
+    for (i, condition) in conditions.iter().enumerate() {
+        let path = path.index(i);
+        let name = text(&condition["name"]);
+        if name.is_empty() {
+            errors.required(&path.child("name"), "");
+        } else if let Some(problem) = names::qualified_name(name) {
+            errors.invalid(&path.child("name"), name, problem);
+        } else if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+        if text(&condition["expression"]).trim().is_empty() {
+            errors.required(&path.child("expression"), "");
         }
     }
 }
@@ -75,7 +99,8 @@ fn client_config(config: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn rules(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+/// Which resources: of webhooks and of policies.
+pub fn rules(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (i, rule) in items(list).iter().enumerate() {
         let path = path.index(i);
         for field in ["operations", "apiGroups", "apiVersions", "resources"] {

@@ -48,6 +48,13 @@ pub fn node_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     resources::amounts(&spec["hard"], &SPEC.child("hard"), errors);
+    let hard = SPEC.child("hard");
+    for (name, _) in members(&spec["hard"]) {
+        if !name.contains('/') && !QUOTA_RESOURCES.contains(&name.as_str()) && !name.contains("hugepages-") {
+            errors.invalid(&hard.key(name), name.as_str(), "must be a standard resource for quota");
+        }
+    }
+    scope_selector(&spec["scopeSelector"], errors);
     let scopes = SPEC.child("scopes");
     for scope in items(&spec["scopes"]) {
         let known = [
@@ -61,6 +68,56 @@ pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
         ];
         if !known.contains(&text(scope)) {
             errors.invalid(&scopes, spec["scopes"].clone(), "unsupported scope");
+        }
+    }
+}
+
+/// What can be counted without a vendor's prefix.
+const QUOTA_RESOURCES: [&str; 19] = [
+    "configmaps",
+    "cpu",
+    "ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+
+fn scope_selector(selector: &Value, errors: &mut FieldErrors) {
+    let path = SPEC.child("scopeSelector");
+    let path = path.child("matchExpressions");
+    for (i, expression) in items(&selector["matchExpressions"]).iter().enumerate() {
+        let path = path.index(i);
+        let (scope, operator) = (text(&expression["scopeName"]), text(&expression["operator"]));
+        let values = items(&expression["values"]);
+        let yes_or_no = !matches!(scope, "PriorityClass" | "VolumeAttributesClass");
+        if yes_or_no && operator != "Exists" {
+            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.invalid(&path.child("operator"), operator, why);
+        }
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                let why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.required(&path.child("values"), why);
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                errors.invalid(&path.child("values"), expression["values"].clone(), why);
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
         }
     }
 }

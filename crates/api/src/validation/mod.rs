@@ -5,9 +5,11 @@
 
 mod addresses;
 mod admission;
+mod admission_policy;
 mod autoscaler;
 mod batch;
 mod certificates;
+mod claims;
 mod cluster;
 mod config;
 mod container;
@@ -19,6 +21,7 @@ mod env;
 mod events;
 mod extensions;
 mod flow_control;
+mod host;
 #[cfg(test)]
 pub mod fuzz;
 mod metadata;
@@ -192,6 +195,14 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
             "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
         ) => {
             admission::webhooks(object, e);
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => admission_policy::validating(object, e),
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => admission_policy::mutating(object, e),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
+            admission_policy::validating_binding(object, e);
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") => {
+            admission_policy::mutating_binding(object, e);
         }
         _ => {}
     }

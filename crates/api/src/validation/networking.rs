@@ -44,10 +44,40 @@ pub fn ingress(object: &Value, errors: &mut FieldErrors) {
             host(name, &hosts.index(j), errors);
         }
     }
+    annotation(object, errors);
     if given(&spec["ingressClassName"]) {
         let name = &spec["ingressClassName"];
         invalid_if(names::dns1123_subdomain(text(name)), name, &SPEC.child("ingressClassName"), errors);
     }
+}
+
+/// A class is named in one way.
+fn annotation(object: &Value, errors: &mut FieldErrors) {
+    const CLASS: &str = "kubernetes.io/ingress.class";
+    let old = &object["metadata"]["annotations"][CLASS];
+    if given(old) && given(&object["spec"]["ingressClassName"]) && *old != object["spec"]["ingressClassName"] {
+        let annotations = Path::new("annotations");
+        let why = "must match `ingressClassName` when both are specified";
+        errors.invalid(&annotations.child(CLASS), old.clone(), why);
+    }
+}
+
+/// Whether the first range is a part of the second, and not all of it.
+fn within(inner: &str, outer: &str) -> bool {
+    let parse = |text: &str| -> Option<(u128, u32, u32)> {
+        let (address, prefix) = text.split_once('/')?;
+        let prefix: u32 = prefix.parse().ok()?;
+        Some(match parse_ip(address)? {
+            std::net::IpAddr::V4(ip) => (u128::from(u32::from(ip)) << 96, prefix, 4),
+            std::net::IpAddr::V6(ip) => (u128::from(ip), prefix, 6),
+        })
+    };
+    let (Some((a, a_bits, a_family)), Some((b, b_bits, b_family))) = (parse(inner), parse(outer)) else {
+        // Whichever is malformed has been reported.
+        return true;
+    };
+    let mask = u128::MAX.checked_shl(128 - b_bits.min(128)).unwrap_or(0);
+    a_family == b_family && a_bits > b_bits && a & mask == b & mask
 }
 
 fn host(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -100,7 +130,17 @@ fn backend(backend: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match (given(service), given(&backend["resource"])) {
         (true, true) => errors.invalid(path, "", "cannot set both resource and service backends"),
         (false, false) => errors.required(path, "either service or resource backend must be specified"),
-        (false, true) => {}
+        (false, true) => {
+            let (resource, path) = (&backend["resource"], path.child("resource"));
+            for field in ["kind", "name"] {
+                if is_empty(&resource[field]) {
+                    errors.required(&path.child(field), "");
+                } else {
+                    let problem = names::path_segment(text(&resource[field]));
+                    invalid_if(problem, &resource[field], &path.child(field), errors);
+                }
+            }
+        }
         (true, false) => {
             let path = path.child("service");
             if is_empty(&service["name"]) {
@@ -197,7 +237,10 @@ fn policy_peer(peer: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         }
         let except = path.child("except");
         for (i, exception) in items(&block["except"]).iter().enumerate() {
-            cidr(exception, &except.index(i), errors);
+            let path = except.index(i);
+            if cidr(exception, &path, errors) && !within(text(exception), text(&block["cidr"])) {
+                errors.invalid(&path, exception.clone(), "must be a strict subset of `cidr`");
+            }
         }
     } else if !by_label {
         errors.required(path, "must specify a peer");

@@ -2,7 +2,7 @@
 
 use super::container::{self, Sort};
 use super::read::{given, in_range, invalid_if, is_empty, is_true, items, one_of, text};
-use super::{metadata, names, resources, scheduling, security, volume};
+use super::{claims, host, metadata, names, resources, scheduling, security, volume};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -67,6 +67,8 @@ pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     security::pod(spec, path, errors);
     scheduling::scheduling(spec, path, errors);
     references(spec, path, errors);
+    claims::claims(spec, path, errors);
+    host::host(spec, path, errors);
     in_range(
         &spec["activeDeadlineSeconds"],
         1,

@@ -44,13 +44,19 @@ pub fn requirements(resources: &Value, path: &Path<'_>, errors: &mut FieldErrors
             }
             continue;
         };
-        if extended(name) && request != limit {
+        // Neither vendors' resources nor huge pages are given out more than once.
+        if (extended(name) || name.starts_with("hugepages-")) && request != limit {
             let detail = format!("must be equal to {name} limit of {limit}");
             errors.invalid(&requests_path, request.to_string(), detail);
         } else if request > limit {
             let detail = format!("must be less than or equal to {name} limit of {limit}");
             errors.invalid(&requests_path, request.to_string(), detail);
         }
+    }
+    let has = |name: &str| ["limits", "requests"].iter().any(|list| resources[*list].get(name).is_some());
+    let pages = members(&resources["limits"]).chain(members(&resources["requests"]));
+    if !has("cpu") && !has("memory") && pages.into_iter().any(|(name, _)| name.starts_with("hugepages-")) {
+        errors.forbidden(path, "HugePages require cpu or memory");
     }
     let claims = path.child("claims");
     for (i, claim) in items(&resources["claims"]).iter().enumerate() {

@@ -128,10 +128,15 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
                 required(&source["path"], &path.child("path"), errors);
             }
             "csi" => {
-                required(&source["driver"], &path.child("driver"), errors);
+                super::csi::driver_name(&source["driver"], &path.child("driver"), errors);
                 required(&source["volumeHandle"], &path.child("volumeHandle"), errors);
             }
-            _ => {}
+            other => {
+                let needed = volume::NEEDED.iter().find(|(kind, _)| *kind == other);
+                for field in needed.map_or(&[][..], |(_, fields)| *fields) {
+                    required(&source[*field], &path.child(field), errors);
+                }
+            }
         }
     }
     if !found {
@@ -179,12 +184,34 @@ pub fn class(object: &Value, errors: &mut FieldErrors) {
         invalid_if(problem, provisioner, &Path::new("provisioner"), errors);
     }
     one_of(&object["reclaimPolicy"], &["Delete", "Retain"], &Path::new("reclaimPolicy"), errors);
+    super::csi::parameters_of(&object["parameters"], &Path::new("parameters"), errors);
+    topologies(&object["allowedTopologies"], errors);
     one_of(
         &object["volumeBindingMode"],
         &["Immediate", "WaitForFirstConsumer"],
         &Path::new("volumeBindingMode"),
         errors,
     );
+}
+
+fn topologies(list: &Value, errors: &mut FieldErrors) {
+    let path = Path::new("allowedTopologies");
+    for (i, term) in items(list).iter().enumerate() {
+        let path = path.index(i);
+        let path = path.child("matchLabelExpressions");
+        let mut keys = std::collections::HashSet::new();
+        for (j, expression) in items(&term["matchLabelExpressions"]).iter().enumerate() {
+            let path = path.index(j);
+            let key = &expression["key"];
+            invalid_if(names::qualified_name(text(key)), key, &path.child("key"), errors);
+            if !keys.insert(text(key)) {
+                errors.duplicate(&path.child("key"), text(key));
+            }
+            if is_empty(&expression["values"]) {
+                errors.required(&path.child("values"), "");
+            }
+        }
+    }
 }
 
 pub fn class_update(new: &Value, old: &Value, errors: &mut FieldErrors) {

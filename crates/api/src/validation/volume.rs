@@ -95,9 +95,35 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
                 errors,
             );
         }
-        _ => {}
+        other => {
+            let fields = NEEDED.iter().find(|(kind, _)| *kind == other).map_or(&[][..], |(_, fields)| *fields);
+            for field in fields {
+                required(&source[*field], &path.child(field), errors);
+            }
+        }
     }
 }
+
+/// What sources that nodes reach over a network, or used to, cannot do without.
+pub const NEEDED: [(&str, &[&str]); 17] = [
+    ("awsElasticBlockStore", &["volumeID"]),
+    ("azureDisk", &["diskName", "diskURI"]),
+    ("azureFile", &["secretName", "shareName"]),
+    ("cephfs", &["monitors"]),
+    ("cinder", &["volumeID"]),
+    ("flexVolume", &["driver"]),
+    ("gcePersistentDisk", &["pdName"]),
+    ("gitRepo", &["repository"]),
+    ("glusterfs", &["endpoints", "path"]),
+    ("iscsi", &["targetPortal", "iqn"]),
+    ("photonPersistentDisk", &["pdID"]),
+    ("portworxVolume", &["volumeID"]),
+    ("quobyte", &["registry", "volume"]),
+    ("rbd", &["monitors", "image"]),
+    ("scaleIO", &["gateway", "system", "volumeName"]),
+    ("storageos", &["volumeName"]),
+    ("vsphereVolume", &["volumePath"]),
+];
 
 pub fn host_path(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let path_path = path.child("path");
