@@ -32,6 +32,7 @@ mod service_account;
 mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
+mod validatingadmissionpolicy_status;
 mod volume_protection;
 
 use std::future::Future;
@@ -86,6 +87,7 @@ pub async fn run(informers: Informers, config: Config, shutdown: CancellationTok
     statefulset::start(&world, &mut loops);
     taint_eviction::start(&world, &mut loops);
     ttl_after_finished::start(&world, &mut loops);
+    validatingadmissionpolicy_status::start(&world, &mut loops);
     volume_protection::start(&world, &mut loops);
     tokio::select! {
         () = world.start() => loops.started.cancel(),

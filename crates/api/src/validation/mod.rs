@@ -9,7 +9,6 @@ mod admission_policy;
 mod autoscaler;
 mod batch;
 mod certificates;
-mod claims;
 mod cluster;
 mod config;
 mod container;
@@ -21,7 +20,6 @@ mod env;
 mod events;
 mod extensions;
 mod flow_control;
-mod host;
 #[cfg(test)]
 pub mod fuzz;
 mod metadata;

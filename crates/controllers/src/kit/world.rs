@@ -1,6 +1,7 @@
 //! Everything the controllers share: one view per kind, and the event recorder.
 
 use client::Informers;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,6 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use super::events::Recorder;
 use super::pods;
@@ -49,6 +51,7 @@ world! {
     config_maps: ConfigMap = View::new;
     controller_revisions: ControllerRevision = View::new;
     cron_jobs: CronJob = View::new;
+    custom_resource_definitions: CustomResourceDefinition = View::new;
     daemon_sets: DaemonSet = View::new;
     deployments: Deployment = View::new;
     endpoint_slices: EndpointSlice = View::new;
@@ -69,6 +72,7 @@ world! {
     services: Service = View::new;
     stateful_sets: StatefulSet = View::new;
     storage_classes: StorageClass = View::new;
+    validating_admission_policies: ValidatingAdmissionPolicy = View::new;
 }
 
 fn pods_by_node(informers: &Informers) -> View<Pod> {
