@@ -9,6 +9,7 @@ mod admission_policy;
 mod autoscaler;
 mod batch;
 mod certificates;
+mod claims;
 mod cluster;
 mod config;
 mod container;
@@ -20,6 +21,7 @@ mod env;
 mod events;
 mod extensions;
 mod flow_control;
+mod host;
 #[cfg(test)]
 pub mod fuzz;
 mod metadata;
