@@ -1,5 +1,6 @@
 //! What every cluster has: made at each start where it is missing, concurrently, so that it costs a few commits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::status::{GroupResource, Status};
@@ -8,9 +9,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::UserInfo;
+use crate::authn::request_header;
 use crate::authn::user::MASTERS;
 use crate::authz::policy;
 use crate::options::WriteOptions;
+use crate::peers;
 use crate::server::StartError;
 use crate::state::State;
 use crate::write::update::Change;
@@ -57,13 +60,30 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
         )
     });
     all(classes).await?;
+    let published = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": request_header::published(&state.config),
+    });
+    put(state, ("", "configmaps").into(), published).await?;
     ensure(state, ("", "services"), service(state)).await?;
     if state.config.advertise.is_loopback() {
         // Nobody else can reach such an address; pods that ask for the Service are refused at once.
         return Ok(());
     }
-    put(state, ("", "endpoints").into(), endpoints(state)).await?;
-    put(state, ("discovery.k8s.io", "endpointslices").into(), endpoint_slice(state)).await
+    match state.store.is_shared() {
+        true => peers::join(state).await,
+        false => publish(state, &[state.config.advertise]).await,
+    }
+}
+
+/// Where the `kubernetes` Service leads to.
+pub async fn publish(state: &Arc<State>, addresses: &[IpAddr]) -> Result<(), StartError> {
+    // A slice has addresses of one family.
+    let family = |address: &&IpAddr| address.is_ipv4() == state.config.advertise.is_ipv4();
+    let addresses: Vec<String> = addresses.iter().filter(family).map(ToString::to_string).collect();
+    put(state, ("", "endpoints").into(), endpoints(state, &addresses)).await?;
+    put(state, ("discovery.k8s.io", "endpointslices").into(), endpoint_slice(state, &addresses)).await
 }
 
 async fn all(
@@ -199,7 +219,8 @@ fn service(state: &State) -> Value {
     })
 }
 
-fn endpoints(state: &State) -> Value {
+fn endpoints(state: &State, addresses: &[String]) -> Value {
+    let addresses: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
     json!({
         "apiVersion": "v1", "kind": "Endpoints",
         "metadata": {
@@ -207,22 +228,23 @@ fn endpoints(state: &State) -> Value {
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
         "subsets": [{
-            "addresses": [{"ip": state.config.advertise.to_string()}],
+            "addresses": addresses,
             "ports": [{"name": "https", "port": state.config.port, "protocol": "TCP"}],
         }],
     })
 }
 
-fn endpoint_slice(state: &State) -> Value {
-    let advertise = state.config.advertise;
+fn endpoint_slice(state: &State, addresses: &[String]) -> Value {
+    let endpoint = |address: &String| json!({"addresses": [address], "conditions": {"ready": true}});
+    let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
             "name": "kubernetes", "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
-        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{"addresses": [advertise.to_string()], "conditions": {"ready": true}}],
+        "addressType": if state.config.advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": endpoints,
         "ports": [{"name": "https", "port": state.config.port, "protocol": "TCP"}],
     })
 }

@@ -104,6 +104,7 @@ impl Metrics {
         if state.config.priority_and_fairness {
             text.push_str(&state.flow_control.metrics());
         }
+        text.push_str(&state.authenticator.metrics());
         if let Some(audit) = &state.audit {
             text.push_str(&audit.metrics());
         }

@@ -70,9 +70,9 @@ impl State {
         let identity = config.proxy_client_cert.as_deref().zip(config.proxy_client_key.as_deref());
         let outbound = Arc::new(Outbound::new(caches.clone(), identity).map_err(Status::internal)?);
         let objects: Arc<dyn Objects> = caches.clone();
-        let authorizer = Arc::new(Authorizer::new(caches.clone()));
+        let authorizer = Arc::new(Authorizer::new(caches.clone(), &config.authorization)?);
         Ok(Arc::new(Self {
-            authenticator: Authenticator::new(&config, issuer.clone(), objects),
+            authenticator: Authenticator::new(&config, issuer.clone(), objects)?,
             issuer,
             admission: Chain::new(caches.clone(), authorizer.clone()),
             authorizer,

@@ -33,7 +33,7 @@ pub async fn review(
         }
         "selfsubjectrulesreviews" => rules(authorizer, user, spec)?,
         "selfsubjectreviews" => json!({"userInfo": user_info(user)}),
-        "tokenreviews" => token(state, spec)?,
+        "tokenreviews" => token(state, spec).await?,
         resource => return Err(Status::not_found((request.group.as_str(), resource), "")),
     };
     *at(&mut object, &["status"]) = status;
@@ -98,23 +98,29 @@ fn question(spec: &Value) -> Result<RequestInfo, Status> {
     }
 }
 
-/// The user that a review asks about.
-fn subject(spec: &Value) -> Result<UserInfo, Status> {
+/// A user as [`user_info`] shows it.
+pub(crate) fn user(info: &Value) -> UserInfo {
     let strings = |value: &Value| -> Vec<String> {
         items(value).filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
-    let extra: BTreeMap<String, Vec<String>> = spec["extra"]
+    let extra: BTreeMap<String, Vec<String>> = info["extra"]
         .as_object()
         .into_iter()
         .flatten()
         .map(|(key, values)| (key.clone(), strings(values)))
         .collect();
-    let user = UserInfo {
-        name: spec["user"].as_str().unwrap_or_default().to_owned(),
-        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
-        groups: strings(&spec["groups"]),
+    UserInfo {
+        name: info["username"].as_str().unwrap_or_default().to_owned(),
+        uid: info["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: strings(&info["groups"]),
         extra,
-    };
+    }
+}
+
+/// The user that a review asks about.
+fn subject(spec: &Value) -> Result<UserInfo, Status> {
+    let mut user = user(spec);
+    user.name = spec["user"].as_str().unwrap_or_default().to_owned();
     if user.name.is_empty() && user.groups.is_empty() {
         let mut errors = FieldErrors::new();
         let path = Path::new("spec");
@@ -162,7 +168,7 @@ fn rules(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Result<Value
         }
     }
     // What the Node authorizer grants cannot be written as rules.
-    let incomplete = !missing.is_empty() || user.node_name().is_some();
+    let incomplete = !missing.is_empty() || user.node_name().is_some() || authorizer.has_webhooks();
     let mut status = json!({
         "resourceRules": of_resources, "nonResourceRules": of_urls, "incomplete": incomplete,
     });
@@ -172,14 +178,14 @@ fn rules(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Result<Value
     Ok(status)
 }
 
-fn token(state: &State, spec: &Value) -> Result<Value, Status> {
+async fn token(state: &State, spec: &Value) -> Result<Value, Status> {
     let token = spec["token"].as_str().unwrap_or_default();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     let audiences: Vec<String> =
         items(&spec["audiences"]).filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
-    match state.authenticator.token(token, &audiences, Timestamp::now()) {
+    match state.authenticator.token(token, &audiences, Timestamp::now()).await {
         Ok(found) => {
             let mut status = json!({"authenticated": true, "user": user_info(&found.user)});
             if !found.audiences.is_empty() {

@@ -1,30 +1,44 @@
 //! Who is asking: turns the credentials of a request into a [`UserInfo`].
 //!
-//! In this order: a client certificate (verified by rustls during the handshake), a bearer token of a service
-//! account or of a bootstrapping node, nobody. A credential that is present but bad is 401: it never falls
-//! back to anonymous.
+//! In this order: a front proxy's headers, a client certificate, a bearer token (of a file, a bootstrapping node, a
+//! service account, another issuer, or one that a webhook knows), nobody. A credential that is present but bad is
+//! 401: it never falls back to anonymous.
 
 pub mod bearer;
 pub mod bootstrap;
 pub mod impersonate;
+pub mod jwt;
+pub mod remembered;
 pub mod request_header;
 pub mod service_account;
+mod token_file;
 pub mod user;
+mod webhook;
 pub mod x509;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use api::status::Status;
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tracing::debug;
 
 use crate::admission::objects::Objects;
 use crate::config::Config;
+use crate::files::{self, Task};
+use crate::outbound::client::ClientError;
 use crate::request::RequestInfo;
 use crate::token::Issuer;
-use crate::token::jwt::{self, JwtError};
+use crate::token::jwt::{JwtError, unverified_issuer, verify};
+use jwt::JwtIssuer;
+use jwt::configuration::{Anonymous, Settings};
+use request_header::RequestHeader;
+use token_file::TokenFile;
 pub use user::UserInfo;
+use webhook::Webhook;
 
 /// Where `extra` names the credential that a user came with, for audit.
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
@@ -50,19 +64,45 @@ pub enum AuthnError {
     Subject,
     #[error("[invalid bearer token, {kind} {name:?} that the token is bound to {problem}]")]
     Bound { kind: &'static str, name: String, problem: &'static str },
+    #[error("[invalid bearer token, oidc: {0}]")]
+    Foreign(String),
+    #[error("[invalid bearer token, {0}]")]
+    Webhook(String),
     #[error("bootstrap token not accepted: {reason}")]
     Bootstrap { reason: &'static str },
     #[error("the Authorization header or WebSocket protocol does not hold a bearer token")]
     MalformedHeader,
 }
 
+/// What identifies requests cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthnStartError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("{0}")]
+    TokenFile(String),
+    #[error("--oidc-* flags: {0}")]
+    Oidc(String),
+    #[error("token webhook: {0}")]
+    Webhook(#[from] ClientError),
+}
+
 /// Knows every way in which a request can identify itself.
 pub struct Authenticator {
-    anonymous: bool,
+    settings: Arc<ArcSwap<Settings>>,
     issuer: Arc<Issuer>,
     objects: Arc<dyn Objects>,
-    certificates: x509::Users,
+    clients: Option<Arc<x509::Users>>,
+    front_proxies: Option<(Arc<x509::Users>, RequestHeader)>,
+    tokens: TokenFile,
+    webhook: Option<Webhook>,
     verified: service_account::Verified,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    /// Follow the files.
+    _following: Vec<Task>,
 }
 
 /// A user and, for tokens, the audiences that were both asked for and in the token.
@@ -73,63 +113,153 @@ pub struct TokenUser {
 }
 
 impl Authenticator {
-    pub fn new(config: &Config, issuer: Arc<Issuer>, objects: Arc<dyn Objects>) -> Self {
-        Self {
-            anonymous: config.anonymous_auth,
+    pub fn new(
+        config: &Config,
+        issuer: Arc<Issuer>,
+        objects: Arc<dyn Objects>,
+    ) -> Result<Self, AuthnStartError> {
+        let mut following = Vec::new();
+        let mut authority = |path: &Option<PathBuf>| -> Result<Option<Arc<x509::Users>>, AuthnStartError> {
+            let Some(path) = path else { return Ok(None) };
+            let pem = read(path)?;
+            let users = Arc::new(x509::Users::new(&pem).map_err(unusable(path))?);
+            let followed = users.clone();
+            following.push(files::follow(path, pem, move |pem| followed.set_authority(pem)));
+            Ok(Some(users))
+        };
+        let clients = authority(&config.client_ca)?;
+        let front_proxies = authority(&config.front_proxy_ca)?;
+        let anonymous = if config.anonymous_auth { Anonymous::All } else { Anonymous::None };
+        let mut settings = Settings { anonymous, ..Settings::default() };
+        if let Some(oidc) = &config.oidc {
+            settings.issuers.push(Arc::new(JwtIssuer::read(oidc).map_err(AuthnStartError::Oidc)?));
+        }
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        if let Some(path) = &config.authentication_config {
+            let (content, anonymous, reserved) = (read(path)?, config.anonymous_auth, issuer.names());
+            let first = jwt::configuration::parse(&content, anonymous, &reserved).map_err(unusable(path))?;
+            settings.store(Arc::new(first));
+            let followed = settings.clone();
+            following.push(files::follow(path, content, move |content| {
+                let next = jwt::configuration::parse(content, anonymous, &reserved)?;
+                followed.store(Arc::new(next));
+                Ok::<_, String>(())
+            }));
+        }
+        let tokens = config.token_auth_file.as_deref().map(TokenFile::load).transpose();
+        Ok(Self {
+            settings,
             issuer,
             objects,
-            certificates: x509::Users::default(),
+            clients,
+            front_proxies: front_proxies.map(|users| (users, config.request_header.clone())),
+            tokens: tokens.map_err(AuthnStartError::TokenFile)?.unwrap_or_default(),
+            webhook: config.token_webhook.as_ref().map(Webhook::new).transpose()?,
             verified: service_account::Verified::default(),
-        }
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            _following: following,
+        })
     }
 
     /// 401 as a Status unless the request identifies itself or may be anonymous.
     pub async fn authenticate(
         &self,
         request: &http::request::Parts,
-        _info: &RequestInfo,
+        info: &RequestInfo,
         peer_certificates: &[CertificateDer<'static>],
     ) -> Result<UserInfo, Status> {
-        match self.identify(request, peer_certificates) {
+        let identified = match self.identify(request, peer_certificates).await {
             Ok(Some(user)) => Ok(user),
-            Ok(None) if self.anonymous => Ok(UserInfo::anonymous()),
+            Ok(None) if self.settings.load().anonymous.allows(&info.path) => Ok(UserInfo::anonymous()),
             Ok(None) => Err(Status::unauthorized()),
             Err(error) => {
                 debug!(%error, path = request.uri.path(), "unable to authenticate the request");
                 Err(Status::unauthorized())
             }
-        }
+        };
+        if identified.is_ok() { &self.accepted } else { &self.refused }.fetch_add(1, Relaxed);
+        identified
     }
 
-    fn identify(
+    async fn identify(
         &self,
         request: &http::request::Parts,
         peer_certificates: &[CertificateDer<'static>],
     ) -> Result<Option<UserInfo>, AuthnError> {
         let now = Timestamp::now();
-        if let Some(certificate) = peer_certificates.first() {
-            return self.certificates.user(certificate, now).map(Some);
+        let mut failure = None;
+        if !peer_certificates.is_empty() {
+            if let Some((proxies, names)) = &self.front_proxies
+                && let Ok(proxy) = proxies.user(peer_certificates, now)
+                && names.allows(&proxy.name)
+                && let Some(user) = names.user(&request.headers)
+            {
+                return Ok(Some(user));
+            }
+            if let Some(clients) = &self.clients {
+                match clients.user(peer_certificates, now) {
+                    Ok(user) => return Ok(Some(user)),
+                    // A token may still identify the request.
+                    Err(error) => failure = Some(error),
+                }
+            }
         }
-        let Some(token) = bearer::token(&request.headers)? else {
-            return Ok(None);
+        let found = match bearer::token(&request.headers)? {
+            Some(token) => Some(self.token(&token, &[], now).await?.user),
+            None => None,
         };
-        self.token(&token, &[], now).map(|found| Some(found.user))
+        match (found, failure) {
+            (None, Some(error)) => Err(error),
+            (found, _) => Ok(found),
+        }
     }
 
     /// The user of a bearer token that is meant for one of `audiences` (none: for this server).
-    pub fn token(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<TokenUser, AuthnError> {
-        let own = [self.issuer.name().to_owned()];
-        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
-        if let Some(bootstrap) = bootstrap::Token::parse(token) {
-            // Such tokens name no audience: they are for this server, and for nobody else.
-            if !wanted.contains(&own[0]) {
-                return Err(AuthnError::Audience { audiences: own.to_vec(), wanted: wanted.to_vec() });
-            }
-            let user = bootstrap.user(&*self.objects, now)?;
-            return Ok(TokenUser { user, audiences: own.to_vec() });
+    pub async fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<TokenUser, AuthnError> {
+        let own = self.issuer.audiences();
+        let wanted = if audiences.is_empty() { own } else { audiences };
+        if let Some(user) = self.tokens.user(token) {
+            return for_us(user, own, wanted);
         }
-        let claims = self.verified.get_or_verify(token, || jwt::verify(self.issuer.keys(), token))?;
-        if claims.iss != self.issuer.name() {
+        if let Some(bootstrap) = bootstrap::Token::parse(token) {
+            return for_us(bootstrap.user(&*self.objects, now)?, own, wanted);
+        }
+        let issuer = unverified_issuer(token);
+        if let Some(issuer) = &issuer
+            && !self.issuer.issues(issuer)
+        {
+            let settings = self.settings.load_full();
+            if let Some(foreign) = settings.issuers.iter().find(|known| known.url == *issuer) {
+                match foreign.user(token, now).await {
+                    Ok(user) => return for_us(user, own, wanted),
+                    Err(error) if self.webhook.is_none() => {
+                        return Err(AuthnError::Foreign(error.to_string()));
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        let ours = issuer.is_some_and(|issuer| self.issuer.issues(&issuer));
+        match &self.webhook {
+            Some(webhook) if !ours => webhook.user(token, wanted).await.map_err(AuthnError::Webhook),
+            _ => self.service_account(token, wanted, now),
+        }
+    }
+
+    fn service_account(
+        &self,
+        token: &str,
+        wanted: &[String],
+        now: Timestamp,
+    ) -> Result<TokenUser, AuthnError> {
+        let claims = self.verified.get_or_verify(token, || verify(self.issuer.keys(), token))?;
+        if !self.issuer.issues(&claims.iss) {
             return Err(AuthnError::Issuer);
         }
         let audiences: Vec<String> =
@@ -140,6 +270,35 @@ impl Authenticator {
         let user = service_account::user(&claims, &*self.objects, now)?;
         Ok(TokenUser { user, audiences })
     }
+
+    /// The Prometheus text.
+    pub fn metrics(&self) -> String {
+        format!(
+            "# HELP authentication_attempts Counter of authenticated attempts.\n\
+             # TYPE authentication_attempts counter\n\
+             authentication_attempts{{result=\"success\"}} {}\n\
+             authentication_attempts{{result=\"failure\"}} {}\n",
+            self.accepted.load(Relaxed),
+            self.refused.load(Relaxed),
+        )
+    }
+}
+
+/// The user of a token that names no audience: it is for this server, and for nobody else.
+fn for_us(user: UserInfo, own: &[String], wanted: &[String]) -> Result<TokenUser, AuthnError> {
+    let audiences: Vec<String> = wanted.iter().filter(|audience| own.contains(audience)).cloned().collect();
+    match audiences.is_empty() {
+        true => Err(AuthnError::Audience { audiences: own.to_vec(), wanted: wanted.to_vec() }),
+        false => Ok(TokenUser { user, audiences }),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, AuthnStartError> {
+    std::fs::read(path).map_err(|source| AuthnStartError::Read { path: path.to_owned(), source })
+}
+
+fn unusable(path: &Path) -> impl Fn(String) -> AuthnStartError {
+    move |reason| AuthnStartError::Unusable { path: path.to_owned(), reason }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -162,13 +321,14 @@ mod tests {
 
     fn authenticator(anonymous: bool) -> Authenticator {
         let account = json!({"metadata": {"namespace": "ns", "name": "sa", "uid": "u"}});
-        Authenticator {
-            anonymous,
-            issuer: Arc::new(test_issuer()),
-            objects: Arc::new(Fixture::new().add(SERVICE_ACCOUNTS, account)),
-            certificates: x509::Users::default(),
-            verified: service_account::Verified::default(),
-        }
+        let config = Config {
+            client_ca: None,
+            front_proxy_ca: None,
+            anonymous_auth: anonymous,
+            ..Config::local(Path::new("/nonexistent"), 0)
+        };
+        let objects = Fixture::new().add(SERVICE_ACCOUNTS, account);
+        Authenticator::new(&config, Arc::new(test_issuer()), Arc::new(objects)).expect("an authenticator")
     }
 
     fn issue(authenticator: &Authenticator, spec: serde_json::Value) -> String {
@@ -198,7 +358,8 @@ mod tests {
         let token = issue(&open, json!({}));
         let foreign = issue(&open, json!({"audiences": ["vault"]}));
         let check = |authenticator: &Authenticator, header: Option<&str>, expected: Option<&str>| {
-            let got = runtime().block_on(authenticator.authenticate(&parts(header), &RequestInfo::default(), &[]));
+            let got =
+                runtime().block_on(authenticator.authenticate(&parts(header), &RequestInfo::default(), &[]));
             match (got, expected) {
                 (Ok(user), Some(name)) => assert_eq!(user.name, name, "{header:?}"),
                 (Err(status), None) => {
@@ -225,9 +386,11 @@ mod tests {
         let authenticator = authenticator(true);
         let token = issue(&authenticator, json!({"audiences": ["a", "b"]}));
         let wanted = ["b".to_owned(), "c".to_owned()];
-        let found = authenticator.token(&token, &wanted, Timestamp::now()).expect("accepted");
+        let found =
+            runtime().block_on(authenticator.token(&token, &wanted, Timestamp::now())).expect("accepted");
         assert_eq!(found.audiences, ["b"]);
-        let error = authenticator.token(&token, &[], Timestamp::now()).expect_err("not for us");
+        let error =
+            runtime().block_on(authenticator.token(&token, &[], Timestamp::now())).expect_err("not for us");
         assert!(matches!(error, AuthnError::Audience { .. }), "{error}");
     }
 }

@@ -1,14 +1,21 @@
 //! Users by client certificate.
 //!
-//! rustls has verified the chain against the client CA and the proof of the key; what is left is reading the
-//! subject: the common name is the user, each organization a group.
+//! The handshake has proved that the client has the key; here the chain is verified against an authority and the
+//! subject read: the common name is the user, each organization a group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use ring::digest;
-use rustls_pki_types::CertificateDer;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{AuthnError, UserInfo};
@@ -25,30 +32,62 @@ struct Entry {
     not_after: i64,
 }
 
-/// Users of the certificates seen.
-#[derive(Default)]
+/// Users of the certificates seen, of one authority.
 pub struct Users {
-    seen: Mutex<HashMap<[u8; 32], Entry>>,
+    authority: ArcSwap<Authority>,
+    /// By the certificates themselves: hashing them well for every request would cost more than all else here.
+    seen: Mutex<AHashMap<Box<[u8]>, Entry>>,
+}
+
+/// Whose certificates are accepted.
+type Authority = Arc<dyn ClientCertVerifier>;
+
+/// The authority of PEM text.
+fn authority(pem: &[u8]) -> Result<Authority, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    verifier.build().map_err(|error| error.to_string())
 }
 
 impl Users {
-    /// The user that a certificate names. Its time is checked again: connections live long.
-    pub fn user(&self, certificate: &CertificateDer<'_>, now: Timestamp) -> Result<UserInfo, AuthnError> {
-        let digest = digest::digest(&digest::SHA256, certificate);
-        let fingerprint: [u8; 32] = digest
-            .as_ref()
-            .try_into()
-            .map_err(|_| AuthnError::Certificate { reason: "it has no fingerprint" })?;
-        let seen = self.seen.lock().get(&fingerprint).cloned();
+    pub fn new(pem: &[u8]) -> Result<Self, String> {
+        Ok(Self { authority: ArcSwap::from_pointee(authority(pem)?), seen: Mutex::default() })
+    }
+
+    /// Other certificates of authorities are in force.
+    pub fn set_authority(&self, pem: &[u8]) -> Result<(), String> {
+        self.authority.store(Arc::new(authority(pem)?));
+        self.seen.lock().clear();
+        Ok(())
+    }
+
+    /// The user that a certificate names, which comes with those between it and its authority. Its time is checked
+    /// again: connections live long.
+    pub fn user(&self, certificates: &[CertificateDer<'_>], now: Timestamp) -> Result<UserInfo, AuthnError> {
+        let (certificate, between) =
+            certificates.split_first().ok_or(AuthnError::Certificate { reason: "there is none" })?;
+        let seen = self.seen.lock().get(&certificate[..]).cloned();
         let entry = match seen {
             Some(entry) => entry,
             None => {
-                let entry = read(certificate, &fingerprint)?;
+                let fingerprint = digest::digest(&digest::SHA256, certificate);
+                let entry = read(certificate, fingerprint.as_ref())?;
+                if now.as_second() > entry.not_after {
+                    return Err(AuthnError::Certificate { reason: "it has expired" });
+                }
+                let authority = self.authority.load();
+                let verified = authority.verify_client_cert(certificate, between, UnixTime::now());
+                verified.map_err(|_| AuthnError::Certificate { reason: "its authority is not trusted" })?;
                 let mut seen = self.seen.lock();
                 if seen.len() >= MAX_CACHED {
                     seen.clear();
                 }
-                seen.insert(fingerprint, entry.clone());
+                seen.insert(certificate[..].into(), entry.clone());
                 entry
             }
         };
@@ -86,11 +125,13 @@ fn read(certificate: &CertificateDer<'_>, fingerprint: &[u8]) -> Result<Entry, A
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    };
 
     use super::*;
 
-    fn certificate(name: Option<&str>, groups: &[&str]) -> CertificateDer<'static> {
+    fn params(name: Option<&str>, groups: &[&str]) -> CertificateParams {
         let mut params = CertificateParams::default();
         let mut subject = DistinguishedName::new();
         if let Some(name) = name {
@@ -100,8 +141,22 @@ mod tests {
             subject.push(DnType::OrganizationName, *group);
         }
         params.distinguished_name = subject;
+        params
+    }
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = params(Some("ca"), &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
+    }
+
+    fn certificate(
+        authority: &CertifiedIssuer<'static, KeyPair>,
+        name: Option<&str>,
+        groups: &[&str],
+    ) -> CertificateDer<'static> {
         let key = KeyPair::generate().expect("a key");
-        params.self_signed(&key).expect("a certificate").der().clone()
+        params(name, groups).signed_by(&key, authority).expect("a certificate").der().clone()
     }
 
     fn at(second: i64) -> Timestamp {
@@ -110,26 +165,33 @@ mod tests {
 
     #[test]
     fn subject_names_user_and_groups() {
-        let users = Users::default();
-        let der = certificate(Some("kubernetes-admin"), &["kubeadm:cluster-admins"]);
+        let authority = authority();
+        let users = Users::new(authority.pem().as_bytes()).expect("an authority");
+        let der = certificate(&authority, Some("kubernetes-admin"), &["kubeadm:cluster-admins"]);
         for _ in 0..2 {
-            let user = users.user(&der, at(1_800_000_000)).expect("accepted");
+            let user = users.user(std::slice::from_ref(&der), at(1_800_000_000)).expect("accepted");
             assert_eq!(user.name, "kubernetes-admin");
             assert_eq!(user.groups, ["kubeadm:cluster-admins", "system:authenticated"]);
             assert!(user.extra[super::super::CREDENTIAL_ID][0].starts_with("X509SHA256="));
         }
+        // An authority that is trusted no more.
+        users.set_authority(super::tests::authority().pem().as_bytes()).expect("another authority");
+        assert!(users.user(&[der], at(1_800_000_000)).is_err());
     }
 
     #[test]
     fn refusals() {
-        let users = Users::default();
-        let check = |der: &CertificateDer<'_>, now: i64, part: &str| {
-            let error = users.user(der, at(now)).expect_err("refused");
+        let ours = authority();
+        let users = Users::new(ours.pem().as_bytes()).expect("an authority");
+        let check = |der: CertificateDer<'static>, now: i64, part: &str| {
+            let error = users.user(&[der], at(now)).expect_err("refused");
             assert!(error.to_string().contains(part), "{error}");
         };
-        check(&certificate(None, &["x"]), 1_800_000_000, "common name");
-        check(&CertificateDer::from(vec![1, 2, 3]), 1_800_000_000, "DER");
+        check(certificate(&ours, None, &["x"]), 1_800_000_000, "common name");
+        check(CertificateDer::from(vec![1, 2, 3]), 1_800_000_000, "DER");
+        check(certificate(&authority(), Some("x"), &[]), 1_800_000_000, "not trusted");
         // rcgen's default is to be valid until the year 4096.
-        check(&certificate(Some("x"), &[]), 100_000_000_000, "expired");
+        check(certificate(&ours, Some("x"), &[]), 100_000_000_000, "expired");
+        assert!(users.user(&[], at(0)).is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! granted what Roles and their bindings say ([`rbac`]). Nothing is granted by default; what every cluster starts
 //! with is data ([`policy`]).
 
+mod chain;
 pub mod escalation;
 pub mod follow;
 pub mod modes;
@@ -11,19 +12,26 @@ pub mod node;
 pub mod policy;
 pub mod rbac;
 pub mod rules;
+mod webhook;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::status::Status;
+use arc_swap::ArcSwap;
 
 use crate::UserInfo;
 use crate::admission::objects::{Objects, PODS};
 use crate::authn::user::MASTERS;
 use crate::cache::Caches;
+use crate::files::{self, Task};
 use crate::request::{Attributes, RequestInfo};
+use chain::Step;
 use follow::Followed;
+use modes::AuthorizationOptions;
 use rules::Rule;
+use webhook::Opinion;
 
 /// What an authorizer says.
 #[derive(Clone, Debug)]
@@ -38,12 +46,17 @@ pub enum Reason {
     Masters,
     Node,
     Rbac(Arc<rbac::Grant>),
+    /// The mode that allows everything.
+    Always,
+    /// In the words of a webhook.
+    Webhook(String),
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Masters | Self::Node => Ok(()),
+            Self::Masters | Self::Node | Self::Always => Ok(()),
+            Self::Webhook(reason) => f.write_str(reason),
             Self::Rbac(grant) => grant.fmt(f),
         }
     }
@@ -61,52 +74,102 @@ pub struct Authorizer {
     rbac: Followed<rbac::Index>,
     nodes: Followed<node::Index>,
     node_rules: Vec<Rule>,
+    chain: Arc<ArcSwap<Vec<Step>>>,
+    /// Follows the file.
+    _following: Option<Task>,
+}
+
+/// The authorizers cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthzStartError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("--authorization-mode: {0}")]
+    Modes(String),
 }
 
 impl Authorizer {
-    pub fn new(caches: Arc<Caches>) -> Self {
-        Self {
+    pub fn new(caches: Arc<Caches>, options: &AuthorizationOptions) -> Result<Self, AuthzStartError> {
+        let (chain, following) = match &options.config {
+            None => (chain::of_modes(options).map_err(AuthzStartError::Modes)?, None),
+            Some(path) => {
+                let content = std::fs::read(path)
+                    .map_err(|source| AuthzStartError::Read { path: path.clone(), source })?;
+                let steps = chain::parse(&content)
+                    .map_err(|reason| AuthzStartError::Unusable { path: path.clone(), reason })?;
+                (steps, Some((path, content)))
+            }
+        };
+        let chain = Arc::new(ArcSwap::from_pointee(chain));
+        let following = following.map(|(path, content)| {
+            let chain = chain.clone();
+            files::follow(path, content, move |content| {
+                chain.store(Arc::new(chain::parse(content)?));
+                Ok::<_, String>(())
+            })
+        });
+        Ok(Self {
             rbac: Followed::new(rbac::Index::default(), &caches, &rbac::RESOURCES),
             nodes: Followed::new(node::Index::default(), &caches, &[PODS]),
             node_rules: policy::node_rules(),
             objects: caches,
-        }
+            chain,
+            _following: following,
+        })
     }
 
+    /// The first authorizer that has an opinion decides; nobody's opinion is a refusal.
     pub async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        self.decide(attributes)
-    }
-
-    /// [`Self::authorize`] by what is known in this process.
-    pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {
-        let user = attributes.user;
-        if user.in_group(MASTERS) {
-            let reason = Reason::Masters;
-            return Decision::Allow { reason };
+        if attributes.user.in_group(MASTERS) {
+            return Decision::Allow { reason: Reason::Masters };
         }
-        let mut why_not = Vec::new();
-        if let Some(node) = user.node_name() {
-            let pods = self.nodes.read();
-            let related = node::Node::new(node, &pods, &*self.objects);
-            match related.decide(attributes.request, &self.node_rules) {
-                Ok(true) => {
-                    let reason = Reason::Node;
-                    return Decision::Allow { reason };
-                }
-                Ok(false) => {}
+        let mut why_not: Vec<String> = Vec::new();
+        let chain = self.chain.load_full();
+        for step in chain.iter() {
+            let opinion = match step {
+                Step::Node => self.by_node(attributes),
+                Step::Rbac => self.by_rbac(attributes),
+                Step::AlwaysAllow => Ok(Some(Reason::Always)),
+                Step::AlwaysDeny => Err("Everything is forbidden.".to_owned()),
+                Step::Webhook(webhook) => match webhook.decide(attributes).await {
+                    Opinion::Allow(reason) => Ok(Some(Reason::Webhook(reason))),
+                    Opinion::Deny(reason) => return Decision::Deny { reason },
+                    Opinion::None(reason) if reason.is_empty() => Ok(None),
+                    Opinion::None(reason) => Err(reason),
+                },
+            };
+            match opinion {
+                Ok(Some(reason)) => return Decision::Allow { reason },
+                Ok(None) => {}
                 Err(reason) => why_not.push(reason),
             }
         }
+        Decision::Deny { reason: why_not.join(", ") }
+    }
+
+    /// None leaves it to others, and so does an error, which says why.
+    fn by_node(&self, attributes: &Attributes<'_>) -> Result<Option<Reason>, String> {
+        let Some(node) = attributes.user.node_name() else {
+            return Ok(None);
+        };
+        let pods = self.nodes.read();
+        let related = node::Node::new(node, &pods, &*self.objects);
+        Ok(related.decide(attributes.request, &self.node_rules)?.then_some(Reason::Node))
+    }
+
+    fn by_rbac(&self, attributes: &Attributes<'_>) -> Result<Option<Reason>, String> {
         match self.rbac.read().decide(attributes) {
-            rbac::Answer::Allowed(grant) => Decision::Allow { reason: Reason::Rbac(grant) },
-            rbac::Answer::NotAllowed(missing) => {
-                if !missing.is_empty() {
-                    why_not.push(format!("RBAC: [{}]", missing.join(", ")));
-                }
-                let reason = why_not.join(", ");
-                Decision::Deny { reason }
-            }
+            rbac::Answer::Allowed(grant) => Ok(Some(Reason::Rbac(grant))),
+            rbac::Answer::NotAllowed(missing) if missing.is_empty() => Ok(None),
+            rbac::Answer::NotAllowed(missing) => Err(format!("RBAC: [{}]", missing.join(", "))),
         }
+    }
+
+    /// Whether there are authorizers whose rules cannot be listed.
+    pub fn has_webhooks(&self) -> bool {
+        self.chain.load().iter().any(|step| matches!(step, Step::Webhook(_)))
     }
 
     /// Everything that RBAC lets the user do in a namespace, and roles that are missing.

@@ -27,11 +27,13 @@ use tokio_util::sync::CancellationToken;
 use crate::UserInfo;
 use crate::audit::AuditError;
 use crate::authn::AuthnStartError;
+use crate::authz::AuthzStartError;
 use crate::bootstrap;
 use crate::cache::LoadError;
 use crate::config::Config;
 use crate::crd;
 use crate::expiry;
+use crate::peers;
 use crate::flow_control;
 use crate::state::State;
 use crate::token::keys::KeyError;
@@ -43,10 +45,14 @@ use pipeline::Identity;
 pub enum StartError {
     #[error("cannot load the objects: {0}")]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
     #[error("cannot load the keys of service-account tokens: {0}")]
     Keys(#[from] KeyError),
     #[error("cannot use {path} for serving HTTPS: {reason}")]
     Tls { path: PathBuf, reason: String },
+    #[error("cannot set up authorization: {0}")]
+    Authz(#[from] AuthzStartError),
     #[error("cannot set up authentication: {0}")]
     Authn(#[from] AuthnStartError),
     #[error(transparent)]
@@ -86,6 +92,9 @@ impl ApiServer {
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
         listener::serve(self.state.clone(), self.tls.clone(), listener, shutdown).await;
         self.state.set_stopping();
+        if self.state.store.is_shared() {
+            peers::leave(&self.state).await;
+        }
     }
 
     pub fn state(&self) -> &Arc<State> {

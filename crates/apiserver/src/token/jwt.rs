@@ -57,27 +57,44 @@ pub fn sign<C: Serialize>(keys: &Keys, claims: &C) -> Result<String, JwtError> {
     Ok(token)
 }
 
+/// The parts of a token, not verified at all.
+pub struct Unverified<'a> {
+    pub algorithm: String,
+    pub key: Option<String>,
+    /// What is signed.
+    pub message: &'a str,
+    pub signature: Vec<u8>,
+    pub claims: Vec<u8>,
+}
+
+impl<'a> Unverified<'a> {
+    pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        if token.len() > MAX_TOKEN {
+            return Err(JwtError::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(JwtError::Malformed)?;
+        if claims.contains('.') || header.len() > MAX_HEADER {
+            return Err(JwtError::Malformed);
+        }
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed);
+        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| JwtError::Malformed)?;
+        if header.crit.is_some() {
+            return Err(JwtError::Malformed);
+        }
+        let (signature, claims) = (decode(signature)?, decode(claims)?);
+        Ok(Self { algorithm: header.alg, key: header.kid, message, signature, claims })
+    }
+}
+
 /// The claims of a token that one of the server's keys has signed.
 pub fn verify<C: DeserializeOwned>(keys: &Keys, token: &str) -> Result<C, JwtError> {
-    if token.len() > MAX_TOKEN {
-        return Err(JwtError::TooLong);
-    }
-    let (message, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
-    let (header, claims) = message.split_once('.').ok_or(JwtError::Malformed)?;
-    if claims.contains('.') || header.len() > MAX_HEADER {
-        return Err(JwtError::Malformed);
-    }
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed);
-    let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| JwtError::Malformed)?;
-    if header.crit.is_some() {
-        return Err(JwtError::Malformed);
-    }
-    let algorithm = Algorithm::from_name(&header.alg).ok_or(JwtError::Algorithm)?;
-    let signature = decode(signature)?;
-    if !keys.verify(algorithm, header.kid.as_deref(), message.as_bytes(), &signature) {
+    let parsed = Unverified::parse(token)?;
+    let algorithm = Algorithm::from_name(&parsed.algorithm).ok_or(JwtError::Algorithm)?;
+    if !keys.verify(algorithm, parsed.key.as_deref(), parsed.message.as_bytes(), &parsed.signature) {
         return Err(JwtError::Signature);
     }
-    serde_json::from_slice(&decode(claims)?).map_err(|_| JwtError::Claims)
+    serde_json::from_slice(&parsed.claims).map_err(|_| JwtError::Claims)
 }
 
 /// The issuer that an unverified token claims, to tell our own tokens from foreign ones.

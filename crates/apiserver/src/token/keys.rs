@@ -87,8 +87,16 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let pem = std::fs::read(path).map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
+    /// The file of the key that signs, and those of keys that only verify.
+    pub fn load(path: &Path, others: &[PathBuf]) -> Result<Self, KeyError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|source| KeyError::Read { path: path.to_owned(), source })
+        };
+        let mut pem = read(path)?;
+        for other in others {
+            pem.push(b'\n');
+            pem.extend(read(other)?);
+        }
         Self::from_pem(&pem)
     }
 

@@ -31,7 +31,7 @@ pub fn create(
     let account = objects
         .get(SERVICE_ACCOUNTS, namespace, name)
         .ok_or_else(|| Status::not_found(SERVICE_ACCOUNTS, name))?;
-    let wish = Wish::read(&body, issuer.name())?;
+    let wish = Wish::read(&body, issuer.audiences())?;
 
     let mut bound = Kubernetes {
         namespace: namespace.to_owned(),
@@ -43,7 +43,7 @@ pub fn create(
     }
 
     let issued = now.as_second();
-    let for_us = wish.audiences.len() == 1 && wish.audiences[0] == issuer.name();
+    let for_us = wish.audiences.iter().all(|audience| issuer.audiences().contains(audience));
     let mut seconds = wish.seconds;
     if seconds == PROJECTED_SECONDS && bound.pod.is_some() && for_us {
         bound.warnafter = Some(issued + seconds);
@@ -107,7 +107,7 @@ struct Wish {
 }
 
 impl Wish {
-    fn read(body: &Value, own_audience: &str) -> Result<Self, Status> {
+    fn read(body: &Value, own_audiences: &[String]) -> Result<Self, Status> {
         let spec = &body["spec"];
         let mut errors = FieldErrors::new();
         let path = Path::new("spec");
@@ -118,7 +118,7 @@ impl Wish {
             .filter_map(|audience| audience.as_str().map(str::to_owned))
             .collect();
         if audiences.is_empty() {
-            audiences.push(own_audience.to_owned());
+            audiences.extend(own_audiences.iter().cloned());
         }
         let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
         let field = path.child("expirationSeconds");
