@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod negotiate;
 pub mod options;
 pub mod outbound;
+mod peers;
 pub mod proxy;
 pub mod request;
 pub mod server;

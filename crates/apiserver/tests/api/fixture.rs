@@ -75,8 +75,13 @@ impl Server {
     }
 
     pub async fn on(store: Store) -> Self {
+        Self::at(IpAddr::from([192, 0, 2, 1]), store).await
+    }
+
+    pub async fn at(advertise: IpAddr, store: Store) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let api = ApiServer::start(config(&files), store).await.unwrap();
+        let config = Config { advertise, ..config(&files) };
+        let api = ApiServer::start(config, store).await.unwrap();
         let user = UserInfo::authenticated("test", &["system:masters"]);
         Self { api, files, user }
     }

@@ -10,11 +10,12 @@ use store::{EtcdOptions, Options, Store};
 use crate::etcd::Cluster;
 use crate::fixture::*;
 
-async fn server(cluster: &Cluster, first: usize) -> Server {
+async fn server(cluster: &Cluster, number: usize) -> Server {
     let mut servers = cluster.servers();
-    servers.rotate_left(first);
+    servers.rotate_left(number % cluster.servers().len());
     let options = EtcdOptions { servers, ..EtcdOptions::default() };
-    Server::on(Store::connect(options, Options::default()).await.unwrap()).await
+    let store = Store::connect(options, Options::default()).await.unwrap();
+    Server::at([192, 0, 2, 1 + number as u8].into(), store).await
 }
 
 async fn two(cluster: &Cluster) -> (Server, Server) {
@@ -125,6 +126,8 @@ async fn no_update_is_lost_while_members_die() {
                     match server.put(&path, &object).await.code.as_u16() {
                         200 => done += 1,
                         409 => {}
+                        // It may have happened.
+                        504 => panic!("the answer of a write got lost, and its history too"),
                         code => panic!("{code}"),
                     }
                     if done == EACH {
@@ -208,4 +211,25 @@ async fn no_two_services_get_the_same() {
     // The `kubernetes` Service has an address too.
     assert_eq!(of("/spec/clusterIP"), (31, 31));
     assert_eq!(of("/spec/ports/0/nodePort"), (30, 30));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_leads_to_those_that_are_there() {
+    let cluster = Cluster::start(1);
+    let (one, other) = two(&cluster).await;
+    let third = server(&cluster, 2).await;
+    let slice = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let addresses = |slice: Value| {
+        let endpoints = slice["endpoints"].as_array().unwrap().iter();
+        endpoints.map(|endpoint| endpoint["addresses"][0].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(one.get(slice).await.ok()), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    let endpoints = other.get("/api/v1/namespaces/default/endpoints/kubernetes").await.ok();
+    assert_eq!(endpoints["subsets"][0]["addresses"].as_array().unwrap().len(), 3);
+    // One that stops takes itself out.
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    other.api.serve(listener, stop).await;
+    assert_eq!(addresses(third.get(slice).await.ok()), ["192.0.2.1", "192.0.2.3"]);
 }

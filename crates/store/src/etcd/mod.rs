@@ -10,6 +10,7 @@
 mod compactor;
 mod entries;
 mod follow;
+mod lost;
 mod members;
 mod newest;
 mod notes;
@@ -152,13 +153,14 @@ impl Etcd {
             }
             Some(TxnOpResponse::Get(get)) => {
                 let current = get.kvs().first().and_then(|kv| entry(&shared.root, kv));
-                match done_before(&write, current.as_ref()) {
-                    // An attempt whose answer got lost has been carried out.
-                    true if again => {
-                        let revision = current.map_or(revision, |current| current.modified);
-                        Ok(Written { revision, previous: None })
-                    }
-                    _ => Err(Error::Conflict { current: current.map(Box::new) }),
+                let done = match again {
+                    // An attempt whose answer got lost may have been carried out.
+                    true => lost::find(shared, &key, &write, current.clone()).await?,
+                    false => None,
+                };
+                match done {
+                    Some(revision) => Ok(Written { revision, previous: None }),
+                    None => Err(Error::Conflict { current: current.map(Box::new) }),
                 }
             }
             Some(TxnOpResponse::Txn(_)) | None => {
@@ -223,15 +225,6 @@ fn transaction(key: &[u8], write: &Write) -> Txn {
         .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
         .and_then([operation])
         .or_else([TxnOp::get(key, None)])
-}
-
-/// Whether what is there now is what the write was to make of it.
-fn done_before(write: &Write, current: Option<&Entry>) -> bool {
-    match (&write.value, current) {
-        (Some(value), Some(current)) => current.value == *value,
-        (None, None) => true,
-        _ => false,
-    }
 }
 
 /// As etcd counts; one that it cannot have is never reached.
