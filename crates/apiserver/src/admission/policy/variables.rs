@@ -10,7 +10,7 @@ use super::spec::Policy;
 use crate::admission::cel::Scope;
 
 /// Levels of expressions that are under evaluation at once, variables within variables.
-const MAX_DEPTH: u32 = 500;
+const MAX_DEPTH: u32 = 200;
 
 pub struct Composed<'a> {
     scope: Scope<'a>,
