@@ -90,10 +90,12 @@ impl Controller {
             return;
         }
         let mut groups = AHashSet::new();
+        // Who watches these is to look again: there are no more events, or they look different.
+        let mut ended: Vec<Arc<Definition>> = Vec::new();
         for name in gone {
             if let Some(known) = self.known.remove(&name) {
                 groups.insert(known.definition.group.clone());
-                self.end_watches(state, &known.definition);
+                ended.push(known.definition);
             }
         }
         let mut altered = Vec::new();
@@ -104,14 +106,12 @@ impl Controller {
                     groups.insert(definition.group.clone());
                     let same = before.as_ref().is_some_and(|known| {
                         known.definition.uid == definition.uid
-                            && known.definition.generation == definition.generation
+                            && known.definition.specification == definition.specification
                     });
                     if !same {
                         altered.push(definition.name.clone());
                     }
-                    if let Some(before) = before.filter(|_| !same) {
-                        self.end_watches(state, &before.definition);
-                    }
+                    ended.extend(before.filter(|_| !same).map(|before| before.definition));
                     self.add(definition);
                 }
                 Err(error) => {
@@ -133,11 +133,9 @@ impl Controller {
             .collect();
         served.sort_by(|one, other| (&one.group, &one.name).cmp(&(&other.group, &other.name)));
         state.set_catalog(Catalog::with_custom(&served, &state.caches));
-    }
-
-    /// Who watches is to look again: there are no more events, or they look different.
-    fn end_watches(&self, state: &Arc<State>, definition: &Definition) {
-        state.caches.resource(&definition.group, &definition.accepted.plural).end_watches();
+        for definition in ended {
+            state.caches.resource(&definition.group, &definition.accepted.plural).end_watches();
+        }
     }
 
     fn add(&mut self, mut definition: Definition) {

@@ -15,7 +15,8 @@ use crate::outbound::Destination;
 pub struct Definition {
     pub name: String,
     pub uid: String,
-    pub generation: i64,
+    /// Changes with the specification, and with nothing else.
+    pub specification: u64,
     pub group: String,
     /// As asked for.
     pub requested: wire::Names,
@@ -63,8 +64,9 @@ impl Definition {
     /// Reads a stored definition. What `before` has made of the same specification is kept.
     pub fn read(object: &Arc<Object>, before: Option<&Definition>) -> Result<Self, serde_json::Error> {
         let crd: wire::Crd<'_> = serde_json::from_slice(object.bytes())?;
-        let same = before
-            .filter(|before| before.uid == crd.metadata.uid && before.generation == crd.metadata.generation);
+        let specification = wire::specification(object.bytes())?;
+        let same =
+            before.filter(|before| before.uid == crd.metadata.uid && before.specification == specification);
         let storage = crd.spec.versions.iter().find(|version| version.storage);
         let storage = storage.map(|version| version.name.clone()).unwrap_or_default();
         let schema = |version: &wire::Version<'_>| {
@@ -83,7 +85,7 @@ impl Definition {
                     known.follow(object);
                     known.clone()
                 }
-                None => Arc::new(Version::new(object, &crd, version)),
+                None => Arc::new(Version::new(object, specification, &crd, version)),
             })
             .collect();
         versions.sort_by(|one, other| priority(&other.name).cmp(&priority(&one.name)));
@@ -93,12 +95,11 @@ impl Definition {
                 selectable.push(field.clone());
             }
         }
-        let wire::Metadata { name, uid, generation, deletion_timestamp, finalizers, annotations } =
-            crd.metadata;
+        let wire::Metadata { name, uid, deletion_timestamp, finalizers, annotations } = crd.metadata;
         Ok(Self {
             name,
             uid,
-            generation,
+            specification,
             approval: annotations.get(api::validation::crd::APPROVED).cloned(),
             group: crd.spec.group,
             requested: crd.spec.names,

@@ -55,9 +55,14 @@ pub struct Compiled {
 }
 
 impl Version {
-    pub(super) fn new(object: &Arc<Object>, crd: &wire::Crd<'_>, version: &wire::Version<'_>) -> Self {
+    pub(super) fn new(
+        object: &Arc<Object>,
+        specification: u64,
+        crd: &wire::Crd<'_>,
+        version: &wire::Version<'_>,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
-        (&crd.metadata.uid, crd.metadata.generation, &version.name).hash(&mut hasher);
+        (&crd.metadata.uid, specification, &version.name).hash(&mut hasher);
         let path = |path: &str| path.trim_start_matches('.').split('.').map(str::to_owned).collect();
         let api_version = format!("{}/{}", crd.spec.group, version.name);
         let deprecation = version.deprecated.then(|| {

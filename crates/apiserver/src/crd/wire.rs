@@ -1,7 +1,22 @@
 //! The parts of a stored definition that are always needed. Schemas are left as the text that they are.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+/// A digest of the specification as it is stored.
+pub fn specification(stored: &[u8]) -> Result<u64, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a> {
+        #[serde(borrow)]
+        spec: &'a RawValue,
+    }
+    let text: Text<'_> = serde_json::from_slice(stored)?;
+    let mut hasher = DefaultHasher::new();
+    text.spec.get().hash(&mut hasher);
+    Ok(hasher.finish())
+}
 
 #[derive(Deserialize)]
 pub struct Crd<'a> {
@@ -17,7 +32,6 @@ pub struct Crd<'a> {
 pub struct Metadata {
     pub name: String,
     pub uid: String,
-    pub generation: i64,
     pub deletion_timestamp: Option<String>,
     pub finalizers: Vec<String>,
     pub annotations: std::collections::BTreeMap<String, String>,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fixture::*;
+use crate::hook::{Decision, Webhook};
 use crate::watches::Watch;
 
 pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -193,7 +194,7 @@ async fn objects_are_listed_watched_and_printed() {
         .await
         .ok();
     assert_eq!(partial["items"].as_array().unwrap().len(), 3);
-    assert_eq!(server.get_as(CRONTABS, "application/vnd.kubernetes.protobuf").await.failure().0, 406);
+    assert_eq!(server.get_as(CRONTABS, "application/vnd.kubernetes.protobuf").await.code, 406);
 
     let path = format!(
         "{CRONTABS}?watch=true&resourceVersion={}",
@@ -290,7 +291,7 @@ async fn a_definition_goes_with_its_objects() {
         (405, "create not allowed while custom resource definition is terminating")
     );
     let release = json!({"metadata": {"finalizers": null}});
-    server.patch(&format!("{CRONTABS}/held"), "merge-patch+json", &release).await;
+    server.patch(&format!("{CRONTABS}/held"), "merge-patch+json", &release).await.ok();
     let crds = format!("{CRDS}?watch=true&timeoutSeconds=20");
     let mut definitions = Watch::open(&server, &crds).await;
     while let Some(event) = definitions.next().await {
@@ -342,4 +343,57 @@ async fn versions_without_a_webhook_differ_in_their_schemas() {
     assert_eq!(server.get(second).await.ok()["items"][0]["spec"]["extra"], "kept");
     let group = server.get("/apis/example.com").await.ok();
     assert_eq!(group["preferredVersion"]["version"], "v2");
+}
+
+#[tokio::test]
+async fn versions_are_converted_by_a_webhook() {
+    let hook = Webhook::start(|request| {
+        let to = request["desiredAPIVersion"].clone();
+        let converted: Vec<Value> = request["objects"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|object| {
+                let mut object = object.clone();
+                let spec = object["spec"].as_object_mut().unwrap();
+                let (from, into) =
+                    if to == "example.com/v2" { ("cron", "schedule") } else { ("schedule", "cron") };
+                if let Some(value) = spec.remove(from) {
+                    spec.insert(into.to_owned(), value);
+                }
+                object["apiVersion"] = to.clone();
+                object
+            })
+            .collect();
+        Decision::Answer(json!({"result": {"status": "Success"}, "convertedObjects": converted}))
+    })
+    .await;
+    let server = Server::start().await;
+    let mut crd = crd();
+    let mut second = crd["spec"]["versions"][0].clone();
+    second["name"] = json!("v2");
+    second["storage"] = json!(false);
+    second["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"type": "object", "properties": {"schedule": {"type": "string"}, "replicas": {"type": "integer"}, "color": {"type": "string"}}});
+    crd["spec"]["versions"].as_array_mut().unwrap().push(second);
+    crd["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"], "clientConfig": hook.client_config(),
+    }});
+    define(&server, &crd).await;
+    const SECOND: &str = "/apis/example.com/v2/namespaces/default/crontabs";
+    server.post(CRONTABS, &crontab("a")).await.ok();
+    let object = server.get(&format!("{SECOND}/a")).await.ok();
+    assert_eq!(object["spec"], json!({"schedule": "x", "replicas": 1}));
+    let mut watch = Watch::open(&server, &format!("{SECOND}?watch=true")).await;
+    assert_eq!(watch.next().await.unwrap()["object"]["spec"]["schedule"], "x");
+    let patched = server
+        .patch(&format!("{SECOND}/a"), "merge-patch+json", &json!({"spec": {"schedule": "y"}}))
+        .await
+        .ok();
+    assert_eq!(
+        (&patched["apiVersion"], &patched["spec"]["schedule"]),
+        (&json!("example.com/v2"), &json!("y"))
+    );
+    assert_eq!(server.get(&format!("{CRONTABS}/a")).await.ok()["spec"]["cron"], "y");
+    assert_eq!(watch.next().await.unwrap()["object"]["spec"]["schedule"], "y");
+    assert_eq!(server.get(SECOND).await.ok()["items"][0]["apiVersion"], "example.com/v2");
 }

@@ -120,17 +120,15 @@ async fn answer(
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
     assert!(path.starts_with("/path?timeout="), "{path}");
-    assert_eq!(
-        (&review["kind"], &review["apiVersion"]),
-        (&json!("AdmissionReview"), &json!("admission.k8s.io/v1"))
-    );
+    let known = [("AdmissionReview", "admission.k8s.io/v1"), ("ConversionReview", "apiextensions.k8s.io/v1")];
+    assert!(known.iter().any(|(kind, version)| review["kind"] == *kind && review["apiVersion"] == *version));
     asked.lock().push(review["request"].clone());
     let body = match decide(&review["request"]) {
         Decision::Silence => return std::future::pending().await,
         Decision::Garbage => "no JSON".to_owned(),
         Decision::Answer(mut response) => {
             response["uid"] = review["request"]["uid"].clone();
-            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+            json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response})
                 .to_string()
         }
     };
