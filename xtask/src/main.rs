@@ -10,6 +10,12 @@ fn main() -> anyhow::Result<()> {
     let command = std::env::args().nth(1).unwrap_or_default();
     match command.as_str() {
         "schemas" => schemas::write(),
-        _ => anyhow::bail!("unknown command {command:?}: there is `schemas`, which writes crates/api/data"),
+        "api-docs" => {
+            let page = api::registry::docs::page(&api::registry::Registry::builtin());
+            Ok(std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md"), page)?)
+        }
+        _ => anyhow::bail!(
+            "unknown command {command:?}: there are `schemas`, which writes crates/api/data, and `api-docs`, which writes docs/api.md"
+        ),
     }
 }

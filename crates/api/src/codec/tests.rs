@@ -23,7 +23,9 @@ fn the_last_of_duplicate_fields_wins_and_is_named() {
     let decoded = decode("application/yaml", yaml.as_bytes()).unwrap();
     assert_eq!(
         decoded.duplicate_field_messages().collect::<Vec<_>>(),
-        ["yaml: unmarshal errors:\n  line 3: key \"a\" already set in map\n  line 6: key \"x\" already set in map"]
+        [
+            "yaml: unmarshal errors:\n  line 3: key \"a\" already set in map\n  line 6: key \"x\" already set in map"
+        ]
     );
     let decoded = decode("application/json", br#"{"a":1,"a":2}"#).unwrap();
     assert_eq!(decoded.duplicate_field_messages().collect::<Vec<_>>(), ["duplicate field \"a\""]);

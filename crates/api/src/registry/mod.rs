@@ -4,6 +4,7 @@
 //! changes: whoever serves it swaps it for a new one.
 
 mod builtin;
+pub mod docs;
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,7 +1,9 @@
 //! What the networking group says about classes and addresses: IngressClass, IPAddress, ServiceCIDR.
 
 use super::names;
-use super::read::{IMMUTABLE, cidr, given, invalid_if, is_empty, items, one_of, required, same, text, unchanged};
+use super::read::{
+    IMMUTABLE, cidr, given, invalid_if, is_empty, items, one_of, required, same, text, unchanged,
+};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 
@@ -67,7 +69,11 @@ pub fn domain_prefixed(value: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
     if !rest.chars().all(allowed) {
-        errors.invalid(path, rest, "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')");
+        errors.invalid(
+            path,
+            rest,
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        );
     }
 }
 
@@ -120,7 +126,11 @@ pub fn service_cidr(object: &Value, errors: &mut FieldErrors) {
             && let Some(canonical) = masked(text(range))
             && canonical != text(range)
         {
-            errors.invalid(&path, range.clone(), format!("must be in canonical form ({})", crate::field::quote(&canonical)));
+            errors.invalid(
+                &path,
+                range.clone(),
+                format!("must be in canonical form ({})", crate::field::quote(&canonical)),
+            );
         }
     }
     if let [one, two] = list
@@ -153,7 +163,8 @@ pub fn service_cidr_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if same(now, before) {
         return;
     }
-    let grows = items(before).len() == 1 && items(now).len() == 2 && items(now).first() == items(before).first();
+    let grows =
+        items(before).len() == 1 && items(now).len() == 2 && items(now).first() == items(before).first();
     if !grows {
         errors.invalid(&SPEC.child("cidrs"), now.clone(), IMMUTABLE);
     }

@@ -94,7 +94,8 @@ fn metric(metric: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             let utilization = target_path.child("averageUtilization");
             match (given(&wanted["averageUtilization"]), given(&wanted["averageValue"])) {
                 (false, false) => {
-                    errors.required(&utilization, "must set either a target raw value or a target utilization");
+                    errors
+                        .required(&utilization, "must set either a target raw value or a target utilization");
                 }
                 (true, true) => errors.forbidden(
                     &target_path.child("averageValue"),
@@ -146,11 +147,9 @@ fn target(target: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match text(&target["type"]) {
         "" => errors.required(&path.child("type"), "must specify a metric target type"),
         "Utilization" | "Value" | "AverageValue" => {}
-        other => errors.invalid(
-            &path.child("type"),
-            other,
-            "must be either Utilization, Value, or AverageValue",
-        ),
+        other => {
+            errors.invalid(&path.child("type"), other, "must be either Utilization, Value, or AverageValue")
+        }
     }
     for field in ["value", "averageValue"] {
         if given(&target[field])

@@ -41,18 +41,18 @@ pub fn request(object: &Value, errors: &mut FieldErrors) {
     let request = SPEC.child("request");
     match pem_block(text(&spec["request"])) {
         Some(label) if label == "CERTIFICATE REQUEST" => {}
-        _ => errors.invalid(
-            &request,
-            spec["request"].clone(),
-            "PEM block type must be CERTIFICATE REQUEST",
-        ),
+        _ => errors.invalid(&request, spec["request"].clone(), "PEM block type must be CERTIFICATE REQUEST"),
     }
     usages(&spec["usages"], errors);
     let signer = SPEC.child("signerName");
     match text(&spec["signerName"]) {
         "" => errors.required(&signer, ""),
         "kubernetes.io/legacy-unknown" => {
-            errors.invalid(&signer, text(&spec["signerName"]), "the legacy signerName is not allowed via this API version");
+            errors.invalid(
+                &signer,
+                text(&spec["signerName"]),
+                "the legacy signerName is not allowed via this API version",
+            );
         }
         name => signer_name(name, &signer, errors),
     }
@@ -97,7 +97,11 @@ fn usages(list: &Value, errors: &mut FieldErrors) {
 /// `example.com/name`
 fn signer_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     let Some((domain, rest)) = name.split_once('/') else {
-        errors.invalid(path, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
+        errors.invalid(
+            path,
+            name,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        );
         return;
     };
     if name.len() > 571 {
@@ -139,11 +143,7 @@ fn conditions(list: &Value, errors: &mut FieldErrors) {
         }
     }
     if approved && denied {
-        errors.invalid(
-            &path,
-            list.clone(),
-            "Approved and Denied conditions are mutually exclusive",
-        );
+        errors.invalid(&path, list.clone(), "Approved and Denied conditions are mutually exclusive");
     }
 }
 
@@ -155,11 +155,20 @@ fn fixed(kind: &str, new: &Value, old: &Value, errors: &mut FieldErrors) {
     let (now, before) = (of(new), of(old));
     let path = STATUS.child("conditions");
     if now.len() < before.len() {
-        errors.forbidden(&path, format!("updates may not remove a condition of type {}", crate::field::quote(kind)));
+        errors.forbidden(
+            &path,
+            format!("updates may not remove a condition of type {}", crate::field::quote(kind)),
+        );
     } else if now.len() > before.len() {
-        errors.forbidden(&path, format!("updates may not add a condition of type {}", crate::field::quote(kind)));
+        errors.forbidden(
+            &path,
+            format!("updates may not add a condition of type {}", crate::field::quote(kind)),
+        );
     } else if now != before {
-        errors.forbidden(&path, format!("updates may not modify a condition of type {}", crate::field::quote(kind)));
+        errors.forbidden(
+            &path,
+            format!("updates may not modify a condition of type {}", crate::field::quote(kind)),
+        );
     }
 }
 
@@ -176,8 +185,14 @@ pub fn status(new: &Value, old: &Value, errors: &mut FieldErrors) {
     } else if !is_empty(certificate) {
         match pem_block(text(certificate)) {
             Some(label) if label == "CERTIFICATE" => {}
-            Some(_) => errors.invalid(&path, "<certificate data>", "only CERTIFICATE PEM blocks are allowed, found another"),
-            None => errors.invalid(&path, "<certificate data>", "must contain at least one CERTIFICATE PEM block"),
+            Some(_) => errors.invalid(
+                &path,
+                "<certificate data>",
+                "only CERTIFICATE PEM blocks are allowed, found another",
+            ),
+            None => {
+                errors.invalid(&path, "<certificate data>", "must contain at least one CERTIFICATE PEM block")
+            }
         }
     }
 }

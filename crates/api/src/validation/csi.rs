@@ -1,7 +1,9 @@
 //! What CSI drivers and the controllers of volumes say: drivers, nodes, capacities, attachments, attribute classes.
 
 use super::names;
-use super::read::{IMMUTABLE, given, invalid_if, is_empty, items, members, one_of, quantity, required, same, text};
+use super::read::{
+    IMMUTABLE, given, invalid_if, is_empty, items, members, one_of, quantity, required, same, text,
+};
 use super::selector::label_selector;
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
@@ -116,7 +118,8 @@ pub fn node(object: &Value, errors: &mut FieldErrors) {
 pub fn node_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let list = SPEC.child("drivers");
     for before in items(&old["spec"]["drivers"]) {
-        let now = items(&new["spec"]["drivers"]).iter().enumerate().find(|(_, d)| d["name"] == before["name"]);
+        let now =
+            items(&new["spec"]["drivers"]).iter().enumerate().find(|(_, d)| d["name"] == before["name"]);
         if let Some((i, now)) = now
             && ["nodeID", "topologyKeys"].iter().any(|field| !same(&now[*field], &before[*field]))
         {
@@ -158,12 +161,14 @@ pub fn attachment(object: &Value, errors: &mut FieldErrors) {
         (false, false) => {
             errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
         }
-        (true, true) => errors.forbidden(
-            &source,
-            "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
-        ),
+        (true, true) => {
+            errors.forbidden(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+        }
         (true, false) if text(name).is_empty() => {
-            errors.required(&source.child("persistentVolumeName"), "must specify non empty persistentVolumeName");
+            errors.required(
+                &source.child("persistentVolumeName"),
+                "must specify non empty persistentVolumeName",
+            );
         }
         (true, false) => {
             let path = source.child("persistentVolumeName");

@@ -1,7 +1,9 @@
 //! Dynamic resource allocation: claims, their templates, classes of devices, and what drivers publish.
 
 use super::names;
-use super::read::{IMMUTABLE, given, invalid_if, is_empty, items, members, one_of, quantity, required, same, text};
+use super::read::{
+    IMMUTABLE, given, invalid_if, is_empty, items, members, one_of, quantity, required, same, text,
+};
 use super::{csi, metadata, scheduling};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
@@ -90,7 +92,11 @@ fn request(one: &Value, path: &Path<'_>, known: &mut HashSet<String>, errors: &m
             return;
         }
         (true, false) => {
-            errors.invalid(path, "{exactly, firstAvailable}", "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set");
+            errors.invalid(
+                path,
+                "{exactly, firstAvailable}",
+                "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
+            );
             return;
         }
         (true, true) => exact(&one["exactly"], &path.child("exactly"), errors),
@@ -192,7 +198,9 @@ fn opaque(opaque: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match &opaque["parameters"] {
         Value::Null => errors.required(&path.child("parameters"), ""),
         Value::Object(_) => {}
-        other => errors.invalid(&path.child("parameters"), other.clone(), "parameters must be a valid JSON object"),
+        other => {
+            errors.invalid(&path.child("parameters"), other.clone(), "parameters must be a valid JSON object")
+        }
     }
 }
 
@@ -240,7 +248,10 @@ pub fn slice(object: &Value, errors: &mut FieldErrors) {
         })
         .collect();
     match set.as_slice() {
-        [] => errors.required(&SPEC, "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"),
+        [] => errors.required(
+            &SPEC,
+            "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required",
+        ),
         [_] => {}
         many => {
             let shown = format!("{{`{}`}}", many.join("`, `"));
@@ -248,14 +259,23 @@ pub fn slice(object: &Value, errors: &mut FieldErrors) {
         }
     }
     if !is_empty(&spec["nodeName"]) {
-        invalid_if(names::dns1123_subdomain(text(&spec["nodeName"])), &spec["nodeName"], &SPEC.child("nodeName"), errors);
+        invalid_if(
+            names::dns1123_subdomain(text(&spec["nodeName"])),
+            &spec["nodeName"],
+            &SPEC.child("nodeName"),
+            errors,
+        );
     }
     if given(&spec["nodeSelector"]) {
         let path = SPEC.child("nodeSelector");
         scheduling::node_selector(&spec["nodeSelector"], &path, errors);
         if items(&spec["nodeSelector"]["nodeSelectorTerms"]).len() > 1 {
             let why = "must have exactly one node selector term";
-            errors.invalid(&path.child("nodeSelectorTerms"), spec["nodeSelector"]["nodeSelectorTerms"].clone(), why);
+            errors.invalid(
+                &path.child("nodeSelectorTerms"),
+                spec["nodeSelector"]["nodeSelectorTerms"].clone(),
+                why,
+            );
         }
     }
     let list = SPEC.child("devices");
@@ -285,10 +305,18 @@ fn pool(pool: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         }
     }
     if pool["resourceSliceCount"].as_i64().unwrap_or(0) <= 0 {
-        errors.invalid(&path.child("resourceSliceCount"), pool["resourceSliceCount"].clone(), "must be greater than zero");
+        errors.invalid(
+            &path.child("resourceSliceCount"),
+            pool["resourceSliceCount"].clone(),
+            "must be greater than zero",
+        );
     }
     if pool["generation"].as_i64().is_some_and(|n| n < 0) {
-        errors.invalid(&path.child("generation"), pool["generation"].clone(), "must be greater than or equal to zero");
+        errors.invalid(
+            &path.child("generation"),
+            pool["generation"].clone(),
+            "must be greater than or equal to zero",
+        );
     }
 }
 
@@ -302,8 +330,10 @@ fn published(device: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (name, attribute) in members(&device["attributes"]) {
         let path = attributes.key(name);
         qualified(name, false, &path, errors);
-        let kinds: Vec<&str> =
-            ["bool", "int", "string", "version"].into_iter().filter(|kind| given(&attribute[*kind])).collect();
+        let kinds: Vec<&str> = ["bool", "int", "string", "version"]
+            .into_iter()
+            .filter(|kind| given(&attribute[*kind]))
+            .collect();
         match kinds.as_slice() {
             [] => errors.required(&path, "exactly one value must be specified"),
             [_] => {}
@@ -366,7 +396,10 @@ pub fn claim_status(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if !is_empty(&now["reservedFor"]) && !given(&now["allocation"]) {
         errors.forbidden(&list, "may not be specified when `allocated` is not set");
     }
-    if given(&now["allocation"]) && given(&before["allocation"]) && !same(&now["allocation"], &before["allocation"]) {
+    if given(&now["allocation"])
+        && given(&before["allocation"])
+        && !same(&now["allocation"], &before["allocation"])
+    {
         errors.invalid(&path.child("allocation"), now["allocation"].clone(), IMMUTABLE);
     }
     if given(&before["allocation"]) && !given(&now["allocation"]) && !is_empty(&now["reservedFor"]) {
@@ -375,7 +408,8 @@ pub fn claim_status(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let results = path.child("allocation");
     let results = results.child("devices");
     let results = results.child("results");
-    let wanted: HashSet<&str> = items(&new["spec"]["devices"]["requests"]).iter().map(|r| text(&r["name"])).collect();
+    let wanted: HashSet<&str> =
+        items(&new["spec"]["devices"]["requests"]).iter().map(|r| text(&r["name"])).collect();
     for (i, result) in items(&now["allocation"]["devices"]["results"]).iter().enumerate() {
         let path = results.index(i);
         let request = text(&result["request"]);

@@ -1,7 +1,7 @@
 //! Events, in both of their groups: those of `events.k8s.io` say more, and say it more strictly.
 
 use super::names;
-use super::read::{given, invalid_if, is_empty, one_of, required, same, text};
+use super::read::{given, invalid_if, is_empty, required, same, text};
 use crate::field::{FieldErrors, Path};
 use crate::gvk::GroupVersionKind;
 use serde_json::Value;
@@ -51,8 +51,7 @@ pub fn event(gvk: &GroupVersionKind, object: &Value, new: bool, errors: &mut Fie
         errors.required(&path, "");
     }
     invalid_if(names::qualified_name(text(controller)), controller, &path, errors);
-    for (field, max) in
-        [("reportingInstance", INSTANCE_MAX), ("action", ACTION_MAX), ("reason", REASON_MAX)]
+    for (field, max) in [("reportingInstance", INSTANCE_MAX), ("action", ACTION_MAX), ("reason", REASON_MAX)]
     {
         let path = Path::new(field);
         required(&object[field], &path, errors);
@@ -111,5 +110,4 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value, errors: &mut Fie
             errors.invalid(&Path::new(field), new[field].clone(), super::read::IMMUTABLE);
         }
     }
-    one_of(&new["type"], &["Normal", "Warning"], &Path::new("type"), errors);
 }

@@ -26,7 +26,8 @@ pub fn api_service(object: &Value, errors: &mut FieldErrors) {
     invalid_if(names::dns1035_label(version), &spec["version"], &SPEC.child("version"), errors);
     for (field, max) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1_000)] {
         if !spec[field].as_i64().is_some_and(|n| n > 0 && n <= max) {
-            let why = format!("must be positive and less than {}", if max == 1_000 { "1000" } else { "20000" });
+            let why =
+                format!("must be positive and less than {}", if max == 1_000 { "1000" } else { "20000" });
             errors.invalid(&SPEC.child(field), spec[field].as_i64().unwrap_or(0), why);
         }
     }

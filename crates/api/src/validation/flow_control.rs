@@ -61,8 +61,7 @@ pub fn flow_schema(object: &Value, errors: &mut FieldErrors) {
 /// Two schemas are the server's own, and stay as they are.
 fn mandatory_schema(name: &str) -> Value {
     let all = json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
-    let resources =
-        json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);
+    let resources = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);
     let groups = |names: &[&str]| -> Value {
         names.iter().map(|name| json!({"kind": "Group", "group": {"name": name}})).collect()
     };
@@ -91,7 +90,10 @@ fn subject(subject: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     };
     for (_, other) in kinds {
         if other != field && given(&subject[other]) {
-            errors.forbidden(&path.child(other), format!("{other} is forbidden when subject kind is not '{}'", kind_of(other)));
+            errors.forbidden(
+                &path.child(other),
+                format!("{other} is forbidden when subject kind is not '{}'", kind_of(other)),
+            );
         }
     }
     let path = path.child(field);
@@ -238,11 +240,17 @@ fn limited(level: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let queuing = &response["queuing"];
     match text(&response["type"]) {
         "Reject" if given(queuing) => {
-            errors.forbidden(&path.child("queuing"), "must be nil if limited.limitResponse.type is not Limited");
+            errors.forbidden(
+                &path.child("queuing"),
+                "must be nil if limited.limitResponse.type is not Limited",
+            );
         }
         "Reject" => {}
         "Queue" if !given(queuing) => {
-            errors.required(&path.child("queuing"), "must not be empty if limited.limitResponse.type is Limited");
+            errors.required(
+                &path.child("queuing"),
+                "must not be empty if limited.limitResponse.type is Limited",
+            );
         }
         "Queue" => queues(queuing, &path.child("queuing"), errors),
         "" => errors.required(&path.child("type"), ""),
@@ -266,9 +274,14 @@ fn queues(queuing: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         errors.invalid(&path.child("handSize"), number("handSize"), why);
     }
     // How many ways there are to deal a hand has to fit in 60 bits.
-    let ways: f64 = (0..number("handSize").min(64)).map(|i| ((number("queues") - i).max(1) as f64).log2()).sum();
+    let ways: f64 =
+        (0..number("handSize").min(64)).map(|i| ((number("queues") - i).max(1) as f64).log2()).sum();
     if ways > 60.0 {
-        let why = format!("required entropy bits of deckSize {} and handSize {} should not be greater than 60", number("queues"), number("handSize"));
+        let why = format!(
+            "required entropy bits of deckSize {} and handSize {} should not be greater than 60",
+            number("queues"),
+            number("handSize")
+        );
         errors.invalid(&path.child("handSize"), number("handSize"), why);
     }
 }

@@ -61,10 +61,10 @@ const CONTAINER_NOT_ON_WINDOWS: [&str; 10] = [
 fn operating_system(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let os = text(&spec["os"]["name"]);
     let (pod_fields, container_fields, why): (&[&str], &[&str], &str) = match os {
-        "linux" => (&["windowsOptions"], &["windowsOptions"], "windows options cannot be set for a linux pod"),
-        "windows" => {
-            (&NOT_ON_WINDOWS, &CONTAINER_NOT_ON_WINDOWS, "cannot be set for a windows pod")
+        "linux" => {
+            (&["windowsOptions"], &["windowsOptions"], "windows options cannot be set for a linux pod")
         }
+        "windows" => (&NOT_ON_WINDOWS, &CONTAINER_NOT_ON_WINDOWS, "cannot be set for a windows pod"),
         _ => (&[], &[], ""),
     };
     let context = path.child("securityContext");

@@ -21,9 +21,9 @@ mod env;
 mod events;
 mod extensions;
 mod flow_control;
-mod host;
 #[cfg(test)]
 pub mod fuzz;
+mod host;
 mod metadata;
 pub mod names;
 mod networking;
@@ -196,7 +196,9 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
         ) => {
             admission::webhooks(object, e);
         }
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => admission_policy::validating(object, e),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => {
+            admission_policy::validating(object, e)
+        }
         ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => admission_policy::mutating(object, e),
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
             admission_policy::validating_binding(object, e);

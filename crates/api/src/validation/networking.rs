@@ -55,7 +55,8 @@ pub fn ingress(object: &Value, errors: &mut FieldErrors) {
 fn annotation(object: &Value, errors: &mut FieldErrors) {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let old = &object["metadata"]["annotations"][CLASS];
-    if given(old) && given(&object["spec"]["ingressClassName"]) && *old != object["spec"]["ingressClassName"] {
+    if given(old) && given(&object["spec"]["ingressClassName"]) && *old != object["spec"]["ingressClassName"]
+    {
         let annotations = Path::new("annotations");
         let why = "must match `ingressClassName` when both are specified";
         errors.invalid(&annotations.child(CLASS), old.clone(), why);

@@ -13,26 +13,85 @@ pub fn status(gvk: &GroupVersionKind, new: &Value, old: &Value, e: &mut FieldErr
     let now = &new["status"];
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("apps", "Deployment") => {
-            counts(now, &["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"], e);
-            within(now, &["updatedReplicas", "readyReplicas", "availableReplicas"], "replicas", "status.replicas", e);
+            counts(
+                now,
+                &[
+                    "observedGeneration",
+                    "replicas",
+                    "updatedReplicas",
+                    "readyReplicas",
+                    "availableReplicas",
+                    "unavailableReplicas",
+                ],
+                e,
+            );
+            within(
+                now,
+                &["updatedReplicas", "readyReplicas", "availableReplicas"],
+                "replicas",
+                "status.replicas",
+                e,
+            );
             within(now, &["availableReplicas"], "readyReplicas", "readyReplicas", e);
             not_less(new, old, "collisionCount", e);
         }
         ("apps", "ReplicaSet") | ("", "ReplicationController") => {
-            counts(now, &["observedGeneration", "replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"], e);
-            within(now, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], "replicas", "status.replicas", e);
+            counts(
+                now,
+                &[
+                    "observedGeneration",
+                    "replicas",
+                    "fullyLabeledReplicas",
+                    "readyReplicas",
+                    "availableReplicas",
+                ],
+                e,
+            );
+            within(
+                now,
+                &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+                "replicas",
+                "status.replicas",
+                e,
+            );
             within(now, &["availableReplicas"], "readyReplicas", "readyReplicas", e);
         }
         ("apps", "StatefulSet") => {
-            counts(now, &["observedGeneration", "replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"], e);
-            within(now, &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"], "replicas", "status.replicas", e);
+            counts(
+                now,
+                &[
+                    "observedGeneration",
+                    "replicas",
+                    "readyReplicas",
+                    "currentReplicas",
+                    "updatedReplicas",
+                    "availableReplicas",
+                ],
+                e,
+            );
+            within(
+                now,
+                &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+                "replicas",
+                "status.replicas",
+                e,
+            );
             within(now, &["availableReplicas"], "readyReplicas", "status.readyReplicas", e);
             not_less(new, old, "collisionCount", e);
         }
         ("apps", "DaemonSet") => {
             counts(
                 now,
-                &["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady", "observedGeneration", "updatedNumberScheduled", "numberAvailable", "numberUnavailable"],
+                &[
+                    "currentNumberScheduled",
+                    "numberMisscheduled",
+                    "desiredNumberScheduled",
+                    "numberReady",
+                    "observedGeneration",
+                    "updatedNumberScheduled",
+                    "numberAvailable",
+                    "numberUnavailable",
+                ],
                 e,
             );
             not_less(new, old, "collisionCount", e);
@@ -103,7 +162,9 @@ fn amounts(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 
 /// Whether a condition of that type is true.
 fn is(object: &Value, kind: &str) -> bool {
-    items(&object["status"]["conditions"]).iter().any(|c| text(&c["type"]) == kind && text(&c["status"]) == "True")
+    items(&object["status"]["conditions"])
+        .iter()
+        .any(|c| text(&c["type"]) == kind && text(&c["status"]) == "True")
 }
 
 /// A Job that has ended stays so.
@@ -116,7 +177,11 @@ fn job(new: &Value, old: &Value, errors: &mut FieldErrors) {
         }
     }
     if is(new, "Complete") && is(new, "Failed") {
-        errors.invalid(&path, new["status"]["conditions"].clone(), "cannot set Complete=True and Failed=true conditions");
+        errors.invalid(
+            &path,
+            new["status"]["conditions"].clone(),
+            "cannot set Complete=True and Failed=true conditions",
+        );
     }
     let completion = STATUS.child("completionTime");
     if given(&new["status"]["completionTime"]) && !is(new, "Complete") {

@@ -679,7 +679,8 @@ proptest! {
     fn what_is_valid_may_be_written_again((gvk, object) in fuzz::any_object()) {
         // An update that changes nothing meets no rule about changes: only what is wrong with the object itself.
         let of_object: Vec<String> = create(&gvk, &object).iter().map(ToString::to_string).collect();
-        for error in update(&gvk, &object, &object).iter() {
+        // What a definition has stored is only looked at once it exists.
+        for error in update(&gvk, &object, &object).iter().filter(|error| !error.field.starts_with("status.")) {
             prop_assert!(of_object.contains(&error.to_string()), "{error}");
         }
     }

@@ -96,7 +96,8 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
             );
         }
         other => {
-            let fields = NEEDED.iter().find(|(kind, _)| *kind == other).map_or(&[][..], |(_, fields)| *fields);
+            let fields =
+                NEEDED.iter().find(|(kind, _)| *kind == other).map_or(&[][..], |(_, fields)| *fields);
             for field in fields {
                 required(&source[*field], &path.child(field), errors);
             }

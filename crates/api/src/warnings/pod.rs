@@ -157,10 +157,7 @@ fn affinity(affinity: &Value, path: &Path<'_>, out: &mut Vec<String>) {
 
 fn no_selector(term: &Value, path: &Path<'_>, out: &mut Vec<String>) {
     if term["labelSelector"].is_null() {
-        out.push(format!(
-            "{}: a null labelSelector results in matching no pod",
-            path.child("labelSelector")
-        ));
+        out.push(format!("{}: a null labelSelector results in matching no pod", path.child("labelSelector")));
     }
 }
 

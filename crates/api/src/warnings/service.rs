@@ -10,10 +10,7 @@ pub fn service(object: &Value, out: &mut Vec<String>) {
     let kind = text(&spec["type"]);
     let headless = text(&spec["clusterIP"]) == "None";
     if kind != "ExternalName" && !text(&spec["externalName"]).is_empty() {
-        out.push(format!(
-            "{} is ignored when spec.type is not \"ExternalName\"",
-            SPEC.child("externalName")
-        ));
+        out.push(format!("{} is ignored when spec.type is not \"ExternalName\"", SPEC.child("externalName")));
     }
     if kind != "ExternalName" && headless {
         if !text(&spec["loadBalancerIP"]).is_empty() {
@@ -39,7 +36,9 @@ fn plain_address(text: &str, path: &str, out: &mut Vec<String>) {
         if address.to_ipv4_mapped().is_some() {
             out.push(format!("{path}: non-standard IP address \"{text}\" will be considered invalid in a future Kubernetes release"));
         } else if address.to_string() != text {
-            out.push(format!("{path}: IPv6 address \"{text}\" should be in RFC 5952 canonical format (\"{address}\")"));
+            out.push(format!(
+                "{path}: IPv6 address \"{text}\" should be in RFC 5952 canonical format (\"{address}\")"
+            ));
         }
     }
 }

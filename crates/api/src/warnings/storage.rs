@@ -15,8 +15,14 @@ pub fn volume(object: &Value, out: &mut Vec<String>) {
     let metadata = Path::new("metadata");
     let path = metadata.child("annotations");
     for (annotation, why) in [
-        ("volume.beta.kubernetes.io/storage-class", "deprecated since v1.8; use \"storageClassName\" attribute instead"),
-        ("volume.beta.kubernetes.io/mount-options", "deprecated since v1.31; use \"mountOptions\" attribute instead"),
+        (
+            "volume.beta.kubernetes.io/storage-class",
+            "deprecated since v1.8; use \"storageClassName\" attribute instead",
+        ),
+        (
+            "volume.beta.kubernetes.io/mount-options",
+            "deprecated since v1.31; use \"mountOptions\" attribute instead",
+        ),
     ] {
         if object["metadata"]["annotations"].get(annotation).is_some() {
             out.push(format!("{}: {why}", path.key(annotation)));

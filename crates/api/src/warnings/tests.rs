@@ -64,7 +64,9 @@ fn templates_are_only_told_about_when_they_change() {
     let object = json!({"spec": {"replicas": 1, "template": template}});
     assert_eq!(
         of_object(&gvk, &object, None),
-        ["spec.template.spec.nodeSelector[beta.kubernetes.io/arch]: deprecated since v1.14; use \"kubernetes.io/arch\" instead"]
+        [
+            "spec.template.spec.nodeSelector[beta.kubernetes.io/arch]: deprecated since v1.14; use \"kubernetes.io/arch\" instead"
+        ]
     );
     assert_eq!(of_object(&gvk, &object, Some(&object)), [""; 0]);
 }
@@ -93,6 +95,8 @@ fn other_kinds() {
         "networking.k8s.io/v1",
         "Ingress",
         json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}}),
-        &["annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead"],
+        &[
+            "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead",
+        ],
     );
 }

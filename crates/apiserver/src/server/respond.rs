@@ -49,11 +49,15 @@ pub fn value(code: StatusCode, value: &Value, format: Encoding, pretty: bool) ->
 /// A failure, in the encoding that the client reads.
 pub fn status(status: &Status, format: Encoding) -> Answer {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = value(code, &status.to_value(), format, false).unwrap_or_else(|_| {
-        // Plain text and numbers: cannot fail to be written as JSON.
+    // Plain text and numbers: cannot fail to be written as JSON, in upstream's order of fields.
+    let json = || {
         let body = serde_json::to_vec(status).unwrap_or_default();
         with_body(code, "application/json", ResponseBody::full(body))
-    });
+    };
+    let mut answer = match format {
+        Encoding::Json => json(),
+        other => value(code, &status.to_value(), other, false).unwrap_or_else(|_| json()),
+    };
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         answer.headers_mut().insert(RETRY_AFTER, retry.into());

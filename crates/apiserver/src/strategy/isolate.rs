@@ -106,7 +106,8 @@ mod tests {
         #[track_caller]
         fn check(rule: StatusMetadata, want: Value) {
             let old = json!({"labels": {"a": "1"}, "uid": "u"});
-            let mut new = json!({"labels": {"a": "2"}, "annotations": {"x": "y"}, "managedFields": [{}], "uid": "u"});
+            let mut new =
+                json!({"labels": {"a": "2"}, "annotations": {"x": "y"}, "managedFields": [{}], "uid": "u"});
             keep_metadata(&mut new, &old, rule);
             assert_eq!(new, want);
         }

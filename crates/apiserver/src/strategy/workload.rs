@@ -1,6 +1,6 @@
 //! Deployments and pod templates.
 
-use super::{PLAIN, Strategy, StatusMetadata};
+use super::{PLAIN, StatusMetadata, Strategy};
 use crate::write::meta;
 
 /// A change of annotations alone is a new generation too, as the rollout records them.
