@@ -84,7 +84,10 @@ fn print_ready(layout: &Layout, elapsed: Duration) {
     println!("\nCorten is ready after {:.2} s. To use it:\n", elapsed.as_secs_f64());
     println!("  export KUBECONFIG={}", layout.admin_kubeconfig().display());
     println!("  kubectl get nodes\n");
-    println!("Log: {}. Stop it with: corten down", layout.log().display());
+    let program =
+        std::env::current_exe().map_or_else(|_| "corten".to_owned(), |path| path.display().to_string());
+    println!("Log: {}", layout.log().display());
+    println!("Stop it with: {program} down; remove it with its pods and data with: {program} reset");
 }
 
 /// The last lines of what was logged since `begin`.

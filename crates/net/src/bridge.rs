@@ -17,6 +17,7 @@ use crate::hostport::{self, HostPort, Mapping};
 use crate::ipam::{self, Ipam, Lease};
 use crate::link::{self, Route, Veth};
 use crate::netlink::Socket;
+use crate::nft::{self, Family};
 use crate::reaper::Reaper;
 use crate::rules::Rules;
 use crate::{Error, IpNet, Result, netns, sysctl};
@@ -263,6 +264,14 @@ impl Bridge {
             leaked.map(str::to_owned).collect()
         };
         leaked.iter().try_for_each(|id| self.detach(id))
+    }
+
+    /// Removes the bridge and its rules: the end of the pod network. Sandboxes are detached first.
+    pub fn remove(&self) -> Result<()> {
+        self.retain(&[])?;
+        *self.ready.lock() = None;
+        link::delete(&mut route_socket()?, &self.config.name)?;
+        nft::remove_table(Family::Inet, &self.config.table)
     }
 
     /// The addresses of an attached sandbox.

@@ -219,10 +219,4 @@ impl Engine {
         }
         desired
     }
-
-    /// Removes the tables from the kernel: for when this node no longer routes.
-    pub fn remove_tables(&mut self) -> Result<(), net::Error> {
-        self.reconciled = false;
-        self.kernel.remove()
-    }
 }

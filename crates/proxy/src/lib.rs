@@ -79,3 +79,8 @@ pub enum Error {
     #[error("cannot start the service routing thread: {0}")]
     Thread(std::io::Error),
 }
+
+/// Removes the tables of `config`: for a node that is to route no more.
+pub fn remove(config: &Config) -> Result<(), Error> {
+    Ok(kernel::Kernel::open(config)?.remove()?)
+}

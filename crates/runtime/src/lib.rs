@@ -6,11 +6,13 @@
 //! and containers again in its records and by asking the shims.
 //!
 //! - [`server`]: the gRPC services, thin; [`streaming_server`]: exec, attach and port-forward
-//! - [`sandbox`], [`container`]: what the calls do; [`recover`]: after a restart
+//! - [`sandbox`], [`container`]: what the calls do; [`recover`]: after a restart;
+//!   [`clear()`]: the end of it all
 //! - [`spec`]: from the CRI's configuration to the OCI's and to the shim's plan; [`handler`]: which OCI runtime
 //! - [`shim_client`]: the conversation with the shims; [`events`], [`stats`], [`cgroup`]
 
 mod cgroup;
+mod clear;
 mod container;
 mod disk;
 mod error;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use clear::clear;
 pub use error::{Error, Result};
 
 /// Where one runtime keeps its things. Nothing outside these paths is touched, so several runtimes live on one machine.

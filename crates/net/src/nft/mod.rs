@@ -14,7 +14,7 @@ pub use batch::{Batch, Chain, Hook, Nat};
 pub use expression::{Compare, CtKey, Expr, FibResult, FibSource, Header, MetaKey, Reg, Reject, Verdict};
 pub use list::{ListedElement, ListedTable};
 pub use set::{Data, Element, Field, MapData, Set};
-pub use socket::Nft;
+pub use socket::{Nft, remove_table};
 
 /// Which packets a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

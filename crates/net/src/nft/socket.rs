@@ -1,7 +1,7 @@
 //! Committing batches.
 
 use super::batch::{Batch, describe};
-use super::nfgen;
+use super::{Family, nfgen};
 use crate::error::Context;
 use crate::netlink::{KernelError, Message, Socket};
 use crate::{Error, Result};
@@ -9,6 +9,14 @@ use crate::{Error, Result};
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
+
+/// Removes a table, where there is one, with all that is in it.
+pub fn remove_table(family: Family, name: &str) -> Result<()> {
+    let mut batch = Batch::new(family, name);
+    batch.add_table();
+    batch.delete_table();
+    Nft::open()?.commit(&mut batch)
+}
 
 /// Beginning and end of a batch, and slack.
 const FRAME: usize = 128;

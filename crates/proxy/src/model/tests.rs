@@ -12,10 +12,13 @@ use crate::layout::{class_key, encode};
 use crate::render::{Node, render};
 use crate::service::{ServicePort, ServiceSpec};
 
+/// Family (IPv6 or not), set, key.
+type ElementKey = (bool, &'static str, Vec<u8>);
+
 /// A kernel that takes changes as strictly as the real one.
 #[derive(Default)]
 struct Kernel {
-    elements: HashMap<(bool, &'static str, Vec<u8>), Option<Vec<u8>>>,
+    elements: HashMap<ElementKey, Option<Vec<u8>>>,
     classes: HashMap<(bool, Vec<u8>), Class>,
 }
 
@@ -90,7 +93,7 @@ fn desired(wanted: &Wanted, node: &Node) -> Desired {
         ready: true,
         serving: true,
         terminating: false,
-        node: Some(if n % 2 == 0 { "here" } else { "there" }.to_owned()),
+        node: Some(if n.is_multiple_of(2) { "here" } else { "there" }.to_owned()),
         for_zones: Vec::new(),
         for_nodes: Vec::new(),
     };
