@@ -50,6 +50,7 @@ pub fn apply(gvk: &GroupVersionKind, object: &mut Value) {
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::role_binding(o),
         ("storage.k8s.io", "StorageClass") => storage::storage_class(o),
         ("storage.k8s.io", "CSIDriver") => storage::csi_driver(o),
+        ("storage.k8s.io", "CSINode") => storage::csi_node(o),
         ("scheduling.k8s.io", "PriorityClass") => core::priority_class(o),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::horizontal_pod_autoscaler(&gvk.version, o),
         ("authentication.k8s.io", "TokenRequest") => core::token_request(o),

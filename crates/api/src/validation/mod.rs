@@ -211,4 +211,6 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
 }
 
 #[cfg(test)]
+mod kinds_tests;
+#[cfg(test)]
 mod tests;

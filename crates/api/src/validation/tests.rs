@@ -23,7 +23,7 @@ fn prepared(gvk: &GroupVersionKind, mut object: Value) -> Value {
 }
 
 #[track_caller]
-fn check(api_version: &str, kind: &str, object: Value, want: &[&str]) {
+pub fn check(api_version: &str, kind: &str, object: Value, want: &[&str]) {
     let gvk = gvk(api_version, kind);
     let object = prepared(&gvk, object);
     let got: Vec<String> = create(&gvk, &object).iter().map(ToString::to_string).collect();
@@ -31,7 +31,7 @@ fn check(api_version: &str, kind: &str, object: Value, want: &[&str]) {
 }
 
 #[track_caller]
-fn check_update(api_version: &str, kind: &str, old: Value, new: Value, want: &[&str]) {
+pub fn check_update(api_version: &str, kind: &str, old: Value, new: Value, want: &[&str]) {
     let gvk = gvk(api_version, kind);
     let (old, new) = (prepared(&gvk, old), prepared(&gvk, new));
     let got: Vec<String> = update(&gvk, &new, &old).iter().map(ToString::to_string).collect();

@@ -116,3 +116,19 @@ async fn a_namespace_goes_when_it_is_finalized() {
     assert_eq!(server.get(path).await.code, 404);
     assert_eq!(server.delete("/api/v1/namespaces/kube-system", "").await.failure().0, 403);
 }
+
+#[tokio::test]
+async fn pods_of_a_job_stay_where_nothing_is_said_of_them() {
+    let server = Server::start().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let job = json!({
+        "metadata": {"name": "j"},
+        "spec": {"suspend": true, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}},
+    });
+    server.post(jobs, &job).await.ok();
+    let deleted = server.delete(&format!("{jobs}/j"), "").await.ok();
+    assert_eq!(deleted["metadata"]["finalizers"], json!(["orphan"]));
+    let background = json!({"propagationPolicy": "Background"}).to_string();
+    server.delete(&format!("{jobs}/j"), &background).await.ok();
+    assert_eq!(server.get(&format!("{jobs}/j")).await.code, 404);
+}

@@ -32,6 +32,46 @@ async fn workloads_are_scaled() {
 }
 
 #[tokio::test]
+async fn appliers_of_a_scale_and_of_its_workload_see_each_other() {
+    let server = Server::start().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+        },
+    });
+    server.patch(&format!("{path}/d?fieldManager=owner"), "apply-patch+yaml", &deployment).await.ok();
+    let scale = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 4},
+    });
+    let scaled = format!("{path}/d/scale?fieldManager=scaler");
+    let (code, _, message) = server.patch(&scaled, "apply-patch+yaml", &scale).await.failure();
+    assert_eq!(code, 409);
+    assert!(message.contains("conflict with \"owner\": .spec.replicas"), "{message}");
+    let forced = server.patch(&format!("{scaled}&force=true"), "apply-patch+yaml", &scale).await.ok();
+    assert_eq!((&forced["kind"], &forced["spec"]["replicas"]), (&json!("Scale"), &json!(4)));
+    let now = server.get(&format!("{path}/d")).await.ok();
+    let entries = now["metadata"]["managedFields"].as_array().unwrap();
+    let scaler = entries.iter().find(|entry| entry["manager"] == "scaler").unwrap();
+    assert_eq!(
+        (&scaler["operation"], &scaler["subresource"], &scaler["apiVersion"], &scaler["fieldsV1"]),
+        (&json!("Apply"), &json!("scale"), &json!("apps/v1"), &json!({"f:spec": {"f:replicas": {}}}))
+    );
+    assert_eq!(
+        server
+            .patch(&format!("{path}/d?fieldManager=owner"), "apply-patch+yaml", &deployment)
+            .await
+            .failure()
+            .0,
+        409
+    );
+    let nobody = server.patch(&format!("{path}/d/scale"), "apply-patch+yaml", &scale).await;
+    assert_eq!(nobody.failure().0, 422);
+}
+
+#[tokio::test]
 async fn a_pod_is_bound_once() {
     let server = with_service_account().await;
     server.post(PODS, &pod("p")).await.ok();

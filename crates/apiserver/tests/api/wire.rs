@@ -117,6 +117,75 @@ async fn bodies_have_a_limit_and_a_type() {
 }
 
 #[tokio::test]
+async fn failures_come_in_the_encoding_that_was_asked_for() {
+    let server = Server::start().await;
+    let missing = format!("{CONFIG_MAPS}/none");
+    let protobuf = server.get_as(&missing, "application/vnd.kubernetes.protobuf").await;
+    assert_eq!(protobuf.headers["content-type"], "application/vnd.kubernetes.protobuf");
+    let status = api::codec::protobuf::decode(&protobuf.bytes).unwrap();
+    assert_eq!((&status["kind"], &status["reason"]), (&json!("Status"), &json!("NotFound")));
+    let yaml = server.get_as(&missing, "application/yaml").await;
+    assert!(yaml.bytes.starts_with(b"apiVersion: v1"), "{:?}", yaml.bytes);
+    // What is nothing we write is answered in JSON.
+    assert_eq!(server.get_as(&missing, "image/png").await.failure().0, 406);
+}
+
+#[tokio::test]
+async fn tables_and_metadata_of_older_clients() {
+    let server = Server::start().await;
+    server.post(CONFIG_MAPS, &config_map("a")).await.ok();
+    let table = server.get_as(CONFIG_MAPS, "application/json;as=Table;v=v1beta1;g=meta.k8s.io").await.ok();
+    assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1beta1")));
+    assert_eq!(table["rows"][0]["object"]["apiVersion"], "meta.k8s.io/v1beta1");
+    let one = format!("{CONFIG_MAPS}/a");
+    let partial = "application/json;as=PartialObjectMetadata;v=v1beta1;g=meta.k8s.io";
+    assert_eq!(server.get_as(&one, partial).await.ok()["apiVersion"], "meta.k8s.io/v1beta1");
+    // Questions have no tables, and streams no YAML.
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}).to_string();
+    let mut asking = request(
+        Method::POST,
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "application/json",
+        &review,
+    );
+    asking.headers_mut().insert("accept", "application/json;as=Table;v=v1;g=meta.k8s.io".parse().unwrap());
+    assert_eq!(server.send(asking).await.failure().0, 406);
+    assert_eq!(server.get_as(&format!("{CONFIG_MAPS}?watch=1"), "application/yaml").await.code, 406);
+}
+
+#[tokio::test]
+async fn methods_that_a_path_does_not_have() {
+    let server = Server::start().await;
+    let (code, reason, message) = server.post("/api/v1/configmaps", &config_map("a")).await.failure();
+    assert_eq!((code, reason.as_str()), (405, "MethodNotAllowed"));
+    assert_eq!(message, "the server does not allow this method on the requested resource");
+    assert_eq!(server.delete("/api/v1/configmaps", "").await.failure().0, 405);
+    let (_, _, message) = server.get(&format!("{CONFIG_MAPS}?labelSelector=a%3D%3D%3Db")).await.failure();
+    assert_eq!(message.matches("unable to parse requirement").count(), 1, "{message}");
+}
+
+#[tokio::test]
+async fn clients_are_warned() {
+    let server = Server::start().await;
+    let endpoints = server.get("/api/v1/namespaces/default/endpoints").await;
+    assert_eq!(
+        endpoints.warnings(),
+        ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""]
+    );
+    let template = json!({
+        "metadata": {"name": "t"},
+        "template": {"spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "A"}, {"name": "A"}]}]}},
+    });
+    let made = server.post("/api/v1/namespaces/default/podtemplates", &template).await;
+    assert_eq!(
+        made.warnings(),
+        [
+            "299 - \"template.spec.containers[0].env[1]: hides previous definition of \\\"A\\\", which may be dropped when using apply\""
+        ]
+    );
+}
+
+#[tokio::test]
 async fn long_answers_are_compressed_for_those_who_like() {
     use std::io::Read;
     let server = Server::start().await;

@@ -28,7 +28,6 @@ fn body(schema: &Schema, bytes: &[u8], depth: usize) -> Result<Value> {
         Shape::Object(object) => {
             let mut entries = Map::new();
             fields(object, &[], bytes, &mut entries, depth)?;
-            complete(object, &mut entries);
             Ok(Value::Object(entries))
         }
         Shape::Time => time(bytes, 0),
@@ -77,16 +76,6 @@ fn fields(
         }
     }
     Ok(())
-}
-
-/// An empty list is nothing on the wire; where JSON must have it, it is there again.
-fn complete(object: &Object, entries: &mut Map<String, Value>) {
-    for field in object.fields.iter().filter(|field| field.required && !field.zero_is_absent) {
-        let list = matches!(&field.schema.shape, Shape::List(list) if !list.wrapped);
-        if list && !field.tags.is_empty() && !entries.contains_key(field.name.as_ref()) {
-            entries.insert(field.name.to_string(), Value::Array(Vec::new()));
-        }
-    }
 }
 
 /// Sets a field, or adds to it where it may occur several times.
