@@ -199,8 +199,16 @@ async fn leases_are_made_by_an_update() {
     let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
     let lease =
         json!({"metadata": {"name": "n"}, "spec": {"holderIdentity": "n", "leaseDurationSeconds": 40}});
-    assert_eq!(server.put(path, &lease).await.code, 201);
-    assert_eq!(server.put(path, &lease).await.code, 200);
+    let mut made = server.put(path, &lease).await.ok();
+    // Whoever renews a lease says which state of it he has seen.
+    let (code, _, message) = server.put(path, &lease).await.failure();
+    assert_eq!(code, 422);
+    assert!(
+        message.contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"),
+        "{message}"
+    );
+    made["spec"]["leaseDurationSeconds"] = json!(50);
+    assert_eq!(server.put(path, &made).await.code, 200);
     assert_eq!(server.put(&format!("{CONFIG_MAPS}/none"), &config_map("none")).await.code, 404);
 }
 
