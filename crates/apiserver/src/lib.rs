@@ -12,6 +12,7 @@
 
 pub mod access_review;
 pub mod admission;
+pub mod aggregation;
 pub mod alloc;
 pub mod audit;
 pub mod authn;
@@ -22,6 +23,7 @@ pub mod catalog;
 pub mod config;
 pub mod convert;
 pub mod crd;
+pub mod encryption;
 mod expiry;
 mod files;
 pub mod flow_control;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use api::registry::Registry;
+use api::registry::{Registry, Resource};
 use api::status::{GroupResource, Status};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use serde_json::Value;
 use store::Store;
 use tokio::sync::watch;
 
 use crate::admission::Chain;
 use crate::admission::objects::Objects;
+use crate::aggregation::Aggregation;
 use crate::alloc::ServiceAllocator;
 use crate::audit::Audit;
 use crate::authn::Authenticator;
@@ -20,6 +22,7 @@ use crate::cache::object::Object;
 use crate::cache::{Caches, object_key};
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
+use crate::encryption::Encryption;
 use crate::flow_control::FlowControl;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
@@ -35,6 +38,10 @@ pub struct State {
     /// All objects; what authorization and admission look things up in.
     pub caches: Arc<Caches>,
     catalog: ArcSwap<Catalog>,
+    /// Resources that other servers serve; held while the catalog is changed.
+    remote: Mutex<Vec<Resource>>,
+    /// Who those are.
+    pub aggregation: Aggregation,
     served: watch::Sender<u64>,
     pub issuer: Arc<Issuer>,
     pub authenticator: Authenticator,
@@ -55,6 +62,7 @@ pub struct State {
 
 impl State {
     pub(crate) async fn new(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
+        let encryption = Encryption::start(config.encryption_config.as_deref())?;
         let registry = Registry::builtin();
         let for_fields = registry.clone();
         let caches = Caches::load(
@@ -64,6 +72,7 @@ impl State {
                     .map(|storage| storage.selectable_fields)
                     .unwrap_or_default()
             }),
+            encryption,
         )
         .await?;
         let issuer = Arc::new(Issuer::new(&config)?);
@@ -88,6 +97,8 @@ impl State {
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             served: watch::Sender::new(0),
+            remote: Mutex::default(),
+            aggregation: Aggregation::default(),
             catalog: ArcSwap::from_pointee(Catalog::of(registry, &caches)),
             caches,
             config,
@@ -122,8 +133,24 @@ impl State {
     }
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
-        self.catalog.store(Arc::new(catalog));
+        let remote = self.remote.lock();
+        self.catalog.store(Arc::new(catalog.with_remote(&remote)));
+        drop(remote);
         self.served.send_modify(|changes| *changes += 1);
+    }
+
+    /// What other servers serve from now on is discovered here.
+    pub(crate) fn set_remote(&self, resources: Vec<Resource>) {
+        let mut remote = self.remote.lock();
+        let same = remote.len() == resources.len()
+            && remote
+                .iter()
+                .zip(&resources)
+                .all(|(one, other)| one.gvr() == other.gvr() && one.verbs == other.verbs);
+        if !same {
+            *remote = resources;
+            self.catalog.store(Arc::new(self.catalog.load().with_remote(&remote)));
+        }
     }
 
     /// Wakes whenever something else is served.

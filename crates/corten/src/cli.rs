@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::apiserver_flags::ApiServerFlags;
 use crate::layout::Layout;
 pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
@@ -121,6 +122,9 @@ pub struct ClusterArgs {
     pub leader: LeaderArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
+    // Last: the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    pub apiserver: ApiServerFlags,
 }
 
 /// What every part has to agree on.

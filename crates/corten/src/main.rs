@@ -3,6 +3,7 @@
 //! This crate is the command line: it reads arguments, wires the parts together for the role asked for, and knows
 //! nothing of what the parts do.
 
+mod apiserver_flags;
 mod cli;
 mod detach;
 mod image;

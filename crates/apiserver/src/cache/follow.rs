@@ -39,7 +39,11 @@ struct Follower {
 impl Follower {
     fn object(&self, group: &str, plural: &str, key: &str, entry: &Entry) -> Result<Object, ObjectError> {
         let fields = self.caches.selectable_fields(group, plural);
-        let encoded = Encoded::read(key, &entry.value, &fields)?;
+        let store_key = String::from_utf8_lossy(&entry.key);
+        let opened = self.caches.encryption.open(group, plural, &store_key, &entry.value)?;
+        let (plain, sealed) = opened;
+        let mut encoded = Encoded::read(key, &plain, &fields)?;
+        encoded.set_sealed(sealed);
         Ok(Object::new(key.into(), entry.modified, &encoded))
     }
 }

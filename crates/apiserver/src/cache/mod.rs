@@ -23,6 +23,7 @@ use store::{Revision, Store};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::encryption::Encryption;
 pub use keys::store_key;
 use object::ObjectError;
 use resource::ResourceCache;
@@ -45,6 +46,7 @@ pub struct Caches {
     /// The same of custom resources, by group and plural.
     custom_fields: ArcSwap<AHashMap<(Box<str>, Box<str>), Arc<[String]>>>,
     runtime: Handle,
+    pub encryption: Encryption,
 }
 
 /// The cache could not be filled.
@@ -58,7 +60,11 @@ pub enum LoadError {
 
 impl Caches {
     /// Loads what the store holds and follows it from there.
-    pub async fn load(store: &Store, selectable: SelectableFields) -> Result<Arc<Self>, LoadError> {
+    pub async fn load(
+        store: &Store,
+        selectable: SelectableFields,
+        encryption: Encryption,
+    ) -> Result<Arc<Self>, LoadError> {
         let caches = Arc::new(Self {
             resources: ArcSwap::default(),
             adding: Mutex::new(()),
@@ -67,6 +73,7 @@ impl Caches {
             selectable,
             custom_fields: ArcSwap::default(),
             runtime: Handle::current(),
+            encryption,
         });
         follow::follow(&caches, store).await?;
         Ok(caches)

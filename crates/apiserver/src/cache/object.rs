@@ -14,6 +14,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use store::Revision;
 
+use crate::encryption::{EncryptionError, Sealed};
+
 /// `<namespace>/<name>`, or just the name of a cluster-scoped object: sorts as the API lists.
 pub type Key = Arc<str>;
 
@@ -23,6 +25,8 @@ pub struct Meta {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the selectable fields, in the order in which the resource declares them.
     pub fields: Box<[Box<str>]>,
+    /// By whom it is encrypted in the store.
+    pub sealed: Sealed,
 }
 
 /// An object as it was after one revision. Never changes.
@@ -46,6 +50,8 @@ pub struct Object {
 pub enum ObjectError {
     #[error("the stored value of {key} is damaged")]
     Damaged { key: String },
+    #[error(transparent)]
+    Encrypted(#[from] EncryptionError),
     #[error("the stored value of {key} is not JSON: {source}")]
     Json { key: String, source: serde_json::Error },
     #[error("the stored value of {key} cannot be read: {source}")]
@@ -155,6 +161,13 @@ fn with_version(before: &[u8], revision: Revision, after: &[u8]) -> Bytes {
 }
 
 impl Encoded {
+    /// That it is encrypted in the store; called before anybody else has it.
+    pub fn set_sealed(&mut self, sealed: Sealed) {
+        if let Some(meta) = Arc::get_mut(&mut self.meta) {
+            meta.sealed = sealed;
+        }
+    }
+
     /// The stored form of an object, with the values of its selectable `fields`. Any resourceVersion it carries is left
     /// out.
     pub fn of(object: &Value, fields: &[String]) -> Result<Self, serde_json::Error> {
@@ -247,7 +260,7 @@ impl Meta {
             .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
             .collect();
         let fields = fields.iter().map(|path| field(object, path)).collect();
-        Self { labels, fields }
+        Self { labels, fields, sealed: None }
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {

@@ -28,10 +28,12 @@ use crate::UserInfo;
 use crate::audit::AuditError;
 use crate::authn::AuthnStartError;
 use crate::authz::AuthzStartError;
+use crate::aggregation;
 use crate::bootstrap;
 use crate::cache::LoadError;
 use crate::config::Config;
 use crate::crd;
+use crate::encryption::EncryptionError;
 use crate::expiry;
 use crate::peers;
 use crate::flow_control;
@@ -51,6 +53,8 @@ pub enum StartError {
     Keys(#[from] KeyError),
     #[error("cannot use {path} for serving HTTPS: {reason}")]
     Tls { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
     #[error("cannot set up authorization: {0}")]
     Authz(#[from] AuthzStartError),
     #[error("cannot set up authentication: {0}")]
@@ -77,6 +81,7 @@ impl ApiServer {
         let state = State::new(config, store).await?;
         bootstrap::run(&state).await?;
         crd::controller::start(&state).await;
+        aggregation::controller::start(&state);
         tokio::spawn(expiry::run(Arc::downgrade(&state)));
         flow_control::upkeep::start(&state).await?;
         state.set_ready();

@@ -158,7 +158,7 @@ impl Writer<'_> {
     /// Stores `object` (in the served version) under `key`.
     async fn put(&self, key: &str, object: &Value, expect: Expect) -> Result<Arc<Object>, Refused> {
         let storage = &self.served.storage;
-        let encoded = if storage.gvk == self.served.resource.gvk {
+        let mut encoded = if storage.gvk == self.served.resource.gvk {
             encoded(object, &storage.selectable_fields)?
         } else {
             let stored = self.served.stored(&self.state.outbound, object).await;
@@ -166,8 +166,14 @@ impl Writer<'_> {
             encoded(&converted, &storage.selectable_fields)?
         };
         let store_key = store_key(&storage.group, &storage.plural, key);
-        let written =
-            self.state.store.put(store_key, encoded.json.clone(), expect, Some(encoded.clone())).await;
+        let encryption = &self.state.caches.encryption;
+        let (stored, sealed) = encryption
+            .seal(&storage.group, &storage.plural, &store_key, &encoded.json)
+            .map_err(|error| Refused::Failed(Status::internal(error)))?;
+        if let Some(encoded) = Arc::get_mut(&mut encoded) {
+            encoded.set_sealed(sealed);
+        }
+        let written = self.state.store.put(store_key, stored, expect, Some(encoded.clone())).await;
         let Written { revision, .. } = refused(written)?;
         // The cache has it already, unless somebody has changed it again.
         if let Some(object) = self.served.cache.get(key).filter(|object| object.revision == revision) {

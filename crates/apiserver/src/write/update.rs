@@ -58,7 +58,7 @@ impl Writer<'_> {
     async fn update_from(&self, live: &Arc<Object>, change: &Change<'_>) -> Result<Outcome, Refused> {
         let old = self.served.value(&self.state.outbound, live).await.map_err(Refused::Failed)?;
         let (new, allocation) = self.prepared(&old, change).await.map_err(Refused::Failed)?;
-        if new == old && (self.dry_run || self.served.is_stored_as_now(live)) {
+        if new == old && (self.dry_run || self.is_stored_as_now(live)) {
             // Nothing changes: no revision, no event.
             return Ok(if self.dry_run { Outcome::DryRun(new) } else { Outcome::Stored(live.clone()) });
         }
@@ -80,6 +80,14 @@ impl Writer<'_> {
     /// Whether updates without a version are refused, rather than applied to whatever is there.
     fn needs_version(&self) -> bool {
         self.served.strategy.versioned_update && self.subresource.is_empty()
+    }
+
+    /// Whether the object would be stored just as it is: in the same version, encrypted with the same key.
+    fn is_stored_as_now(&self, live: &Object) -> bool {
+        let storage = &self.served.storage;
+        let encryption = &self.state.caches.encryption;
+        self.served.is_stored_as_now(live)
+            && encryption.is_current(&storage.group, &storage.plural, &live.meta.sealed)
     }
 
     async fn prepared(

@@ -70,6 +70,7 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
         issuer: format!("https://kubernetes.default.svc.{}", args.network.cluster_domain),
         ..apiserver::Config::from_pki(&pki_directory, advertise, args.secure_port)
     };
+    let config = args.apiserver.apply(config)?;
     let listener = listen(args.bind_address, args.secure_port).await?;
     let api = ApiServer::start(config, store).await.context("cannot start the API server")?;
     let (serving, shutdown) = (api.clone(), parts.shutdown());
