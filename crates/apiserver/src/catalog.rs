@@ -72,6 +72,7 @@ type ByName<T> = AHashMap<String, AHashMap<String, T>>;
 /// All resources of one moment.
 pub struct Catalog {
     pub registry: Registry,
+    local: Registry,
     by_version: AHashMap<String, ByName<Arc<Served>>>,
     pub documents: Documents,
 }
@@ -105,7 +106,7 @@ impl Catalog {
                 .or_default()
                 .insert(resource.plural.clone(), Arc::new(served));
         }
-        Self { registry, by_version, documents: Documents::default() }
+        Self { local: registry.clone(), registry, by_version, documents: Documents::default() }
     }
 
     /// The built-in resources, and those that these definitions define.
@@ -131,6 +132,24 @@ impl Catalog {
             of_group.entry(version.name.clone()).or_default().insert(plural.clone(), Arc::new(served));
         }
         catalog
+    }
+
+    /// The same with resources that other servers serve, for discovery.
+    pub fn with_remote(&self, resources: &[Resource]) -> Self {
+        Self {
+            registry: match resources {
+                [] => self.local.clone(),
+                resources => self.local.with(resources.iter().cloned()),
+            },
+            local: self.local.clone(),
+            by_version: self.by_version.clone(),
+            documents: Documents::default(),
+        }
+    }
+
+    /// What this server serves itself.
+    pub fn local(&self) -> &Registry {
+        &self.local
     }
 
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {

@@ -128,6 +128,11 @@ impl Destination {
         Self { authority, path: String::new(), trust, identify: false }
     }
 
+    /// The same, for requests that this server makes as a front proxy.
+    pub fn identified(self) -> Self {
+        Self { identify: true, ..self }
+    }
+
     /// The address of a path (with its query) there.
     pub fn url(&self, path_and_query: &str) -> String {
         format!("{}{}{path_and_query}", self.authority, self.path)

@@ -99,7 +99,7 @@ fn outgoing(
 }
 
 /// Removes what concerns one connection only, be it listed here or by the Connection header itself.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     const ALWAYS: [HeaderName; 9] = [
         CONNECTION,
         HeaderName::from_static("keep-alive"),
@@ -140,7 +140,7 @@ fn join(client: OnUpgrade, mut answer: Response<Incoming>) -> Response<ResponseB
     response
 }
 
-fn relayed(answer: Response<Incoming>) -> Response<ResponseBody> {
+pub fn relayed(answer: Response<Incoming>) -> Response<ResponseBody> {
     let (mut parts, body) = answer.into_parts();
     let length = parts.headers.get(CONTENT_LENGTH).cloned();
     strip_hop_by_hop(&mut parts.headers);

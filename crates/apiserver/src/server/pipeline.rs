@@ -20,6 +20,7 @@ use super::body::RequestBody;
 use super::respond::{self, Answer};
 use super::{gzip, system};
 use crate::UserInfo;
+use crate::aggregation;
 use crate::audit::{self, Origin, Trail};
 use crate::authn::impersonate;
 use crate::authz::{self, Decision};
@@ -171,6 +172,9 @@ async fn admitted(
     // A watch needs its seats only until it begins: they are given back when this returns.
     let _ticket = take_turn(state, info, &user, &parts, course).await?;
     authorized(state, &user, info, course.trail.is_some()).await?;
+    if let Some(remote) = state.aggregation.of_path(&info.path) {
+        return aggregation::proxy::serve(&remote, &state.outbound, &user, parts, body).await;
+    }
     if info.is_resource {
         handlers::serve(state.clone(), info.clone(), user, parts, body).await
     } else {

@@ -1,5 +1,6 @@
 //! The server as clients see it: in process, and over TLS where that makes a difference.
 
+mod aggregation;
 mod crud;
 mod custom;
 mod deletion;
