@@ -9,6 +9,10 @@
 
 mod kit;
 
+mod attach_detach;
+mod autoscaling;
+mod bootstrap_token;
+mod certificates;
 mod clusterrole_aggregation;
 mod cronjob;
 mod daemonset;
@@ -26,13 +30,18 @@ mod node_lifecycle;
 mod persistent_volume;
 mod pod_gc;
 mod replicaset;
+mod resource_claim;
 mod resource_quota;
 mod root_ca;
 mod service_account;
+mod service_account_token;
+mod service_cidr;
 mod statefulset;
 mod taint_eviction;
+mod ttl;
 mod ttl_after_finished;
 mod validatingadmissionpolicy_status;
+mod volume_expand;
 mod volume_protection;
 
 use std::future::Future;
@@ -45,12 +54,34 @@ use tokio_util::sync::CancellationToken;
 /// What the controllers need to know about their cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The network of all pods, such as `10.244.0.0/16`; each node gets a part of it.
+    /// The network of all pods, such as `10.244.0.0/16`, or two of different families with a comma between; each
+    /// node gets a part of each.
     pub cluster_cidr: String,
-    /// The prefix length of a node's part.
-    pub node_cidr_mask_size: u8,
+    /// The prefix length of a node's part, by family.
+    pub node_cidr_mask_size_ipv4: u8,
+    pub node_cidr_mask_size_ipv6: u8,
     /// The certificates (PEM) by which pods trust the API server: `kube-root-ca.crt` in each namespace.
     pub root_ca_pem: String,
+    /// The authority that signs certificate requests; without it, others have to.
+    pub cluster_signing: Option<ClusterSigning>,
+}
+
+impl Config {
+    pub const NODE_CIDR_MASK_SIZE_IPV4: u8 = 24;
+    pub const NODE_CIDR_MASK_SIZE_IPV6: u8 = 64;
+}
+
+/// A certificate authority: certificate and private key in PEM.
+#[derive(Clone)]
+pub struct ClusterSigning {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for ClusterSigning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClusterSigning(..)")
+    }
 }
 
 /// The controllers could not be started.
@@ -58,22 +89,28 @@ pub struct Config {
 pub enum Error {
     #[error("cluster CIDR {cidr} cannot be split into /{mask_size} networks for nodes: {reason}")]
     ClusterCidr { cidr: String, mask_size: u8, reason: &'static str },
+    #[error("the {what} of the cluster's signing authority cannot be used: {reason}")]
+    Signing { what: &'static str, reason: String },
 }
 
 /// Runs all controllers until `shutdown`.
 pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let world = Arc::new(kit::World::new(&informers));
     let mut loops = Loops { running: JoinSet::new(), started: CancellationToken::new(), shutdown };
+    attach_detach::start(&world, &mut loops);
+    bootstrap_token::start(&world, &mut loops);
+    certificates::start(&world, &mut loops, &config)?;
     clusterrole_aggregation::start(&world, &mut loops);
     cronjob::start(&world, &mut loops);
     daemonset::start(&world, &mut loops);
     deployment::start(&world, &mut loops);
-    disruption::start(&world, &mut loops);
     endpoints::start(&world, &mut loops);
     endpointslice::start(&world, &mut loops);
     endpointslice_mirroring::start(&world, &mut loops);
     ephemeral_volume::start(&world, &mut loops);
     let resources = garbage_collector::start(&world, &mut loops);
+    disruption::start(&world, &mut loops, resources.clone());
+    autoscaling::start(&world, &mut loops, resources.clone());
     job::start(&world, &mut loops);
     namespace::start(&world, &mut loops);
     node_ipam::start(&world, &mut loops, &config)?;
@@ -81,13 +118,18 @@ pub async fn run(informers: Informers, config: Config, shutdown: CancellationTok
     persistent_volume::start(&world, &mut loops);
     pod_gc::start(&world, &mut loops);
     replicaset::start(&world, &mut loops);
+    resource_claim::start(&world, &mut loops);
     resource_quota::start(&world, &mut loops, resources);
     root_ca::start(&world, &mut loops, &config);
     service_account::start(&world, &mut loops);
+    service_account_token::start(&world, &mut loops, &config);
+    service_cidr::start(&world, &mut loops);
     statefulset::start(&world, &mut loops);
     taint_eviction::start(&world, &mut loops);
+    ttl::start(&world, &mut loops);
     ttl_after_finished::start(&world, &mut loops);
     validatingadmissionpolicy_status::start(&world, &mut loops);
+    volume_expand::start(&world, &mut loops);
     volume_protection::start(&world, &mut loops);
     tokio::select! {
         () = world.start() => loops.started.cancel(),

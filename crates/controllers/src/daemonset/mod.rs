@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 
 use crate::Loops;
-use crate::kit::history::{self, HASH_LABEL};
+use crate::kit::history::{self, Owned, hash_of};
 use crate::kit::pods::{self, Availability, is_active};
 use crate::kit::{Controller, Key, Queue, SyncError, World, claim, meta};
 
@@ -24,8 +24,12 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             due.add(Key::of(&**set));
         }
     });
-    let due = queue.clone();
+    let (due, seen) = (queue.clone(), world.clone());
     world.pods.on(move |change| {
+        if let Some(pod) = change.new {
+            let adopters = claim::adopters(&seen.daemon_sets, &pod.metadata, selects);
+            adopters.into_iter().for_each(|key| due.add(key));
+        }
         for pod in change.old.iter().chain(&change.new) {
             if let Some(key) = meta::owner_key::<DaemonSet>(&pod.metadata) {
                 let ended = change.new.is_none_or(|pod| !is_active(pod));
@@ -47,6 +51,10 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     loops.add(DaemonSets { world: world.clone() }, queue);
 }
 
+fn selects(set: &DaemonSet, labels: Option<&meta::Labels>) -> bool {
+    set.spec.as_ref().is_some_and(|spec| meta::selects_strictly(&spec.selector, labels))
+}
+
 struct DaemonSets {
     world: Arc<World>,
 }
@@ -63,10 +71,9 @@ impl Controller for DaemonSets {
             return Ok(None);
         }
         let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-        let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
-        let (revision, revisions) =
-            history::current(&self.world, &*set, labels, &spec.template, collisions).await?;
-        let hash = hash_of(&revision.metadata.labels);
+        let asked = Owned { owner: &*set, selector: &spec.selector, template: &spec.template, collisions };
+        let history = history::keep(&self.world, asked).await?;
+        let hash = hash_of(&history.current.metadata).to_owned();
 
         let nodes = self.world.nodes.list();
         let plan = place::plan(spec, &hash, &nodes, &pods, Timestamp::now());
@@ -84,11 +91,11 @@ impl Controller for DaemonSets {
 
         let pods = self.world.pods.by_controller(meta::uid(&*set));
         let in_use = |revision: &k8s_openapi::api::apps::v1::ControllerRevision| {
-            let of_revision = hash_of(&revision.metadata.labels);
-            of_revision == hash || pods.iter().any(|pod| hash_of(&pod.metadata.labels) == of_revision)
+            let of_revision = hash_of(&revision.metadata);
+            of_revision == hash || pods.iter().any(|pod| hash_of(&pod.metadata) == of_revision)
         };
-        history::trim(&self.world, &revisions, in_use, spec.revision_history_limit).await?;
-        let again = self.tell(&set, spec, &hash, &nodes, &pods).await?;
+        history::trim(&self.world, &history.all, in_use, spec.revision_history_limit).await?;
+        let again = self.tell(&set, spec, (&hash, history.collisions), &nodes, &pods).await?;
         created?;
         // A daemon that fails at once must not be made again without end.
         if failed {
@@ -97,10 +104,6 @@ impl Controller for DaemonSets {
             Ok(again)
         }
     }
-}
-
-fn hash_of(labels: &Option<meta::Labels>) -> String {
-    labels.as_ref().and_then(|labels| labels.get(HASH_LABEL)).cloned().unwrap_or_default()
 }
 
 impl DaemonSets {
@@ -154,11 +157,12 @@ impl DaemonSets {
         &self,
         set: &Arc<DaemonSet>,
         spec: &DaemonSetSpec,
-        hash: &str,
+        (hash, collisions): (&str, Option<i32>),
         nodes: &[Arc<Node>],
         pods: &[Arc<Pod>],
     ) -> Result<Option<Duration>, SyncError> {
-        let (status, again) = status(set, spec, hash, nodes, pods, Timestamp::now());
+        let (mut status, again) = status(set, spec, hash, nodes, pods, Timestamp::now());
+        status.collision_count = collisions;
         let Some(current) = self.world.daemon_sets.by_key(&Key::of(&**set)) else { return Ok(None) };
         if current.status.as_ref() != Some(&status) {
             let updated = DaemonSet { status: Some(status), ..(*current).clone() };
@@ -199,7 +203,7 @@ fn status(
         }
         status.current_number_scheduled += 1;
         status.number_ready += i32::from(here.iter().any(|pod| pods::is_ready(pod)));
-        updated += i32::from(here.iter().any(|pod| hash_of(&pod.metadata.labels) == hash));
+        updated += i32::from(here.iter().any(|pod| hash_of(&pod.metadata) == hash));
         let availabilities =
             here.iter().map(|pod| pods::availability(pod, spec.min_ready_seconds.unwrap_or(0), now));
         let availabilities: Vec<_> = availabilities.collect();

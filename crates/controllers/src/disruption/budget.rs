@@ -17,6 +17,11 @@ const DISRUPTION_ALLOWED: &str = "DisruptionAllowed";
 /// An eviction that has led to no deletion after this was given up.
 const GIVEN_UP: f64 = 120.0;
 
+/// Whether a budget speaks of a share of what controllers want, rather than of a number of pods.
+pub fn needs_scale(spec: &PodDisruptionBudgetSpec) -> bool {
+    !matches!(spec.min_available, Some(IntOrString::Int(_)))
+}
+
 /// `scale` is how many pods their controllers want; without it, only absolute numbers mean anything.
 pub fn status(
     budget: &PodDisruptionBudget,

@@ -9,11 +9,14 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::Loops;
+use crate::garbage_collector::Resources;
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 
-pub fn start(world: &Arc<World>, loops: &mut Loops) {
+/// `resources` knows how to ask for the scale of kinds that are not built in.
+pub fn start(world: &Arc<World>, loops: &mut Loops, resources: Arc<Resources>) {
     let queue = Queue::default();
     let due = queue.clone();
     world.pod_disruption_budgets.on(move |change| {
@@ -30,7 +33,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    loops.add(Disruption { world: world.clone() }, queue);
+    loops.add(Disruption { world: world.clone(), resources }, queue);
 }
 
 fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
@@ -40,6 +43,7 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 
 struct Disruption {
     world: Arc<World>,
+    resources: Arc<Resources>,
 }
 
 impl Controller for Disruption {
@@ -50,7 +54,16 @@ impl Controller for Disruption {
         let Some(spec) = &budget.spec else { return Ok(None) };
         let mut selected = self.world.pods.by_namespace(&key.namespace);
         selected.retain(|pod| selects(&budget, pod) && !pods::is_finished(pod));
-        let (status, again) = budget::status(&budget, spec, &selected, self.scale(&selected), &meta::now());
+        let scale = if budget::needs_scale(spec) { self.scale(&selected).await } else { Ok(0) };
+        if let Err(problem) = &scale {
+            self.world.events.warning(
+                Self::NAME,
+                &*budget,
+                "CalculateExpectedPodCountFailed",
+                problem.as_str(),
+            );
+        }
+        let (status, again) = budget::status(&budget, spec, &selected, scale, &meta::now());
         if budget.status.as_ref() != Some(&status) {
             let updated = PodDisruptionBudget { status: Some(status), ..(*budget).clone() };
             self.world.pod_disruption_budgets.replace_status(&updated).await?;
@@ -61,21 +74,30 @@ impl Controller for Disruption {
 
 impl Disruption {
     /// How many pods the controllers of these want together.
-    fn scale(&self, selected: &[Arc<Pod>]) -> Result<i32, String> {
+    async fn scale(&self, selected: &[Arc<Pod>]) -> Result<i32, String> {
         let mut scales: BTreeMap<String, i32> = BTreeMap::new();
         for pod in selected {
             let Some(owner) = meta::controller_of(&pod.metadata) else {
                 return Err(format!("found no controller ref for pod {:?}", meta::name(&**pod)));
             };
             if !scales.contains_key(&owner.uid) {
-                let scale = self.scale_of(pod);
-                let (uid, scale) = scale.ok_or_else(|| {
-                    format!("{} {:?} does not implement the scale subresource", owner.kind, owner.name)
-                })?;
+                let (uid, scale) = match self.scale_of(pod) {
+                    Some(known) => known,
+                    None => (owner.uid.clone(), self.asked_scale(pod, owner).await?),
+                };
                 scales.insert(uid, scale);
             }
         }
         Ok(scales.values().sum())
+    }
+
+    /// The scale of a kind that this process does not follow, if it has one.
+    async fn asked_scale(&self, pod: &Pod, owner: &OwnerReference) -> Result<i32, String> {
+        let none = || format!("{} {:?} does not implement the scale subresource", owner.kind, owner.name);
+        let (resource, scope) = self.resources.of_kind(&owner.api_version, &owner.kind).ok_or_else(none)?;
+        let api = self.resources.api(&resource, &scope, meta::namespace(pod));
+        let scale = api.get_scale(&owner.name).await.map_err(|_| none())?;
+        Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0))
     }
 
     fn scale_of(&self, pod: &Pod) -> Option<(String, i32)> {

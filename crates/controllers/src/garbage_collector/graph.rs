@@ -99,6 +99,8 @@ pub enum Presence {
     Present,
     /// Present, but waiting for its dependents to go.
     Waiting,
+    /// The UID is that of an object in another namespace: as an owner it does not count.
+    Elsewhere,
     Absent,
     Unknown,
 }
@@ -140,6 +142,15 @@ impl Graph {
         }
     }
 
+    /// The presence of an owner, as the object with this metadata may have it.
+    pub fn presence_for(&self, owner: &str, dependent: &ObjectMeta) -> Presence {
+        let namespace = dependent.namespace.as_deref().unwrap_or_default();
+        match self.objects.get(owner) {
+            Some(found) if !found.namespace.is_empty() && found.namespace != namespace => Presence::Elsewhere,
+            _ => self.presence(owner),
+        }
+    }
+
     pub fn dependents(&self, uid: &str) -> Vec<Uid> {
         self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
@@ -178,7 +189,13 @@ impl Graph {
         }
         if old_owners != object.owners {
             let presences: Vec<_> = object.owners.iter().map(|owner| self.presence(&owner.uid)).collect();
-            if presences.iter().any(|presence| matches!(presence, Presence::Absent | Presence::Waiting)) {
+            let elsewhere = |owner: &Owner| {
+                let found = self.objects.get(&owner.uid);
+                found.is_some_and(|found| !found.namespace.is_empty() && found.namespace != object.namespace)
+            };
+            if presences.iter().any(|presence| matches!(presence, Presence::Absent | Presence::Waiting))
+                || object.owners.iter().any(elsewhere)
+            {
                 due.now.push(uid.to_owned());
             } else if presences.contains(&Presence::Unknown) {
                 due.later.push(uid.to_owned());

@@ -10,6 +10,7 @@ mod resources;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::discovery::Scope;
@@ -17,6 +18,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::Loops;
+use crate::kit::events::Recorder;
 use crate::kit::{Context, Controller, Key, Queue, SyncError, World, meta};
 use graph::{Deletion, FOREGROUND, ORPHAN, Object, Presence};
 pub use resources::Resources;
@@ -28,12 +30,13 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) -> Arc<Resources> {
     resources.follow_views(world);
     let watching = resources.clone();
     loops.spawn(move |shutdown| watching.keep_current(shutdown));
-    loops.add(Collector { resources: resources.clone() }, queue);
+    loops.add(Collector { resources: resources.clone(), events: world.events.clone() }, queue);
     resources
 }
 
 struct Collector {
     resources: Arc<Resources>,
+    events: Recorder,
 }
 
 /// An object as the API server has it, and how to write it.
@@ -41,6 +44,8 @@ struct Live {
     api: Api<DynamicObject>,
     scope: Scope,
     meta: ObjectMeta,
+    api_version: String,
+    kind: String,
     described: String,
 }
 
@@ -87,7 +92,8 @@ impl Collector {
         let api = self.resources.api(&resource, &scope, &object.namespace);
         let found = api.get_metadata_opt(&object.name).await.context("get", || described.clone())?;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(uid));
-        Ok(found.map(|found| Live { api, scope, meta: found.metadata, described }))
+        let (api_version, kind) = (resource.api_version, resource.kind);
+        Ok(found.map(|found| Live { api, scope, meta: found.metadata, api_version, kind, described }))
     }
 
     /// Deletes an object if all of its owners are gone.
@@ -131,8 +137,12 @@ impl Collector {
     async fn owners(&self, live: &Live) -> Result<Owners, SyncError> {
         let mut owners = Owners::default();
         for reference in live.meta.owner_references.iter().flatten() {
-            let presence = self.resources.graph.lock().presence(&reference.uid);
+            let presence = self.resources.graph.lock().presence_for(&reference.uid, &live.meta);
             let list = match presence {
+                Presence::Elsewhere => {
+                    self.tell_invalid(live, reference);
+                    if self.exists(live, reference).await? { &mut owners.solid } else { &mut owners.dangling }
+                }
                 Presence::Present => &mut owners.solid,
                 Presence::Waiting => &mut owners.waiting,
                 Presence::Absent => &mut owners.dangling,
@@ -154,6 +164,7 @@ impl Collector {
         };
         // Nothing outside of namespaces can be owned by something inside of one.
         if scope == Scope::Namespaced && live.scope == Scope::Cluster {
+            self.tell_invalid(live, reference);
             return Ok(true);
         }
         let api = self.resources.api(&resource, &scope, live.meta.namespace.as_deref().unwrap_or_default());
@@ -162,6 +173,27 @@ impl Collector {
             format!("{} {}, an owner of {}", reference.kind, reference.name, live.described)
         })?;
         Ok(owner.is_some_and(|owner| owner.metadata.uid.as_deref() == Some(&reference.uid)))
+    }
+
+    /// References from one namespace into another mean nothing, and whoever made one should know.
+    fn tell_invalid(&self, live: &Live, reference: &OwnerReference) {
+        let object = ObjectReference {
+            api_version: Some(live.api_version.clone()),
+            kind: Some(live.kind.clone()),
+            namespace: live.meta.namespace.clone(),
+            name: live.meta.name.clone(),
+            uid: live.meta.uid.clone(),
+            ..Default::default()
+        };
+        let message = format!(
+            "ownerRef [{}, namespace: {}, name: {}, uid: {}] does not exist in namespace {:?}",
+            format_args!("{}/{}", reference.api_version, reference.kind),
+            live.meta.namespace.as_deref().unwrap_or_default(),
+            reference.name,
+            reference.uid,
+            live.meta.namespace.as_deref().unwrap_or_default()
+        );
+        self.events.warning_of("garbage-collector-controller", object, "OwnerRefInvalidNamespace", message);
     }
 
     /// Foreground: lets an owner go once nothing that blocks it is left.

@@ -28,7 +28,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(2);
 /// An owner that is not in the graph is asked for after this, unless the watch tells of it first.
 const LATE: Duration = Duration::from_secs(2);
-const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+/// What makes other resources come and go.
+const DEFINITIONS: [&str; 2] =
+    ["customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io"];
 
 /// The graph, and how to reach the objects in it.
 pub struct Resources {
@@ -136,6 +138,7 @@ impl Resources {
 
     /// Lets the views of this process tell the graph.
     pub fn follow_views(self: &Arc<Self>, world: &World) {
+        self.follow(&world.certificate_signing_requests);
         self.follow(&world.config_maps);
         self.follow(&world.controller_revisions);
         self.follow(&world.cron_jobs);
@@ -143,6 +146,8 @@ impl Resources {
         self.follow(&world.deployments);
         self.follow(&world.endpoint_slices);
         self.follow(&world.endpoints);
+        self.follow(&world.horizontal_pod_autoscalers);
+        self.follow(&world.ip_addresses);
         self.follow(&world.jobs);
         self.follow(&world.leases);
         self.follow(&world.nodes);
@@ -152,10 +157,13 @@ impl Resources {
         self.follow(&world.pods);
         self.follow(&world.replica_sets);
         self.follow(&world.replication_controllers);
+        self.follow(&world.resource_claim_templates);
+        self.follow(&world.resource_claims);
         self.follow(&world.resource_quotas);
         self.follow(&world.service_accounts);
         self.follow(&world.services);
         self.follow(&world.stateful_sets);
+        self.follow(&world.volume_attachments);
     }
 
     fn follow<K: Watched>(self: &Arc<Self>, view: &View<K>) {
@@ -232,8 +240,8 @@ impl Resources {
         Ok(())
     }
 
-    fn note_crd(&self, name: &str) {
-        if name == CRDS {
+    fn note_definition(&self, name: &str) {
+        if DEFINITIONS.contains(&name) {
             self.changed.notify_one();
         }
     }
@@ -250,7 +258,7 @@ async fn watch(resources: Arc<Resources>, resource: ApiResource) {
             Ok(Event::InitApply(object)) => {
                 listed.extend(object.uid());
                 resources.observe(&name, &object.metadata);
-                resources.note_crd(&name);
+                resources.note_definition(&name);
             }
             Ok(Event::InitDone) => {
                 let listed = std::mem::take(&mut listed);
@@ -259,11 +267,11 @@ async fn watch(resources: Arc<Resources>, resource: ApiResource) {
             }
             Ok(Event::Apply(object)) => {
                 resources.observe(&name, &object.metadata);
-                resources.note_crd(&name);
+                resources.note_definition(&name);
             }
             Ok(Event::Delete(object)) => {
                 resources.remove(object.metadata.uid.as_deref().unwrap_or_default());
-                resources.note_crd(&name);
+                resources.note_definition(&name);
             }
             Err(error) => debug!(resource = name, %error, "watch failed, trying again"),
         }

@@ -38,8 +38,12 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             due.add(Key::of(&**job));
         }
     });
-    let due = queue.clone();
+    let (due, seen) = (queue.clone(), world.clone());
     world.pods.on(move |change| {
+        if let Some(pod) = change.new {
+            let adopters = claim::adopters(&seen.jobs, &pod.metadata, selects);
+            adopters.into_iter().for_each(|key| due.add(key));
+        }
         for pod in change.old.iter().chain(&change.new) {
             if let Some(key) = meta::owner_key::<Job>(&pod.metadata) {
                 let ended = change.new.is_none_or(|pod| !is_active(pod));
@@ -49,6 +53,11 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     });
     let controller = Jobs { world: world.clone(), failures: Mutex::default() };
     loops.add(controller, queue);
+}
+
+fn selects(job: &Job, labels: Option<&meta::Labels>) -> bool {
+    let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| meta::selects_strictly(selector, labels))
 }
 
 struct Jobs {
@@ -97,8 +106,11 @@ impl Jobs {
         pods: Vec<Arc<Pod>>,
     ) -> Result<Option<Duration>, SyncError> {
         let now = Timestamp::now();
-        let mut tracked = track::track(job, spec, &pods);
+        let mut tracked = track::track(job, spec, &pods, false);
         let mut ends = outcome::outcome(job, spec, &tracked, now);
+        if ends.is_some() {
+            tracked = track::track(job, spec, &pods, true);
+        }
 
         // First the note that these pods are finished, then their finalizers.
         if !tracked.counted.is_empty() {
@@ -113,18 +125,20 @@ impl Jobs {
         }
         let Some(job) = self.world.jobs.by_key(&Key::of(&**job)) else { return Ok(None) };
         let backoff = self.backoff_left(&job, now);
+        let mut next_index = None;
         if ends.is_some() {
             self.delete(&job, &tracked.active).await?;
         } else {
             let pods = self.world.pods.by_controller(meta::uid(&*job));
-            let wanted = pods::wanted(&job, spec, &tracked, &pods, backoff.is_zero());
+            let wanted = pods::wanted(&job, spec, &tracked, &pods, backoff.is_zero(), now);
+            next_index = wanted.again;
             self.delete(&job, &wanted.delete).await?;
             self.create(&job, wanted.create).await?;
         }
 
         // The view knows by now what has been written.
         let pods = self.world.pods.by_controller(meta::uid(&*job));
-        tracked = track::track(&job, spec, &pods);
+        tracked = track::track(&job, spec, &pods, ends.is_some());
         ends = ends.or_else(|| outcome::outcome(&job, spec, &tracked, now));
         let mut status = job.status.clone().unwrap_or_default();
         let turned = outcome::tell_suspended(spec, &mut status, &meta::now());
@@ -136,7 +150,7 @@ impl Jobs {
         self.tell_events(&job, spec, turned, &status);
         self.write_status(&job, status).await?;
         let deadline = outcome::deadline_left(&job, spec, now);
-        let again = [deadline, Some(backoff).filter(|left| !left.is_zero() && ends.is_none())];
+        let again = [deadline, next_index, Some(backoff).filter(|left| !left.is_zero() && ends.is_none())];
         Ok(again.into_iter().flatten().min())
     }
 
@@ -260,8 +274,13 @@ impl Jobs {
         let Some((count, last)) = self.failures.lock().get(meta::uid(job)).copied() else {
             return Duration::ZERO;
         };
-        let delay = FIRST_BACKOFF.saturating_mul(1 << count.saturating_sub(1).min(10)).min(LAST_BACKOFF);
+        let delay = backoff(count);
         let passed = Duration::try_from(now.duration_since(last)).unwrap_or_default();
         delay.saturating_sub(passed)
     }
+}
+
+/// How long after so many failures the next pod is made.
+fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LAST_BACKOFF)
 }

@@ -72,13 +72,13 @@ pub fn outcome(job: &Job, spec: &JobSpec, tracked: &Tracked, now: Timestamp) -> 
             "Job was active longer than specified deadline",
         ));
     }
+    if let Some(outcome) = failed_indexes(spec, tracked) {
+        return Some(outcome);
+    }
     if track::is_indexed(spec)
         && let Some(message) = success_policy(spec, &tracked.completed)
     {
         return Some(Outcome::new(true, "SuccessPolicy", message));
-    }
-    if let Some(outcome) = failed_indexes(spec, tracked) {
-        return Some(outcome);
     }
     let enough = match spec.completions {
         // Without a number, one success means that the work is done, once all have stopped.

@@ -2,12 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 
+use k8s_openapi::jiff::Timestamp;
+
+use super::failure::{Verdict, judge};
 use super::outcome::is_suspended;
-use super::track::{self, FINALIZER, INDEX, INDEX_FAILURES, Tracked};
+use super::track::{self, FINALIZER, INDEX, INDEX_FAILURES, INDEX_IGNORED, Tracked};
 use crate::kit::{meta, pods};
 
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
@@ -17,10 +21,19 @@ const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 pub struct Wanted {
     pub create: Vec<Pod>,
     pub delete: Vec<Arc<Pod>>,
+    /// When the next index that has failed may be tried again.
+    pub again: Option<Duration>,
 }
 
-/// `may_create` is false during the back-off after failures.
-pub fn wanted(job: &Job, spec: &JobSpec, tracked: &Tracked, all: &[Arc<Pod>], may_create: bool) -> Wanted {
+/// `may_create` is false during the back-off after failures; where indexes fail by themselves, each has its own.
+pub fn wanted(
+    job: &Job,
+    spec: &JobSpec,
+    tracked: &Tracked,
+    all: &[Arc<Pod>],
+    may_create: bool,
+    now: Timestamp,
+) -> Wanted {
     let mut wanted = Wanted::default();
     if meta::is_terminating(job) {
         return wanted;
@@ -47,17 +60,26 @@ pub fn wanted(job: &Job, spec: &JobSpec, tracked: &Tracked, all: &[Arc<Pod>], ma
         });
         candidates.truncate(usize::try_from(active - target).unwrap_or(0));
         wanted.delete = candidates;
-    } else if may_create {
+    } else if may_create || spec.backoff_limit_per_index.is_some() {
         let occupied = if track::replaces_failed_only(spec) { active + tracked.terminating } else { active };
         let missing = usize::try_from(target - occupied).unwrap_or(0);
-        wanted.create = if track::is_indexed(spec) {
-            free_indexes(spec, tracked, all, missing)
-                .into_iter()
-                .map(|(index, failures)| indexed_pod(job, spec, index, failures))
-                .collect()
+        if track::is_indexed(spec) {
+            let histories = histories(job, spec, all);
+            for index in free_indexes(spec, tracked, all) {
+                if wanted.create.len() >= missing {
+                    break;
+                }
+                let history = histories.get(&index).copied().unwrap_or_default();
+                let left = history.time_left(now);
+                if spec.backoff_limit_per_index.is_some() && !left.is_zero() {
+                    wanted.again = Some(wanted.again.map_or(left, |again| again.min(left)));
+                } else {
+                    wanted.create.push(indexed_pod(job, spec, index, history));
+                }
+            }
         } else {
-            vec![plain_pod(job, spec); missing]
-        };
+            wanted.create = vec![plain_pod(job, spec); missing];
+        }
     }
     wanted
 }
@@ -76,22 +98,50 @@ fn superfluous(spec: &JobSpec, tracked: &Tracked) -> Vec<Arc<Pod>> {
     tracked.active.iter().filter(|pod| !needed.contains(meta::uid(&***pod))).cloned().collect()
 }
 
-/// The first indexes without a pod, and how often each has failed.
-fn free_indexes(spec: &JobSpec, tracked: &Tracked, all: &[Arc<Pod>], missing: usize) -> Vec<(i32, i32)> {
-    let mut taken: HashSet<i32> = tracked.active.iter().filter_map(|pod| track::index_of(pod)).collect();
-    let mut failures: HashMap<i32, i32> = HashMap::new();
-    for pod in all.iter().filter(|pod| !pods::is_active(pod)) {
+/// What has become of the earlier pods of an index.
+#[derive(Clone, Copy, Debug, Default)]
+struct IndexHistory {
+    failures: i32,
+    ignored: i32,
+    last_ended: Option<Timestamp>,
+}
+
+impl IndexHistory {
+    /// How long the index still has to wait: the longer, the more often it has failed.
+    fn time_left(&self, now: Timestamp) -> Duration {
+        let Some(ended) = self.last_ended.filter(|_| self.failures > 0) else { return Duration::ZERO };
+        let delay = super::backoff(u32::try_from(self.failures).unwrap_or(0));
+        delay.saturating_sub(Duration::try_from(now.duration_since(ended)).unwrap_or_default())
+    }
+}
+
+fn histories(job: &Job, spec: &JobSpec, all: &[Arc<Pod>]) -> HashMap<i32, IndexHistory> {
+    let mut histories: HashMap<i32, IndexHistory> = HashMap::new();
+    for pod in all.iter().filter(|pod| track::has_failed(job, spec, pod)) {
         let Some(index) = track::index_of(pod) else { continue };
-        if !pods::is_finished(pod) && track::replaces_failed_only(spec) {
-            taken.insert(index);
-        }
-        let failed = failures.entry(index).or_default();
-        *failed = (*failed).max(track::index_failures(pod) + 1);
+        let ignored = judge(job, pod) == Verdict::Ignore;
+        let history = histories.entry(index).or_default();
+        history.failures = history.failures.max(track::index_failures(pod) + i32::from(!ignored));
+        history.ignored = history.ignored.max(track::index_ignored(pod) + i32::from(ignored));
+        history.last_ended = history.last_ended.max(pods::ended_at(pod));
+    }
+    histories
+}
+
+/// The indexes that want a pod and have none, in order.
+fn free_indexes<'a>(
+    spec: &JobSpec,
+    tracked: &'a Tracked,
+    all: &[Arc<Pod>],
+) -> impl Iterator<Item = i32> + use<'a> {
+    let mut taken: HashSet<i32> = tracked.active.iter().filter_map(|pod| track::index_of(pod)).collect();
+    if track::replaces_failed_only(spec) {
+        let going = all.iter().filter(|pod| !pods::is_active(pod) && !pods::is_finished(pod));
+        taken.extend(going.filter_map(|pod| track::index_of(pod)));
     }
     let failed = |index| tracked.failed_indexes.as_ref().is_some_and(|failed| failed.contains(index));
-    let free = (0..spec.completions.unwrap_or(0))
-        .filter(|index| !taken.contains(index) && !tracked.completed.contains(*index) && !failed(*index));
-    free.take(missing).map(|index| (index, failures.get(&index).copied().unwrap_or(0))).collect()
+    (0..spec.completions.unwrap_or(0))
+        .filter(move |index| !taken.contains(index) && !tracked.completed.contains(*index) && !failed(*index))
 }
 
 fn plain_pod(job: &Job, spec: &JobSpec) -> Pod {
@@ -106,14 +156,17 @@ fn plain_pod(job: &Job, spec: &JobSpec) -> Pod {
     pod
 }
 
-fn indexed_pod(job: &Job, spec: &JobSpec, index: i32, failures: i32) -> Pod {
+fn indexed_pod(job: &Job, spec: &JobSpec, index: i32, history: IndexHistory) -> Pod {
     let mut pod = plain_pod(job, spec);
     let name = meta::name(job);
     pod.metadata.generate_name = Some(format!("{name}-{index}-"));
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(INDEX.to_owned(), index.to_string());
     if spec.backoff_limit_per_index.is_some() {
-        annotations.insert(INDEX_FAILURES.to_owned(), failures.to_string());
+        annotations.insert(INDEX_FAILURES.to_owned(), history.failures.to_string());
+        if history.ignored > 0 {
+            annotations.insert(INDEX_IGNORED.to_owned(), history.ignored.to_string());
+        }
     }
     pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
     let Some(pod_spec) = &mut pod.spec else { return pod };

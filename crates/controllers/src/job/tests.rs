@@ -42,19 +42,19 @@ fn a_pod_is_counted_once_whatever_step_is_repeated() {
     let (mut job, spec) = job(json!({"completions": 2, "parallelism": 2}), json!({}));
     let held = [pod("a", "Succeeded", true), pod("b", "Failed", true)];
     for _ in 0..3 {
-        let tracked = track(&job, &spec, &held);
+        let tracked = track(&job, &spec, &held, false);
         assert_eq!((tracked.succeeded, tracked.failed), (0, 0), "noted only");
         assert_eq!((tracked.total_succeeded, tracked.total_failed, tracked.counted.len()), (1, 1, 2));
         tracked.tell(&spec, job.status.get_or_insert_default());
     }
     let released = [pod("a", "Succeeded", false), pod("b", "Failed", false)];
     for _ in 0..3 {
-        let tracked = track(&job, &spec, &released);
+        let tracked = track(&job, &spec, &released, false);
         assert_eq!((tracked.succeeded, tracked.failed), (1, 1));
         assert!(tracked.is_settled());
         tracked.tell(&spec, job.status.get_or_insert_default());
     }
-    let tracked = track(&job, &spec, &[]);
+    let tracked = track(&job, &spec, &[], false);
     assert_eq!((tracked.succeeded, tracked.failed), (1, 1), "deleted pods stay counted");
 }
 
@@ -63,7 +63,7 @@ fn the_number_of_pods_follows_parallelism_and_completions() {
     let check = |spec: Value, status: Value, active: usize, expected: (usize, usize)| {
         let (job, spec) = job(spec, status);
         let pods: Vec<_> = (0..active).map(|n| pod(&format!("p{n}"), "Running", true)).collect();
-        let wanted = wanted(&job, &spec, &track(&job, &spec, &pods), &pods, true);
+        let wanted = wanted(&job, &spec, &track(&job, &spec, &pods, false), &pods, true, Timestamp::now());
         assert_eq!((wanted.create.len(), wanted.delete.len()), expected, "{spec:?}");
     };
     check(json!({"completions": 5, "parallelism": 2}), json!({}), 0, (2, 0));
@@ -82,8 +82,8 @@ fn indexed_jobs_fill_the_first_free_indexes() {
         json!({"completedIndexes": "0", "failedIndexes": "1"}),
     );
     let pods = [indexed("a", "Running", 2, 0), indexed("b", "Failed", 3, 0)];
-    let tracked = track(&job, &spec, &pods);
-    let wanted = wanted(&job, &spec, &tracked, &pods, true);
+    let tracked = track(&job, &spec, &pods, false);
+    let wanted = wanted(&job, &spec, &tracked, &pods, true, Timestamp::now());
     let made: Vec<_> = wanted
         .create
         .iter()
@@ -94,7 +94,7 @@ fn indexed_jobs_fill_the_first_free_indexes() {
     assert_eq!(pod.metadata.generate_name.as_deref(), Some("j-3-"));
     assert_eq!(pod.spec.as_ref().unwrap().hostname.as_deref(), Some("j-3"));
     assert_eq!(pod.metadata.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
-    let failed = track(&job, &spec, &[indexed("b", "Failed", 3, 1)]);
+    let failed = track(&job, &spec, &[indexed("b", "Failed", 3, 1)], false);
     assert_eq!(failed.failed_indexes.unwrap().to_string(), "1,3");
 }
 
@@ -104,7 +104,7 @@ fn a_job_ends_for_a_reason() {
         let (job, spec) = job(spec, status);
         let pods: Vec<_> = pods.iter().map(|pod| (*pod).clone()).collect();
         let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
-        let found = outcome::outcome(&job, &spec, &track(&job, &spec, &pods), now);
+        let found = outcome::outcome(&job, &spec, &track(&job, &spec, &pods, false), now);
         let found = found.as_ref().map(|Outcome { success, reason, .. }| (*success, reason.as_str()));
         assert_eq!(found, expected, "{spec:?}");
     };

@@ -17,6 +17,7 @@ use crate::kit::{meta, pods};
 pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 pub const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+pub const INDEX_IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 /// Pods noted in a status at a time.
 const MOST_UNCOUNTED: usize = 500;
 
@@ -58,8 +59,23 @@ pub fn index_of(pod: &Pod) -> Option<i32> {
     meta::annotation(pod, INDEX)?.parse().ok().filter(|index| *index >= 0)
 }
 
+/// How often the index of a pod had failed when the pod was made.
 pub fn index_failures(pod: &Pod) -> i32 {
-    meta::annotation(pod, INDEX_FAILURES).and_then(|count| count.parse().ok()).unwrap_or(0)
+    number(pod, INDEX_FAILURES)
+}
+
+/// How many failures of it had not counted by then.
+pub fn index_ignored(pod: &Pod) -> i32 {
+    number(pod, INDEX_IGNORED)
+}
+
+fn number(pod: &Pod, annotation: &str) -> i32 {
+    meta::annotation(pod, annotation).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Of several pods of an index, the one that was made last has the highest.
+fn attempt(pod: &Pod) -> i32 {
+    index_failures(pod).saturating_add(index_ignored(pod))
 }
 
 pub fn has_finalizer(pod: &Pod) -> bool {
@@ -70,12 +86,13 @@ fn has_succeeded(pod: &Pod) -> bool {
     pods::phase(pod) == "Succeeded"
 }
 
-fn has_failed(job: &Job, spec: &JobSpec, pod: &Pod) -> bool {
+pub fn has_failed(job: &Job, spec: &JobSpec, pod: &Pod) -> bool {
     let gone = meta::is_terminating(pod) && !has_succeeded(pod);
     pods::phase(pod) == "Failed" || (gone && (meta::is_terminating(job) || !replaces_failed_only(spec)))
 }
 
-pub fn track(job: &Job, spec: &JobSpec, all: &[Arc<Pod>]) -> Tracked {
+/// `ending` is true once it is certain how the Job ends: then nothing is held back any more.
+pub fn track(job: &Job, spec: &JobSpec, all: &[Arc<Pod>], ending: bool) -> Tracked {
     let status = job.status.clone().unwrap_or_default();
     let noted = status.uncounted_terminated_pods.clone().unwrap_or_default();
     let completions = spec.completions.unwrap_or(i32::MAX);
@@ -113,7 +130,8 @@ pub fn track(job: &Job, spec: &JobSpec, all: &[Arc<Pod>]) -> Tracked {
             tracked.terminating += 1;
         }
         if has_finalizer(pod) {
-            note(job, spec, pod, &mut tracked);
+            let held_back = !ending && is_last_of_index(spec, pod, all);
+            note(job, spec, pod, held_back, &mut tracked);
         }
     }
     if is_indexed(spec) {
@@ -125,7 +143,16 @@ pub fn track(job: &Job, spec: &JobSpec, all: &[Arc<Pod>]) -> Tracked {
     tracked
 }
 
-fn note(job: &Job, spec: &JobSpec, pod: &Arc<Pod>, tracked: &mut Tracked) {
+/// Whether a pod is the one that tells how often its index has failed so far. It must not vanish before its successor
+/// carries that on.
+fn is_last_of_index(spec: &JobSpec, pod: &Pod, all: &[Arc<Pod>]) -> bool {
+    spec.backoff_limit_per_index.is_some()
+        && index_of(pod).is_some_and(|index| {
+            !all.iter().any(|other| index_of(other) == Some(index) && attempt(other) > attempt(pod))
+        })
+}
+
+fn note(job: &Job, spec: &JobSpec, pod: &Arc<Pod>, held_back: bool, tracked: &mut Tracked) {
     let uid = meta::uid(&**pod).to_owned();
     if has_succeeded(pod) {
         if is_indexed(spec) {
@@ -143,6 +170,17 @@ fn note(job: &Job, spec: &JobSpec, pod: &Arc<Pod>, tracked: &mut Tracked) {
         tracked.counted.push(pod.clone());
     } else if has_failed(job, spec, pod) {
         let verdict = judge(job, pod);
+        let limit = spec.backoff_limit_per_index.unwrap_or(i32::MAX);
+        let goes_on = match verdict {
+            Verdict::Ignore => true,
+            Verdict::Count => index_failures(pod) < limit,
+            Verdict::FailIndex | Verdict::FailJob(_) => false,
+        };
+        let needed = index_of(pod)
+            .is_some_and(|index| index < spec.completions.unwrap_or(0) && !tracked.completed.contains(index));
+        if held_back && goes_on && needed && !meta::is_terminating(job) {
+            return;
+        }
         if verdict != Verdict::Ignore {
             if tracked.uncounted_failed.len() >= MOST_UNCOUNTED {
                 return;
@@ -154,9 +192,7 @@ fn note(job: &Job, spec: &JobSpec, pod: &Arc<Pod>, tracked: &mut Tracked) {
         match (&verdict, &mut tracked.failed_indexes, index_of(pod)) {
             (Verdict::FailJob(why), _, _) => tracked.fail_job = Some(why.clone()),
             (Verdict::FailIndex, Some(failed), Some(index)) => drop(failed.insert(index)),
-            (Verdict::Count, Some(failed), Some(index))
-                if index_failures(pod) >= spec.backoff_limit_per_index.unwrap_or(i32::MAX) =>
-            {
+            (Verdict::Count, Some(failed), Some(index)) if index_failures(pod) >= limit => {
                 failed.insert(index);
             }
             _ => {}

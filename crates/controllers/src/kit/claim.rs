@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use client::Watched;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::json;
@@ -57,8 +57,24 @@ where
     K: Watched + Serialize,
     <K as Resource>::Scope: Reach<K>,
 {
+    claim_some(owner, view, matches, |_| true).await
+}
+
+/// As [`claim`], adopting only what may be adopted by more than its labels.
+pub async fn claim_some<Owner, K>(
+    owner: &Owner,
+    view: &View<K>,
+    matches: impl Fn(Option<&Labels>) -> bool,
+    may_adopt: impl Fn(&K) -> bool,
+) -> Result<Vec<Arc<K>>, SyncError>
+where
+    Owner: Resource<DynamicType = ()>,
+    K: Watched + Serialize,
+    <K as Resource>::Scope: Reach<K>,
+{
     let controlled = view.by_controller(meta::uid(owner));
-    let orphans = view.orphans(meta::namespace(owner));
+    let mut orphans = view.orphans(meta::namespace(owner));
+    orphans.retain(|orphan| may_adopt(orphan));
     let claim = decide(owner, controlled, orphans, matches);
     let mut ours = claim.ours;
     for object in claim.adopt {
@@ -68,6 +84,23 @@ where
         release(view, &*object, meta::uid(owner)).await?;
     }
     Ok(ours)
+}
+
+/// The owners that may adopt an object: those that pick it, unless somebody controls it already.
+pub fn adopters<Owner: Watched>(
+    view: &View<Owner>,
+    object: &ObjectMeta,
+    picks: impl Fn(&Owner, Option<&Labels>) -> bool,
+) -> Vec<Key> {
+    if meta::controller_of(object).is_some() || object.labels.as_ref().is_none_or(Labels::is_empty) {
+        return Vec::new();
+    }
+    let owners = view.by_namespace(object.namespace.as_deref().unwrap_or_default());
+    owners
+        .iter()
+        .filter(|owner| picks(owner, object.labels.as_ref()))
+        .map(|owner| Key::of(&**owner))
+        .collect()
 }
 
 async fn adopt<K>(view: &View<K>, object: &K, owner: &OwnerReference) -> Result<Option<Arc<K>>, SyncError>

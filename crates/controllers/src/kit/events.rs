@@ -76,6 +76,17 @@ impl Recorder {
         self.record(component, object.object_ref(&()), Type::Warning, reason, message.into());
     }
 
+    /// About an object of a kind that is only known by name.
+    pub fn warning_of(
+        &self,
+        component: &'static str,
+        object: ObjectReference,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        self.record(component, object, Type::Warning, reason, message.into());
+    }
+
     fn record(
         &self,
         component: &'static str,

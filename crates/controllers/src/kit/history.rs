@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::Resource;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use super::error::SyncError;
+use super::claim;
+use super::error::{Context, SyncError};
 use super::hash::template_hash;
 use super::key::Key;
 use super::meta::{self, Labels};
@@ -35,46 +36,115 @@ pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template).ok()
 }
 
-/// The revision of the current template, made if there is none, and all revisions, oldest first.
-pub async fn current<Owner: Resource<DynamicType = ()>>(
+/// The history of an owner.
+pub struct History {
+    /// The revision of its template as it is now.
+    pub current: Arc<ControllerRevision>,
+    /// All revisions, oldest first.
+    pub all: Vec<Arc<ControllerRevision>>,
+    /// How often a name was taken by another template.
+    pub collisions: Option<i32>,
+}
+
+/// What a history belongs to, and is to hold.
+pub struct Owned<'a, Owner> {
+    pub owner: &'a Owner,
+    pub selector: &'a LabelSelector,
+    pub template: &'a PodTemplateSpec,
+    pub collisions: Option<i32>,
+}
+
+/// Brings the history of an owner up to date: a revision of the current template is made if there is none, revisions
+/// without an owner are adopted, and of several equal ones the newest stays.
+pub async fn keep<Owner: Resource<DynamicType = ()>>(
     world: &World,
-    owner: &Owner,
-    labels: Option<&Labels>,
-    current: &PodTemplateSpec,
-    collisions: Option<i32>,
-) -> Result<(Arc<ControllerRevision>, Vec<Arc<ControllerRevision>>), SyncError> {
-    let mut all = world.controller_revisions.by_controller(meta::uid(owner));
-    all.sort_by_key(|revision| revision.revision);
+    asked: Owned<'_, Owner>,
+) -> Result<History, SyncError> {
+    let Owned { owner, selector, template: current, collisions } = asked;
+    let picks = |labels: Option<&Labels>| meta::selects_strictly(selector, labels);
+    let mut all = claim::claim(owner, &world.controller_revisions, picks).await?;
+    all.sort_by(|a, b| (a.revision, meta::name(&**a)).cmp(&(b.revision, meta::name(&**b))));
     let newest = all.last().map_or(0, |revision| revision.revision);
     // Compared as templates, not as texts: what is stored may have been written by another version.
-    if let Some(found) =
-        all.iter().rev().find(|revision| template(revision).as_ref() == Some(current)).cloned()
-    {
-        if found.revision == newest {
-            return Ok((found, all));
+    let is_current = |revision: &Arc<ControllerRevision>| template(revision).as_ref() == Some(current);
+    if let Some(at) = all.iter().rposition(is_current) {
+        let mut found = all.remove(at);
+        for duplicate in all.extract_if(.., |revision| is_current(revision)) {
+            merge(world, owner, &duplicate, &found).await?;
         }
-        // Rolled back to: it becomes the newest again.
-        let patch = json!({"revision": newest + 1});
-        let found = world.controller_revisions.merge_patch(&Key::of(&*found), &patch).await?;
-        return Ok((found, all));
+        if found.revision != newest {
+            // Rolled back to: it becomes the newest again.
+            let patch = json!({"revision": newest + 1});
+            found = world.controller_revisions.merge_patch(&Key::of(&*found), &patch).await?;
+        }
+        all.push(found.clone());
+        return Ok(History { current: found, all, collisions });
     }
-    let hash = template_hash(current, collisions);
-    let mut labels = labels.cloned().unwrap_or_default();
-    labels.insert(HASH_LABEL.to_owned(), hash.clone());
-    let revision = ControllerRevision {
-        metadata: ObjectMeta {
-            namespace: owner.meta().namespace.clone(),
-            name: Some(format!("{}-{hash}", meta::name(owner))),
-            labels: Some(labels),
-            owner_references: Some(vec![meta::controller_reference(owner)]),
-            ..Default::default()
-        },
-        data: Some(RawExtension(data(current))),
-        revision: newest + 1,
-    };
-    let created = world.controller_revisions.create(&revision).await?;
+    let (created, collisions) = create(world, owner, current, newest + 1, collisions).await?;
     all.push(created.clone());
-    Ok((created, all))
+    Ok(History { current: created, all, collisions })
+}
+
+/// Puts a duplicate's pods to the revision that stays, and deletes it.
+async fn merge<Owner: Resource<DynamicType = ()>>(
+    world: &World,
+    owner: &Owner,
+    duplicate: &Arc<ControllerRevision>,
+    stays: &ControllerRevision,
+) -> Result<(), SyncError> {
+    let (old, new) = (hash_of(&duplicate.metadata), hash_of(&stays.metadata));
+    for pod in world.pods.by_controller(meta::uid(owner)) {
+        if old != new && hash_of(&pod.metadata) == old {
+            let patch = json!({"metadata": {"uid": meta::uid(&*pod), "labels": {HASH_LABEL: new}}});
+            world.pods.merge_patch(&Key::of(&*pod), &patch).await?;
+        }
+    }
+    world.controller_revisions.delete(&**duplicate, DeleteParams::default()).await
+}
+
+/// The revision that a pod has, or that a ControllerRevision is.
+pub fn hash_of(meta: &ObjectMeta) -> &str {
+    meta.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL)).map_or("", String::as_str)
+}
+
+async fn create<Owner: Resource<DynamicType = ()>>(
+    world: &World,
+    owner: &Owner,
+    current: &PodTemplateSpec,
+    number: i64,
+    mut collisions: Option<i32>,
+) -> Result<(Arc<ControllerRevision>, Option<i32>), SyncError> {
+    loop {
+        let hash = template_hash(current, collisions);
+        let mut labels = current.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+        labels.insert(HASH_LABEL.to_owned(), hash.clone());
+        let revision = ControllerRevision {
+            metadata: ObjectMeta {
+                namespace: owner.meta().namespace.clone(),
+                name: Some(format!("{}-{hash}", meta::name(owner))),
+                labels: Some(labels),
+                owner_references: Some(vec![meta::controller_reference(owner)]),
+                ..Default::default()
+            },
+            data: Some(RawExtension(data(current))),
+            revision: number,
+        };
+        match world.controller_revisions.create(&revision).await {
+            Ok(created) => return Ok((created, collisions)),
+            Err(error) if error.is_already_exists() => {}
+            Err(error) => return Err(error),
+        }
+        let key = Key::of(&revision);
+        let found = world.controller_revisions.api(&key.namespace).get(&key.name).await;
+        let found = found.context("get", || format!("ControllerRevision {key}"))?;
+        if meta::is_controlled_by(&found.metadata, meta::uid(owner))
+            && template(&found).as_ref() == Some(current)
+        {
+            return Ok((world.controller_revisions.assume(found), collisions));
+        }
+        // Somebody else's: another hash, and with it another name.
+        collisions = Some(collisions.unwrap_or(0).saturating_add(1));
+    }
 }
 
 /// Deletes the oldest revisions beyond the limit that no pod has.

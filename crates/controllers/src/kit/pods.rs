@@ -41,6 +41,18 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
+/// When the last container of a pod ended, as far as that is told.
+pub fn ended_at(pod: &Pod) -> Option<Timestamp> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let ended = statuses.into_iter().flatten().filter_map(|status| {
+        let terminated = status.state.as_ref()?.terminated.as_ref()?;
+        terminated.finished_at.as_ref().map(|time| time.0)
+    });
+    let not_ready = condition(pod, "Ready").filter(|ready| ready.status != "True");
+    let since = not_ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0);
+    ended.max().or(since).or(pod.metadata.deletion_timestamp.as_ref().map(|time| time.0))
+}
+
 /// How available a pod is to its workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Availability {

@@ -63,9 +63,18 @@ impl<K: Watched> View<K> {
 
     /// `index` gives the value by which [`View::by_index`] finds an object.
     pub fn with_index(informers: &Informers, index: IndexFn<K>) -> Self {
+        Self::over(informers, informers.all(), index)
+    }
+
+    /// Only the objects that a field selector picks.
+    pub fn of_fields(informers: &Informers, selector: &str) -> Self {
+        Self::over(informers, informers.fields(selector), |_| None)
+    }
+
+    fn over(informers: &Informers, informer: Informer<K>, index: IndexFn<K>) -> Self {
         Self(Arc::new(Inner {
             client: informers.client(),
-            informer: informers.all(),
+            informer,
             state: RwLock::new(State::new(index)),
             handlers: Mutex::default(),
             running: std::sync::OnceLock::new(),

@@ -75,6 +75,10 @@ where
         self.patch(key, None, &Patch::Strategic(patch)).await
     }
 
+    pub async fn merge_patch_status(&self, key: &Key, patch: &Value) -> Result<Arc<K>, SyncError> {
+        self.patch(key, Some("status"), &Patch::Merge(patch)).await
+    }
+
     pub async fn strategic_patch_status(&self, key: &Key, patch: &Value) -> Result<Arc<K>, SyncError> {
         self.patch(key, Some("status"), &Patch::Strategic(patch)).await
     }

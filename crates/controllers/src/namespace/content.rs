@@ -13,10 +13,27 @@ use crate::kit::{Context, SyncError};
 /// Requests under way at a time.
 const CONCURRENCY: usize = 4;
 
-/// Deletes what can be deleted; tells what is left.
+/// Deletes what can be deleted; tells what is left. Pods go first, and alone: what they still need until their end
+/// (Secrets, ConfigMaps, policies that protect them) must not be taken from under them.
 pub async fn delete_all(client: &kube::Client, namespace: &str) -> Result<Leftovers, SyncError> {
+    let kinds = discover(client, namespace).await?;
+    let (pods, others): (Vec<_>, Vec<_>) =
+        kinds.into_iter().partition(|(kind, _)| kind.group.is_empty() && kind.plural == "pods");
     let mut left = Leftovers::default();
-    let kinds: Vec<_> = discover(client, namespace).await?;
+    delete_kinds(client, namespace, pods, &mut left).await;
+    if left.is_empty() {
+        delete_kinds(client, namespace, others, &mut left).await;
+    }
+    left.refused.sort();
+    Ok(left)
+}
+
+async fn delete_kinds(
+    client: &kube::Client,
+    namespace: &str,
+    kinds: Vec<(ApiResource, ApiCapabilities)>,
+    left: &mut Leftovers,
+) {
     let mut rounds = futures::stream::iter(kinds)
         .map(|(kind, capabilities)| async move {
             let result = delete_kind(client, namespace, &kind, &capabilities).await;
@@ -38,8 +55,6 @@ pub async fn delete_all(client: &kube::Client, namespace: &str) -> Result<Leftov
             Err(error) => left.refused.push(format!("{resource}: {error}")),
         }
     }
-    left.refused.sort();
-    Ok(left)
 }
 
 async fn discover(

@@ -34,6 +34,12 @@ pub fn readiness(node: &Node) -> Option<&str> {
     condition(node, "Ready").map(|ready| ready.status.as_str())
 }
 
+/// Whether an administrator says that the node is down for good: its pods and volumes may be taken from it.
+pub fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    taints.into_iter().any(|taint| taint.key == "node.kubernetes.io/out-of-service")
+}
+
 /// The conditions of a node that has fallen silent, if they do not say so yet.
 pub fn silent(node: &Node, now: &Time) -> Option<Vec<NodeCondition>> {
     let mut conditions =
@@ -63,15 +69,21 @@ pub fn silent(node: &Node, now: &Time) -> Option<Vec<NodeCondition>> {
     (conditions != before).then_some(conditions)
 }
 
-/// The taints that a node should have by its conditions, if it has others.
-pub fn taints(node: &Node, now: &Time) -> Option<Vec<Taint>> {
+/// The taints that a node should have by its conditions, if it has others. `evict` says whether one that is not ready
+/// may get the taint by which its pods go.
+pub fn taints(node: &Node, evict: bool, now: &Time) -> Option<Vec<Taint>> {
     let spec = node.spec.as_ref();
     let have = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     match readiness(node) {
         Some("True") => {}
-        Some("Unknown") => wanted.extend([(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]),
-        Some(_) => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
+        Some(status) => {
+            let key = if status == "Unknown" { UNREACHABLE } else { NOT_READY };
+            wanted.push((key, NO_SCHEDULE));
+            if evict {
+                wanted.push((key, NO_EXECUTE));
+            }
+        }
         // It has only just registered: nothing runs there that would have to go.
         None => wanted.push((NOT_READY, NO_SCHEDULE)),
     }
@@ -123,7 +135,7 @@ mod tests {
     #[test]
     fn taints_follow_conditions() {
         let check = |conditions: Value, spec: Value, expected: Option<&[&str]>| {
-            let found = taints(&node(conditions.clone(), spec), &meta::now());
+            let found = taints(&node(conditions.clone(), spec), true, &meta::now());
             let found = found.map(|taints| {
                 taints
                     .iter()

@@ -3,6 +3,7 @@
 //! Heartbeats are timed by when they arrive here, not by what their sender's clock says.
 
 pub mod health;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use crate::Loops;
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 use health::{GRACE, STARTUP_GRACE};
+use zones::{Permit, Zones};
 
 /// The namespace of the Leases of nodes.
 const LEASES: &str = "kube-node-lease";
@@ -25,7 +27,7 @@ type Heartbeats = Arc<Mutex<HashMap<String, Instant>>>;
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
     let queue = Queue::default();
     let heartbeats = Heartbeats::default();
-    let (due, heard) = (queue.clone(), heartbeats.clone());
+    let (due, heard, seen) = (queue.clone(), heartbeats.clone(), world.clone());
     world.nodes.on(move |change| {
         let Some(node) = change.new else {
             heard.lock().remove(change.old.map(|node| meta::name(&**node)).unwrap_or_default());
@@ -38,6 +40,14 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             heard.lock().insert(meta::name(&**node).to_owned(), Instant::now());
         }
         due.add(Key::of(&**node));
+        // What may be done about the failed nodes depends on how many there are.
+        let readiness = |node: &Arc<Node>| health::readiness(node).map(str::to_owned);
+        if change.old.and_then(readiness) != readiness(node) {
+            let all = seen.nodes.list();
+            let failed =
+                all.iter().filter(|node| health::readiness(node).is_some_and(|ready| ready != "True"));
+            failed.for_each(|node| due.add(Key::of(&**node)));
+        }
     });
     let (due, heard, seen) = (queue.clone(), heartbeats.clone(), world.clone());
     world.leases.on(move |change| {
@@ -51,13 +61,14 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    let controller = NodeLifecycle { world: world.clone(), heartbeats };
+    let controller = NodeLifecycle { world: world.clone(), heartbeats, zones: Mutex::default() };
     loops.add(controller, queue);
 }
 
 struct NodeLifecycle {
     world: Arc<World>,
     heartbeats: Heartbeats,
+    zones: Mutex<Zones>,
 }
 
 impl Controller for NodeLifecycle {
@@ -71,19 +82,38 @@ impl Controller for NodeLifecycle {
         if left.is_none() {
             node = self.mark_silent(node).await?;
         }
-        if let Some(taints) = health::taints(&node, &meta::now()) {
+        let (evict, again) = self.may_evict(&node);
+        if let Some(taints) = health::taints(&node, evict, &meta::now()) {
             let version = &node.metadata.resource_version;
             let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
             self.world.nodes.merge_patch(key, &patch).await?;
         }
-        if health::readiness(&node) == Some("Unknown") {
+        if health::readiness(&node).is_some_and(|ready| ready != "True") {
             self.mark_pods_not_ready(key).await?;
         }
-        Ok(left)
+        Ok([left, again].into_iter().flatten().min())
     }
 }
 
 impl NodeLifecycle {
+    /// Whether pods may be made to go from a node that is not ready, and otherwise when to ask again.
+    fn may_evict(&self, node: &Node) -> (bool, Option<Duration>) {
+        if health::readiness(node).is_none_or(|ready| ready == "True") {
+            return (false, None);
+        }
+        let all = self.world.nodes.list();
+        let mut zones = self.zones.lock();
+        // One that has the taint keeps it without another permit, unless everything is down.
+        if zones::is_tainted(node) && !zones::all_down(&all) {
+            return (true, None);
+        }
+        match zones.permit(node, &all, Instant::now()) {
+            Permit::Now => (true, None),
+            Permit::Later(left) => (false, Some(left)),
+            Permit::NotNow | Permit::Never => (false, None),
+        }
+    }
+
     /// How long the node may still be silent; nothing when it has been for too long.
     fn time_left(&self, node: &Node) -> Option<Duration> {
         let heard = self.heartbeats.lock().get(meta::name(node)).copied();

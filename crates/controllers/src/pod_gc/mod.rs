@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::Loops;
 use crate::kit::{Context, Controller, Key, Queue, SyncError, World, meta, pods};
+use crate::node_lifecycle::health;
 
 /// A node may come back within this time (or only be seen late), and its pods with it.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -26,6 +27,13 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
                 due.add_after(Key::of(&*pod), QUARANTINE);
             }
         }
+        if let Some(node) = change.new.filter(|node| is_down(node))
+            && !change.old.is_some_and(|node| is_down(node))
+        {
+            for pod in seen.pods.by_index(meta::name(&**node)) {
+                due.add(Key::of(&*pod));
+            }
+        }
     });
     let (due, seen) = (queue.clone(), world.clone());
     world.pods.on(move |change| {
@@ -33,8 +41,11 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
         match pods::node_name(pod) {
             None if meta::is_terminating(&**pod) => due.add(Key::of(&**pod)),
             None => {}
-            Some(node) if seen.nodes.get("", node).is_none() => due.add_after(Key::of(&**pod), QUARANTINE),
-            Some(_) => {}
+            Some(node) => match seen.nodes.get("", node) {
+                None => due.add_after(Key::of(&**pod), QUARANTINE),
+                Some(node) if is_down(&node) && meta::is_terminating(&**pod) => due.add(Key::of(&**pod)),
+                Some(_) => {}
+            },
         }
         let finished = |pod: &Arc<Pod>| pods::is_finished(pod);
         if finished(pod) && !change.old.is_some_and(finished) {
@@ -42,6 +53,11 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
         }
     });
     loops.add(PodGc { world: world.clone() }, queue);
+}
+
+/// A node that is not ready, and that an administrator says will not come back with what ran on it.
+fn is_down(node: &Node) -> bool {
+    health::is_out_of_service(node) && health::readiness(node) != Some("True")
 }
 
 struct PodGc {
@@ -61,6 +77,11 @@ impl Controller for PodGc {
             None if meta::is_terminating(&*pod) => self.remove(&pod, None).await?,
             Some(node) if !self.node_exists(node).await? => {
                 self.remove(&pod, Some("PodGC: node no longer exists")).await?;
+            }
+            Some(node) if meta::is_terminating(&*pod) => {
+                if self.world.nodes.get("", node).is_some_and(|node| is_down(&node)) {
+                    self.remove(&pod, None).await?;
+                }
             }
             _ => {}
         }

@@ -53,23 +53,15 @@ impl Replicated for ReplicaSet {
     }
 
     fn with_status(&self, counts: &Counts, failure: Option<&Failure>, now: Time) -> Option<Self> {
-        let old = self.status.clone().unwrap_or_default();
-        let found = old.conditions.iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE);
-        let condition = match (failure, found) {
-            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => {
-                Some(found.clone())
-            }
-            (Some(failure), _) => Some(ReplicaSetCondition {
-                type_: REPLICA_FAILURE.to_owned(),
-                status: "True".to_owned(),
-                reason: Some(failure.reason.to_owned()),
-                message: Some(failure.message.clone()),
-                last_transition_time: Some(now),
-            }),
-            (None, _) => None,
+        let mut old = self.status.clone().unwrap_or_default();
+        let make = |failure: &Failure| ReplicaSetCondition {
+            type_: REPLICA_FAILURE.to_owned(),
+            status: "True".to_owned(),
+            reason: Some(failure.reason.to_owned()),
+            message: Some(failure.message.clone()),
+            last_transition_time: Some(now.clone()),
         };
-        let others = old.conditions.iter().flatten().filter(|condition| condition.type_ != REPLICA_FAILURE);
-        let conditions: Vec<_> = others.cloned().chain(condition).collect();
+        let told = |condition: &ReplicaSetCondition| (condition.type_.clone(), condition.reason.clone());
         let new = ReplicaSetStatus {
             replicas: counts.replicas,
             fully_labeled_replicas: Some(counts.fully_labeled),
@@ -77,19 +69,15 @@ impl Replicated for ReplicaSet {
             available_replicas: Some(counts.available),
             terminating_replicas: Some(counts.terminating),
             observed_generation: self.metadata.generation,
-            conditions: (!conditions.is_empty()).then_some(conditions),
+            conditions: with_failure(old.conditions.as_ref(), failure, told, make),
         };
-        (new != without_absent(old)).then(|| Self { status: Some(new), ..self.clone() })
+        // A counter that is absent is one that is zero.
+        old.fully_labeled_replicas.get_or_insert(0);
+        old.ready_replicas.get_or_insert(0);
+        old.available_replicas.get_or_insert(0);
+        old.terminating_replicas.get_or_insert(0);
+        (new != old).then(|| Self { status: Some(new), ..self.clone() })
     }
-}
-
-/// A counter that is absent is one that is zero.
-fn without_absent(mut status: ReplicaSetStatus) -> ReplicaSetStatus {
-    status.fully_labeled_replicas.get_or_insert(0);
-    status.ready_replicas.get_or_insert(0);
-    status.available_replicas.get_or_insert(0);
-    status.terminating_replicas.get_or_insert(0);
-    status
 }
 
 impl Replicated for ReplicationController {
@@ -118,33 +106,44 @@ impl Replicated for ReplicationController {
 
     fn with_status(&self, counts: &Counts, failure: Option<&Failure>, now: Time) -> Option<Self> {
         let mut old = self.status.clone().unwrap_or_default();
-        let found = old.conditions.iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE);
-        let condition = match (failure, found) {
-            (Some(failure), Some(found)) if found.reason.as_deref() == Some(failure.reason) => {
-                Some(found.clone())
-            }
-            (Some(failure), _) => Some(ReplicationControllerCondition {
-                type_: REPLICA_FAILURE.to_owned(),
-                status: "True".to_owned(),
-                reason: Some(failure.reason.to_owned()),
-                message: Some(failure.message.clone()),
-                last_transition_time: Some(now),
-            }),
-            (None, _) => None,
+        let make = |failure: &Failure| ReplicationControllerCondition {
+            type_: REPLICA_FAILURE.to_owned(),
+            status: "True".to_owned(),
+            reason: Some(failure.reason.to_owned()),
+            message: Some(failure.message.clone()),
+            last_transition_time: Some(now.clone()),
         };
-        let others = old.conditions.iter().flatten().filter(|condition| condition.type_ != REPLICA_FAILURE);
-        let conditions: Vec<_> = others.cloned().chain(condition).collect();
+        let told =
+            |condition: &ReplicationControllerCondition| (condition.type_.clone(), condition.reason.clone());
         let new = ReplicationControllerStatus {
             replicas: counts.replicas,
             fully_labeled_replicas: Some(counts.fully_labeled),
             ready_replicas: Some(counts.ready),
             available_replicas: Some(counts.available),
             observed_generation: self.metadata.generation,
-            conditions: (!conditions.is_empty()).then_some(conditions),
+            conditions: with_failure(old.conditions.as_ref(), failure, told, make),
         };
         old.fully_labeled_replicas.get_or_insert(0);
         old.ready_replicas.get_or_insert(0);
         old.available_replicas.get_or_insert(0);
         (new != old).then(|| Self { status: Some(new), ..self.clone() })
     }
+}
+
+/// The conditions with this failure in the place of the one told before; `told` gives the type and reason of one.
+fn with_failure<C: Clone>(
+    old: Option<&Vec<C>>,
+    failure: Option<&Failure>,
+    told: impl Fn(&C) -> (String, Option<String>),
+    make: impl Fn(&Failure) -> C,
+) -> Option<Vec<C>> {
+    let is_failure = |condition: &C| told(condition).0 == REPLICA_FAILURE;
+    let found = old.into_iter().flatten().find(|condition| is_failure(condition));
+    let condition = failure.map(|failure| match found {
+        Some(found) if told(found).1.as_deref() == Some(failure.reason) => found.clone(),
+        _ => make(failure),
+    });
+    let others = old.into_iter().flatten().filter(|condition| !is_failure(condition));
+    let conditions: Vec<C> = others.cloned().chain(condition).collect();
+    (!conditions.is_empty()).then_some(conditions)
 }

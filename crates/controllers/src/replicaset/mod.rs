@@ -54,12 +54,8 @@ fn pod_changed<K: Replicated>(world: &World, due: &Queue, change: &Change<'_, Po
     if let Some(key) = owner {
         // The end of a pod calls for another at once; all else only changes counters.
         if is_active(pod) { due.add_lazily(key) } else { due.add(key) }
-    } else if meta::controller_of(&pod.metadata).is_none() && pod.metadata.labels.is_some() {
-        for set in K::view(world).by_namespace(meta::namespace(&**pod)) {
-            if set.selects(pod.metadata.labels.as_ref()) {
-                due.add(Key::of(&*set));
-            }
-        }
+    } else {
+        claim::adopters(K::view(world), &pod.metadata, K::selects).into_iter().for_each(|key| due.add(key));
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, Service,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::Loops;
@@ -31,6 +33,21 @@ pub fn start(world: &Arc<World>, loops: &mut Loops, resources: Arc<Resources>) {
     world.pods.on(move |change| {
         if let Some(pod) = change.object() {
             make_due(&seen, &due, meta::namespace(&**pod));
+        }
+    });
+    // What Services and claims use changes with their specs, too.
+    let (due, seen) = (queue.clone(), world.clone());
+    world.services.on(move |change| {
+        let used = |service: &Arc<Service>| usage::of_service(service);
+        if change.is_update() && change.old.map(used) != change.new.map(used) {
+            change.new.into_iter().for_each(|service| make_due(&seen, &due, meta::namespace(&**service)));
+        }
+    });
+    let (due, seen) = (queue.clone(), world.clone());
+    world.persistent_volume_claims.on(move |change| {
+        let used = |claim: &Arc<PersistentVolumeClaim>| usage::of_claim(claim);
+        if change.is_update() && change.old.map(used) != change.new.map(used) {
+            change.new.into_iter().for_each(|claim| make_due(&seen, &due, meta::namespace(&**claim)));
         }
     });
     let (due, seen) = (queue.clone(), world.clone());
@@ -85,14 +102,20 @@ impl Quotas {
                 usage::add(&mut used, usage::of_pod(&pod));
             }
         }
-        if usage::has_scopes(spec) {
+        let scoped = usage::has_scopes(spec);
+        for claim in self.world.persistent_volume_claims.by_namespace(namespace) {
+            if !scoped || usage::claim_in_scope(spec, &claim) {
+                usage::add(&mut used, usage::of_claim(&claim));
+            }
+        }
+        if scoped {
             return used;
+        }
+        for claim in self.world.resource_claims.by_namespace(namespace) {
+            usage::add(&mut used, usage::of_resource_claim(&claim));
         }
         for service in self.world.services.by_namespace(namespace) {
             usage::add(&mut used, usage::of_service(&service));
-        }
-        for claim in self.world.persistent_volume_claims.by_namespace(namespace) {
-            usage::add(&mut used, usage::of_claim(&claim));
         }
         for name in spec.hard.iter().flatten().map(|(name, _)| name) {
             if used.contains_key(name) {

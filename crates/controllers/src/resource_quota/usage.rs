@@ -6,9 +6,14 @@ use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
     Container, PersistentVolumeClaim, Pod, PodSpec, ResourceQuotaSpec, Service,
 };
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::kit::pods;
+
+const VOLUME_ATTRIBUTES_CLASS: &str = "VolumeAttributesClass";
+/// A claim for all devices gets no more than this.
+const MOST_DEVICES: i64 = 32;
 
 pub type Usage = BTreeMap<String, Quantity>;
 type List = BTreeMap<String, Text>;
@@ -109,7 +114,9 @@ pub fn of_claim(claim: &PersistentVolumeClaim) -> Usage {
     ]);
     let requests =
         spec.and_then(|spec| spec.resources.as_ref()).and_then(|resources| resources.requests.as_ref());
-    let storage = parse(requests).get("storage").copied();
+    // While a claim shrinks back from a failed growth, what was given to it still counts.
+    let allocated = claim.status.as_ref().and_then(|status| status.allocated_resources.as_ref());
+    let storage = parse(requests).get("storage").copied().max(parse(allocated).get("storage").copied());
     if let Some(storage) = storage {
         usage.insert("requests.storage".to_owned(), storage);
     }
@@ -125,6 +132,63 @@ pub fn of_claim(claim: &PersistentVolumeClaim) -> Usage {
     usage
 }
 
+/// Devices of each class, as many as can be told before they are allocated.
+pub fn of_resource_claim(claim: &ResourceClaim) -> Usage {
+    let mut usage = Usage::new();
+    let requests = claim.spec.devices.iter().flat_map(|devices| devices.requests.iter().flatten());
+    for request in requests {
+        // Of alternatives, any may be taken: each class counts with the most that it would be asked for.
+        let mut most = Usage::new();
+        let exactly = request
+            .exactly
+            .iter()
+            .map(|exact| (&exact.device_class_name, exact.allocation_mode.as_deref(), exact.count));
+        let alternatives = request
+            .first_available
+            .iter()
+            .flatten()
+            .map(|sub| (&sub.device_class_name, sub.allocation_mode.as_deref(), sub.count));
+        for (class, mode, count) in exactly.chain(alternatives) {
+            let count = if mode == Some("All") { MOST_DEVICES } else { count.unwrap_or(1) };
+            let amount =
+                most.entry(format!("{class}.deviceclass.resource.k8s.io/devices")).or_insert(Quantity::ZERO);
+            *amount = (*amount).max(Quantity::units(count));
+        }
+        add(&mut usage, most);
+    }
+    usage
+}
+
+/// Whether the scopes of a quota pick a claim: only attribute classes say anything about claims.
+pub fn claim_in_scope(quota: &ResourceQuotaSpec, claim: &PersistentVolumeClaim) -> bool {
+    let status = claim.status.as_ref();
+    let classes = [
+        claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_ref()),
+        status.and_then(|status| status.current_volume_attributes_class_name.as_ref()),
+        status
+            .and_then(|status| status.modify_volume_status.as_ref())
+            .and_then(|modify| modify.target_volume_attributes_class_name.as_ref()),
+    ];
+    let classes: Vec<&String> = classes.into_iter().flatten().filter(|class| !class.is_empty()).collect();
+    let matches = |scope: &str, operator: &str, values: &[String]| {
+        let among = || classes.iter().any(|class| values.contains(class));
+        scope == VOLUME_ATTRIBUTES_CLASS
+            && match operator {
+                "In" => among(),
+                "NotIn" => !among(),
+                "Exists" => !classes.is_empty(),
+                "DoesNotExist" => classes.is_empty(),
+                _ => false,
+            }
+    };
+    let selected =
+        quota.scope_selector.iter().flat_map(|selector| selector.match_expressions.iter().flatten());
+    let mut selected = selected
+        .map(|term| matches(&term.scope_name, &term.operator, term.values.as_deref().unwrap_or_default()));
+    quota.scopes.iter().flatten().all(|scope| matches(scope, "Exists", &[]))
+        && selected.all(|matches| matches)
+}
+
 /// Whether the scopes of a quota pick a pod.
 pub fn in_scope(quota: &ResourceQuotaSpec, pod: &Pod) -> bool {
     let plain = quota.scopes.iter().flatten().all(|scope| matches_scope(scope, "Exists", &[], pod));
@@ -136,7 +200,7 @@ pub fn in_scope(quota: &ResourceQuotaSpec, pod: &Pod) -> bool {
     plain && selected.all(|matches| matches)
 }
 
-/// Whether a quota has scopes at all: such a one counts pods only.
+/// Whether a quota has scopes at all: such a one counts only what scopes can pick.
 pub fn has_scopes(quota: &ResourceQuotaSpec) -> bool {
     quota.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) || quota.scope_selector.is_some()
 }

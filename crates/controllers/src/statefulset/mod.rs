@@ -2,6 +2,7 @@
 
 mod plan;
 mod pods;
+mod retention;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpe
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
+use serde_json::json;
 
 use crate::Loops;
-use crate::kit::history::{self, HASH_LABEL};
+use crate::kit::history::{self, History, Owned, hash_of};
 use crate::kit::pods::is_active;
 use crate::kit::{Controller, Key, Queue, SyncError, World, claim, meta};
 use plan::{Birth, Plan, Revisions};
@@ -25,8 +27,12 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             due.add(Key::of(&**set));
         }
     });
-    let due = queue.clone();
+    let (due, seen) = (queue.clone(), world.clone());
     world.pods.on(move |change| {
+        if let Some(pod) = change.new {
+            let adopters = claim::adopters(&seen.stateful_sets, &pod.metadata, selects);
+            adopters.into_iter().for_each(|key| due.add(key));
+        }
         for pod in change.old.iter().chain(&change.new) {
             if let Some(key) = meta::owner_key::<StatefulSet>(&pod.metadata) {
                 let ended = change.new.is_none_or(|pod| !is_active(pod));
@@ -35,6 +41,10 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
         }
     });
     loops.add(StatefulSets { world: world.clone() }, queue);
+}
+
+fn selects(set: &StatefulSet, labels: Option<&meta::Labels>) -> bool {
+    set.spec.as_ref().is_some_and(|spec| meta::selects_strictly(&spec.selector, labels))
 }
 
 struct StatefulSets {
@@ -49,32 +59,35 @@ impl Controller for StatefulSets {
         let Some(spec) = &set.spec else { return Ok(None) };
         // A pod that merely has the labels, but none of the names, is somebody else's.
         let picks = |labels: Option<&meta::Labels>| meta::selects_strictly(&spec.selector, labels);
-        let pods = claim::claim(&*set, &self.world.pods, picks).await?;
+        let is_named = |pod: &Pod| pods::ordinal(&set, pod).is_some();
+        let pods = claim::claim_some(&*set, &self.world.pods, picks, is_named).await?;
         if meta::is_terminating(&*set) {
             return Ok(None);
         }
-        let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
         let collisions =
             set.status.as_ref().and_then(|status| status.collision_count).filter(|count| *count > 0);
-        let (update, all) = history::current(&self.world, &*set, labels, &spec.template, collisions).await?;
+        let asked = Owned { owner: &*set, selector: &spec.selector, template: &spec.template, collisions };
+        let History { current: update, all, collisions } = history::keep(&self.world, asked).await?;
         let told = set.status.as_ref().and_then(|status| status.current_revision.as_deref());
         let current = all.iter().find(|revision| Some(meta::name(&***revision)) == told).unwrap_or(&update);
-        let revisions = Revisions { current: hash_of(current), update: hash_of(&update) };
+        let hash = |revision: &ControllerRevision| hash_of(&revision.metadata).to_owned();
+        let revisions = Revisions { current: hash(current), update: hash(&update) };
 
+        self.keep_claims(&set, spec, &pods).await?;
         let plan = plan::plan(&set, spec, &pods, &revisions, Timestamp::now());
         // The status tells what is there even if a step was refused.
         let stepped = self.step(&set, spec, &plan, current, &revisions).await;
 
         let pods = self.world.pods.by_controller(meta::uid(&*set));
         let names = (meta::name(&**current), meta::name(&*update));
-        let status = plan::status(&set, spec, &pods, &revisions, names, Timestamp::now());
+        let mut status = plan::status(&set, spec, &pods, &revisions, names, Timestamp::now());
+        status.collision_count = collisions.or(Some(0));
         if set.status.as_ref() != Some(&status) {
             let updated = StatefulSet { status: Some(status), ..(*set).clone() };
             self.world.stateful_sets.replace_status(&updated).await?;
         }
         let in_use = |revision: &ControllerRevision| {
-            let hash = revision.metadata.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL));
-            let hash = hash.map_or("", String::as_str);
+            let hash = hash_of(&revision.metadata);
             hash == revisions.current
                 || hash == revisions.update
                 || pods.iter().any(|pod| plan::hash(pod) == hash)
@@ -85,12 +98,29 @@ impl Controller for StatefulSets {
     }
 }
 
-fn hash_of(revision: &ControllerRevision) -> String {
-    let labels = revision.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(HASH_LABEL)).cloned().unwrap_or_default()
-}
-
 impl StatefulSets {
+    /// Has the claims of pods go with the pods or the set, as the retention policy says.
+    async fn keep_claims(
+        &self,
+        set: &Arc<StatefulSet>,
+        spec: &StatefulSetSpec,
+        all: &[Arc<Pod>],
+    ) -> Result<(), SyncError> {
+        for pod in all {
+            let Some(ordinal) = pods::ordinal(set, pod) else { continue };
+            for wanted in pods::claims(set, spec, ordinal) {
+                let key = Key::of(&wanted);
+                let Some(claim) = self.world.persistent_volume_claims.by_key(&key) else { continue };
+                if let Some(owners) = retention::owners(set, spec, pod, ordinal, &claim) {
+                    let patch = json!({"metadata": {"resourceVersion": claim.metadata.resource_version,
+                        "ownerReferences": owners}});
+                    self.world.persistent_volume_claims.merge_patch(&key, &patch).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn step(
         &self,
         set: &Arc<StatefulSet>,
@@ -119,7 +149,14 @@ impl StatefulSets {
         let name = pods::pod_name(set, birth.ordinal);
         let events = &self.world.events;
         for claim in pods::claims(set, spec, birth.ordinal) {
-            if self.world.persistent_volume_claims.by_key(&Key::of(&claim)).is_some() {
+            if let Some(found) = self.world.persistent_volume_claims.by_key(&Key::of(&claim)) {
+                // It goes with the pod that had it: the next pod must not begin with what is about to vanish.
+                if retention::goes_with_a_pod(&found, &name) || meta::is_terminating(&*found) {
+                    return Err(SyncError::Waiting(format!(
+                        "PersistentVolumeClaim {} to go",
+                        Key::of(&*found)
+                    )));
+                }
                 continue;
             }
             let what = format!(

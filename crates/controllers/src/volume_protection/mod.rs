@@ -1,4 +1,5 @@
-//! Holds back the deletion of claims that pods use, and of volumes that are bound, by finalizers.
+//! Holds back the deletion of claims that pods use, of volumes that are bound and of attribute classes that volumes
+//! have, by finalizers.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use client::Watched;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::Resource;
 use serde::Serialize;
 use serde_json::json;
@@ -33,7 +35,9 @@ impl Protected for PersistentVolumeClaim {
 
     fn is_used(&self, world: &World) -> bool {
         let pods = world.pods.by_namespace(meta::namespace(self));
-        pods.iter().any(|pod| !pods::is_finished(pod) && claims(pod).any(|claim| claim == meta::name(self)))
+        // A kubelet does not start a pod whose claim is going: one without a node does not use it yet.
+        let uses = |pod: &Arc<Pod>| pods::node_name(pod).is_some() && !pods::is_finished(pod);
+        pods.iter().any(|pod| uses(pod) && claims(pod).any(|claim| claim == meta::name(self)))
     }
 }
 
@@ -50,8 +54,42 @@ impl Protected for PersistentVolume {
     }
 }
 
+impl Protected for VolumeAttributesClass {
+    const CONTROLLER: &'static str = "volumeattributesclass-protection-controller";
+    const FINALIZER: &'static str = "kubernetes.io/vac-protection";
+
+    fn view(world: &World) -> &View<Self> {
+        &world.volume_attributes_classes
+    }
+
+    fn is_used(&self, world: &World) -> bool {
+        let name = meta::name(self);
+        world.persistent_volumes.list().iter().any(|volume| class_of_volume(volume) == Some(name))
+            || world
+                .persistent_volume_claims
+                .list()
+                .iter()
+                .any(|claim| classes_of_claim(claim).any(|c| c == name))
+    }
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> Option<&str> {
+    volume.spec.as_ref()?.volume_attributes_class_name.as_deref()
+}
+
+/// The attribute classes that a claim has, wants, and is being changed to.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+    let status = claim.status.as_ref();
+    let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_deref());
+    let has = status.and_then(|status| status.current_volume_attributes_class_name.as_deref());
+    let target = status
+        .and_then(|status| status.modify_volume_status.as_ref())
+        .and_then(|modify| modify.target_volume_attributes_class_name.as_deref());
+    [wanted, has, target].into_iter().flatten()
+}
+
 /// The names of the claims that a pod uses, those made for it included.
-fn claims(pod: &Pod) -> impl Iterator<Item = String> {
+pub fn claims(pod: &Pod) -> impl Iterator<Item = String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(claim), _) => Some(claim.claim_name.clone()),
@@ -62,6 +100,18 @@ fn claims(pod: &Pod) -> impl Iterator<Item = String> {
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
     start_for::<PersistentVolume>(world, loops);
+    let classes = start_for::<VolumeAttributesClass>(world, loops);
+    let due = classes.clone();
+    world.persistent_volumes.on(move |change| {
+        for class in change.old.into_iter().filter_map(|volume| class_of_volume(volume)) {
+            due.add(Key::cluster(class));
+        }
+    });
+    world.persistent_volume_claims.on(move |change| {
+        for class in change.old.into_iter().flat_map(|claim| classes_of_claim(claim)) {
+            classes.add(Key::cluster(class));
+        }
+    });
     let queue = start_for::<PersistentVolumeClaim>(world, loops);
     world.pods.on(move |change| {
         let done = change.new.is_none_or(|pod| pods::is_finished(pod));
