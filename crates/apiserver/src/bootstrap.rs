@@ -177,7 +177,11 @@ async fn write(
     }
     if exists {
         let make = |live: &Value| Ok(over(live, &object));
-        return writer.update(&Change { make: &make, managed: false, whole: false }).await.map(drop).map_err(failed);
+        return writer
+            .update(&Change { make: &make, managed: false, whole: false })
+            .await
+            .map(drop)
+            .map_err(failed);
     }
     match writer.create(object, false).await {
         Err(status) if status.is("AlreadyExists") => Ok(()),

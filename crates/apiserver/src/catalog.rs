@@ -119,7 +119,11 @@ impl Catalog {
         // Groups by name, within them the newest version first.
         versions.sort_by(|(one, one_version), (other, other_version)| {
             let order = |version: &Version| std::cmp::Reverse(priority(&version.name));
-            (&one.group, order(one_version), &one.name).cmp(&(&other.group, order(other_version), &other.name))
+            (&one.group, order(one_version), &one.name).cmp(&(
+                &other.group,
+                order(other_version),
+                &other.name,
+            ))
         });
         let registry = Registry::builtin()
             .with(versions.iter().map(|(definition, version)| definition.resource(version)));

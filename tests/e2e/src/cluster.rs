@@ -60,7 +60,11 @@ impl Cluster {
     pub fn start_with(options: Options) -> Self {
         let host = Host::new();
         // How full the disk of the machine is that the tests run on is not what they are about.
-        let usual = if options.kubelet.contains("evictionHard") { "" } else { "evictionHard: {}\nimageGCHighThresholdPercent: 100\n" };
+        let usual = if options.kubelet.contains("evictionHard") {
+            ""
+        } else {
+            "evictionHard: {}\nimageGCHighThresholdPercent: 100\n"
+        };
         let config = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: {}\n{usual}{}",
             host.cgroup(),

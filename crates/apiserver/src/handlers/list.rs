@@ -194,12 +194,12 @@ async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Resu
     let cache = &call.served.cache;
     let revision = match exact {
         Some(exact) => {
-            cache
-                .scan_at(&selection.namespace, &start, exact, visit)
-                .map_err(|too_old| match options.continue_token {
+            cache.scan_at(&selection.namespace, &start, exact, visit).map_err(|too_old| {
+                match options.continue_token {
                     Some(_) => expired_token(&start),
                     None => too_old_version(too_old),
-                })?;
+                }
+            })?;
             exact
         }
         None => cache.scan(&selection.namespace, &start, visit).max(applied),

@@ -77,7 +77,8 @@ pub async fn serve(
                 &info.verb,
             ));
         }
-    } else if !(resource.supports(&info.verb) || terminating && matches!(info.verb.as_str(), "update" | "patch"))
+    } else if !(resource.supports(&info.verb)
+        || terminating && matches!(info.verb.as_str(), "update" | "patch"))
         || (info.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch"))
     {
         return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));

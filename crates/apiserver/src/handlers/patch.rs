@@ -69,7 +69,8 @@ pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     audit::requested(&patch);
     let make = |live: &Value| patched(call, kind, live, &patch, options.field_validation);
-    let outcome = call.writer(&options, KIND).update(&Change { make: &make, managed: false, whole: false }).await?;
+    let outcome =
+        call.writer(&options, KIND).update(&Change { make: &make, managed: false, whole: false }).await?;
     answer(call, StatusCode::OK, outcome).await
 }
 

@@ -188,7 +188,12 @@ fn address_of(node: &Value, name: &str) -> Result<String, Status> {
 }
 
 /// Ready addresses of a Service with the port of that name.
-pub fn endpoints(objects: &dyn Objects, namespace: &str, service: &str, port_name: &str) -> Vec<(String, u16)> {
+pub fn endpoints(
+    objects: &dyn Objects,
+    namespace: &str,
+    service: &str,
+    port_name: &str,
+) -> Vec<(String, u16)> {
     let slices = objects.list(("discovery.k8s.io", "endpointslices").into(), namespace);
     let mut found = Vec::new();
     for slice in slices.iter().filter(|slice| label(slice, "kubernetes.io/service-name") == Some(service)) {

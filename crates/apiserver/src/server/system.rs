@@ -51,7 +51,12 @@ pub async fn serve(
         _ => return Err(Status::unknown_resource()),
     };
     let accept = Accept::negotiate(&parts.headers, Offer::default())?;
-    respond::value(StatusCode::OK, &document, accept.format, query.pretty(&parts.headers) || path == "/version")
+    respond::value(
+        StatusCode::OK,
+        &document,
+        accept.format,
+        query.pretty(&parts.headers) || path == "/version",
+    )
 }
 
 /// What `kubectl version` shows and clients decide on.

@@ -90,10 +90,9 @@ async fn open_store(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> R
     let path = layout.store();
     let store = tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await??;
     let (served, socket, shutdown) = (store.clone(), layout.store_socket(), parts.shutdown());
-    parts.start(
-        "store's socket",
-        async move { crate::store::admin::serve(served, &socket, shutdown.cancelled()).await },
-    );
+    parts.start("store's socket", async move {
+        crate::store::admin::serve(served, &socket, shutdown.cancelled()).await
+    });
     Ok(store)
 }
 

@@ -14,7 +14,8 @@ use anyhow::{Context, Result};
 use client::Informers;
 
 use crate::cli::{
-    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs, SchedulerArgs,
+    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs,
+    SchedulerArgs,
 };
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
