@@ -1,7 +1,7 @@
 //! Asks for metrics: the APIs that metrics servers and adapters register with the API server.
 
-use http::Request;
 use jiff::{SignedDuration, Timestamp};
+use kube::api::{ListParams, Request};
 use serde_json::Value;
 
 use super::ratio::{Sample, Samples};
@@ -25,7 +25,9 @@ async fn get(client: &kube::Client, path: &str, query: &[(&str, &str)]) -> Resul
         uri.push_str(&format!("{key}={}", escape(value)));
         separator = '&';
     }
-    let request = Request::get(uri).body(Vec::new()).map_err(|error| error.to_string())?;
+    // A read as kube makes it, of a path that it does not know.
+    let mut request = Request::new("").list(&ListParams::default()).map_err(|error| error.to_string())?;
+    *request.uri_mut() = uri.parse().map_err(|error| format!("{uri:?} is no path: {error}"))?;
     client.request(request).await.map_err(|error| match error {
         kube::Error::Api(status) => status.message.clone(),
         error => error.to_string(),
