@@ -79,8 +79,17 @@ impl Server {
     }
 
     pub async fn at(advertise: IpAddr, store: Store) -> Self {
+        Self::with_store(store, |config| Config { advertise, ..config }).await
+    }
+
+    /// With another configuration.
+    pub async fn with(change: impl FnOnce(Config) -> Config) -> Self {
+        Self::with_store(Store::in_memory().unwrap(), change).await
+    }
+
+    pub async fn with_store(store: Store, change: impl FnOnce(Config) -> Config) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let config = Config { advertise, ..config(&files) };
+        let config = change(config(&files));
         let api = ApiServer::start(config, store).await.unwrap();
         let user = UserInfo::authenticated("test", &["system:masters"]);
         Self { api, files, user }

@@ -1,7 +1,5 @@
 //! A webhook: an HTTPS server whose answers the test decides.
 
-use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,15 +8,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+
+use crate::https::Https;
 
 /// What it answers to the `request` of a review.
 type Decide = dyn Fn(&Value) -> Decision + Send + Sync;
@@ -49,52 +42,16 @@ pub struct Webhook {
     pub port: u16,
     bundle: String,
     asked: Arc<Mutex<Vec<Value>>>,
-    _files: TempDir,
 }
 
 impl Webhook {
     pub async fn start(decide: impl Fn(&Value) -> Decision + Send + Sync + 'static) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        let authority = pki::Authority::ensure(files.path(), "hook", "hook").unwrap();
-        let leaf = pki::Leaf {
-            common_name: "hook".to_owned(),
-            dns_names: vec!["hook.default.svc".to_owned()],
-            addresses: vec![IpAddr::from([127, 0, 0, 1])],
-            server: true,
-            ..pki::Leaf::default()
-        };
-        let issued = authority.issue(&leaf).unwrap();
-        let certificates: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(issued.certificate.as_bytes()).map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(certificates, key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        // On all addresses: a Service cannot have one of the loopback network.
-        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let decide: Arc<Decide> = Arc::new(decide);
         let seen = asked.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, decide, seen) = (acceptor.clone(), decide.clone(), seen.clone());
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| answer(request, decide.clone(), seen.clone()));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        let bundle = STANDARD.encode(authority.certificate());
-        Self { port, bundle, asked, _files: files }
+        let https = Https::start(move |request| answer(request, decide.clone(), seen.clone())).await;
+        let bundle = STANDARD.encode(&https.authority);
+        Self { port: https.port, bundle, asked }
     }
 
     pub fn client_config(&self) -> Value {
@@ -115,7 +72,7 @@ async fn answer(
     request: Request<Incoming>,
     decide: Arc<Decide>,
     asked: Arc<Mutex<Vec<Value>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Response<Full<Bytes>> {
     let path = request.uri().to_string();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
@@ -132,5 +89,5 @@ async fn answer(
                 .to_string()
         }
     };
-    Ok(Response::new(Full::new(body.into())))
+    Response::new(Full::new(body.into()))
 }

@@ -9,6 +9,8 @@ mod deletion;
 mod etcd;
 mod fixture;
 mod hook;
+mod https;
+mod identity;
 mod lists;
 mod patches;
 mod policies;

@@ -123,6 +123,8 @@ async fn no_update_is_lost_while_members_die() {
                     let mut object = got.ok();
                     let n: u64 = object["data"]["n"].as_str().unwrap().parse().unwrap();
                     object["data"]["n"] = json!((n + 1).to_string());
+                    // A write whose answer got lost is recognized by its content, so no two may write the same.
+                    object["data"]["by"] = json!(format!("{client}-{attempt}"));
                     match server.put(&path, &object).await.code.as_u16() {
                         200 => done += 1,
                         409 => {}
