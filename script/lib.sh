@@ -33,8 +33,15 @@ need_packages() {
 
 need_rust() {
     command -v cargo >/dev/null 2>&1 && return
-    need_packages rustup=rustup
-    rustup default stable
+    # Debian has rustup from 13 on, Ubuntu from 24.04 on.
+    if [ -n "$(apt-cache search --names-only '^rustup$' 2>/dev/null)" ]; then
+        need_packages rustup=rustup
+        rustup default stable
+    else
+        need_packages curl=curl /etc/ssl/certs/ca-certificates.crt=ca-certificates
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
+    fi
+    export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 }
 
 # What building takes.
