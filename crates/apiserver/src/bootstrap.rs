@@ -123,18 +123,9 @@ pub(crate) async fn update_status(
     let catalog = state.catalog();
     let served = catalog.stored(resource.group, resource.resource).ok_or_else(Status::unknown_resource)?;
     let (user, warnings) = (UserInfo::authenticated(USER, &[MASTERS]), Mutex::default());
-    let writer = Writer {
-        state,
-        served,
-        user: &user,
-        namespace: "",
-        name,
-        subresource: "status",
-        dry_run: false,
-        options: WriteOptions::default().to_value("UpdateOptions"),
-        manager: "api-priority-and-fairness-config-consumer-v1".to_owned(),
-        warnings: &warnings,
-    };
+    let manager = "api-priority-and-fairness-config-consumer-v1";
+    let writer =
+        Writer { name, subresource: "status", ..Writer::own(state, served, &user, manager, &warnings) };
     writer.update(change).await.map(drop)
 }
 
@@ -160,16 +151,10 @@ async fn write(
     let user = UserInfo::authenticated(USER, &[MASTERS]);
     let warnings = Mutex::default();
     let writer = Writer {
-        state,
-        served,
-        user: &user,
         namespace: &namespace,
         name: &name,
-        subresource: "",
-        dry_run: false,
         options: WriteOptions::default().to_value("CreateOptions"),
-        manager: "kube-apiserver".to_owned(),
-        warnings: &warnings,
+        ..Writer::own(state, served, &user, "kube-apiserver", &warnings)
     };
     let exists = served.cache.get(&crate::cache::object_key(&namespace, &name)).is_some();
     if exists && !update {

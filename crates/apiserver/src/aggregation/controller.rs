@@ -18,7 +18,6 @@ use super::{GROUP, PLURAL, Remote, local};
 use crate::UserInfo;
 use crate::catalog::Served;
 use crate::crd;
-use crate::options::WriteOptions;
 use crate::state::State;
 use crate::write::update::Change;
 use crate::write::{Writer, meta};
@@ -151,16 +150,5 @@ pub fn writer<'a>(
     name: &'a str,
     subresource: &'a str,
 ) -> Writer<'a> {
-    Writer {
-        state,
-        served,
-        user,
-        namespace: "",
-        name,
-        subresource,
-        dry_run: false,
-        options: WriteOptions::default().to_value("UpdateOptions"),
-        manager: crd::controller::MANAGER.to_owned(),
-        warnings,
-    }
+    Writer { name, subresource, ..Writer::own(state, served, user, crd::controller::MANAGER, warnings) }
 }

@@ -18,7 +18,6 @@ use crate::UserInfo;
 use crate::authn::user::MASTERS;
 use crate::cache::object::Object;
 use crate::catalog::Catalog;
-use crate::options::WriteOptions;
 use crate::state::State;
 use crate::write::Writer;
 use crate::write::update::Change;
@@ -218,17 +217,6 @@ pub async fn change(
     let served = catalog.stored(GROUP, PLURAL).ok_or_else(Status::unknown_resource)?;
     let user = user();
     let warnings = Mutex::default();
-    let writer = Writer {
-        state,
-        served,
-        user: &user,
-        namespace: "",
-        name,
-        subresource,
-        dry_run: false,
-        options: WriteOptions::default().to_value("UpdateOptions"),
-        manager: MANAGER.to_owned(),
-        warnings: &warnings,
-    };
+    let writer = Writer { name, subresource, ..Writer::own(state, served, &user, MANAGER, &warnings) };
     writer.update(&Change { make, managed: false, whole: false }).await.map(drop)
 }

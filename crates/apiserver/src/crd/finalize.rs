@@ -13,10 +13,9 @@ use tracing::{info, warn};
 use super::definition::CLEANUP;
 use super::wire::Condition;
 use super::{Definition, controller, status};
-use crate::UserInfo;
 use crate::cache::object::Object;
 use crate::catalog::Served;
-use crate::options::{DeleteOptions, Query, WriteOptions};
+use crate::options::{DeleteOptions, Query};
 use crate::state::State;
 use crate::write::{Writer, meta};
 
@@ -89,29 +88,9 @@ async fn delete(state: &Arc<State>, served: &Arc<Served>, object: Arc<Object>) -
         namespace: object.namespace(),
         name: object.name(),
         options: options.to_value(),
-        ..writer(state, served, &user, &warnings)
+        ..Writer::own(state, served, &user, controller::MANAGER, &warnings)
     };
     writer.delete(&options).await.map(drop)
-}
-
-fn writer<'a>(
-    state: &'a Arc<State>,
-    served: &'a Arc<Served>,
-    user: &'a UserInfo,
-    warnings: &'a Mutex<Vec<String>>,
-) -> Writer<'a> {
-    Writer {
-        state,
-        served,
-        user,
-        namespace: "",
-        name: "",
-        subresource: "",
-        dry_run: false,
-        options: WriteOptions::default().to_value("DeleteOptions"),
-        manager: controller::MANAGER.to_owned(),
-        warnings,
-    }
 }
 
 async fn tell(

@@ -21,6 +21,7 @@ use crate::admission::{AdmissionRequest, Operation};
 use crate::cache::object::{Encoded, Object};
 use crate::cache::{object_key, store_key};
 use crate::catalog::Served;
+use crate::options::WriteOptions;
 use crate::outbound::Outbound;
 use crate::state::{State, store_failed};
 use crate::subresources::scale::view::View;
@@ -62,6 +63,30 @@ enum Refused {
 
 /// Writes that raced are tried so often. Each attempt sees a newer state, so that somebody always gets through.
 const ATTEMPTS: usize = 64;
+
+impl<'a> Writer<'a> {
+    /// For a write of this server itself, to a cluster-scoped object that is yet to be named.
+    pub fn own(
+        state: &'a Arc<State>,
+        served: &'a Arc<Served>,
+        user: &'a UserInfo,
+        manager: &str,
+        warnings: &'a Mutex<Vec<String>>,
+    ) -> Self {
+        Self {
+            state,
+            served,
+            user,
+            namespace: "",
+            name: "",
+            subresource: "",
+            dry_run: false,
+            options: WriteOptions::default().to_value("UpdateOptions"),
+            manager: manager.to_owned(),
+            warnings,
+        }
+    }
+}
 
 impl Writer<'_> {
     pub fn group_resource(&self) -> GroupResource<'_> {
