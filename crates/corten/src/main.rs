@@ -9,6 +9,7 @@ mod detach;
 mod image;
 mod layout;
 mod logging;
+mod memory;
 mod notify;
 mod parts;
 mod reset;
@@ -23,9 +24,6 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use cli::{Cli, Command};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -48,6 +46,7 @@ fn run(cli: Cli) -> Result<()> {
         return detach::down(&cli.directories);
     }
     logging::start(&cli.command);
+    memory::use_small_pages();
     // Every TLS connection of this process, whichever library makes it, uses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio =
