@@ -45,10 +45,10 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
         )
     });
-    all(namespaces).await?;
+    all(namespaces.collect()).await?;
     let policy =
         policy::reconcile(&*state.caches).into_iter().map(|write| put(state, write.resource, write.object));
-    all(policy).await?;
+    all(policy.collect()).await?;
     let classes = PRIORITY_CLASSES.iter().map(|(name, value, description)| {
         ensure(
             state,
@@ -59,7 +59,7 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
             }),
         )
     });
-    all(classes).await?;
+    all(classes.collect()).await?;
     let published = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
@@ -86,9 +86,7 @@ pub async fn publish(state: &Arc<State>, addresses: &[IpAddr]) -> Result<(), Sta
     put(state, ("discovery.k8s.io", "endpointslices").into(), endpoint_slice(state, &addresses)).await
 }
 
-async fn all(
-    writes: impl Iterator<Item = impl Future<Output = Result<(), StartError>>>,
-) -> Result<(), StartError> {
+async fn all(writes: Vec<impl Future<Output = Result<(), StartError>>>) -> Result<(), StartError> {
     stream::iter(writes).buffer_unordered(CONCURRENT).try_collect().await
 }
 

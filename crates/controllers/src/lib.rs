@@ -48,6 +48,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use client::Informers;
+use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +95,12 @@ pub enum Error {
 }
 
 /// Runs all controllers until `shutdown`.
-pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(informers, config, shutdown))
+}
+
+async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let world = Arc::new(kit::World::new(&informers));
     let mut loops = Loops { running: JoinSet::new(), started: CancellationToken::new(), shutdown };
     attach_detach::start(&world, &mut loops);

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::{Delta, Informers, Subscription};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::RwLock;
@@ -46,7 +47,12 @@ pub enum Error {
 
 /// Answers until `shutdown`. It listens before it returns to the caller's first await; names of the cluster are
 /// answered with SERVFAIL, which clients try again, until the index is complete.
-pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(informers, config, shutdown))
+}
+
+async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let index = Arc::new(RwLock::new(Index::new(&config.domain)));
     let forwarder = Forwarder::new(config.resolv_conf.clone(), &config.listen);
     let server = Server::new(index.clone(), forwarder);

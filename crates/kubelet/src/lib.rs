@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{ConfigError, KubeletConfiguration, duration};
+use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +100,12 @@ impl Options {
 }
 
 /// Runs until `shutdown`; containers go on running.
-pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(options: Options, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(options, shutdown))
+}
+
+async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let options = options.configured();
     // Our own failure ends our own tasks only.
     let shutdown = shutdown.child_token();

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use client::{Delta, Informers, Subscription};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
@@ -28,7 +29,12 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Routes Services on this node until `shutdown`. What is in the kernel then stays there, so that connections
 /// go on and the next process finds it.
-pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(informers, config, shutdown))
+}
+
+async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let mut services = informers.all::<Service>().subscribe();
     let mut slices = informers.all::<EndpointSlice>().subscribe();
     let this_node = format!("metadata.name={}", config.node_name);

@@ -32,6 +32,7 @@ mod table;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use clear::clear;
@@ -59,7 +60,12 @@ pub struct Config {
 }
 
 /// Serves the CRI until `shutdown`. Containers keep running after it.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<()>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(config, shutdown))
+}
+
+async fn run_until(config: Config, shutdown: CancellationToken) -> Result<()> {
     let runtime = state::blocking(move || {
         let runtime = Arc::new(state::Runtime::open(config)?);
         runtime.isolate_mounts()?;

@@ -22,6 +22,7 @@ mod storage;
 mod tests;
 
 use client::Informers;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,12 @@ pub enum Error {
 const BATCH: usize = 64;
 
 /// Runs until `shutdown`.
-pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(informers, config, shutdown))
+}
+
+async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let (bound_sender, mut bound) = mpsc::unbounded_channel();
     let mut scheduler = Scheduler::new(config.scheduler_name, informers.client(), bound_sender);
     let mut news = News::new(&informers);

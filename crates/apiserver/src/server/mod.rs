@@ -11,13 +11,13 @@ mod system;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use api::status::Status;
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 use store::Store;
@@ -39,8 +39,9 @@ use crate::flow_control;
 use crate::peers;
 use crate::state::State;
 use crate::token::keys::KeyError;
-use body::{BoxError, ResponseBody};
+use body::{BoxError, RequestBody, ResponseBody};
 use pipeline::Identity;
+use respond::Answer;
 
 /// The API server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +77,12 @@ pub struct ApiServer {
 
 impl ApiServer {
     /// Loads every object from the store and makes those that every cluster has.
-    pub async fn start(config: Config, store: Store) -> Result<Self, StartError> {
+    pub fn start(config: Config, store: Store) -> BoxFuture<'static, Result<Self, StartError>> {
+        // Boxed here, so that the server's code is generated with this crate and not anew in each that starts one.
+        Box::pin(Self::begin(config, store))
+    }
+
+    async fn begin(config: Config, store: Store) -> Result<Self, StartError> {
         let tls = listener::tls(&config)?;
         let state = State::new(config, store).await?;
         bootstrap::run(&state).await?;
@@ -94,12 +100,15 @@ impl ApiServer {
     }
 
     /// Serves HTTPS until `shutdown`.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
-        listener::serve(self.state.clone(), self.tls.clone(), listener, shutdown).await;
-        self.state.set_stopping();
-        if self.state.store.is_shared() {
-            peers::leave(&self.state).await;
-        }
+    pub fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        let Self { state, tls } = self.clone();
+        Box::pin(async move {
+            listener::serve(state.clone(), tls, listener, shutdown).await;
+            state.set_stopping();
+            if state.store.is_shared() {
+                peers::leave(&state).await;
+            }
+        })
     }
 
     pub fn state(&self) -> &Arc<State> {
@@ -114,6 +123,13 @@ pub struct Service {
     identity: Identity,
 }
 
+impl Service {
+    /// Without the caller's type of body, so that the way of a request is compiled once.
+    fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Result<Answer, Infallible>> {
+        Box::pin(pipeline::serve(self.state.clone(), self.identity.clone(), request).map(Ok))
+    }
+}
+
 impl<B> tower::Service<Request<B>> for Service
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -121,15 +137,13 @@ where
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let request = request.map(body::boxed);
-        let serving = pipeline::serve(self.state.clone(), self.identity.clone(), request);
-        Box::pin(serving.map(Ok))
+        self.answer(request.map(body::boxed))
     }
 }
