@@ -19,10 +19,10 @@ const MUST_NOT: &[(&str, &[&str])] = &[
         &["runtime", "images", "net", "shim-protocol", "libcontainer", "oci-spec", "apiserver", "store"],
     ),
     ("runtime", &["client", "kube", "k8s-openapi", "api", "apiserver", "kubelet"]),
-    ("images", &["runtime", "client", "kube", "k8s-cri"]),
-    ("streaming", &["k8s-cri", "kube", "k8s-openapi", "runtime"]),
+    ("images", &["runtime", "client", "kube", "cri"]),
+    ("streaming", &["cri", "kube", "k8s-openapi", "runtime"]),
     ("shim", &["tokio", "serde", "serde_json", "runtime", "net", "images"]),
-    ("net", &["kube", "k8s-openapi", "client", "k8s-cri"]),
+    ("net", &["kube", "k8s-openapi", "client", "cri"]),
     ("proxy", &["apiserver", "store", "runtime", "kubelet"]),
     ("dns", &["apiserver", "store", "runtime", "kubelet", "net"]),
 ];

@@ -116,7 +116,15 @@ pub async fn exec(ctx: &Context, target: Target<'_>, request: Request<Incoming>)
         let asked = Asked::of(ctx, &target, &request)?;
         let (stdin, stdout, stderr) = asked.streams();
         let cmd = parameters(asked.query, "command");
-        let exec = cri::ExecRequest { container_id: asked.id, cmd, tty: asked.tty, stdin, stdout, stderr };
+        let exec = cri::ExecRequest {
+            container_id: asked.id,
+            cmd,
+            tty: asked.tty,
+            stdin,
+            stdout,
+            stderr,
+            ..Default::default()
+        };
         follow(ctx.cri.exec(exec).await.map(|answer| answer.url), request).await
     };
     settle(answer.await)
@@ -129,7 +137,14 @@ pub async fn attach(ctx: &Context, target: Target<'_>, request: Request<Incoming
         // Whether there is a terminal is the container's business, not the client's.
         asked.tty = pod.and_then(|pod| container_tty(&pod, target.container)).unwrap_or(false);
         let (stdin, stdout, stderr) = asked.streams();
-        let attach = cri::AttachRequest { container_id: asked.id, tty: asked.tty, stdin, stdout, stderr };
+        let attach = cri::AttachRequest {
+            container_id: asked.id,
+            tty: asked.tty,
+            stdin,
+            stdout,
+            stderr,
+            ..Default::default()
+        };
         follow(ctx.cri.attach(attach).await.map(|answer| answer.url), request).await
     };
     settle(answer.await)
