@@ -133,6 +133,7 @@ impl Container {
                     supplemental_groups: r.user.groups.iter().map(|g| (*g).into()).collect(),
                 }),
             }),
+            stop_signal: 0,
         }
     }
 

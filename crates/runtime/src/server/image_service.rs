@@ -6,11 +6,13 @@ use k8s_cri::v1::image_service_server::ImageService;
 use k8s_cri::v1::{
     AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFsInfoRequest, ImageFsInfoResponse,
     ImageSpec, ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest, ListImagesResponse,
-    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
+    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, StreamImagesRequest,
+    StreamImagesResponse, UInt64Value,
 };
 use tonic::{Request, Response, Status};
 
 use super::Service;
+use super::lists::{Pages, pages};
 use crate::events::now;
 use crate::spec::process::ImageProcess;
 use crate::state::blocking;
@@ -21,15 +23,17 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 #[async_trait::async_trait]
 impl ImageService for Service {
     async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
-        let wanted = name(request.into_inner().filter.and_then(|f| f.image));
-        let store = self.0.images.clone();
-        let images = blocking(move || {
-            if wanted.is_empty() {
-                return Ok(store.list()?.iter().map(describe).collect());
-            }
-            Ok(store.get(&wanted)?.iter().map(describe).collect())
-        });
+        let (runtime, filter) = (self.0.clone(), request.into_inner().filter);
+        let images = blocking(move || runtime.list_images(filter));
         Ok(Response::new(ListImagesResponse { images: images.await? }))
+    }
+
+    type StreamImagesStream = Pages<StreamImagesResponse>;
+
+    async fn stream_images(&self, request: Request<StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
+        let (runtime, filter) = (self.0.clone(), request.into_inner().filter);
+        let images = blocking(move || runtime.list_images(filter)).await?;
+        Ok(Response::new(pages(images, |images| StreamImagesResponse { images })))
     }
 
     /// An image that is not there is an answer without an image, not an error.
@@ -96,7 +100,7 @@ impl ImageService for Service {
     }
 }
 
-fn name(spec: Option<ImageSpec>) -> String {
+pub fn name(spec: Option<ImageSpec>) -> String {
     spec.map(|s| s.image).unwrap_or_default()
 }
 
@@ -106,7 +110,7 @@ fn required(spec: Option<ImageSpec>) -> Result<String> {
         .ok_or_else(|| Error::InvalidArgument("the request names no image".into()))
 }
 
-fn describe(image: &images::Image) -> Image {
+pub fn describe(image: &images::Image) -> Image {
     let process = image.configuration().map(|c| ImageProcess::of(&c)).unwrap_or_default();
     let user = process.user.split(':').next().unwrap_or_default();
     // A number is the user's id, anything else a name; the kubelet checks runAsNonRoot against them.

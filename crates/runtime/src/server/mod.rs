@@ -2,6 +2,7 @@
 
 mod filter;
 mod image_service;
+mod lists;
 mod runtime_service;
 mod status;
 

@@ -10,7 +10,8 @@ use k8s_cri::v1::*;
 use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Request, Response, Status};
 
-use super::{Service, filter, status};
+use super::lists::{Pages, pages};
+use super::{Service, status};
 use crate::container;
 use crate::state::{Runtime, blocking};
 use crate::streaming_server::Session;
@@ -89,14 +90,7 @@ impl RuntimeService for Service {
         &self,
         request: Request<ListPodSandboxRequest>,
     ) -> Answer<ListPodSandboxResponse> {
-        let wanted = request.into_inner().filter.unwrap_or_default();
-        let matches = |s: &PodSandbox| {
-            filter::id(&wanted.id, &s.id)
-                && wanted.state.as_ref().is_none_or(|state| state.state == s.state)
-                && filter::labels(&wanted.label_selector, &s.labels)
-        };
-        let items = self.0.sandboxes.list().iter().map(|s| s.listed()).filter(matches).collect();
-        answer(ListPodSandboxResponse { items })
+        answer(ListPodSandboxResponse { items: self.0.list_sandboxes(request.into_inner().filter) })
     }
 
     async fn create_container(
@@ -142,15 +136,7 @@ impl RuntimeService for Service {
         &self,
         request: Request<ListContainersRequest>,
     ) -> Answer<ListContainersResponse> {
-        let wanted = request.into_inner().filter.unwrap_or_default();
-        let matches = |c: &Container| {
-            filter::id(&wanted.id, &c.id)
-                && filter::id(&wanted.pod_sandbox_id, &c.pod_sandbox_id)
-                && wanted.state.as_ref().is_none_or(|state| state.state == c.state)
-                && filter::labels(&wanted.label_selector, &c.labels)
-        };
-        let containers = self.0.containers.list().iter().map(|c| c.listed()).filter(matches).collect();
-        answer(ListContainersResponse { containers })
+        answer(ListContainersResponse { containers: self.0.list_containers(request.into_inner().filter) })
     }
 
     async fn container_status(
@@ -240,17 +226,8 @@ impl RuntimeService for Service {
         &self,
         request: Request<ListContainerStatsRequest>,
     ) -> Answer<ListContainerStatsResponse> {
-        let wanted = request.into_inner().filter.unwrap_or_default();
-        let runtime = self.0.clone();
-        let stats = blocking(move || {
-            let mut containers = runtime.containers.list();
-            containers.retain(|c| {
-                filter::id(&wanted.id, &c.id)
-                    && filter::id(&wanted.pod_sandbox_id, &c.sandbox.id)
-                    && filter::labels(&wanted.label_selector, &c.record.lock().config.labels)
-            });
-            Ok(containers.iter().map(|c| runtime.container_stats(c)).collect())
-        });
+        let (runtime, filter) = (self.0.clone(), request.into_inner().filter);
+        let stats = blocking(move || Ok(runtime.list_container_stats(filter)));
         answer(ListContainerStatsResponse { stats: stats.await? })
     }
 
@@ -268,16 +245,8 @@ impl RuntimeService for Service {
         &self,
         request: Request<ListPodSandboxStatsRequest>,
     ) -> Answer<ListPodSandboxStatsResponse> {
-        let wanted = request.into_inner().filter.unwrap_or_default();
-        let runtime = self.0.clone();
-        let stats = blocking(move || {
-            let mut sandboxes = runtime.sandboxes.list();
-            sandboxes.retain(|s| {
-                filter::id(&wanted.id, &s.id)
-                    && filter::labels(&wanted.label_selector, &s.record.lock().config.labels)
-            });
-            Ok(sandboxes.iter().map(|s| runtime.sandbox_stats(s)).collect())
-        });
+        let (runtime, filter) = (self.0.clone(), request.into_inner().filter);
+        let stats = blocking(move || Ok(runtime.list_sandbox_stats(filter)));
         answer(ListPodSandboxStatsResponse { stats: stats.await? })
     }
 
@@ -330,6 +299,77 @@ impl RuntimeService for Service {
     ) -> Answer<ListPodSandboxMetricsResponse> {
         let runtime = self.0.clone();
         answer(ListPodSandboxMetricsResponse { pod_metrics: blocking(move || Ok(runtime.metrics())).await? })
+    }
+
+    type StreamPodSandboxesStream = Pages<StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        let sandboxes = self.0.list_sandboxes(request.into_inner().filter);
+        answer(pages(sandboxes, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes }))
+    }
+
+    type StreamContainersStream = Pages<StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        request: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        let containers = self.0.list_containers(request.into_inner().filter);
+        answer(pages(containers, |containers| StreamContainersResponse { containers }))
+    }
+
+    type StreamContainerStatsStream = Pages<StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        let (runtime, filter) = (self.0.clone(), request.into_inner().filter);
+        let stats = blocking(move || Ok(runtime.list_container_stats(filter))).await?;
+        answer(pages(stats, |container_stats| StreamContainerStatsResponse { container_stats }))
+    }
+
+    type StreamPodSandboxStatsStream = Pages<StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        let (runtime, filter) = (self.0.clone(), request.into_inner().filter);
+        let stats = blocking(move || Ok(runtime.list_sandbox_stats(filter))).await?;
+        answer(pages(stats, |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats }))
+    }
+
+    type StreamPodSandboxMetricsStream = Pages<StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        let runtime = self.0.clone();
+        let metrics = blocking(move || Ok(runtime.metrics())).await?;
+        answer(pages(metrics, |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics }))
+    }
+
+    /// The kubelet has set the pod's own group already; what is asked of us is to remember.
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        let request = request.into_inner();
+        let sandbox = self.0.sandboxes.get(&request.pod_sandbox_id)?;
+        {
+            let mut record = sandbox.record.lock();
+            let linux = record.config.linux.get_or_insert_default();
+            linux.overhead = request.overhead.or(linux.overhead.take());
+            linux.resources = request.resources.or(linux.resources.take());
+        }
+        let runtime = self.0.clone();
+        blocking(move || runtime.save_sandbox(&sandbox)).await?;
+        answer(UpdatePodSandboxResourcesResponse {})
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {

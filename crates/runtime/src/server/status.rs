@@ -39,6 +39,9 @@ pub fn status(runtime: &Runtime, verbose: bool) -> StatusResponse {
         status: Some(RuntimeStatus { conditions }),
         info,
         runtime_handlers,
-        features: Some(RuntimeFeatures { supplemental_groups_policy: true }),
+        features: Some(RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+        }),
     }
 }

@@ -94,6 +94,7 @@ impl Runtime {
                 network,
                 process: Some(ProcessUsage { timestamp, process_count: value(total.processes) }),
                 containers,
+                io: None,
             }),
             windows: None,
         }
@@ -101,7 +102,12 @@ impl Runtime {
 }
 
 fn cpu(usage: &Usage, timestamp: i64) -> CpuUsage {
-    CpuUsage { timestamp, usage_core_nano_seconds: value(usage.cpu_nanoseconds), usage_nano_cores: None }
+    CpuUsage {
+        timestamp,
+        usage_core_nano_seconds: value(usage.cpu_nanoseconds),
+        usage_nano_cores: None,
+        psi: None,
+    }
 }
 
 fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
@@ -113,6 +119,7 @@ fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
         rss_bytes: value(usage.rss),
         page_faults: value(usage.page_faults),
         major_page_faults: value(usage.major_page_faults),
+        psi: None,
     }
 }
 
