@@ -8,6 +8,7 @@ use ahash::AHashMap;
 use api::gvk::GroupVersionKind;
 use api::registry::{Registry, Resource};
 
+use crate::aggregation::shown::Shown;
 use crate::cache::Caches;
 use crate::cache::resource::ResourceCache;
 use crate::crd::{Custom, Definition, Version, priority};
@@ -71,7 +72,10 @@ type ByName<T> = AHashMap<String, AHashMap<String, T>>;
 
 /// All resources of one moment.
 pub struct Catalog {
+    /// What clients discover: what is served here, and what others serve.
     pub registry: Registry,
+    /// What of that others serve.
+    pub shown: Arc<Shown>,
     local: Registry,
     by_version: AHashMap<String, ByName<Arc<Served>>>,
     pub documents: Documents,
@@ -106,7 +110,13 @@ impl Catalog {
                 .or_default()
                 .insert(resource.plural.clone(), Arc::new(served));
         }
-        Self { local: registry.clone(), registry, by_version, documents: Documents::default() }
+        Self {
+            local: registry.clone(),
+            registry,
+            shown: Arc::default(),
+            by_version,
+            documents: Documents::default(),
+        }
     }
 
     /// The built-in resources, and those that these definitions define.
@@ -138,13 +148,11 @@ impl Catalog {
         catalog
     }
 
-    /// The same with resources that other servers serve, for discovery.
-    pub fn with_remote(&self, resources: &[Resource]) -> Self {
+    /// The same with what other servers serve, for discovery.
+    pub fn showing(&self, shown: &Arc<Shown>) -> Self {
         Self {
-            registry: match resources {
-                [] => self.local.clone(),
-                resources => self.local.with(resources.iter().cloned()),
-            },
+            registry: shown.with(&self.local),
+            shown: shown.clone(),
             local: self.local.clone(),
             by_version: self.by_version.clone(),
             documents: Documents::default(),
@@ -168,7 +176,7 @@ impl Catalog {
 
     /// The resource in the version that its objects are stored in.
     pub fn stored(&self, group: &str, plural: &str) -> Option<&Arc<Served>> {
-        let storage = storage(&self.registry, group, plural)?;
+        let storage = storage(&self.local, group, plural)?;
         let served = self.get(&storage.gvk.group, &storage.gvk.version, plural)?;
         // The storage version of a custom resource need not be the newest, nor be served.
         let stored = &served.storage.gvk.version;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use api::registry::{Registry, Resource};
+use api::registry::Registry;
 use api::status::{GroupResource, Status};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::admission::Chain;
 use crate::admission::objects::Objects;
 use crate::aggregation::Aggregation;
+use crate::aggregation::shown::Shown;
 use crate::alloc::ServiceAllocator;
 use crate::audit::Audit;
 use crate::authn::Authenticator;
@@ -38,8 +39,8 @@ pub struct State {
     /// All objects; what authorization and admission look things up in.
     pub caches: Arc<Caches>,
     catalog: ArcSwap<Catalog>,
-    /// Resources that other servers serve; held while the catalog is changed.
-    remote: Mutex<Vec<Resource>>,
+    /// What is shown of other servers; held while the catalog is changed.
+    shown: Mutex<Arc<Shown>>,
     /// Who those are.
     pub aggregation: Aggregation,
     served: watch::Sender<u64>,
@@ -97,7 +98,7 @@ impl State {
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             served: watch::Sender::new(0),
-            remote: Mutex::default(),
+            shown: Mutex::default(),
             aggregation: Aggregation::default(),
             catalog: ArcSwap::from_pointee(Catalog::of(registry, &caches)),
             caches,
@@ -133,23 +134,18 @@ impl State {
     }
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
-        let remote = self.remote.lock();
-        self.catalog.store(Arc::new(catalog.with_remote(&remote)));
-        drop(remote);
+        let shown = self.shown.lock();
+        self.catalog.store(Arc::new(catalog.showing(&shown)));
+        drop(shown);
         self.served.send_modify(|changes| *changes += 1);
     }
 
-    /// What other servers serve from now on is discovered here.
-    pub(crate) fn set_remote(&self, resources: Vec<Resource>) {
-        let mut remote = self.remote.lock();
-        let same = remote.len() == resources.len()
-            && remote
-                .iter()
-                .zip(&resources)
-                .all(|(one, other)| one.gvr() == other.gvr() && one.verbs == other.verbs);
-        if !same {
-            *remote = resources;
-            self.catalog.store(Arc::new(self.catalog.load().with_remote(&remote)));
+    /// What is discovered here, from now on, of what others serve.
+    pub(crate) fn set_shown(&self, shown: Shown) {
+        let mut before = self.shown.lock();
+        if **before != shown {
+            *before = Arc::new(shown);
+            self.catalog.store(Arc::new(self.catalog.load().showing(&before)));
         }
     }
 

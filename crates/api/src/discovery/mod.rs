@@ -59,19 +59,26 @@ pub enum Root {
 
 /// `/api` or `/apis` for clients that accept `apidiscovery.k8s.io`: everything below the root in one answer.
 /// `version` is that of `apidiscovery.k8s.io` which the client asked for, `v2` or `v2beta1`; they look the same.
-pub fn aggregated(registry: &Registry, root: Root, version: &str) -> Value {
+/// `stale` tells of which group versions no more is known than how they once were.
+pub fn aggregated(
+    registry: &Registry,
+    root: Root,
+    version: &str,
+    stale: &dyn Fn(&str, &str) -> bool,
+) -> Value {
     let items: Vec<Value> = registry
         .groups()
         .iter()
         .filter(|group| group.name.is_empty() == (root == Root::Core))
         .map(|group| {
+            let freshness = |version: &str| if stale(&group.name, version) { "Stale" } else { "Current" };
             let versions: Vec<Value> = group
                 .versions
                 .iter()
                 .map(|version| {
                     let resources: Vec<Value> =
                         of_version(registry, &group.name, version).map(aggregated_resource).collect();
-                    json!({"version": version, "resources": resources, "freshness": "Current"})
+                    json!({"version": version, "resources": resources, "freshness": freshness(version)})
                 })
                 .collect();
             let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
@@ -214,7 +221,7 @@ mod tests {
     fn both_forms_of_discovery_say_the_same() {
         let registry = Registry::builtin();
         for root in [Root::Core, Root::Groups] {
-            let document = aggregated(&registry, root, "v2");
+            let document = aggregated(&registry, root, "v2", &|_, _| false);
             for group in document["items"].as_array().unwrap() {
                 let name = group["metadata"]["name"].as_str().unwrap_or_default();
                 for version in group["versions"].as_array().unwrap() {

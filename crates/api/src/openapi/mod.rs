@@ -63,10 +63,10 @@ pub const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v
 /// The media type of [`v2_protobuf`], as answers say it: Go's parser refuses the `@` that its clients send.
 pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// `/openapi/v2` in the form that kubectl up to 1.28 needs.
-pub fn v2_protobuf(registry: &Registry) -> Vec<u8> {
+/// The document of [`v2`] in the form that kubectl up to 1.28 needs.
+pub fn v2_protobuf(v2: &[u8]) -> Vec<u8> {
     // What `v2` writes is JSON; were it not, an empty document would be the answer, and the tests would say so.
-    gnostic::encode(&serde_json::from_slice(&v2(registry)).unwrap_or_default())
+    gnostic::encode(&serde_json::from_slice(v2).unwrap_or_default())
 }
 
 /// Writes a document part by part: as one tree of values, all of v2 would take tens of megabytes for a moment.

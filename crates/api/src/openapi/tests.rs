@@ -123,7 +123,7 @@ fn the_index_names_each_document() {
 #[test]
 fn old_clients_get_the_same_definitions_as_protobuf() {
     let registry = Registry::builtin();
-    let bytes = v2_protobuf(&registry);
+    let bytes = v2_protobuf(&v2(&registry));
     let document: Value = serde_json::from_slice(&v2(&registry)).unwrap();
     let mut reader = crate::codec::wire::Reader::new(&bytes);
     let (mut paths, mut definitions) = (0, 0);

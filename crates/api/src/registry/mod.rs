@@ -154,6 +154,17 @@ impl Registry {
         Registry::new(all)
     }
 
+    /// The same with its groups and their versions in another order, and with such that have no resources.
+    pub fn arranged(&self, groups: Vec<Group>) -> Registry {
+        let Inner { resources, by_name, by_kind, .. } = &*self.0;
+        Registry(Arc::new(Inner {
+            resources: resources.clone(),
+            by_name: by_name.clone(),
+            by_kind: by_kind.clone(),
+            groups,
+        }))
+    }
+
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
         let index = *self.0.by_name.get(group)?.get(version)?.get(plural)?;
         self.0.resources.get(index).cloned()

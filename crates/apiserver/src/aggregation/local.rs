@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::controller::{condition, tell, writer};
+use super::order::Rank;
 use super::{GROUP, PLURAL};
 use crate::catalog::Catalog;
 use crate::crd;
@@ -23,11 +24,15 @@ pub async fn ensure(state: &Arc<State>, catalog: &Catalog) -> Result<(), Status>
     let cache = state.caches.resource(GROUP, PLURAL);
     let mut wanted = AHashSet::new();
     for group in catalog.local().groups() {
-        for (index, version) in group.versions.iter().enumerate() {
+        // It stands for what answers for all of them, not behind it.
+        if group.name == GROUP {
+            continue;
+        }
+        for version in &group.versions {
             let gv = GroupVersion::new(&group.name, version);
             let name = format!("{version}.{}", group.name);
             if cache.get(&name).is_none() {
-                create(state, &name, &gv, index).await?;
+                create(state, &name, &gv).await?;
             }
             wanted.insert(name);
         }
@@ -45,17 +50,16 @@ pub async fn ensure(state: &Arc<State>, catalog: &Catalog) -> Result<(), Status>
     Ok(())
 }
 
-async fn create(state: &Arc<State>, name: &str, gv: &GroupVersion, index: usize) -> Result<(), Status> {
+async fn create(state: &Arc<State>, name: &str, gv: &GroupVersion) -> Result<(), Status> {
     let builtin = Registry::builtin().has_group_version(&gv.group, &gv.version);
-    let (priority, managed) = if builtin { (17800, "onstart") } else { (1000, "true") };
-    let priority = if gv.group.is_empty() { 18000 } else { priority };
-    let version_priority = 100_i64.saturating_sub(i64::try_from(index).unwrap_or(100)).max(1);
+    let managed = if builtin { "onstart" } else { "true" };
+    let rank = Rank::local(&gv.group, &gv.version);
     let object = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": {"name": name, "labels": {LABEL: managed}},
         "spec": {
-            "group": gv.group, "version": gv.version, "groupPriorityMinimum": priority,
-            "versionPriority": version_priority,
+            "group": gv.group, "version": gv.version, "groupPriorityMinimum": rank.group,
+            "versionPriority": rank.version,
         },
     });
     let (catalog, user, warnings) = (state.catalog(), crd::controller::user(), Mutex::default());

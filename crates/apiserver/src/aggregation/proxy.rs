@@ -3,33 +3,79 @@
 //! The far end trusts this server by its client certificate and believes the headers that say who asks; so nothing of
 //! the kind that the client sent may get through.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use api::status::Status;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
 
 use super::Remote;
 use crate::UserInfo;
 use crate::authn::{bearer, impersonate};
 use crate::outbound::Outbound;
 use crate::proxy::relay;
+use crate::request::RequestInfo;
 use crate::server::body::{RequestBody, ResponseBody};
 
 const PREFIX: &str = "x-remote-";
 const USER: HeaderName = HeaderName::from_static("x-remote-user");
 const UID: HeaderName = HeaderName::from_static("x-remote-uid");
 const GROUP: HeaderName = HeaderName::from_static("x-remote-group");
+const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// As long as a request may take until its answer begins; as upstream's requests in general.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The address of the client, for those that a request is passed on to.
+#[derive(Clone, Copy, Debug)]
+pub struct From(pub IpAddr);
 
 /// Passes on a request of `user`, who may make it as far as this server is concerned.
 pub async fn serve(
     remote: &Remote,
     outbound: &Outbound,
     user: &UserInfo,
+    info: &RequestInfo,
     parts: http::request::Parts,
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, Status> {
     if !remote.is_available() {
         return Err(Status::service_unavailable("service unavailable"));
     }
+    let mut request = Request::from_parts(parts, body);
+    let protocol =
+        request.headers().get(UPGRADE).cloned().filter(|_| relay::wants_upgrade(request.headers()));
+    let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
+    let request = outgoing(remote, user, request, protocol)?;
+    let sending = outbound.send(&remote.to, request);
+    let answer = match info.is_long_running() || client.is_some() {
+        true => sending.await,
+        false => tokio::time::timeout(LIMIT, sending).await.map_err(|_| {
+            Status::timeout("request did not complete within the allotted timeout".to_owned(), 0)
+        })?,
+    };
+    let answer = answer
+        .map_err(|error| Status::service_unavailable(format!("error trying to reach service: {error}")))?;
+    match client {
+        Some(client) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(relay::join(client, answer)),
+        // A client that followed would take its credentials to wherever the server says.
+        _ if answer.status().is_redirection() && answer.status() != StatusCode::NOT_MODIFIED => {
+            let why = "the backend attempted to redirect this request, which is not permitted";
+            Err(Status::failure(502, "InternalError", why))
+        }
+        _ => Ok(relay::relayed(answer)),
+    }
+}
+
+/// The request as the far end gets it.
+fn outgoing(
+    remote: &Remote,
+    user: &UserInfo,
+    request: Request<RequestBody>,
+    protocol: Option<HeaderValue>,
+) -> Result<Request<RequestBody>, Status> {
+    let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::builder()
         .method(parts.method)
@@ -42,11 +88,17 @@ pub async fn serve(
     bearer::strip(&mut headers);
     impersonate::strip(&mut headers);
     identify(&mut headers, user);
+    if let Some(From(address)) = parts.extensions.get() {
+        let before = headers.get(&FORWARDED).and_then(|value| value.to_str().ok());
+        let all = before.map_or_else(|| address.to_string(), |before| format!("{before}, {address}"));
+        headers.insert(FORWARDED, HeaderValue::try_from(all).map_err(Status::internal)?);
+    }
+    if let Some(protocol) = protocol {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
     *request.headers_mut() = headers;
-    let answer = outbound.send(&remote.to, request).await;
-    let answer = answer
-        .map_err(|error| Status::service_unavailable(format!("error trying to reach service: {error}")))?;
-    Ok(relay::relayed(answer))
+    Ok(request)
 }
 
 /// Says who asks, and nothing else of that kind.

@@ -170,12 +170,12 @@ impl Outbound {
         let request = Request::post(&url)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(boxed(Full::new(Bytes::from(body))))?;
-        let (code, bytes) = self.whole(to, "Post", url, request, limit).await?;
-        match code {
-            StatusCode::OK => Ok(bytes),
+        let answer = self.whole(to, "Post", url, request, limit, MAX_ANSWER).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer.into_body()),
             code => Err(OutboundError::Refused {
                 code,
-                text: String::from_utf8_lossy(&bytes).chars().take(1024).collect(),
+                text: String::from_utf8_lossy(answer.body()).chars().take(1024).collect(),
             }),
         }
     }
@@ -188,12 +188,25 @@ impl Outbound {
         headers: &[(http::HeaderName, HeaderValue)],
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), OutboundError> {
+        let answer = self.fetch(to, path, headers, limit, MAX_ANSWER).await?;
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    /// As [`Self::get`], with the headers of the answer, of which no more than `most` bytes are read.
+    pub async fn fetch(
+        &self,
+        to: &Destination,
+        path: &str,
+        headers: &[(http::HeaderName, HeaderValue)],
+        limit: Duration,
+        most: usize,
+    ) -> Result<Response<Bytes>, OutboundError> {
         let url = to.url(path);
         let mut request = Request::get(&url).body(boxed(Full::new(Bytes::new())))?;
         for (name, value) in headers {
             request.headers_mut().insert(name, value.clone());
         }
-        self.whole(to, "Get", url, request, limit).await
+        self.whole(to, "Get", url, request, limit, most).await
     }
 
     async fn whole(
@@ -203,15 +216,15 @@ impl Outbound {
         url: String,
         mut request: Request<RequestBody>,
         limit: Duration,
-    ) -> Result<(StatusCode, Bytes), OutboundError> {
+        most: usize,
+    ) -> Result<Response<Bytes>, OutboundError> {
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*"));
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let asking = async {
-            let answer = self.send(to, request).await?;
-            let code = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            let (parts, body) = self.send(to, request).await?.into_parts();
+            let body = Limited::new(body, most).collect().await;
             let body = body.map_err(|source| OutboundError::Failed { method, url: url.clone(), source })?;
-            Ok((code, body.to_bytes()))
+            Ok(Response::from_parts(parts, body.to_bytes()))
         };
         match tokio::time::timeout(limit, asking).await {
             Ok(answer) => answer,

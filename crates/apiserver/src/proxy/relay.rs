@@ -57,7 +57,7 @@ fn title(method: &str) -> String {
     format!("{first}{}", rest.to_ascii_lowercase())
 }
 
-fn wants_upgrade(headers: &HeaderMap) -> bool {
+pub fn wants_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
         && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
@@ -119,7 +119,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Answers the client with the far end's upgrade, and copies bytes both ways from then on.
-fn join(client: OnUpgrade, mut answer: Response<Incoming>) -> Response<ResponseBody> {
+pub fn join(client: OnUpgrade, mut answer: Response<Incoming>) -> Response<ResponseBody> {
     let server = hyper::upgrade::on(&mut answer);
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -14,11 +14,13 @@ use http::header::{ACCEPT, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use ring::digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::body::ResponseBody;
 use super::gzip;
 use super::respond::{self, Answer};
+use crate::aggregation;
+use crate::catalog::Catalog;
 use crate::negotiate::{Accept, Offer};
 use crate::state::State;
 
@@ -85,20 +87,22 @@ pub fn serve(state: &State, path: &str, request: &http::request::Parts) -> Resul
     {
         let content_type = if version == "v2" { AGGREGATED } else { AGGREGATED_BETA };
         let name = format!("{path} {version}");
-        let document = documents
-            .get(&name, || Some(discovery::aggregated(registry, root, version).to_string().into()))?;
+        let document = documents.get(&name, || {
+            let stale = |group: &str, version: &str| catalog.shown.is_stale(group, version);
+            Some(discovery::aggregated(registry, root, version, &stale).to_string().into())
+        })?;
         return document.map(|document| answer(&document, content_type, &request.headers)).transpose();
     }
     if path == "/openapi/v2" && wants_openapi_protobuf(&request.headers) {
         let name = format!("{path} protobuf");
-        let document = documents.get(&name, || Some(openapi::v2_protobuf(registry)))?;
+        let document = documents.get(&name, || Some(openapi::v2_protobuf(&v2(&catalog))))?;
         return document.map(|document| answer(&document, OPENAPI_PROTOBUF, &request.headers)).transpose();
     }
     let document = documents.get(path, || match path {
-        "/openapi/v2" => Some(openapi::v2(registry)),
-        "/openapi/v3" => Some(openapi::v3_index(registry).to_string().into()),
+        "/openapi/v2" => Some(v2(&catalog)),
+        "/openapi/v3" => Some(v3_index(&catalog).to_string().into()),
         _ => match path.strip_prefix("/openapi/v3/") {
-            Some(rest) => openapi::v3_group(registry, &group_version(rest)?),
+            Some(rest) => openapi::v3_group(catalog.local(), &group_version(rest)?),
             None => legacy(registry, path, &address).map(|document| document.to_string().into()),
         },
     })?;
@@ -110,6 +114,34 @@ pub fn serve(state: &State, path: &str, request: &http::request::Parts) -> Resul
         Accept::negotiate(&request.headers, Offer::default())?;
     }
     answer(&document, "application/json", &request.headers).map(Some)
+}
+
+/// This server's own document, with what other servers have.
+fn v2(catalog: &Catalog) -> Vec<u8> {
+    let own = openapi::v2(catalog.local());
+    let mut others =
+        catalog.shown.versions.iter().filter_map(|foreign| foreign.openapi_v2.as_ref()).peekable();
+    if others.peek().is_none() {
+        return own;
+    }
+    // What `openapi` writes is JSON; were it not, an empty document would be the answer, and the tests would say so.
+    let mut document = serde_json::from_slice(&own).unwrap_or_default();
+    for other in others {
+        aggregation::openapi::merge(&mut document, other);
+    }
+    document.to_string().into()
+}
+
+/// Where the documents of group versions are, wherever they are served.
+fn v3_index(catalog: &Catalog) -> Value {
+    let mut index = openapi::v3_index(catalog.local());
+    for foreign in &catalog.shown.versions {
+        let name = format!("apis/{}/{}", foreign.group, foreign.version);
+        if let (Some(paths), Some(url)) = (index["paths"].as_object_mut(), &foreign.openapi_v3) {
+            paths.insert(name, json!({"serverRelativeURL": url}));
+        }
+    }
+    index
 }
 
 /// Of `api/v1` or `apis/<group>/<version>`.

@@ -127,7 +127,9 @@ async fn respond(
     audit_id: &HeaderValue,
     course: &mut Course,
 ) -> Result<Answer, Status> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // Whoever else has a part in it records it under the same id.
+    parts.headers.insert(AUDIT_ID, audit_id.clone());
     let (user, address, may_impersonate) = match identity {
         Identity::Connection(peer) => {
             (state.authenticator.authenticate(&parts, info, &peer.certificates).await, peer.address, true)
@@ -145,6 +147,9 @@ async fn respond(
         course.trail = audit.open(info, user.as_ref().ok(), &origin);
     }
     let user = user?;
+    if let Some(address) = address {
+        parts.extensions.insert(aggregation::proxy::From(address));
+    }
     if let Some(trail) = &course.trail {
         trail.received().await?;
     }
@@ -173,7 +178,7 @@ async fn admitted(
     let _ticket = take_turn(state, info, &user, &parts, course).await?;
     authorized(state, &user, info, course.trail.is_some()).await?;
     if let Some(remote) = state.aggregation.of_path(&info.path) {
-        return aggregation::proxy::serve(&remote, &state.outbound, &user, parts, body).await;
+        return aggregation::proxy::serve(&remote, &state.outbound, &user, info, parts, body).await;
     }
     if info.is_resource {
         handlers::serve(state.clone(), info.clone(), user, parts, body).await

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::body::ResponseBody;
 use super::documents;
 use super::respond::{self, Answer};
+use crate::aggregation;
 use crate::negotiate::{Accept, Offer};
 use crate::options::Query;
 use crate::request::RequestInfo;
@@ -41,6 +42,10 @@ pub async fn serve(
         let text = state.metrics.text(state);
         let body = ResponseBody::full(text);
         return Ok(respond::with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body));
+    }
+    if let Some(remote) = state.aggregation.of_openapi(path) {
+        let asked = parts.uri.path_and_query().map_or(path, |asked| asked.as_str());
+        return aggregation::openapi::serve(&remote, &state.outbound, asked, &parts.headers).await;
     }
     if let Some(answer) = documents::serve(state, path, parts)? {
         return Ok(answer);

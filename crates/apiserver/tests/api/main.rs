@@ -7,6 +7,7 @@ mod deletion;
 #[path = "../../../store/tests/store/etcd.rs"]
 #[allow(dead_code, reason = "shared with the store's tests, which need more of it")]
 mod etcd;
+mod extension;
 mod fixture;
 mod hook;
 mod https;

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::fixture::*;
 
 /// Serves on a port of its own; dropping the guard of the token stops it.
-async fn listen(server: &Server) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+pub async fn listen(
+    server: &Server,
+) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -25,7 +27,7 @@ async fn listen(server: &Server) -> (std::net::SocketAddr, CancellationToken, to
     (address, stop, serving)
 }
 
-fn connector(server: &Server, user: Option<&str>, protocol: &[u8]) -> TlsConnector {
+pub fn connector(server: &Server, user: Option<&str>, protocol: &[u8]) -> TlsConnector {
     let file = |name: &str| server.files.path().join(name);
     let mut roots = rustls::RootCertStore::empty();
     for authority in CertificateDer::pem_file_iter(file("ca.crt")).unwrap() {
