@@ -103,6 +103,10 @@ fn key_of<K: Resource>(object: &K) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
+fn is_not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
 /// A read-only view of one kind, kept current by a watch. Clones share the cache.
 pub struct Informer<K> {
     cache: Arc<Mutex<Cache<K>>>,
@@ -138,6 +142,13 @@ impl<K: Watched> Informer<K> {
                     }
                     Ok(Event::Apply(object)) => task_cache.lock().apply(object),
                     Ok(Event::Delete(object)) => task_cache.lock().delete(object),
+                    // Not served (any more), so there are none: whoever waits for all that exists has them.
+                    Err(error) if is_not_served(&error) => {
+                        debug!(kind = %K::kind(&()), "the API server does not serve this kind");
+                        listed.clear();
+                        task_cache.lock().retain(&[]);
+                        synced_sender.send_replace(true);
+                    }
                     Err(error) => warn!(kind = %K::kind(&()), %error, "watch failed, trying again"),
                 }
             }

@@ -118,7 +118,7 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
     disruption::start(&world, &mut loops, resources.clone());
     autoscaling::start(&world, &mut loops, resources.clone());
     job::start(&world, &mut loops);
-    namespace::start(&world, &mut loops);
+    namespace::start(&world, &mut loops, &resources);
     node_ipam::start(&world, &mut loops, &config)?;
     node_lifecycle::start(&world, &mut loops);
     persistent_volume::start(&world, &mut loops);

@@ -64,6 +64,22 @@ impl CronJobs {
     fn note_finished(&self, cron_job: &Arc<CronJob>, jobs: &[Arc<Job>], status: &mut CronJobStatus) {
         let active: Vec<ObjectReference> =
             jobs.iter().filter(|job| !outcome::is_finished(job)).map(|job| reference(job)).collect();
+        for gone in status.active.iter().flatten() {
+            if !jobs.iter().any(|job| job.metadata.uid == gone.uid) {
+                let name = gone.name.as_deref().unwrap_or_default();
+                let message = format!("Active job went missing: {name}");
+                self.world.events.normal(Self::NAME, &**cron_job, "MissingJob", message);
+            }
+        }
+        for job in jobs.iter().filter(|job| !outcome::is_finished(job)) {
+            let known = status.active.iter().flatten().any(|known| known.uid == job.metadata.uid);
+            // One made here is known by its mark even if the note of it was lost to a conflict.
+            if !known && meta::annotation(&**job, plan::SCHEDULED_AT).is_none() {
+                let name = meta::name(&**job);
+                let message = format!("Saw a job that the controller did not create or forgot: {name}");
+                self.world.events.warning(Self::NAME, &**cron_job, "UnexpectedJob", message);
+            }
+        }
         for job in jobs.iter().filter(|job| outcome::is_finished(job)) {
             let was_active = status.active.iter().flatten().any(|active| active.uid == job.metadata.uid);
             let how = if has(job, COMPLETE) { COMPLETE } else { FAILED };
@@ -114,9 +130,14 @@ impl CronJobs {
         }
         let plan = match plan::plan(cron_job, spec, Timestamp::now()) {
             Ok(plan) => plan,
-            Err(reason) => {
+            Err(plan::Invalid::Schedule(reason)) => {
                 let message = format!("unparseable schedule: {:?} : {reason}", spec.schedule);
                 events.warning(Self::NAME, &**cron_job, "UnparseableSchedule", message);
+                return Ok(None);
+            }
+            Err(plan::Invalid::TimeZone(name, reason)) => {
+                let message = format!("invalid timeZone: {name:?}: {reason}");
+                events.warning(Self::NAME, &**cron_job, "UnknownTimeZone", message);
                 return Ok(None);
             }
         };
@@ -124,8 +145,9 @@ impl CronJobs {
             let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             events.warning(Self::NAME, &**cron_job, "TooManyMissedTimes", message);
         }
-        if plan.too_late {
-            events.warning(Self::NAME, &**cron_job, "MissSchedule", "Missed scheduled time to start a job");
+        if let Some(missed) = plan.too_late {
+            let message = format!("Missed scheduled time to start a job: {}", plan::spoken(missed));
+            events.warning(Self::NAME, &**cron_job, "MissSchedule", message);
         }
         let Some(run) = plan.due else { return Ok(plan.next) };
         let active: Vec<_> = jobs.iter().filter(|job| !outcome::is_finished(job)).collect();

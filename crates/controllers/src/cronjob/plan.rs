@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::schedule::Schedule;
 use crate::kit::meta;
 
-const SCHEDULED_AT: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+pub const SCHEDULED_AT: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /// Runs missed in a row after which something is wrong with the clock, or with the one who set it.
 const MANY_MISSED: usize = 100;
 
@@ -20,16 +20,34 @@ pub struct Plan {
     pub due: Option<Timestamp>,
     pub next: Option<Duration>,
     pub many_missed: bool,
-    pub too_late: bool,
+    /// The run that it is too late for.
+    pub too_late: Option<Timestamp>,
+}
+
+/// A CronJob that cannot run as it is written.
+#[derive(Debug)]
+pub enum Invalid {
+    Schedule(String),
+    /// The zone's name, and what is wrong with it.
+    TimeZone(String, String),
+}
+
+/// A time as events tell it.
+pub fn spoken(time: Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
+}
+
+fn zone(spec: &CronJobSpec) -> Result<TimeZone, Invalid> {
+    match &spec.time_zone {
+        None => Ok(TimeZone::system()),
+        Some(name) => TimeZone::get(name).map_err(|error| Invalid::TimeZone(name.clone(), error.to_string())),
+    }
 }
 
 /// Runs are due from the last one told (or from the birth of the CronJob) on; of several missed only the last is made.
-pub fn plan(cron_job: &CronJob, spec: &CronJobSpec, now: Timestamp) -> Result<Plan, String> {
-    let schedule = Schedule::parse(&spec.schedule)?;
-    let zone = match &spec.time_zone {
-        None => TimeZone::system(),
-        Some(name) => TimeZone::get(name).map_err(|error| format!("unknown time zone {name}: {error}"))?,
-    };
+pub fn plan(cron_job: &CronJob, spec: &CronJobSpec, now: Timestamp) -> Result<Plan, Invalid> {
+    let schedule = Schedule::parse(&spec.schedule).map_err(Invalid::Schedule)?;
+    let zone = zone(spec)?;
     let told = cron_job.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
     let birth = cron_job.metadata.creation_timestamp.as_ref();
     let mut since = told.or(birth).map_or(now, |time| time.0);
@@ -52,9 +70,9 @@ pub fn plan(cron_job: &CronJob, spec: &CronJobSpec, now: Timestamp) -> Result<Pl
         let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
         deadline.is_some_and(|deadline| now.duration_since(time) > deadline)
     };
-    let too_late = due.is_some_and(late);
+    let too_late = due.filter(|due| late(*due));
     let next = schedule.next(now, &zone).and_then(|next| Duration::try_from(next.duration_since(now)).ok());
-    Ok(Plan { due: due.filter(|_| !too_late), next, many_missed: missed > MANY_MISSED, too_late })
+    Ok(Plan { due: due.filter(|_| too_late.is_none()), next, many_missed: missed > MANY_MISSED, too_late })
 }
 
 /// The last scheduled time up to `now`, looked for in spans that grow.
@@ -73,11 +91,21 @@ fn last_before(schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Option<T
     None
 }
 
+/// RFC 3339 with the offset of the zone.
+fn in_zone(time: Timestamp, zone: TimeZone) -> String {
+    let zoned = time.to_zoned(zone);
+    if zoned.offset().is_zero() {
+        return time.to_string();
+    }
+    zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
 /// The Job of a run. Its name follows from the time, so that a run is never made twice.
 pub fn job(cron_job: &CronJob, spec: &CronJobSpec, run: Timestamp) -> Job {
     let template = spec.job_template.metadata.clone().unwrap_or_default();
     let mut annotations = template.annotations.unwrap_or_default();
-    annotations.insert(SCHEDULED_AT.to_owned(), run.to_string());
+    let at = zone(spec).map_or_else(|_| run.to_string(), |zone| in_zone(run, zone));
+    annotations.insert(SCHEDULED_AT.to_owned(), at);
     Job {
         metadata: ObjectMeta {
             namespace: cron_job.metadata.namespace.clone(),

@@ -71,7 +71,13 @@ impl Controller for DaemonSets {
             return Ok(None);
         }
         let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-        let asked = Owned { owner: &*set, selector: &spec.selector, template: &spec.template, collisions };
+        let asked = Owned {
+            owner: &*set,
+            selector: &spec.selector,
+            template: &spec.template,
+            collisions,
+            marks: history::BY_HASH,
+        };
         let history = history::keep(&self.world, asked).await?;
         let hash = hash_of(&history.current.metadata).to_owned();
 

@@ -110,7 +110,8 @@ impl Deployments {
         let mut outcome = Outcome { progress: plan.progress, error: None, collided: false };
         if let Some(revision) = plan.revision {
             let patch = json!({"metadata": {"annotations": {revision::REVISION: revision.to_string()}}});
-            self.world.deployments.merge_patch(&Key::of(&**deployment), &patch).await?;
+            // With the status: as a change of the Deployment itself it would be a new generation.
+            self.world.deployments.merge_patch_status(&Key::of(&**deployment), &patch).await?;
         }
         if let Some(set) = plan.create {
             match self.create(deployment, &set).await {

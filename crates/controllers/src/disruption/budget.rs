@@ -35,7 +35,8 @@ pub fn status(
     let (expected, desired, problem) = match (&spec.min_available, &spec.max_unavailable) {
         (Some(IntOrString::Int(least)), _) => (count, *least, None),
         (least, most) => match scale {
-            Err(problem) => (0, 0, Some(problem)),
+            // What was told before still holds, except that nothing may be evicted.
+            Err(problem) => (old.expected_pods.unwrap_or(0), old.desired_healthy.unwrap_or(0), Some(problem)),
             Ok(scale) => {
                 let desired = match (least, most) {
                     (Some(least), _) => resolve(least, scale, Round::Up).unwrap_or(scale),

@@ -54,7 +54,10 @@ impl Controller for Disruption {
         let Some(spec) = &budget.spec else { return Ok(None) };
         let mut selected = self.world.pods.by_namespace(&key.namespace);
         selected.retain(|pod| selects(&budget, pod) && !pods::is_finished(pod));
-        let scale = if budget::needs_scale(spec) { self.scale(&selected).await } else { Ok(0) };
+        if selected.is_empty() {
+            self.world.events.normal(Self::NAME, &*budget, "NoPods", "No matching pods found");
+        }
+        let scale = if budget::needs_scale(spec) { self.scale(&budget, &selected).await } else { Ok(0) };
         if let Err(problem) = &scale {
             self.world.events.warning(
                 Self::NAME,
@@ -74,12 +77,17 @@ impl Controller for Disruption {
 
 impl Disruption {
     /// How many pods the controllers of these want together.
-    async fn scale(&self, selected: &[Arc<Pod>]) -> Result<i32, String> {
+    async fn scale(&self, budget: &PodDisruptionBudget, selected: &[Arc<Pod>]) -> Result<i32, String> {
         let mut scales: BTreeMap<String, i32> = BTreeMap::new();
+        if selected.iter().any(|pod| meta::controller_of(&pod.metadata).is_none()) {
+            let message = "Pods selected by this PodDisruptionBudget were found to be unmanaged. As a result, the \
+                           status of the PDB cannot be calculated correctly, which may result in undefined behavior. \
+                           To account for these pods please set \".spec.minAvailable\" field of the PDB to an \
+                           integer value.";
+            self.world.events.warning(Self::NAME, budget, "UnmanagedPods", message);
+        }
         for pod in selected {
-            let Some(owner) = meta::controller_of(&pod.metadata) else {
-                return Err(format!("found no controller ref for pod {:?}", meta::name(&**pod)));
-            };
+            let Some(owner) = meta::controller_of(&pod.metadata) else { continue };
             if !scales.contains_key(&owner.uid) {
                 let (uid, scale) = match self.scale_of(pod) {
                     Some(known) => known,

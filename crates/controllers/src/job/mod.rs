@@ -127,7 +127,8 @@ impl Jobs {
         let backoff = self.backoff_left(&job, now);
         let mut next_index = None;
         if ends.is_some() {
-            self.delete(&job, &tracked.active).await?;
+            // Whoever is stopped by the end of the Job has failed, and is counted so: its finalizer stays until then.
+            self.delete_pods(&job, &tracked.active).await?;
         } else {
             let pods = self.world.pods.by_controller(meta::uid(&*job));
             let wanted = pods::wanted(&job, spec, &tracked, &pods, backoff.is_zero(), now);
@@ -222,9 +223,13 @@ impl Jobs {
         Ok(())
     }
 
-    /// Pods that this controller sends away itself are not counted.
+    /// Pods of a Job that goes on are not counted when this controller sends them away itself.
     async fn delete(&self, job: &Arc<Job>, pods: &[Arc<Pod>]) -> Result<(), SyncError> {
         self.remove_finalizers(pods.iter()).await?;
+        self.delete_pods(job, pods).await
+    }
+
+    async fn delete_pods(&self, job: &Arc<Job>, pods: &[Arc<Pod>]) -> Result<(), SyncError> {
         for pod in pods {
             self.world.pods.delete(&**pod, DeleteParams::default()).await?;
             let message = format!("Deleted pod: {}", meta::name(&**pod));

@@ -52,7 +52,23 @@ pub struct Owned<'a, Owner> {
     pub selector: &'a LabelSelector,
     pub template: &'a PodTemplateSpec,
     pub collisions: Option<i32>,
+    pub marks: Marks,
 }
+
+/// How the kinds of owners mark what belongs to a revision.
+#[derive(Clone, Copy)]
+pub struct Marks {
+    /// The label of a ControllerRevision that holds the hash of its template.
+    pub hash_label: &'static str,
+    /// What the pods of a revision have as [`HASH_LABEL`].
+    pub of_pods: fn(&ControllerRevision) -> &str,
+}
+
+/// The marks of DaemonSets: pods tell the hash.
+pub const BY_HASH: Marks = Marks { hash_label: HASH_LABEL, of_pods: |revision| hash_of(&revision.metadata) };
+/// The marks of StatefulSets: pods tell the name, which is also what the status tells.
+pub const BY_NAME: Marks =
+    Marks { hash_label: "controller.kubernetes.io/hash", of_pods: |revision| meta::name(revision) };
 
 /// Brings the history of an owner up to date: a revision of the current template is made if there is none, revisions
 /// without an owner are adopted, and of several equal ones the newest stays.
@@ -60,7 +76,7 @@ pub async fn keep<Owner: Resource<DynamicType = ()>>(
     world: &World,
     asked: Owned<'_, Owner>,
 ) -> Result<History, SyncError> {
-    let Owned { owner, selector, template: current, collisions } = asked;
+    let Owned { owner, selector, template: current, collisions, marks } = asked;
     let picks = |labels: Option<&Labels>| meta::selects_strictly(selector, labels);
     let mut all = claim::claim(owner, &world.controller_revisions, picks).await?;
     all.sort_by(|a, b| (a.revision, meta::name(&**a)).cmp(&(b.revision, meta::name(&**b))));
@@ -70,7 +86,7 @@ pub async fn keep<Owner: Resource<DynamicType = ()>>(
     if let Some(at) = all.iter().rposition(is_current) {
         let mut found = all.remove(at);
         for duplicate in all.extract_if(.., |revision| is_current(revision)) {
-            merge(world, owner, &duplicate, &found).await?;
+            merge(world, owner, &duplicate, &found, marks).await?;
         }
         if found.revision != newest {
             // Rolled back to: it becomes the newest again.
@@ -80,7 +96,7 @@ pub async fn keep<Owner: Resource<DynamicType = ()>>(
         all.push(found.clone());
         return Ok(History { current: found, all, collisions });
     }
-    let (created, collisions) = create(world, owner, current, newest + 1, collisions).await?;
+    let (created, collisions) = create(world, &asked, newest + 1).await?;
     all.push(created.clone());
     Ok(History { current: created, all, collisions })
 }
@@ -91,8 +107,9 @@ async fn merge<Owner: Resource<DynamicType = ()>>(
     owner: &Owner,
     duplicate: &Arc<ControllerRevision>,
     stays: &ControllerRevision,
+    marks: Marks,
 ) -> Result<(), SyncError> {
-    let (old, new) = (hash_of(&duplicate.metadata), hash_of(&stays.metadata));
+    let (old, new) = ((marks.of_pods)(duplicate), (marks.of_pods)(stays));
     for pod in world.pods.by_controller(meta::uid(owner)) {
         if old != new && hash_of(&pod.metadata) == old {
             let patch = json!({"metadata": {"uid": meta::uid(&*pod), "labels": {HASH_LABEL: new}}});
@@ -109,20 +126,21 @@ pub fn hash_of(meta: &ObjectMeta) -> &str {
 
 async fn create<Owner: Resource<DynamicType = ()>>(
     world: &World,
-    owner: &Owner,
-    current: &PodTemplateSpec,
+    asked: &Owned<'_, Owner>,
     number: i64,
-    mut collisions: Option<i32>,
 ) -> Result<(Arc<ControllerRevision>, Option<i32>), SyncError> {
+    let Owned { owner, template: current, mut collisions, marks, .. } = *asked;
     loop {
         let hash = template_hash(current, collisions);
         let mut labels = current.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
-        labels.insert(HASH_LABEL.to_owned(), hash.clone());
+        labels.insert(marks.hash_label.to_owned(), hash.clone());
         let revision = ControllerRevision {
             metadata: ObjectMeta {
                 namespace: owner.meta().namespace.clone(),
                 name: Some(format!("{}-{hash}", meta::name(owner))),
                 labels: Some(labels),
+                // `kubectl rollout history` shows the cause of a change from here.
+                annotations: owner.meta().annotations.clone(),
                 owner_references: Some(vec![meta::controller_reference(owner)]),
                 ..Default::default()
             },

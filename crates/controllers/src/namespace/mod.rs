@@ -10,12 +10,16 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 
 use crate::Loops;
+use crate::garbage_collector::Resources;
 use crate::kit::{Context, Controller, Key, Queue, SyncError, World, meta, pods};
 
 /// The finalizer (of `spec`, not of the metadata) that stands for the content.
 const FINALIZER: &str = "kubernetes";
+/// Looked again after this even if nothing has been told of an end.
+const AGAIN: Duration = Duration::from_secs(15);
 
-pub fn start(world: &Arc<World>, loops: &mut Loops) {
+/// `resources` tells when an object of any kind has gone.
+pub fn start(world: &Arc<World>, loops: &mut Loops, resources: &Resources) {
     let queue = Queue::default();
     let due = queue.clone();
     world.namespaces.on(move |change| {
@@ -23,15 +27,11 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             due.add(Key::of(&**namespace));
         }
     });
-    // Pods take the longest to go.
     let (due, seen) = (queue.clone(), world.clone());
-    world.pods.on(move |change| {
-        if let (Some(gone), None) = (change.old, change.new) {
-            let key = Key::cluster(meta::namespace(&**gone));
-            let namespace = seen.namespaces.by_key(&key);
-            if namespace.is_some_and(|namespace| meta::is_terminating(&*namespace)) {
-                due.add_lazily(key);
-            }
+    resources.on_count(move |name| {
+        let key = Key::cluster(name);
+        if seen.namespaces.by_key(&key).is_some_and(|namespace| meta::is_terminating(&*namespace)) {
+            due.add_lazily(key);
         }
     });
     loops.add(Namespaces { world: world.clone() }, queue);
@@ -59,10 +59,9 @@ impl Controller for Namespaces {
             let told = Namespace { status: Some(status), ..(*namespace).clone() };
             self.world.namespaces.replace_status(&told).await?;
         }
-        let waits_for_pods = left.remaining.len() == 1 && left.remaining.contains_key("pods.");
-        if waits_for_pods && !self.grace_of_pods(&key.name).is_zero() {
-            // Their end makes the namespace due; this is for the case that one never ends.
-            return Ok(Some(self.grace_of_pods(&key.name)));
+        if left.refused.is_empty() && left.undiscovered.is_empty() {
+            // The end of what remains makes the namespace due; this is for what nobody watches.
+            return Ok(Some(self.grace_of_pods(&key.name).max(AGAIN)));
         }
         Err(SyncError::Waiting(format!("the content of Namespace {key} to go")))
     }

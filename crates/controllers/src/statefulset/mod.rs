@@ -14,7 +14,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::Loops;
-use crate::kit::history::{self, History, Owned, hash_of};
+use crate::kit::history::{self, History, Owned};
 use crate::kit::pods::is_active;
 use crate::kit::{Controller, Key, Queue, SyncError, World, claim, meta};
 use plan::{Birth, Plan, Revisions};
@@ -66,12 +66,18 @@ impl Controller for StatefulSets {
         }
         let collisions =
             set.status.as_ref().and_then(|status| status.collision_count).filter(|count| *count > 0);
-        let asked = Owned { owner: &*set, selector: &spec.selector, template: &spec.template, collisions };
+        let asked = Owned {
+            owner: &*set,
+            selector: &spec.selector,
+            template: &spec.template,
+            collisions,
+            marks: history::BY_NAME,
+        };
         let History { current: update, all, collisions } = history::keep(&self.world, asked).await?;
         let told = set.status.as_ref().and_then(|status| status.current_revision.as_deref());
         let current = all.iter().find(|revision| Some(meta::name(&***revision)) == told).unwrap_or(&update);
-        let hash = |revision: &ControllerRevision| hash_of(&revision.metadata).to_owned();
-        let revisions = Revisions { current: hash(current), update: hash(&update) };
+        let name = |revision: &ControllerRevision| meta::name(revision).to_owned();
+        let revisions = Revisions { current: name(current), update: name(&update) };
 
         self.keep_claims(&set, spec, &pods).await?;
         let plan = plan::plan(&set, spec, &pods, &revisions, Timestamp::now());
@@ -79,18 +85,17 @@ impl Controller for StatefulSets {
         let stepped = self.step(&set, spec, &plan, current, &revisions).await;
 
         let pods = self.world.pods.by_controller(meta::uid(&*set));
-        let names = (meta::name(&**current), meta::name(&*update));
-        let mut status = plan::status(&set, spec, &pods, &revisions, names, Timestamp::now());
+        let mut status = plan::status(&set, spec, &pods, &revisions, Timestamp::now());
         status.collision_count = collisions.or(Some(0));
         if set.status.as_ref() != Some(&status) {
             let updated = StatefulSet { status: Some(status), ..(*set).clone() };
             self.world.stateful_sets.replace_status(&updated).await?;
         }
         let in_use = |revision: &ControllerRevision| {
-            let hash = hash_of(&revision.metadata);
-            hash == revisions.current
-                || hash == revisions.update
-                || pods.iter().any(|pod| plan::hash(pod) == hash)
+            let name = meta::name(revision);
+            name == revisions.current
+                || name == revisions.update
+                || pods.iter().any(|pod| plan::revision(pod) == name)
         };
         history::trim(&self.world, &all, in_use, spec.revision_history_limit).await?;
         stepped?;
@@ -130,7 +135,7 @@ impl StatefulSets {
         revisions: &Revisions,
     ) -> Result<(), SyncError> {
         for birth in &plan.create {
-            let template = if birth.hash == revisions.update { None } else { history::template(current) };
+            let template = if birth.revision == revisions.update { None } else { history::template(current) };
             self.create(set, spec, template.as_ref().unwrap_or(&spec.template), birth).await?;
         }
         for pod in &plan.delete {
@@ -175,7 +180,7 @@ impl StatefulSets {
             }
         }
         let what = format!("create Pod {name} in StatefulSet {}", meta::name(&**set));
-        match self.world.pods.create(&pods::pod(set, spec, template, &birth.hash, birth.ordinal)).await {
+        match self.world.pods.create(&pods::pod(set, spec, template, &birth.revision, birth.ordinal)).await {
             Ok(_) => events.normal(Self::NAME, &**set, "SuccessfulCreate", format!("{what} successful")),
             Err(error) if error.is_namespace_terminating() => {}
             Err(error) => {

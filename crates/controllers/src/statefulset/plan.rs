@@ -15,18 +15,18 @@ use crate::kit::intstr::{Round, resolve};
 use crate::kit::meta;
 use crate::kit::pods::{self, Availability};
 
-/// The hashes of the revisions that pods may have: while a rollout is under way there are two.
+/// The names of the revisions that pods may have: while a rollout is under way there are two.
 #[derive(Clone, Debug)]
 pub struct Revisions {
     pub current: String,
     pub update: String,
 }
 
-/// A pod to be created: its ordinal, and the hash of its revision.
+/// A pod to be created: its ordinal, and the name of its revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Birth {
     pub ordinal: i32,
-    pub hash: String,
+    pub revision: String,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +36,8 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
-pub fn hash(pod: &Pod) -> &str {
+/// The name of the revision that a pod has.
+pub fn revision(pod: &Pod) -> &str {
     let labels = pod.metadata.labels.as_ref();
     labels.and_then(|labels| labels.get(HASH_LABEL)).map_or("", String::as_str)
 }
@@ -65,8 +66,8 @@ fn birth(set: &StatefulSet, spec: &StatefulSetSpec, revisions: &Revisions, ordin
         None => set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0),
     };
     let is_current = ordinal < start_ordinal(spec).saturating_add(kept);
-    let hash = if is_current { &revisions.current } else { &revisions.update };
-    Birth { ordinal, hash: hash.clone() }
+    let revision = if is_current { &revisions.current } else { &revisions.update };
+    Birth { ordinal, revision: revision.clone() }
 }
 
 pub fn plan(
@@ -152,7 +153,7 @@ fn update(
     let from = start_ordinal(spec).saturating_add(partition(spec).unwrap_or(0));
     let mut unavailable = wanted.values().filter(|pod| !serves(pod)).count();
     for pod in wanted.range(from..).rev().map(|(_, pod)| pod) {
-        let outdated = hash(pod) != revisions.update && !meta::is_terminating(&***pod);
+        let outdated = revision(pod) != revisions.update && !meta::is_terminating(&***pod);
         // What does not serve can go without making anything worse.
         if outdated && (!serves(pod) || unavailable < limit) {
             unavailable += usize::from(serves(pod));
@@ -172,7 +173,6 @@ pub fn status(
     spec: &StatefulSetSpec,
     all: &[Arc<Pod>],
     revisions: &Revisions,
-    names: (&str, &str),
     now: Timestamp,
 ) -> StatefulSetStatus {
     let old = set.status.clone().unwrap_or_default();
@@ -181,15 +181,15 @@ pub fn status(
     let count = |fits: &dyn Fn(&Pod) -> bool| {
         i32::try_from(ours.iter().filter(|pod| fits(pod)).count()).unwrap_or(i32::MAX)
     };
-    let of = |revision: &str| count(&|pod| hash(pod) == revision && !meta::is_terminating(pod));
-    let (mut current_name, update_name) = names;
+    let of = |name: &str| count(&|pod| revision(pod) == name && !meta::is_terminating(pod));
+    let mut current_name = &revisions.current;
     let ready = count(&|pod| pods::is_ready(pod) && pods::phase(pod) == "Running");
     let replicas = count(&|_| true);
     let updated = of(&revisions.update);
     let mut current = of(&revisions.current);
     let rolled_out = updated == replicas && ready == replicas && replicas == spec.replicas.unwrap_or(1);
     if is_rolling(spec) && rolled_out {
-        current_name = update_name;
+        current_name = &revisions.update;
         current = updated;
     }
     StatefulSetStatus {
@@ -200,8 +200,8 @@ pub fn status(
         })),
         current_replicas: Some(current),
         updated_replicas: Some(updated),
-        current_revision: Some(current_name.to_owned()),
-        update_revision: Some(update_name.to_owned()),
+        current_revision: Some(current_name.clone()),
+        update_revision: Some(revisions.update.clone()),
         observed_generation: set.metadata.generation,
         collision_count: old.collision_count.or(Some(0)),
         conditions: old.conditions,
@@ -239,7 +239,8 @@ mod tests {
         let (set, spec) = set(spec);
         let revisions = Revisions { current: "old".into(), update: "new".into() };
         let plan = plan(&set, &spec, pods, &revisions, Timestamp::now());
-        let created: Vec<_> = plan.create.iter().map(|birth| (birth.ordinal, birth.hash.as_str())).collect();
+        let created: Vec<_> =
+            plan.create.iter().map(|birth| (birth.ordinal, birth.revision.as_str())).collect();
         let deleted: Vec<_> = plan.delete.iter().map(|pod| meta::name(&**pod)).collect();
         assert_eq!((created.as_slice(), deleted.as_slice()), (create, delete), "{:?}", spec.update_strategy);
     }
@@ -297,14 +298,12 @@ mod tests {
     fn the_update_revision_becomes_current_when_all_have_it() {
         let (set, spec) = set(json!({}));
         let revisions = Revisions { current: "old".into(), update: "new".into() };
-        let status = |pods: &[Arc<Pod>]| {
-            status(&set, &spec, pods, &revisions, ("web-old", "web-new"), Timestamp::now())
-        };
+        let status = |pods: &[Arc<Pod>]| status(&set, &spec, pods, &revisions, Timestamp::now());
         let mut pods: Vec<_> = (0..3).map(|ordinal| pod(ordinal, "new", "ready")).collect();
         pods[0] = pod(0, "old", "ready");
-        assert_eq!(status(&pods).current_revision.as_deref(), Some("web-old"));
+        assert_eq!(status(&pods).current_revision.as_deref(), Some("old"));
         pods[0] = pod(0, "new", "ready");
         let told = status(&pods);
-        assert_eq!((told.current_revision.as_deref(), told.current_replicas), (Some("web-new"), Some(3)));
+        assert_eq!((told.current_revision.as_deref(), told.current_replicas), (Some("new"), Some(3)));
     }
 }

@@ -50,7 +50,7 @@ pub fn pod(
     set: &StatefulSet,
     spec: &StatefulSetSpec,
     template: &PodTemplateSpec,
-    hash: &str,
+    revision: &str,
     ordinal: i32,
 ) -> Pod {
     let name = pod_name(set, ordinal);
@@ -58,7 +58,7 @@ pub fn pod(
     let mut pod = pods::from_template(template, meta::namespace(set), None, owner);
     pod.metadata.name = Some(name.clone());
     let labels = pod.metadata.labels.get_or_insert_default();
-    labels.insert(HASH_LABEL.to_owned(), hash.to_owned());
+    labels.insert(HASH_LABEL.to_owned(), revision.to_owned());
     labels.insert(POD_NAME_LABEL.to_owned(), name.clone());
     labels.insert(POD_INDEX_LABEL.to_owned(), ordinal.to_string());
     let Some(pod_spec) = &mut pod.spec else { return pod };

@@ -2,18 +2,20 @@
 
 mod tolerance;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::Loops;
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 use crate::node_lifecycle::health::NO_EXECUTE;
-use tolerance::{Tolerance, tolerance};
+use tolerance::{Stay, Tolerance, tolerance};
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
     let queue = Queue::default();
@@ -27,16 +29,29 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    let (due, seen) = (queue.clone(), world.clone());
+    let since = Since::default();
+    let (due, seen, known) = (queue.clone(), world.clone(), since.clone());
     world.pods.on(move |change| {
-        let Some(pod) = change.new else { return };
-        let placed = change.old.and_then(|pod| pods::node_name(pod)) != pods::node_name(pod);
-        let node = pods::node_name(pod).filter(|_| placed).and_then(|node| seen.nodes.get("", node));
+        let Some(pod) = change.new else {
+            if let Some(pod) = change.old {
+                known.lock().remove(meta::uid(&**pod));
+            }
+            return;
+        };
+        // Tolerations may be added to a pod.
+        let concerned = |pod: &Arc<Pod>| {
+            (
+                pods::node_name(pod).map(str::to_owned),
+                pod.spec.as_ref().and_then(|spec| spec.tolerations.clone()),
+            )
+        };
+        let changed = change.old.map(concerned) != Some(concerned(pod));
+        let node = pods::node_name(pod).filter(|_| changed).and_then(|node| seen.nodes.get("", node));
         if node.is_some_and(|node| !evicting(&node).is_empty()) {
             due.add(Key::of(&**pod));
         }
     });
-    loops.add(TaintEviction { world: world.clone() }, queue);
+    loops.add(TaintEviction { world: world.clone(), since }, queue);
 }
 
 fn evicting(node: &Node) -> Vec<Taint> {
@@ -44,8 +59,13 @@ fn evicting(node: &Node) -> Vec<Taint> {
     taints.filter(|taint| taint.effect == NO_EXECUTE).cloned().collect()
 }
 
+/// Since when pods are known to stand taints of their nodes, by UID: a taint that its maker gave no time counts from
+/// then on.
+type Since = Arc<Mutex<HashMap<String, Timestamp>>>;
+
 struct TaintEviction {
     world: Arc<World>,
+    since: Since,
 }
 
 impl Controller for TaintEviction {
@@ -53,11 +73,22 @@ impl Controller for TaintEviction {
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(pod) = self.world.pods.by_key(key) else { return Ok(None) };
+        let uid = meta::uid(&*pod);
         let node = pods::node_name(&pod).and_then(|node| self.world.nodes.get("", node));
         let Some(node) = node.filter(|_| !meta::is_terminating(&*pod)) else { return Ok(None) };
         let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-        match tolerance(&evicting(&node), tolerations, Timestamp::now()) {
-            Tolerance::ForEver => return Ok(None),
+        let taints = evicting(&node);
+        let now = Timestamp::now();
+        let known = *self.since.lock().entry(uid.to_owned()).or_insert(now);
+        match tolerance(&taints, tolerations, Stay { known, began: began(&pod) }, now) {
+            Tolerance::ForEver => {
+                let counted = self.since.lock().remove(uid).is_some();
+                if counted && taints.is_empty() {
+                    let message = format!("Cancelling deletion of Pod {key}");
+                    self.world.events.normal(Self::NAME, &*pod, "TaintManagerEviction", message);
+                }
+                return Ok(None);
+            }
             Tolerance::For(left) => return Ok(Some(left)),
             Tolerance::NoLonger => {}
         }
@@ -73,4 +104,10 @@ impl Controller for TaintEviction {
         self.world.pods.delete(&*pod, DeleteParams::default()).await?;
         Ok(None)
     }
+}
+
+/// Since when a pod is on its node, as near as that is told.
+fn began(pod: &Pod) -> Timestamp {
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    started.or(pod.metadata.creation_timestamp.as_ref()).map_or(Timestamp::MIN, |time| time.0)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::kit::meta::seconds_between;
 use crate::node_lifecycle::health::NO_EXECUTE;
 
 #[derive(Debug, PartialEq)]
@@ -15,7 +14,16 @@ pub enum Tolerance {
     NoLonger,
 }
 
-pub fn tolerance(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Tolerance {
+/// Since when a pod stands what it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stay {
+    /// Since when it is known to stand taints: what counts for a taint without a time.
+    pub known: Timestamp,
+    /// Since when it is on the node: of an older taint it has its time from then on.
+    pub began: Timestamp,
+}
+
+pub fn tolerance(taints: &[Taint], tolerations: &[Toleration], stay: Stay, now: Timestamp) -> Tolerance {
     let mut shortest: Option<Duration> = None;
     for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
         let fitting = tolerations
@@ -27,7 +35,8 @@ pub fn tolerance(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -
         }
         let seconds = fitting.iter().filter_map(|toleration| toleration.toleration_seconds).min();
         let Some(seconds) = seconds else { continue };
-        let passed = taint.time_added.as_ref().map_or(0.0, |since| seconds_between(since, now));
+        let since = taint.time_added.as_ref().map_or(stay.known, |added| added.0).max(stay.began);
+        let passed = now.duration_since(since).as_secs_f64();
         let left = Duration::from_secs_f64((seconds as f64 - passed).max(0.0));
         shortest = Some(shortest.map_or(left, |shortest| shortest.min(left)));
     }
@@ -47,11 +56,15 @@ mod tests {
     #[test]
     fn tolerance_ends_with_its_seconds() {
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let stay = Stay {
+            known: "2026-01-01T00:00:10Z".parse().unwrap(),
+            began: "2025-12-31T00:00:00Z".parse().unwrap(),
+        };
         let taint = |effect: &str| json!({"key": "k", "effect": effect, "timeAdded": "2026-01-01T00:00:00Z"});
         let check = |taints: Value, tolerations: Value, expected: Tolerance| {
             let (taints, tolerations): (Vec<Taint>, Vec<Toleration>) =
                 (serde_json::from_value(taints).unwrap(), serde_json::from_value(tolerations).unwrap());
-            assert_eq!(tolerance(&taints, &tolerations, now), expected, "{tolerations:?}");
+            assert_eq!(tolerance(&taints, &tolerations, stay, now), expected, "{tolerations:?}");
         };
         let for_seconds =
             |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
@@ -64,6 +77,9 @@ mod tests {
             Tolerance::For(Duration::from_secs(40)),
         );
         check(json!([taint("NoExecute")]), json!([for_seconds(60)]), Tolerance::NoLonger);
+        let timeless = json!([{"key": "k", "effect": "NoExecute"}]);
+        check(timeless.clone(), json!([for_seconds(60)]), Tolerance::For(Duration::from_secs(10)));
+        check(timeless, json!([for_seconds(50)]), Tolerance::NoLonger);
         check(
             json!([taint("NoExecute")]),
             json!([for_seconds(300), for_seconds(90)]),

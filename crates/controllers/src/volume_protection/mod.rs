@@ -35,9 +35,10 @@ impl Protected for PersistentVolumeClaim {
 
     fn is_used(&self, world: &World) -> bool {
         let pods = world.pods.by_namespace(meta::namespace(self));
-        // A kubelet does not start a pod whose claim is going: one without a node does not use it yet.
-        let uses = |pod: &Arc<Pod>| pods::node_name(pod).is_some() && !pods::is_finished(pod);
-        pods.iter().any(|pod| uses(pod) && claims(pod).any(|claim| claim == meta::name(self)))
+        // A kubelet does not start a pod whose claim is going: one without a node does not use it yet. One that has
+        // finished still does: its volumes may not be unmounted yet.
+        let placed = pods.iter().filter(|pod| pods::node_name(pod).is_some());
+        placed.into_iter().any(|pod| claims(pod).any(|claim| claim == meta::name(self)))
     }
 }
 
@@ -114,8 +115,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     });
     let queue = start_for::<PersistentVolumeClaim>(world, loops);
     world.pods.on(move |change| {
-        let done = change.new.is_none_or(|pod| pods::is_finished(pod));
-        for pod in change.object().into_iter().filter(|_| done) {
+        for pod in change.old.into_iter().filter(|_| change.new.is_none()) {
             for claim in claims(pod) {
                 queue.add(Key::new(meta::namespace(&**pod), claim));
             }
