@@ -1,6 +1,6 @@
 //! What every part of the kubelet shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +40,13 @@ pub struct Context {
     pub pressure: Pressure,
     /// Where the runtime keeps images, as far as it has said so.
     pub image_fs: Mutex<Option<PathBuf>>,
+    /// What the runtime has said of its handlers.
+    pub handlers: Mutex<Vec<cri::RuntimeHandler>>,
+    /// The pods of this node's manifests.
+    pub statics: Mutex<Vec<Arc<Pod>>>,
+    /// Volumes whose place cannot be told from their pod, by the pod's UID and their name.
+    pub mounted: Mutex<HashMap<(String, String), PathBuf>>,
+    pub probes: crate::probe::counts::Counts,
     host_dns: cri::DnsConfig,
 }
 
@@ -62,6 +69,10 @@ impl Context {
             host_dns: parse_resolv_conf(&resolv_conf),
             pressure: Pressure::new(&options.config),
             image_fs: Mutex::default(),
+            handlers: Mutex::default(),
+            statics: Mutex::default(),
+            mounted: Mutex::default(),
+            probes: Default::default(),
             events,
             cri,
             client,

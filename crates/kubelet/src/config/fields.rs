@@ -14,7 +14,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("enableControllerAttachDetach", "attaching is the controller's"),
     ("enableDebugFlagsHandler", "the log level is set by RUST_LOG"),
     ("enableProfilingHandler", "there is no Go profiler"),
-    ("enableSystemLogHandler", "the node's log directory is not served"),
     ("enableSystemLogQuery", "the journal is not read"),
     ("enforceNodeAllocatable", "pods are held to what they ask for, not to the node's sum"),
     ("eventBurst", "each object has a bucket of its own: 25 at once"),

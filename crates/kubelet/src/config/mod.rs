@@ -36,6 +36,8 @@ pub struct KubeletConfiguration {
     pub authorization: Authorization,
     /// Whether logs, exec, attach and port-forward are served.
     pub enable_debugging_handlers: bool,
+    /// Whether `/var/log` is served.
+    pub enable_system_log_handler: bool,
     /// `/healthz` without TLS; off when zero.
     pub healthz_port: u16,
     pub healthz_bind_address: IpAddr,
@@ -137,6 +139,7 @@ impl Default for KubeletConfiguration {
             authentication: Authentication::default(),
             authorization: Authorization::default(),
             enable_debugging_handlers: true,
+            enable_system_log_handler: true,
             healthz_port: 10248,
             healthz_bind_address: IpAddr::from([127, 0, 0, 1]),
             cluster_domain: String::new(),

@@ -72,9 +72,25 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
             resources: Some(resources::linux(pod, container, &found.node)),
             security_context: Some(security_context),
         }),
+        stop_signal: stop_signal(container) as i32,
         envs: found.env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
         ..Default::default()
     }
+}
+
+/// `lifecycle.stopSignal`; the image's, when nothing is said.
+fn stop_signal(container: &Container) -> cri::Signal {
+    let name = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    // SIGRTMIN+3 in the API.
+    let name = name.unwrap_or_default().replace('+', "PLUS").replace("SIGRTMAX-", "SIGRTMAXMINUS");
+    cri::Signal::from_str_name(&name).unwrap_or(cri::Signal::RuntimeDefault)
+}
+
+/// A signal of the runtime's, as the API names it; nothing when it does not tell.
+pub fn signal_name(signal: i32) -> Option<String> {
+    let signal =
+        cri::Signal::try_from(signal).ok().filter(|signal| *signal != cri::Signal::RuntimeDefault)?;
+    Some(signal.as_str_name().replace("PLUS", "+").replace("MINUS", "-"))
 }
 
 /// Below the pod's log directory.

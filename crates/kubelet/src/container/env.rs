@@ -1,27 +1,40 @@
 //! The environment of a container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
+use k8s_openapi::api::core::v1::{Container, EnvVarSource, FileKeySelector, Pod};
 
+use super::env_file;
 use super::expand::expand;
 use super::field::{self, Facts};
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
+use crate::volumes;
+
+/// A file of environment variables is not longer.
+const ENV_FILE_MAX: u64 = 64 << 10;
+
+/// What environments are made from, beside the container.
+pub struct Sources<'a> {
+    pub facts: &'a Facts<'a>,
+    pub objects: &'a PodObjects,
+    /// Where the pod's volumes are.
+    pub volumes: &'a HashMap<String, PathBuf>,
+}
 
 /// The environment, in order. The error is the message of `CreateContainerConfigError`.
 pub async fn environment(
-    facts: &Facts<'_>,
+    sources: &Sources<'_>,
     container: &Container,
-    objects: &PodObjects,
     services: BTreeMap<String, String>,
 ) -> Result<Vec<(String, String)>, String> {
     let mut from: BTreeMap<String, String> = BTreeMap::new();
-    add_sources(container, objects, &mut from).await?;
+    add_sources(container, sources.objects, &mut from).await?;
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (_, Some(source)) => match lookup(facts, container, objects, source).await? {
+            (_, Some(source)) => match lookup(sources, container, source).await? {
                 Some(value) => value,
                 None => continue,
             },
@@ -81,11 +94,14 @@ async fn add_sources(
 
 /// The value of `valueFrom`; nothing for something optional that is not there.
 async fn lookup(
-    facts: &Facts<'_>,
+    sources: &Sources<'_>,
     container: &Container,
-    objects: &PodObjects,
     source: &EnvVarSource,
 ) -> Result<Option<String>, String> {
+    let Sources { facts, objects, .. } = sources;
+    if let Some(reference) = &source.file_key_ref {
+        return from_file(sources, reference);
+    }
     if let Some(reference) = &source.field_ref {
         return field::field(facts, &reference.field_path).map(Some).map_err(|error| error.to_string());
     }
@@ -113,6 +129,31 @@ async fn lookup(
         return found(pod, "secret", "Secret", &reference.name, &reference.key, there, value, optional);
     }
     Err("invalid valueFrom: no source that this kubelet knows".into())
+}
+
+/// The containers that write the file are not trusted: no link of theirs leads out of the volume.
+fn from_file(sources: &Sources<'_>, reference: &FileKeySelector) -> Result<Option<String>, String> {
+    let optional = reference.optional == Some(true);
+    let FileKeySelector { key, path, volume_name, .. } = reference;
+    let volume = sources
+        .volumes
+        .get(volume_name)
+        .ok_or_else(|| format!("cannot find the volume {volume_name:?} referenced by FileKeyRef"))?;
+    let text = match tokio::task::block_in_place(|| volumes::read_inside(volume, path, ENV_FILE_MAX)) {
+        Ok(Some(text)) => text,
+        Ok(None) if optional => return Ok(None),
+        Ok(None) => {
+            return Err(format!("environment variable file {path:?} not found in volume {volume_name:?}"));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let value = env_file::value(&text, key)
+        .map_err(|error| format!("couldn't parse env file {path:?} of volume {volume_name:?}: {error}"))?;
+    match value {
+        Some(value) => Ok(Some(value)),
+        None if optional => Ok(None),
+        None => Err(format!("environment variable key {key:?} not found in file {path:?}")),
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // One sentence's worth of words.

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod env;
+mod env_file;
 pub mod expand;
 pub mod field;
 pub mod qos;

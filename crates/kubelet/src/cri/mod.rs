@@ -101,6 +101,7 @@ impl Cri {
         runtime.list_containers(ListContainersRequest) -> ListContainersResponse;
         runtime.update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
         runtime.create_container(CreateContainerRequest) -> CreateContainerResponse;
+        runtime.checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse;
         runtime.exec(ExecRequest) -> ExecResponse;
         runtime.attach(AttachRequest) -> AttachResponse;
         runtime.port_forward(PortForwardRequest) -> PortForwardResponse;

@@ -51,6 +51,8 @@ pub struct Container {
     pub message_policy: String,
     pub user: Option<cri::LinuxContainerUser>,
     pub resources: Option<cri::LinuxContainerResources>,
+    /// By its name in the API, where the runtime tells.
+    pub stop_signal: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +190,7 @@ impl Container {
             message_policy: status.annotations.get(keys::MESSAGE_POLICY).cloned().unwrap_or_default(),
             user: status.user.and_then(|user| user.linux),
             resources: status.resources.and_then(|resources| resources.linux),
+            stop_signal: crate::container::config::signal_name(status.stop_signal),
         }
     }
 }

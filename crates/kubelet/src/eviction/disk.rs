@@ -26,20 +26,26 @@ impl DiskUsage {
     }
 }
 
-/// The bytes that a tree takes; what cannot be read takes none.
 fn bytes_of(path: &Path) -> i64 {
+    tree_usage(path).0
+}
+
+/// The bytes and the inodes that a tree takes; what cannot be read takes none.
+pub fn tree_usage(path: &Path) -> (i64, u64) {
     let mut sum: i64 = 0;
+    let mut inodes = 1;
     let mut left = vec![path.to_owned()];
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let Ok(meta) = entry.metadata() else { continue };
+            inodes += 1;
             sum = sum.saturating_add(i64::try_from(meta.blocks().saturating_mul(512)).unwrap_or(i64::MAX));
             if meta.is_dir() {
                 left.push(entry.path());
             }
         }
     }
-    sum
+    (sum, inodes)
 }
 
 /// Walks the pod's directories: call it where blocking harms nobody.

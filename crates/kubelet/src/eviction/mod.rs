@@ -7,6 +7,8 @@
 mod disk;
 mod signals;
 
+pub use disk::tree_usage;
+
 use std::cmp::Reverse;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSwapStatus,
+    NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::machine_info::meminfo;
 use crate::context::Context;
 
 /// The version that the node reports: the Kubernetes release whose behaviour this is.
@@ -88,11 +90,16 @@ pub fn base_status(ctx: &Context) -> NodeStatus {
             machine_id: machine.machine_id.clone(),
             operating_system: "linux".into(),
             os_image: machine.os_image.clone(),
-            swap: None,
+            swap: swap_capacity(),
             system_uuid: machine.system_uuid.clone(),
         }),
         ..Default::default()
     }
+}
+
+fn swap_capacity() -> Option<NodeSwapStatus> {
+    let capacity = meminfo("SwapTotal:").filter(|bytes| *bytes > 0)?;
+    Some(NodeSwapStatus { capacity: Some(capacity) })
 }
 
 fn quantities(amounts: BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {

@@ -32,6 +32,7 @@ pub async fn keep(ctx: Arc<Context>, changed: Arc<Notify>, shutdown: Cancellatio
 
 async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
     let mut old = register(&ctx).await;
+    tell_of_start(&ctx, &old);
     let report_every = report_frequency(&ctx);
     // How often the runtime and the machine are asked how they are. Nobody tells us that.
     let check = crate::config::duration(&ctx.options.config.node_status_update_frequency);
@@ -45,13 +46,8 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
                 Ok(()) => {
                     if ready && !is_ready(&old) {
                         info!(node = ctx.options.node_name, "node is ready");
-                        ctx.events.node(
-                            &ctx.options.node_name,
-                            false,
-                            "NodeReady",
-                            &format!("Node {} status is now: NodeReady", ctx.options.node_name),
-                        );
                     }
+                    tell_of_changes(&ctx, &old, &status);
                     old = status;
                     reported = Some(Instant::now());
                 }
@@ -64,6 +60,44 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
             () = changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
+    }
+}
+
+/// What is said once, when the kubelet has found its node.
+fn tell_of_start(ctx: &Context, known: &NodeStatus) {
+    let name = &ctx.options.node_name;
+    if ctx.options.config.cgroups_per_qos {
+        let message = "Updated Node Allocatable limit across pods";
+        ctx.events.node(name, false, "NodeAllocatableEnforced", message);
+    }
+    let booted = known.node_info.as_ref().map(|info| info.boot_id.as_str()).unwrap_or_default();
+    if !booted.is_empty() && booted != ctx.machine.boot_id {
+        let message = format!("Node {name} has been rebooted, boot id: {}", ctx.machine.boot_id);
+        ctx.events.node(name, true, "Rebooted", &message);
+    }
+}
+
+/// Events of conditions that are not what they were.
+fn tell_of_changes(ctx: &Context, old: &NodeStatus, new: &NodeStatus) {
+    let name = &ctx.options.node_name;
+    for condition in new.conditions.iter().flatten() {
+        let mut before = old.conditions.iter().flatten();
+        if before.any(|before| before.type_ == condition.type_ && before.status == condition.status) {
+            continue;
+        }
+        let on = condition.status == "True";
+        let reason = match (condition.type_.as_str(), on) {
+            ("Ready", true) => "NodeReady",
+            ("Ready", false) => "NodeNotReady",
+            ("MemoryPressure", true) => "NodeHasInsufficientMemory",
+            ("MemoryPressure", false) => "NodeHasSufficientMemory",
+            ("DiskPressure", true) => "NodeHasDiskPressure",
+            ("DiskPressure", false) => "NodeHasNoDiskPressure",
+            ("PIDPressure", true) => "NodeHasInsufficientPID",
+            ("PIDPressure", false) => "NodeHasSufficientPID",
+            _ => continue,
+        };
+        ctx.events.node(name, false, reason, &format!("Node {name} status is now: {reason}"));
     }
 }
 
@@ -118,6 +152,9 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
     let runtime = ctx.cri.status(cri::StatusRequest { verbose: false });
     let images = ctx.cri.list_images(cri::ListImagesRequest { filter: None });
     let (runtime, images) = tokio::join!(runtime, images);
+    if let Ok(status) = &runtime {
+        ctx.handlers.lock().clone_from(&status.runtime_handlers);
+    }
     let (handlers, features) = abilities(runtime.as_ref().ok());
     let health = Health { runtime: runtime_trouble(runtime), ..ctx.pressure.health(ctx) };
     let conditions = conditions(&health, old.conditions.as_deref().unwrap_or_default(), Timestamp::now());

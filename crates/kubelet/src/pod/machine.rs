@@ -219,6 +219,8 @@ pub struct Machine {
     pub initialized: bool,
     pub gone: bool,
     pub failed: Option<Failed>,
+    /// A container has ended whose rule has all of them start anew: they are being stopped.
+    pub restarting_all: bool,
     /// Why it does not have the resources that it asks for.
     pub pending: Option<Pending>,
     pub(super) pod_resources_changed: bool,
@@ -246,6 +248,7 @@ impl Machine {
             initialized: false,
             gone: false,
             failed: None,
+            restarting_all: false,
             pending: None,
             pod_resources_changed: false,
             start_time,
@@ -283,7 +286,7 @@ impl Machine {
 
     fn learn(&mut self, input: Input, now: Timestamp, actions: &mut Vec<Action>) {
         match input {
-            Input::Desired(pod) => self.desired(pod),
+            Input::Desired(pod) => self.desired(pod, now),
             Input::Gone => self.gone = true,
             Input::ResizePending(pending) => self.resize_pending(pending, actions),
             Input::Runtime(view) => self.view.merge(view),
@@ -304,7 +307,12 @@ impl Machine {
         }
     }
 
-    fn desired(&mut self, pod: Arc<Pod>) {
+    fn desired(&mut self, pod: Arc<Pod>, now: Timestamp) {
+        let (before, after) = (&self.pod.metadata, &pod.metadata);
+        if before.labels != after.labels || before.annotations != after.annotations {
+            // A path or a variable may be made of them.
+            self.objects_changed(now);
+        }
         let old = std::mem::take(&mut self.slots);
         let images: Vec<(String, Option<String>)> =
             old.iter().map(|slot| (slot.name.clone(), slot.spec.image.clone())).collect();
@@ -581,7 +589,7 @@ impl Machine {
     }
 
     /// Brings the slots up to date with the view.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         let sandbox = self.view.sandbox().map(|sandbox| sandbox.id.clone());
         for slot in &mut self.slots {
             slot.refresh(&self.view, sandbox.as_deref());

@@ -117,6 +117,8 @@ impl Manager {
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
                     Ok(uid) => {
                         self.pods.remove(&uid);
+                        self.ctx.probes.forget(&uid);
+                        self.ctx.mounted.lock().retain(|(of, _), _| *of != uid);
                         self.retry_resizes();
                     }
                     Err(error) => warn!(%error, "a pod's worker ended badly"),
@@ -143,6 +145,7 @@ impl Manager {
                 self.update(pod.clone());
             }
         }
+        *self.ctx.statics.lock() = pods.values().cloned().collect();
         self.statics = pods;
     }
 

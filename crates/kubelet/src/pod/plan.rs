@@ -23,9 +23,12 @@ impl Machine {
         match self.stage {
             Stage::Active => {
                 self.plan_setup(now, actions);
+                self.plan_restart_of_all(now, actions);
                 self.plan_resizes(now, actions);
                 self.plan_restarts(now, actions);
-                self.plan_starts(now, actions);
+                if !self.restarting_all {
+                    self.plan_starts(now, actions);
+                }
                 self.plan_probes(actions);
             }
             Stage::Stopping => {
@@ -79,6 +82,9 @@ impl Machine {
                     && !slot.restarts(policy)
             });
         let mut main = self.slots.iter().filter(|slot| slot.role == Role::Main).peekable();
+        if self.restarting_all || self.slots.iter().any(Slot::restarts_all) {
+            return false;
+        }
         init_failed
             || (main.peek().is_some()
                 && main.all(|slot| idle(slot) && slot.exited().is_some() && !slot.restarts(policy)))
@@ -126,6 +132,47 @@ impl Machine {
             }
             actions.push(Action::RunSandbox { attempt, stops: newest, removes });
         }
+    }
+
+    /// `RestartAllContainers`: everything is stopped, then the pod starts anew in its sandbox, init containers first.
+    fn plan_restart_of_all(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if !self.restarting_all {
+            let Some(slot) = self.slots.iter().find(|slot| slot.restarts_all()) else { return };
+            self.restarting_all = true;
+            actions.push(Action::Event {
+                warning: false,
+                reason: "RestartingAllContainers",
+                message: format!(
+                    "Container {} has ended, all containers of the pod are restarted",
+                    slot.name
+                ),
+                container: Some(slot.name.clone()),
+            });
+        }
+        let grace = self.pod.grace();
+        for slot in self.slots.iter_mut().filter(|slot| slot.role != Role::Ephemeral) {
+            if slot.op == Op::Pulling {
+                slot.op = Op::Idle;
+                actions.push(Action::CancelImage { name: slot.name.clone() });
+            }
+            let due = matches!(slot.op, Op::Idle | Op::Hook | Op::Resizing);
+            if alive(slot) && due && slot.stop_again_at.is_none_or(|at| at <= now) {
+                let message = format!("Stopping container {}", slot.name);
+                stop(slot, grace, message, actions);
+            }
+        }
+        let mut regular = self.slots.iter().filter(|slot| slot.role != Role::Ephemeral);
+        if regular.any(|slot| slot.op != Op::Idle || alive(slot)) {
+            return;
+        }
+        self.restarting_all = false;
+        self.initialized = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.role != Role::Ephemeral) {
+            slot.superseded = slot.counted;
+            slot.restart = None;
+            slot.hold = None;
+        }
+        self.refresh();
     }
 
     /// Containers that we end although the pod goes on.
@@ -394,7 +441,7 @@ fn start(
         pull_error_ages(hold, &slot.spec.image, &slot.name, now, actions);
         return Vec::new();
     }
-    let event = slot.exited().map(|ended| ended.finished_at.unwrap_or(ended.created_at));
+    let event = slot.last_end().map(|ended| ended.finished_at.unwrap_or(ended.created_at));
     if let Some(event) = event
         && let Some((delay, until)) = slot.crash.until(event, now)
     {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Startup,
     Liveness,

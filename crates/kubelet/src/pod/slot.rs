@@ -73,6 +73,8 @@ pub struct Slot {
     pub counted: Option<u32>,
     /// The resources that it runs with.
     pub applied: Applied,
+    /// Containers up to this restart count are done with: the whole pod starts anew.
+    pub superseded: Option<u32>,
     /// Those that the one is made with that is being started.
     pub made_with: Option<core::ResourceRequirements>,
 }
@@ -105,6 +107,7 @@ impl Slot {
             restart: None,
             counted: None,
             applied: Applied::default(),
+            superseded: None,
             made_with: None,
         }
     }
@@ -143,6 +146,7 @@ impl Slot {
         let mut first = newest.next();
         if let Some(container) = first
             && Some(container.sandbox_id.as_str()) == sandbox_id
+            && self.superseded.is_none_or(|count| container.restart_count > count)
         {
             self.current = Some(container.clone());
             first = newest.next();
@@ -187,7 +191,7 @@ impl Slot {
         match self.role {
             Role::Sidecar => true,
             Role::Ephemeral => false,
-            Role::Init if ended.exit_code == 0 => false,
+            Role::Init if ended.exit_code == 0 => self.restarts_all(),
             Role::Init | Role::Main => {
                 self.rule_restarts(ended.exit_code)
                     || match self.spec.restart_policy.as_deref().unwrap_or(pod_policy) {
@@ -199,15 +203,32 @@ impl Slot {
         }
     }
 
-    /// `restartPolicyRules`: the first rule that matches decides.
+    /// How the container of this name ended last, be it that the pod started anew since.
+    pub fn last_end(&self) -> Option<&Container> {
+        let before = self.previous.as_ref().filter(|_| self.superseded.is_some() && self.current.is_none());
+        self.exited().or(before)
+    }
+
+    /// It has ended in a way after which the whole pod is to start anew.
+    pub fn restarts_all(&self) -> bool {
+        self.role != Role::Ephemeral
+            && self.exited().is_some_and(|ended| self.rule(ended.exit_code) == Some("RestartAllContainers"))
+    }
+
     fn rule_restarts(&self, exit_code: i32) -> bool {
-        self.spec.restart_policy_rules.iter().flatten().any(|rule| {
-            rule.action == "Restart"
-                && rule.exit_codes.as_ref().is_some_and(|codes| {
-                    let named = codes.values.iter().flatten().any(|code| *code == exit_code);
-                    named == (codes.operator == "In")
-                })
-        })
+        matches!(self.rule(exit_code), Some("Restart" | "RestartAllContainers"))
+    }
+
+    /// `restartPolicyRules`: the first rule that matches decides.
+    fn rule(&self, exit_code: i32) -> Option<&str> {
+        let mut rules = self.spec.restart_policy_rules.iter().flatten();
+        let matching = rules.find(|rule| {
+            rule.exit_codes.as_ref().is_some_and(|codes| {
+                let named = codes.values.iter().flatten().any(|code| *code == exit_code);
+                named == (codes.operator == "In")
+            })
+        });
+        matching.map(|rule| rule.action.as_str())
     }
 }
 

@@ -21,6 +21,8 @@ pub struct NodeFacts {
     pub ips: Vec<IpAddr>,
     /// The scheme of container IDs: the runtime's name.
     pub runtime: String,
+    /// The pod's runtime can make mounts read-only with all below them.
+    pub recursive_read_only: bool,
 }
 
 /// The status of a pod; times of conditions that have not changed are those of `last`.
@@ -35,7 +37,7 @@ pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timest
         }
         let slots = machine.slots.iter().filter(|slot| roles.contains(&slot.role));
         let statuses: Vec<ContainerStatus> =
-            slots.map(|slot| container_status(machine, slot, &node.runtime)).collect();
+            slots.map(|slot| container_status(machine, slot, node)).collect();
         (!statuses.is_empty()).then_some(statuses)
     };
     let mut ips: Vec<String> = Vec::new();
@@ -55,6 +57,7 @@ pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timest
     let container_statuses = of(&[Role::Main]);
     let init_container_statuses = of(&[Role::Init, Role::Sidecar]);
     let conditions = conditions(machine, phase, last, now);
+    let whole = pod.pod_spec().resources.as_ref().filter(|_| machine.sandbox().is_some());
     PodStatus {
         phase: Some(phase.to_owned()),
         reason,
@@ -70,6 +73,9 @@ pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timest
         init_container_statuses,
         ephemeral_container_statuses: of(&[Role::Ephemeral]),
         observed_generation: pod.metadata.generation,
+        // Of the pod as a whole, where it asks for something as a whole.
+        allocated_resources: whole.and_then(|resources| resources.requests.clone()),
+        resources: whole.cloned(),
         ..last.clone()
     }
 }
@@ -118,7 +124,8 @@ fn ever_ended(slot: &Slot) -> Option<&Container> {
     slot.exited().or(slot.previous.as_ref().filter(|previous| previous.state == State::Exited))
 }
 
-fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerStatus {
+fn container_status(machine: &Machine, slot: &Slot, node: &NodeFacts) -> ContainerStatus {
+    let runtime = node.runtime.as_str();
     let current = slot.current.as_ref();
     let previous = slot.previous.as_ref();
     let shown = current.or(previous);
@@ -167,11 +174,12 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
                 recursive_read_only: mount
                     .read_only
                     .filter(|read_only| *read_only)
-                    .map(|_| recursive(mount.recursive_read_only.as_deref())),
+                    .map(|_| recursive(mount.recursive_read_only.as_deref(), node.recursive_read_only)),
                 ..Default::default()
             });
             told.collect()
         }),
+        stop_signal: current.and_then(|container| container.stop_signal.clone()),
         user: current.and_then(|container| container.user.as_ref()).map(|user| ContainerUser {
             linux: Some(LinuxContainerUser {
                 uid: user.uid,
@@ -184,9 +192,10 @@ fn container_status(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerS
 }
 
 /// What was made of a wish for recursion.
-fn recursive(wish: Option<&str>) -> String {
+fn recursive(wish: Option<&str>, possible: bool) -> String {
     match wish {
         Some("Enabled") => "Enabled".to_owned(),
+        Some("IfPossible") if possible => "Enabled".to_owned(),
         _ => "Disabled".to_owned(),
     }
 }

@@ -40,6 +40,7 @@ pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timesta
     ];
     verdicts.extend(resize_pending(machine));
     verdicts.extend(resize_in_progress(machine));
+    verdicts.extend(restarting_all(machine, last));
     if let Some(evicted) = machine.failed.as_ref().filter(|failed| failed.reason == "Evicted") {
         verdicts.push(Verdict {
             reason: Some("TerminationByKubelet"),
@@ -72,6 +73,14 @@ fn resize_pending(machine: &Machine) -> Option<Verdict> {
     let pending = machine.pending.as_ref()?;
     let verdict = Verdict::yes("PodResizePending");
     Some(Verdict { reason: Some(pending.reason), message: Some(pending.message.clone()), ..verdict })
+}
+
+/// Said of pods that have begun anew at least once.
+fn restarting_all(machine: &Machine, last: &PodStatus) -> Option<Verdict> {
+    const TYPE: &str = "AllContainersRestarting";
+    let known = last.conditions.iter().flatten().any(|condition| condition.type_ == TYPE);
+    let status = machine.restarting_all;
+    (status || known).then(|| Verdict { status, ..Verdict::yes(TYPE) })
 }
 
 fn resize_in_progress(machine: &Machine) -> Option<Verdict> {

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, warn};
 
+use super::allocation;
 use super::exec::{self, PodEnv};
 use super::ext::PodExt;
 use super::machine::{Action, Input, Machine, Stage};
@@ -68,7 +69,8 @@ pub fn start(
     let released = Arc::new(AtomicBool::new(false));
     let mut known = view;
     exec::complete(&mut known, &PodView::default());
-    let facts = NodeFacts { ips: ctx.host_ips(), runtime: ctx.cri.name.to_string() };
+    let facts =
+        NodeFacts { ips: ctx.host_ips(), runtime: ctx.cri.name.to_string(), recursive_read_only: false };
     let mut machine = Machine::new(pod.clone(), known, Timestamp::now());
     let longest = ctx.options.config.crash_loop_back_off.max_container_restart_period.as_deref();
     if let Some(longest) = longest.and_then(crate::config::duration).and_then(|d| d.try_into().ok()) {
@@ -156,7 +158,10 @@ impl Worker {
             Input::Started { result: Ok(container), .. } => exec::complete_one(container, &self.machine.view),
             Input::Desired(pod) => {
                 let (old, new) = (&self.machine.pod.metadata, &pod.metadata);
-                metadata_changed = old.labels != new.labels || old.annotations != new.annotations;
+                // The downward API shows resources, too.
+                metadata_changed = old.labels != new.labels
+                    || old.annotations != new.annotations
+                    || allocation::differ(&self.machine.pod, pod);
                 self.status.seen(pod);
             }
             _ => {}
@@ -173,6 +178,7 @@ impl Worker {
             self.released.store(true, Ordering::Relaxed);
         }
         if !self.machine.gone {
+            self.facts.recursive_read_only = self.env.recursive_read_only();
             let next: PodStatus = status(&self.machine, self.status.last(), &self.facts, now);
             // The scheduler gives the room of a pod away as soon as it is told of this phase.
             if matches!(next.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -309,8 +315,18 @@ impl Worker {
         };
         let own = self.own.clone();
         let of = name.to_owned();
-        let task = probe::start(probing, move |result| {
+        let pod = &self.machine.pod;
+        let counted = probe::counts::Probe {
+            uid: pod.uid().to_owned(),
+            namespace: pod.namespace().to_owned(),
+            pod: pod.name().to_owned(),
+            container: of.clone(),
+            kind,
+        };
+        let ctx = self.env.ctx.clone();
+        let task = probe::start(probing, move |result, took| {
             let Some(own) = own.upgrade() else { return false };
+            ctx.probes.add(&counted, result.is_ok(), took);
             // A startup probe has done its work when it succeeds once.
             let over = kind == Kind::Startup && result.is_ok();
             let sent = own.send(Input::Probed { name: of.clone(), id: id.clone(), kind, result });

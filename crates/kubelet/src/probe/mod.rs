@@ -1,6 +1,7 @@
 //! Probes: one task per probe of a running container. It knocks on time and reports each result; what results
 //! mean is the state machine's business.
 
+pub mod counts;
 pub mod grpc;
 pub mod http;
 mod runner;

@@ -29,7 +29,7 @@ pub struct Probing {
 /// Probes until the handle is dropped; `report` returns false to end it from inside.
 pub fn start(
     probing: Probing,
-    report: impl Fn(Result<(), String>) -> bool + Send + Sync + 'static,
+    report: impl Fn(Result<(), String>, Duration) -> bool + Send + Sync + 'static,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let seconds = |value: Option<i32>, default: u64| {
@@ -42,7 +42,9 @@ pub fn start(
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             timer.tick().await;
-            if !report(once(&probing, timeout).await) {
+            let began = Instant::now();
+            let result = once(&probing, timeout).await;
+            if !report(result, began.elapsed()) {
                 return;
             }
         }

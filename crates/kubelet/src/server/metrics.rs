@@ -1,4 +1,4 @@
-//! `/metrics`, `/metrics/resource` and `/metrics/cadvisor`, in Prometheus' text form, by upstream's names.
+//! `/metrics`, `/metrics/resource` and `/metrics/probes`, in Prometheus' text form, by upstream's names.
 
 use std::fmt::Write;
 
@@ -11,17 +11,19 @@ use super::stats::{
 };
 use super::{Body, text};
 use crate::context::Context;
+use crate::pod::ext::PodExt;
+use crate::probe::counts::{BUCKETS, Probe};
 
 /// Lines of metrics being written.
 #[derive(Default)]
-struct Page(String);
+pub struct Page(String);
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<String> = labels
             .iter()
             .map(|(key, value)| {
@@ -33,7 +35,12 @@ impl Page {
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 
-    fn answer(self) -> Response<Body> {
+    fn sample_owned(&mut self, name: &str, labels: &[(&'static str, String)], value: f64) {
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        self.sample(name, &labels, value);
+    }
+
+    pub fn answer(self) -> Response<Body> {
         let mut response = text(StatusCode::OK, self.0);
         let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -43,11 +50,11 @@ impl Page {
 
 // Exact up to 2^53, which is what the text form's readers have, too.
 #[allow(clippy::cast_precision_loss)]
-fn float(value: u64) -> f64 {
+pub fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn seconds(nanoseconds: u64) -> f64 {
+pub fn seconds(nanoseconds: u64) -> f64 {
     float(nanoseconds) / 1e9
 }
 
@@ -68,6 +75,22 @@ pub async fn kubelet(ctx: &Context) -> Response<Body> {
             page.sample("kubelet_running_containers", &[("container_state", name)], float(count as u64));
         }
     }
+    page.family("kubelet_active_pods", "gauge", "The number of pods the kubelet considers active and which are being considered when admitting new pods");
+    let statics = ctx.statics.lock().len() as u64;
+    let others = ctx
+        .pods
+        .list()
+        .iter()
+        .filter(|pod| !pod.is_mirror() && !matches!(pod.phase(), "Succeeded" | "Failed"))
+        .count();
+    page.sample("kubelet_active_pods", &[("static", "")], float(others as u64));
+    page.sample("kubelet_active_pods", &[("static", "true")], float(statics));
+    page.family(
+        "kubelet_mirror_pods",
+        "gauge",
+        "The number of mirror pods the kubelet will try to create (one per admitted static pod)",
+    );
+    page.sample("kubelet_mirror_pods", &[], float(statics));
     let list = ctx.cri.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await;
     if let Ok(list) = list {
         let ready = |sandbox: &&cri::PodSandbox| sandbox.state == cri::PodSandboxState::SandboxReady as i32;
@@ -161,35 +184,50 @@ fn containers(
     }
 }
 
-/// The part of cAdvisor's metrics that dashboards are built on and CRI knows.
-pub async fn cadvisor(ctx: &Context) -> Response<Body> {
+/// How probes of this node's containers end.
+pub fn probes(ctx: &Context) -> Response<Body> {
+    let counts = ctx.probes.all();
     let mut page = Page::default();
-    let usages = pods(ctx).await.unwrap_or_default();
-    containers(
-        &mut page,
-        &usages,
-        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds."),
-        |stats| cpu_nanoseconds(stats.cpu.as_ref()).map(seconds),
+    let labels = |probe: &Probe| -> Vec<(&'static str, String)> {
+        vec![
+            ("container", probe.container.clone()),
+            ("namespace", probe.namespace.clone()),
+            ("pod", probe.pod.clone()),
+            ("probe_type", probe.kind.title().to_owned()),
+        ]
+    };
+    page.family(
+        "prober_probe_total",
+        "counter",
+        "Cumulative number of a liveness, readiness or startup probe for a container by result.",
     );
-    containers(
-        &mut page,
-        &usages,
-        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes."),
-        |stats| working_set(stats.memory.as_ref()).map(float),
-    );
-    containers(&mut page, &usages, ("container_memory_rss", "gauge", "Size of RSS in bytes."), |stats| {
-        stats.memory.as_ref()?.rss_bytes.as_ref().map(|bytes| float(bytes.value))
-    });
-    containers(
-        &mut page,
-        &usages,
-        (
-            "container_fs_usage_bytes",
-            "gauge",
-            "Number of bytes that are consumed by the container on this filesystem.",
-        ),
-        |stats| stats.writable_layer.as_ref()?.used_bytes.as_ref().map(|bytes| float(bytes.value)),
-    );
+    for (probe, count) in &counts {
+        for (result, number) in [("failed", count.failed), ("successful", count.successful)] {
+            if number > 0 {
+                let mut labels = labels(probe);
+                labels.insert(3, ("pod_uid", probe.uid.clone()));
+                labels.push(("result", result.to_owned()));
+                page.sample_owned("prober_probe_total", &labels, float(number));
+            }
+        }
+    }
+    page.family("prober_probe_duration_seconds", "histogram", "Duration in seconds for a probe response.");
+    for (probe, count) in &counts {
+        let whole = labels(probe);
+        let mut sum = 0;
+        for (bound, number) in BUCKETS.iter().zip(count.buckets) {
+            sum += number;
+            let mut labels = whole.clone();
+            labels.push(("le", bound.to_string()));
+            page.sample_owned("prober_probe_duration_seconds_bucket", &labels, float(sum));
+        }
+        let all = float(count.successful + count.failed);
+        let mut last = whole.clone();
+        last.push(("le", "+Inf".to_owned()));
+        page.sample_owned("prober_probe_duration_seconds_bucket", &last, all);
+        page.sample_owned("prober_probe_duration_seconds_sum", &whole, count.seconds);
+        page.sample_owned("prober_probe_duration_seconds_count", &whole, all);
+    }
     page.answer()
 }
 

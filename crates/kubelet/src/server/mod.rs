@@ -3,14 +3,19 @@
 //! [`tls`] accepts, [`auth`] decides who may, [`routes`] which handler answers. Handlers are one file each.
 
 mod auth;
+mod cadvisor;
+mod checkpoint;
 mod healthz;
 mod log_file;
 pub mod log_format;
 mod logs;
 mod metrics;
+mod node_logs;
+mod rates;
 mod routes;
 pub mod stats;
 mod streaming;
+mod summary;
 mod tls;
 
 use std::sync::Arc;
@@ -33,11 +38,13 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub struct Server {
     pub ctx: Arc<Context>,
     auth: Arc<auth::Authority>,
+    rates: Arc<rates::Rates>,
 }
 
 impl Server {
     pub fn new(ctx: Arc<Context>) -> Self {
-        Self { auth: Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options)), ctx }
+        let auth = Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options));
+        Self { auth, rates: Arc::default(), ctx }
     }
 }
 

@@ -8,9 +8,12 @@ use tracing::debug;
 
 use super::auth::{Refusal, User};
 use crate::cri::view::keys;
+use crate::pod::ext::PodExt;
 
 use super::streaming::Target;
-use super::{Body, Server, error, json, logs, metrics, stats, streaming, text};
+use super::{
+    Body, Server, cadvisor, checkpoint, error, json, logs, metrics, node_logs, streaming, summary, text,
+};
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
@@ -23,7 +26,16 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
     let read = method == Method::GET || method == Method::HEAD;
     let debugging = matches!(
         parts.first(),
-        Some(&("containerLogs" | "exec" | "attach" | "portForward" | "run" | "runningpods"))
+        Some(
+            &("containerLogs"
+                | "exec"
+                | "attach"
+                | "portForward"
+                | "run"
+                | "runningpods"
+                | "logs"
+                | "checkpoint")
+        )
     );
     if debugging && !server.ctx.options.config.enable_debugging_handlers {
         return error(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.");
@@ -31,13 +43,27 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
     match parts.as_slice() {
         ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => text(StatusCode::OK, "ok"),
         ["pods"] if read => pods(&server),
+        ["logs", ..] if read && server.ctx.options.config.enable_system_log_handler => {
+            node_logs::handle(path.strip_prefix("/logs").unwrap_or_default()).await
+        }
+        ["checkpoint", namespace, pod, container] if method == Method::POST => {
+            let query = request.uri().query().unwrap_or_default();
+            checkpoint::handle(&server.ctx, Target { namespace, pod, container }, query).await
+        }
         ["runningpods"] | ["runningpods", ""] if read => running_pods(&server).await,
         ["configz"] if read => json(&serde_json::json!({"kubeletconfig": server.ctx.options.config})),
         ["metrics"] if read => metrics::kubelet(&server.ctx).await,
         ["metrics", "resource"] if read => metrics::resource(&server.ctx).await,
-        ["metrics", "cadvisor"] if read => metrics::cadvisor(&server.ctx).await,
-        ["metrics", "probes"] if read => text(StatusCode::OK, ""),
-        ["stats", "summary"] if read => stats::summary(&server.ctx).await,
+        ["metrics", "cadvisor"] if read => cadvisor::handle(&server.ctx).await,
+        ["metrics", "probes"] if read => metrics::probes(&server.ctx),
+        ["stats", "summary"] if read => {
+            summary::handle(
+                &server.ctx,
+                &server.rates,
+                is_true(request.uri().query().unwrap_or_default(), "only_cpu_and_memory"),
+            )
+            .await
+        }
         ["containerLogs", namespace, pod, container] if read => {
             logs::handle(&server.ctx, namespace, pod, container, request.uri().query().unwrap_or_default())
                 .await
@@ -86,7 +112,18 @@ async fn admit(
 }
 
 fn pods(server: &Server) -> Response<Body> {
-    let items: Vec<Pod> = server.ctx.pods.list().iter().map(|pod| (**pod).clone()).collect();
+    // Static pods as they are here, not their mirrors.
+    let statics = server.ctx.statics.lock();
+    let shown = server.ctx.pods.list();
+    let mirror_of =
+        |pod: &Pod| shown.iter().find(|mirror| mirror.is_mirror() && mirror.runtime_uid() == pod.uid());
+    let own = statics.iter().map(|pod| {
+        let mut pod = (**pod).clone();
+        pod.status = mirror_of(&pod).and_then(|mirror| mirror.status.clone());
+        pod
+    });
+    let others = shown.iter().filter(|pod| !pod.is_mirror()).map(|pod| (**pod).clone());
+    let items: Vec<Pod> = own.chain(others).collect();
     json(&List { items, ..Default::default() })
 }
 

@@ -1,14 +1,10 @@
-//! `/stats/summary`: what pods and the node use, from CRI and `/proc`, in upstream's `Summary` form.
+//! What pods and the node use, from CRI and `/proc`: the figures behind `/stats/summary` and the metrics.
 
 use std::collections::HashMap;
 use std::fs;
 
-use http::{Response, StatusCode};
-use jiff::Timestamp;
 use k8s_cri::v1 as cri;
-use serde_json::{Map, Value, json};
 
-use super::{Body, error, json as json_answer};
 use crate::context::Context;
 use crate::cri::CriError;
 use crate::cri::view::keys;
@@ -90,89 +86,6 @@ pub fn container_name(stats: &cri::ContainerStats) -> String {
     metadata.map(|metadata| metadata.name.clone()).unwrap_or_default()
 }
 
-fn time(nanoseconds: i64) -> String {
-    let at = Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or_default();
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-fn number(into: &mut Map<String, Value>, name: &str, value: Option<&cri::UInt64Value>) {
-    if let Some(value) = value {
-        into.insert(name.to_owned(), json!(value.value));
-    }
-}
-
-fn cpu(usage: &cri::CpuUsage) -> Value {
-    let mut fields = Map::new();
-    fields.insert("time".into(), json!(time(usage.timestamp)));
-    number(&mut fields, "usageNanoCores", usage.usage_nano_cores.as_ref());
-    number(&mut fields, "usageCoreNanoSeconds", usage.usage_core_nano_seconds.as_ref());
-    Value::Object(fields)
-}
-
-fn memory(usage: &cri::MemoryUsage) -> Value {
-    let mut fields = Map::new();
-    fields.insert("time".into(), json!(time(usage.timestamp)));
-    number(&mut fields, "availableBytes", usage.available_bytes.as_ref());
-    number(&mut fields, "usageBytes", usage.usage_bytes.as_ref());
-    number(&mut fields, "workingSetBytes", usage.working_set_bytes.as_ref());
-    number(&mut fields, "rssBytes", usage.rss_bytes.as_ref());
-    number(&mut fields, "pageFaults", usage.page_faults.as_ref());
-    number(&mut fields, "majorPageFaults", usage.major_page_faults.as_ref());
-    Value::Object(fields)
-}
-
-fn container(stats: &cri::ContainerStats) -> Value {
-    let mut fields = Map::new();
-    fields.insert("name".into(), json!(container_name(stats)));
-    if let Some(usage) = &stats.cpu {
-        fields.insert("cpu".into(), cpu(usage));
-    }
-    if let Some(usage) = &stats.memory {
-        fields.insert("memory".into(), memory(usage));
-    }
-    if let Some(layer) = &stats.writable_layer {
-        let mut root = Map::new();
-        root.insert("time".into(), json!(time(layer.timestamp)));
-        number(&mut root, "usedBytes", layer.used_bytes.as_ref());
-        number(&mut root, "inodesUsed", layer.inodes_used.as_ref());
-        fields.insert("rootfs".into(), Value::Object(root));
-    }
-    Value::Object(fields)
-}
-
-fn pod(usage: &PodUsage) -> Value {
-    let mut fields = Map::new();
-    fields
-        .insert("podRef".into(), json!({"name": usage.name, "namespace": usage.namespace, "uid": usage.uid}));
-    let containers: Vec<Value> = usage.containers.iter().map(container).collect();
-    fields.insert("containers".into(), Value::Array(containers));
-    let whole = usage.whole.as_ref();
-    if let Some(usage) = whole.and_then(|whole| whole.cpu.as_ref()) {
-        fields.insert("cpu".into(), cpu(usage));
-    }
-    if let Some(usage) = whole.and_then(|whole| whole.memory.as_ref()) {
-        fields.insert("memory".into(), memory(usage));
-    }
-    if let Some(network) = whole.and_then(|whole| whole.network.as_ref())
-        && let Some(interface) = &network.default_interface
-    {
-        let mut net = Map::new();
-        net.insert("time".into(), json!(time(network.timestamp)));
-        net.insert("name".into(), json!(interface.name));
-        number(&mut net, "rxBytes", interface.rx_bytes.as_ref());
-        number(&mut net, "rxErrors", interface.rx_errors.as_ref());
-        number(&mut net, "txBytes", interface.tx_bytes.as_ref());
-        number(&mut net, "txErrors", interface.tx_errors.as_ref());
-        fields.insert("network".into(), Value::Object(net));
-    }
-    if let Some(processes) = whole.and_then(|whole| whole.process.as_ref()) {
-        let mut stats = Map::new();
-        number(&mut stats, "process_count", processes.process_count.as_ref());
-        fields.insert("process_stats".into(), Value::Object(stats));
-    }
-    Value::Object(fields)
-}
-
 /// Ticks of `/proc/stat` in a second: fixed by the kernel's interface.
 const USER_HZ: u64 = 100;
 
@@ -189,36 +102,4 @@ pub fn node_cpu_nanoseconds() -> Option<u64> {
 /// What cannot be given back at once: all but the free, and the cache that is.
 pub fn node_working_set() -> Option<i64> {
     Some(meminfo("MemTotal:")? - meminfo("MemAvailable:")?)
-}
-
-pub async fn summary(ctx: &Context) -> Response<Body> {
-    let usages = match pods(ctx).await {
-        Ok(usages) => usages,
-        Err(problem) => return error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string()),
-    };
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let disk = rustix::fs::statvfs(&ctx.options.root_dir).ok();
-    let fs = disk.map(|disk| {
-        json!({
-            "time": now,
-            "availableBytes": disk.f_bavail.saturating_mul(disk.f_frsize),
-            "capacityBytes": disk.f_blocks.saturating_mul(disk.f_frsize),
-            "usedBytes": disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize),
-            "inodesFree": disk.f_favail,
-            "inodes": disk.f_files,
-        })
-    });
-    json_answer(&json!({
-        "node": {
-            "nodeName": ctx.options.node_name,
-            "cpu": {"time": now, "usageCoreNanoSeconds": node_cpu_nanoseconds()},
-            "memory": {
-                "time": now,
-                "availableBytes": meminfo("MemAvailable:"),
-                "workingSetBytes": node_working_set(),
-            },
-            "fs": fs,
-        },
-        "pods": usages.iter().map(pod).collect::<Vec<Value>>(),
-    }))
 }

@@ -40,7 +40,7 @@ fn no_such_pod(namespace: &str, name: &str) -> Answer {
 }
 
 /// The ID of a running container, from the pod's status.
-fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Result<String, Answer> {
+pub fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Result<String, Answer> {
     let pod = find_pod(ctx, namespace, name).ok_or_else(|| no_such_pod(namespace, name))?;
     let status = pod.status.clone().unwrap_or_default();
     let mut all = status

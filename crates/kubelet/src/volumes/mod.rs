@@ -114,6 +114,17 @@ async fn mount_one(
     Err(VolumeError::Invalid("the volume is of a kind that this kubelet does not support".into()))
 }
 
+/// The claim behind a volume.
+pub fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
+    let named = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
+    named.or_else(|| volume.ephemeral.as_ref().map(|_| format!("{}-{}", pod.name(), volume.name)))
+}
+
+/// Whether the volume outlives its pod, or is another's.
+pub fn is_persistent(volume: &Volume) -> bool {
+    volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() || volume.csi.is_some()
+}
+
 /// Where an `emptyDir` of the pod is.
 pub fn empty_dir_path(pod_dir: &Path, volume: &str) -> PathBuf {
     pod_dir.join("volumes").join("kubernetes.io~empty-dir").join(volume)
@@ -144,6 +155,11 @@ pub fn remove_pod_dir(dir: &Path) -> Result<(), VolumeError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The text of a file that containers wrote into a volume; nothing when it is not there.
+pub fn read_inside(volume: &Path, path: &str, max: u64) -> Result<Option<String>, VolumeError> {
+    subpath::read_inside(volume, path, max)
 }
 
 /// Makes a part of a volume visible at `target` (below the pod's directory) and returns that.

@@ -4,6 +4,7 @@
 //! held by a descriptor, and that descriptor, not the path, is bind-mounted into the pod's directory.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -34,6 +35,34 @@ pub fn set_up(volume: &Path, sub_path: &str, target: &Path) -> Result<PathBuf, V
     }
     mounts::bind(&part, target)?;
     Ok(target.to_owned())
+}
+
+/// The text of a file of the volume, whatever links lead to it inside; nothing when it is not there.
+pub fn read_inside(volume: &Path, path: &str, max: u64) -> Result<Option<String>, VolumeError> {
+    let failed = |error: rustix::io::Errno| VolumeError::io("read a file of", volume, error);
+    let root =
+        open(volume, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
+    // Not blocking: it may be a pipe.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = match openat2(&root, path, flags, Mode::empty(), beneath) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let stat = fstat(&file).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(VolumeError::Invalid(format!("{path:?} is not a regular file")));
+    }
+    let mut text = String::new();
+    let read = fs::File::from(file)
+        .take(max + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| VolumeError::io("read a file of", volume, error))?;
+    if u64::try_from(read).is_ok_and(|read| read > max) {
+        return Err(VolumeError::Invalid(format!("{path:?} is longer than {max} bytes")));
+    }
+    Ok(Some(text))
 }
 
 /// Opens the part, making the directories that are missing.

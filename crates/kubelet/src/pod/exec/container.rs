@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use super::PodEnv;
 use super::sandbox::config as sandbox_config;
 use crate::container::config::{self, Found};
-use crate::container::env::environment;
+use crate::container::env::{Sources, environment};
 use crate::container::expand::expand;
 use crate::container::field::Facts;
 use crate::container::{sandbox, security, service_env};
@@ -111,7 +111,9 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
         of == Some(namespace) || of == Some("default")
     });
     let services = service_env::variables(services.iter().map(|service| &**service), namespace, links);
-    let env_vars = environment(&facts, container, &env.objects, services).await?;
+    let volumes = env.mounted.lock().paths.clone();
+    let sources = Sources { facts: &facts, objects: &env.objects, volumes: &volumes };
+    let env_vars = environment(&sources, container, services).await?;
     let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips))?;
     let seccomp_root = ctx.options.root_dir.join("seccomp");
     Ok(config::config(
@@ -235,7 +237,11 @@ fn volume_mount(
         container_path,
         host_path: host_path.display().to_string(),
         readonly: mount.read_only == Some(true),
-        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+        recursive_read_only: match mount.recursive_read_only.as_deref() {
+            Some("Enabled") => true,
+            Some("IfPossible") => env.recursive_read_only(),
+            _ => false,
+        },
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => PropagationHostToContainer,
             Some("Bidirectional") => PropagationBidirectional,

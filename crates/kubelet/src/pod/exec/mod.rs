@@ -32,11 +32,26 @@ pub struct PodEnv {
     pub ctx: Arc<Context>,
     pub objects: PodObjects,
     pub mounted: Mutex<Mounted>,
+    /// What the pod's RuntimeClass names, once it has been asked for.
+    pub handler: Mutex<String>,
 }
 
 impl PodEnv {
     pub fn new(ctx: Arc<Context>, namespace: &str) -> Self {
-        Self { objects: PodObjects::new(ctx.objects.clone(), namespace), mounted: Mutex::default(), ctx }
+        Self {
+            objects: PodObjects::new(ctx.objects.clone(), namespace),
+            mounted: Mutex::default(),
+            handler: Mutex::default(),
+            ctx,
+        }
+    }
+
+    /// Whether the pod's runtime can make mounts read-only with all below them.
+    pub fn recursive_read_only(&self) -> bool {
+        let handler = self.handler.lock();
+        let handlers = self.ctx.handlers.lock();
+        let own = handlers.iter().find(|known| known.name == *handler);
+        own.and_then(|own| own.features.as_ref()).is_some_and(|features| features.recursive_read_only_mounts)
     }
 
     pub fn host_ips(&self) -> Vec<String> {
@@ -59,11 +74,23 @@ pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
     let result = volumes::mount(&source).await;
     Input::Volumes(match result {
         Ok(mounted) => {
+            remember_places(&env.ctx, &pod, &mounted);
             *env.mounted.lock() = mounted;
             Ok(())
         }
         Err(message) => Err(Failure { reason: "FailedMount".into(), message }),
     })
+}
+
+/// For those who measure volumes.
+fn remember_places(ctx: &Context, pod: &Pod, mounted: &Mounted) {
+    let claims = pod.pod_spec().volumes.iter().flatten().filter(|volume| volumes::is_persistent(volume));
+    let mut known = ctx.mounted.lock();
+    for volume in claims {
+        if let Some(path) = mounted.paths.get(&volume.name) {
+            known.insert((pod.uid().to_owned(), volume.name.clone()), path.clone());
+        }
+    }
 }
 
 /// Brings the image.

@@ -26,19 +26,20 @@ pub async fn run_sandbox(
     removes: Vec<String>,
 ) -> Input {
     Input::Sandbox(
-        try_run(&env.ctx, &pod, attempt, stops, removes)
+        try_run(&env, &pod, attempt, stops, removes)
             .await
             .map_err(|message| Failure { reason: "FailedCreatePodSandBox".into(), message }),
     )
 }
 
 async fn try_run(
-    ctx: &Context,
+    env: &PodEnv,
     pod: &Pod,
     attempt: u32,
     stops: Option<String>,
     removes: Vec<String>,
 ) -> Result<Sandbox, String> {
+    let ctx = &env.ctx;
     if let Some(id) = stops {
         ctx.cri.stop_pod_sandbox(&id).await.map_err(|error| error.to_string())?;
     }
@@ -54,6 +55,7 @@ async fn try_run(
     })
     .map_err(|error| format!("cannot make the log directory {}: {error}", logs.display()))?;
     let handler = handler(ctx, pod).await?;
+    env.handler.lock().clone_from(&handler);
     let id = ctx
         .cri
         .run_pod_sandbox(config(ctx, pod, attempt), handler)

@@ -73,7 +73,11 @@ impl Sim {
             for action in self.machine.step(input, self.now) {
                 inputs.extend(self.perform(action));
             }
-            let facts = NodeFacts { ips: vec!["10.0.0.1".parse().unwrap()], runtime: "r".into() };
+            let facts = NodeFacts {
+                ips: vec!["10.0.0.1".parse().unwrap()],
+                runtime: "r".into(),
+                recursive_read_only: false,
+            };
             self.last = status(&self.machine, &self.last, &facts, self.now);
         }
     }
@@ -113,6 +117,7 @@ impl Sim {
             message_policy: String::new(),
             user: None,
             resources: None,
+            stop_signal: None,
         }
     }
 
@@ -322,6 +327,25 @@ fn rules_restart_by_exit_code() {
     sim.tick();
     assert_eq!(sim.phase(), "Failed");
     assert!(sim.take().contains(&"start c 1".to_owned()));
+}
+
+#[test]
+fn a_rule_starts_the_whole_pod_anew() {
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let spec = json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "i", "image": "i"}],
+        "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rule}]});
+    let mut sim = Sim::new(spec).exits("i", &[0, 0]);
+    sim.tick();
+    assert_eq!(sim.phase(), "Running");
+    sim.take();
+    sim.ends("b", 42);
+    assert_eq!(sim.phase(), "Running", "it goes on, though a never restarts");
+    assert_eq!(sim.condition("AllContainersRestarting"), "False");
+    let log = sim.take().join(" ");
+    let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what} is not in {log}"));
+    assert!(place("stop a") < place("start i 1") && place("start i 1") < place("start a 1"), "{log}");
+    place("start b 1");
 }
 
 #[test]

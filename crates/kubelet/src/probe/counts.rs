@@ -1,0 +1,88 @@
+//! How often probes were made, how they ended and how long they took: `/metrics/probes`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::pod::probed::Kind;
+
+/// Upper bounds of the duration buckets, in seconds: those that Prometheus' clients take when nothing is said.
+pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// One probe of one container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    pub uid: String,
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Count {
+    pub successful: u64,
+    pub failed: u64,
+    /// Not cumulative; what took longer than the last bound is in none.
+    pub buckets: [u64; BUCKETS.len()],
+    pub seconds: f64,
+}
+
+/// The probes of all pods of the node.
+#[derive(Default)]
+pub struct Counts(Mutex<BTreeMap<Probe, Count>>);
+
+impl Counts {
+    pub fn add(&self, probe: &Probe, success: bool, took: Duration) {
+        let mut counts = self.0.lock();
+        let count = match counts.get_mut(probe) {
+            Some(count) => count,
+            None => counts.entry(probe.clone()).or_default(),
+        };
+        if success {
+            count.successful += 1;
+        } else {
+            count.failed += 1;
+        }
+        count.seconds += took.as_secs_f64();
+        let bucket = BUCKETS.iter().position(|bound| took.as_secs_f64() <= *bound);
+        if let Some(bucket) = bucket.and_then(|bucket| count.buckets.get_mut(bucket)) {
+            *bucket += 1;
+        }
+    }
+
+    /// The pod is gone, and with it what was counted.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().retain(|probe, _| probe.uid != uid);
+    }
+
+    pub fn all(&self) -> Vec<(Probe, Count)> {
+        self.0.lock().iter().map(|(probe, count)| (probe.clone(), count.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_and_forgotten() {
+        let counts = Counts::default();
+        let probe = Probe {
+            uid: "u".into(),
+            namespace: "n".into(),
+            pod: "p".into(),
+            container: "c".into(),
+            kind: Kind::Liveness,
+        };
+        counts.add(&probe, true, Duration::from_millis(7));
+        counts.add(&probe, false, Duration::from_secs(60));
+        let all = counts.all();
+        let (_, count) = &all[0];
+        assert_eq!((count.successful, count.failed, count.buckets[1]), (1, 1, 1));
+        assert_eq!(count.buckets.iter().sum::<u64>(), 1, "a minute is in no bucket");
+        counts.forget("u");
+        assert!(counts.all().is_empty());
+    }
+}
