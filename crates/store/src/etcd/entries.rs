@@ -5,6 +5,9 @@ use etcd_client::KeyValue;
 
 use crate::{Entry, Revision};
 
+/// No key of callers.
+const MARK: &[u8] = b"/corten/mark";
+
 /// What comes before every key of ours.
 pub(crate) struct Root(Vec<u8>);
 
@@ -20,7 +23,12 @@ impl Root {
 
     /// The key as callers know it, if it is one of theirs.
     pub fn own<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
-        key.strip_prefix(&self.0[..]).filter(|key| key.starts_with(b"/"))
+        key.strip_prefix(&self.0[..]).filter(|key| key.starts_with(b"/") && *key != MARK)
+    }
+
+    /// Where writes leave their marks; below the root, since a user of etcd may have no right to anything else.
+    pub fn mark(&self) -> Vec<u8> {
+        self.full(MARK)
     }
 }
 
@@ -61,6 +69,7 @@ mod tests {
                 assert_eq!(root.full(own.as_bytes()), key.as_bytes());
             }
         }
+        check("/registry", "/registry/corten/mark", None);
         check("/registry", "/registry/pods/a", Some("/pods/a"));
         check("registry/", "/registry/pods/a", Some("/pods/a"));
         check("/registry", "/registry2/pods/a", None);

@@ -28,6 +28,7 @@ use crate::embedded::Write;
 use crate::feed::Feed;
 use crate::{Entry, Error, Expect, Options, Range, Revision, Written};
 use entries::{Root, entry};
+use lost::Marks;
 use members::{Answered, Members};
 use newest::Newest;
 use notes::Notes;
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     root: Root,
     notes: Notes,
     newest: Newest,
+    marks: Marks,
     /// The watch seems to have stalled.
     stalled: Notify,
 }
@@ -99,6 +101,7 @@ impl Etcd {
             root: Root::new(&etcd.prefix),
             notes: Notes::default(),
             newest: Newest::default(),
+            marks: Marks::default(),
             stalled: Notify::new(),
         });
         let mut tasks = vec![tokio::spawn(follow::run(shared.clone()))];
@@ -131,7 +134,8 @@ impl Etcd {
             .clone()
             .zip(write.value.clone())
             .map(|(note, value)| shared.notes.leave(write.key.clone(), value, note));
-        let txn = transaction(&key, &write);
+        let mark = shared.marks.next();
+        let txn = transaction(&key, &write, shared.root.mark(), &mark);
         let answered = shared
             .members
             .call("write", |member| {
@@ -155,7 +159,7 @@ impl Etcd {
                 let current = get.kvs().first().and_then(|kv| entry(&shared.root, kv));
                 let done = match again {
                     // An attempt whose answer got lost may have been carried out.
-                    true => lost::find(shared, &key, &write, current.clone()).await?,
+                    true => lost::find(shared, &key, &write, &mark, current.clone()).await?,
                     false => None,
                 };
                 match done {
@@ -211,7 +215,9 @@ impl Etcd {
     }
 }
 
-fn transaction(key: &[u8], write: &Write) -> Txn {
+/// The write, on its condition; with a mark where it may have to be told from another one of the same bytes.
+fn transaction(key: &[u8], write: &Write, mark_key: Vec<u8>, mark: &[u8]) -> Txn {
+    let marking = write.value.as_ref().map(|_| TxnOp::put(mark_key, mark, None));
     let operation = match &write.value {
         Some(value) => TxnOp::put(key, &value[..], Some(PutOptions::new().with_prev_key())),
         None => TxnOp::delete(key, Some(DeleteOptions::new().with_prev_key())),
@@ -223,7 +229,7 @@ fn transaction(key: &[u8], write: &Write) -> Txn {
     };
     Txn::new()
         .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
-        .and_then([operation])
+        .and_then([operation].into_iter().chain(marking).collect::<Vec<_>>())
         .or_else([TxnOp::get(key, None)])
 }
 

@@ -5,6 +5,7 @@ mod crash;
 mod engines;
 mod etcd;
 mod faults;
+mod lost;
 mod model;
 mod recorder;
 mod snapshot;
