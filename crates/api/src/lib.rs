@@ -12,6 +12,7 @@ pub mod gvk;
 pub mod jsonpath;
 pub mod openapi;
 pub mod patch;
+pub mod pods;
 pub mod quantity;
 pub mod registry;
 pub mod schema;

@@ -12,6 +12,7 @@ mod container;
 mod core;
 mod edit;
 mod extensions;
+pub mod label_keys;
 mod networking;
 mod pod;
 mod quantities;

@@ -1,8 +1,10 @@
 //! Pods and pod templates.
 
 use super::container::{container, host_ports, requests_from_limits};
-use super::edit::{Object, each, ensure, get, is_true, set, set_text};
+use super::edit::{Object, each, ensure, get, has_items, is_true, set, set_text};
 use super::{quantities, volume};
+use crate::pods::requests_of_containers;
+use serde_json::Value;
 
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
@@ -13,6 +15,7 @@ pub fn pod(object: &mut Object) {
     for list in ["initContainers", "containers"] {
         each(spec, list, requests_from_limits);
     }
+    resources_of_pod(spec);
     if is_true(spec, "hostNetwork") {
         for list in ["initContainers", "containers"] {
             each(spec, list, host_ports);
@@ -21,6 +24,24 @@ pub fn pod(object: &mut Object) {
     if let Some(status) = ensure(object, "status") {
         set_text(status, "phase", "Pending");
         each(status, "containerStatuses", |s| quantities::list(s, "allocatedResources"));
+    }
+}
+
+/// What a pod with resources of its own does not ask for, its containers do; what they do not, its limits.
+fn resources_of_pod(spec: &mut Object) {
+    let has = |resources: &Object| has_items(resources, "requests") || has_items(resources, "limits");
+    if !get(spec, "resources").is_some_and(|resources| has(resources)) {
+        return;
+    }
+    let needed = requests_of_containers(spec);
+    let Some(resources) = get(spec, "resources") else { return };
+    let limits = resources.get("limits").and_then(Value::as_object).cloned().unwrap_or_default();
+    let Some(requests) = ensure(resources, "requests") else { return };
+    for (name, amount) in needed.into_iter().filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory")) {
+        requests.entry(name).or_insert_with(|| amount.to_string().into());
+    }
+    for (name, amount) in limits {
+        requests.entry(name).or_insert(amount);
     }
 }
 

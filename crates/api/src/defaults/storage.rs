@@ -1,6 +1,6 @@
 //! Persistent volumes, claims, storage classes and CSI drivers.
 
-use super::edit::{Object, ensure, get, has_items, set, set_text};
+use super::edit::{Object, ensure, get, has_items, set, set_text, text};
 use super::{quantities, volume};
 use serde_json::Value;
 
@@ -29,8 +29,34 @@ pub fn persistent_volume_claim(object: &mut Object) {
 
 pub fn claim_spec(spec: &mut Object) {
     set(spec, "volumeMode", "Filesystem");
+    data_sources(spec);
     if let Some(resources) = get(spec, "resources") {
         quantities::requirements(resources);
+    }
+}
+
+/// The two fields for what a volume begins with say the same; the older one knows only claims and snapshots of the
+/// same namespace.
+fn data_sources(spec: &mut Object) {
+    const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
+    let group = |source: &Object| text(source, "apiGroup").to_owned();
+    let known = |source: &Object| match text(source, "kind") {
+        "PersistentVolumeClaim" => group(source).is_empty(),
+        "VolumeSnapshot" => group(source) == SNAPSHOTS,
+        _ => false,
+    };
+    if get(spec, "dataSource").is_some_and(|source| !known(source)) {
+        spec.remove("dataSource");
+    }
+    let (old, new) = (get(spec, "dataSource").cloned(), get(spec, "dataSourceRef").cloned());
+    match (old, new) {
+        (Some(old), None) => {
+            spec.insert("dataSourceRef".to_owned(), Value::Object(old));
+        }
+        (None, Some(new)) if text(&new, "namespace").is_empty() => {
+            spec.insert("dataSource".to_owned(), Value::Object(new));
+        }
+        _ => {}
     }
 }
 

@@ -27,6 +27,9 @@ pub fn volume(v: &mut Object) {
             if let Some(token) = get(source, "serviceAccountToken") {
                 set(token, "expirationSeconds", 3600);
             }
+            if let Some(certificate) = get(source, "podCertificate") {
+                set(certificate, "maxExpirationSeconds", 86_400);
+            }
             if let Some(downward) = get(source, "downwardAPI") {
                 each(downward, "items", downward_api_file);
             }

@@ -1,12 +1,17 @@
 //! Jobs and CronJobs.
 
-use super::read::{IMMUTABLE, given, in_range, is_true, items, not_negative, one_of, same, text, unchanged};
-use super::{cron, pod, selector};
+use super::addresses::domain_prefixed;
+use super::read::{IMMUTABLE, given, in_range, is_true, not_negative, one_of, same, text, unchanged};
+use super::{cron, job_policy, names, pod, selector};
 use crate::field::{FieldErrors, Path};
 use crate::selector::LabelSelector;
 use serde_json::Value;
 
 const SPEC: Path<'static> = Path::new("spec");
+const MAX_MANAGER: usize = 63;
+/// From here on there are so many indexes that fewer may run and fail at a time.
+const MAX_INDEXES: i64 = 100_000;
+const MANY: i64 = 10_000;
 
 pub fn job(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
@@ -45,6 +50,7 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             errors.required(&path.child("completions"), "when completion mode is Indexed");
         }
         in_range(&spec["parallelism"], 0, 100_000, &path.child("parallelism"), errors);
+        indexes(spec, path, errors);
     } else {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if given(&spec[field]) {
@@ -53,12 +59,16 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             }
         }
     }
-    one_of(
-        &spec["podReplacementPolicy"],
-        &["Failed", "TerminatingOrFailed"],
-        &path.child("podReplacementPolicy"),
-        errors,
-    );
+    let replacements: &[&str] =
+        if given(&spec["podFailurePolicy"]) { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+    one_of(&spec["podReplacementPolicy"], replacements, &path.child("podReplacementPolicy"), errors);
+    if given(&spec["managedBy"]) {
+        let path = path.child("managedBy");
+        domain_prefixed(text(&spec["managedBy"]), &path, errors);
+        if text(&spec["managedBy"]).len() > MAX_MANAGER {
+            errors.too_long(&path, MAX_MANAGER);
+        }
+    }
     pod::template(spec, path, errors);
     let template = path.child("template");
     let pod_path = template.child("spec");
@@ -68,61 +78,81 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if matches!(policy, "" | "Always") {
         errors.required(&policy_path, "valid values: \"OnFailure\", \"Never\"");
     }
-    failure_policy(spec, policy, path, errors);
+    job_policy::failure(spec, policy, path, errors);
+    job_policy::success(spec, path, errors);
 }
 
-fn failure_policy(spec: &Value, restart_policy: &str, path: &Path<'_>, errors: &mut FieldErrors) {
-    let policy = &spec["podFailurePolicy"];
-    if !given(policy) {
+/// How many indexes there may be where failures are counted for each.
+fn indexes(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let number = |field: &str| spec[field].as_i64();
+    let completions = number("completions").unwrap_or(0);
+    let at_most = |field: &str, most: i64, why: String, errors: &mut FieldErrors| {
+        if number(field).is_some_and(|n| n > most) {
+            errors.invalid(&path.child(field), spec[field].clone(), why);
+        }
+    };
+    if given(&spec["backoffLimitPerIndex"]) {
+        at_most("completions", 1_000_000_000, "must be less than or equal to 1000000000".to_owned(), errors);
+        at_most(
+            "maxFailedIndexes",
+            MAX_INDEXES,
+            format!("must be less than or equal to {MAX_INDEXES}"),
+            errors,
+        );
+        if completions > MAX_INDEXES {
+            let why = format!(
+                "must be less than or equal to {MANY} when completions are above {MAX_INDEXES} and used with backoff limit per index"
+            );
+            at_most("parallelism", MANY, why.clone(), errors);
+            at_most("maxFailedIndexes", MANY, why, errors);
+            if !given(&spec["maxFailedIndexes"]) {
+                let why = format!("must be specified when completions is above {MAX_INDEXES}");
+                errors.required(&path.child("maxFailedIndexes"), why);
+            }
+        }
+    } else if given(&spec["maxFailedIndexes"]) {
+        errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    if given(&spec["completions"]) {
+        at_most(
+            "maxFailedIndexes",
+            completions,
+            "must be less than or equal to completions".to_owned(),
+            errors,
+        );
+    }
+}
+
+/// The pods of an indexed job are hosts with names of their own.
+fn host_names(object: &Value, errors: &mut FieldErrors) {
+    let spec = &object["spec"];
+    let name = text(&object["metadata"]["name"]);
+    let Some(last) =
+        spec["completions"].as_i64().filter(|n| *n > 0 && text(&spec["completionMode"]) == "Indexed")
+    else {
         return;
+    };
+    if let Some(problem) = names::dns1123_label(&format!("{name}-{}", last - 1)) {
+        let why = format!("will not able to create pod with invalid DNS label: {problem}");
+        errors.invalid(&Path::new("metadata").child("name"), name, why);
     }
-    if restart_policy != "Never" {
-        let detail = "only \"Never\" is supported when podFailurePolicy is specified";
-        let template = path.child("template");
-        let pod = template.child("spec");
-        errors.invalid(&pod.child("restartPolicy"), restart_policy, detail);
-    }
-    let path = path.child("podFailurePolicy");
-    let rules = path.child("rules");
-    for (i, rule) in items(&policy["rules"]).iter().enumerate() {
-        let path = rules.index(i);
-        let action = text(&rule["action"]);
-        if action.is_empty() {
-            errors.required(
-                &path.child("action"),
-                "valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
-            );
-        } else {
-            one_of(
-                &rule["action"],
-                &["Count", "FailIndex", "FailJob", "Ignore"],
-                &path.child("action"),
-                errors,
-            );
-        }
-        match (given(&rule["onExitCodes"]), items(&rule["onPodConditions"]).is_empty()) {
-            (true, false) => {
-                errors.invalid(
-                    &path,
-                    rule.clone(),
-                    "specifying both OnExitCodes and OnPodConditions is not supported",
-                );
-            }
-            (false, true) => {
-                errors.invalid(
-                    &path,
-                    rule.clone(),
-                    "specifying one of OnExitCodes and OnPodConditions is required",
-                );
-            }
-            _ => {}
-        }
-    }
+}
+
+pub fn job_create(object: &Value, errors: &mut FieldErrors) {
+    job(object, errors);
+    host_names(object, errors);
 }
 
 pub fn job_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let (new_spec, old_spec) = (&new["spec"], &old["spec"]);
-    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex"] {
+    for field in [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
         unchanged(&new_spec[field], &old_spec[field], &SPEC.child(field), errors);
     }
     if !same(&new_spec["completions"], &old_spec["completions"]) {
@@ -134,10 +164,41 @@ pub fn job_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
             errors.invalid(&SPEC.child("completions"), new_spec["completions"].clone(), IMMUTABLE);
         }
     }
-    let never_started = is_true(&old_spec["suspend"]) && !given(&old["status"]["startTime"]);
-    if !same(&new_spec["template"], &old_spec["template"]) && !never_started {
+    let suspended = is_true(&old_spec["suspend"]);
+    let started = given(&old["status"]["startTime"]);
+    let (now, before) = match suspended && !started {
+        true => (fixed(&new_spec["template"]), fixed(&old_spec["template"])),
+        false => (new_spec["template"].clone(), old_spec["template"].clone()),
+    };
+    if now != before && !same(&now, &before) {
         errors.invalid(&SPEC.child("template"), new_spec["template"].clone(), IMMUTABLE);
     }
+}
+
+/// What of its template a job that has not started cannot change: all but where its pods go and what they may use,
+/// which a queue decides when it lets them in.
+fn fixed(template: &Value) -> Value {
+    let mut template = template.clone();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| field != "labels" && field != "annotations");
+    }
+    if template["metadata"].as_object().is_none_or(serde_json::Map::is_empty)
+        && let Some(template) = template.as_object_mut()
+    {
+        template.remove("metadata");
+    }
+    if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
+        for field in ["nodeSelector", "affinity", "tolerations", "schedulingGates", "resources"] {
+            spec.remove(field);
+        }
+        for list in ["containers", "initContainers"] {
+            let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+            for container in containers.filter_map(Value::as_object_mut) {
+                container.remove("resources");
+            }
+        }
+    }
+    template
 }
 
 pub fn cron_job(object: &Value, errors: &mut FieldErrors) {

@@ -95,7 +95,7 @@ fn usages(list: &Value, errors: &mut FieldErrors) {
 }
 
 /// `example.com/name`
-fn signer_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn signer_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     let Some((domain, rest)) = name.split_once('/') else {
         errors.invalid(
             path,

@@ -2,7 +2,7 @@
 
 use super::names;
 use super::read::{given, invalid_if, items, one_of, port, required, text};
-use super::{env, probe, resources, security, volume};
+use super::{env, probe, resources, restart, security, volume};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -14,13 +14,14 @@ pub enum Sort {
     Ephemeral,
 }
 
-pub fn container(
-    c: &Value,
-    sort: Sort,
-    volumes: &volume::Names<'_>,
-    path: &Path<'_>,
-    errors: &mut FieldErrors,
-) {
+/// What containers have to know of their pod.
+pub struct Pod<'a> {
+    pub volumes: volume::Volumes<'a>,
+    pub restart_policy: &'a str,
+    pub grace_period: i64,
+}
+
+pub fn container(c: &Value, sort: Sort, pod: &Pod<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     let name = &c["name"];
     if text(name).is_empty() {
         errors.required(&path.child("name"), "");
@@ -40,14 +41,15 @@ pub fn container(
         &path.child("terminationMessagePolicy"),
         errors,
     );
-    one_of(&c["restartPolicy"], &["Always", "Never", "OnFailure"], &path.child("restartPolicy"), errors);
+    restart::restart(c, sort, path, errors);
+    restart::resize(c, sort, pod.restart_policy, path, errors);
     ports(&c["ports"], &path.child("ports"), errors);
     env::variables(&c["env"], &path.child("env"), errors);
     env::env_from(&c["envFrom"], &path.child("envFrom"), errors);
-    volume::mounts(c, volumes, path, errors);
+    volume::mounts(c, &pod.volumes, path, errors);
     resources::requirements(&c["resources"], &path.child("resources"), errors);
     security::container(&c["securityContext"], &path.child("securityContext"), errors);
-    lifecycle(c, sort, path, errors);
+    lifecycle(c, sort, pod.grace_period, path, errors);
 }
 
 fn image(c: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -60,14 +62,14 @@ fn image(c: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn lifecycle(c: &Value, sort: Sort, path: &Path<'_>, errors: &mut FieldErrors) {
+fn lifecycle(c: &Value, sort: Sort, grace: i64, path: &Path<'_>, errors: &mut FieldErrors) {
     // An init container that is restarted always is a sidecar, with all that regular containers have.
     let sidecar = sort == Sort::Init && text(&c["restartPolicy"]) == "Always";
     if sort == Sort::Regular || sidecar {
         probe::probe(&c["livenessProbe"], true, &path.child("livenessProbe"), errors);
         probe::probe(&c["readinessProbe"], false, &path.child("readinessProbe"), errors);
         probe::probe(&c["startupProbe"], true, &path.child("startupProbe"), errors);
-        probe::lifecycle(&c["lifecycle"], &path.child("lifecycle"), errors);
+        probe::lifecycle(&c["lifecycle"], grace, &path.child("lifecycle"), errors);
         return;
     }
     let why = match sort {

@@ -66,6 +66,10 @@ pub fn driver(object: &Value, errors: &mut FieldErrors) {
             _ => {}
         }
     }
+    if spec["serviceAccountTokenInSecrets"] == Value::Bool(true) && items(&spec["tokenRequests"]).is_empty() {
+        let why = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        errors.invalid(&SPEC.child("serviceAccountTokenInSecrets"), true, why);
+    }
     if spec["nodeAllocatableUpdatePeriodSeconds"].as_i64().is_some_and(|n| n < 10) {
         errors.invalid(
             &SPEC.child("nodeAllocatableUpdatePeriodSeconds"),

@@ -18,9 +18,9 @@ fn name_check(gvk: &GroupVersionKind) -> fn(&str) -> Option<String> {
         ("", "Service") => names::dns1035_label,
         ("rbac.authorization.k8s.io", _) => names::path_segment,
         // `v1.` is the APIService of the core group, and bundles are named after their signer, with colons.
-        ("apiregistration.k8s.io", "APIService") | ("certificates.k8s.io", "ClusterTrustBundle") => {
-            names::path_segment
-        }
+        ("apiregistration.k8s.io", "APIService")
+        | ("certificates.k8s.io", "ClusterTrustBundle" | "CertificateSigningRequest")
+        | ("" | "events.k8s.io", "Event") => names::path_segment,
         ("networking.k8s.io", "IPAddress") => names::ip_address,
         _ => names::dns1123_subdomain,
     }

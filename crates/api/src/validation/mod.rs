@@ -17,6 +17,7 @@ pub mod crd;
 pub mod cron;
 mod csi;
 mod dra;
+mod endpoints;
 mod env;
 mod events;
 mod extensions;
@@ -24,16 +25,23 @@ mod flow_control;
 #[cfg(test)]
 pub mod fuzz;
 mod host;
+mod job_policy;
 mod metadata;
 pub mod names;
 mod networking;
+mod placement;
 mod pod;
+mod pod_resize;
+mod pod_resources;
 mod pod_update;
 mod policy;
 mod probe;
+mod projected;
+mod quota;
 mod rbac;
 pub mod read;
 mod resources;
+mod restart;
 mod scheduling;
 mod security;
 mod selector;
@@ -78,9 +86,9 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
         }
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, e),
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class_update(new, old, e),
-        ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice_update(new, old, e),
+        ("discovery.k8s.io", "EndpointSlice") => endpoints::endpoint_slice_update(new, old, e),
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class_update(new, old, e),
-        ("", "ResourceQuota") => cluster::resource_quota_update(new, old, e),
+        ("", "ResourceQuota") => quota::resource_quota_update(new, old, e),
         ("events.k8s.io", "Event") => events::update(gvk, new, old, e),
         ("apps", "ControllerRevision") => extensions::revision_update(new, old, e),
         ("networking.k8s.io", "IngressClass") => addresses::ingress_class_update(new, old, e),
@@ -120,7 +128,7 @@ pub fn update_subresource(
         }
         ("Pod", "resize") => {
             contents(gvk, new, false, &mut errors);
-            pod_update::resize(new, old, &mut errors);
+            pod_resize::resize(new, old, &mut errors);
         }
         _ => {}
     }
@@ -141,20 +149,21 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
         ("", "Pod") => pod::spec(&object["spec"], &spec, e),
         ("", "PodTemplate") => pod::template(object, &crate::field::Path::ROOT, e),
         ("", "Service") => service::service(object, e),
-        ("", "Endpoints") => service::endpoints(object, e),
+        ("", "Endpoints") => endpoints::endpoints(object, e),
         ("", "ConfigMap") => config::config_map(object, e),
         ("", "Secret") => config::secret(object, e),
         ("", "Namespace") => cluster::namespace(object, e),
         ("", "Node") => cluster::node(object, e),
         ("", "ReplicationController") => workloads::replication_controller(object, e),
-        ("", "ResourceQuota") => cluster::resource_quota(object, e),
-        ("", "LimitRange") => cluster::limit_range(object, e),
+        ("", "ResourceQuota") => quota::resource_quota(object, e),
+        ("", "LimitRange") => quota::limit_range(object, e),
         ("", "PersistentVolume") => storage::volume(object, e),
         ("", "PersistentVolumeClaim") => storage::claim(object, e),
         ("apps", "Deployment") => workloads::deployment(object, e),
         ("apps", "ReplicaSet") => workloads::replica_set(object, e),
         ("apps", "StatefulSet") => workloads::stateful_set(object, e),
         ("apps", "DaemonSet") => workloads::daemon_set(object, e),
+        ("batch", "Job") if new => batch::job_create(object, e),
         ("batch", "Job") => batch::job(object, e),
         ("batch", "CronJob") => batch::cron_job(object, e),
         ("rbac.authorization.k8s.io", "Role") => rbac::role(object, true, e),
@@ -164,7 +173,7 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
         ("networking.k8s.io", "Ingress") => networking::ingress(object, e),
         ("networking.k8s.io", "NetworkPolicy") => networking::network_policy(object, e),
         ("storage.k8s.io", "StorageClass") => storage::class(object, e),
-        ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(object, e),
+        ("discovery.k8s.io", "EndpointSlice") => endpoints::endpoint_slice(object, e),
         ("coordination.k8s.io", "Lease") => cluster::lease(object, e),
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(object, e),
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class(object, e),
@@ -210,7 +219,5 @@ fn contents(gvk: &GroupVersionKind, object: &Value, new: bool, e: &mut FieldErro
     }
 }
 
-#[cfg(test)]
-mod kinds_tests;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,10 @@ pub fn ingress(object: &Value, errors: &mut FieldErrors) {
         for (j, name) in items(&entry["hosts"]).iter().enumerate() {
             host(name, &hosts.index(j), errors);
         }
+        if !is_empty(&entry["secretName"]) {
+            let problem = names::dns1123_subdomain(text(&entry["secretName"]));
+            invalid_if(problem, &entry["secretName"], &path.child("secretName"), errors);
+        }
     }
     annotation(object, errors);
     if given(&spec["ingressClassName"]) {

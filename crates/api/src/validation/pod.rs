@@ -2,7 +2,7 @@
 
 use super::container::{self, Sort};
 use super::read::{given, in_range, invalid_if, is_empty, is_true, items, one_of, text};
-use super::{claims, host, metadata, names, resources, scheduling, security, volume};
+use super::{claims, host, metadata, names, pod_resources, resources, scheduling, security, volume};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -53,8 +53,12 @@ pub fn template_restarting_always(owner: &Value, kind: &str, path: &Path<'_>, er
 }
 
 pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    let volumes = volume::volumes(&spec["volumes"], &path.child("volumes"), errors);
-    containers(spec, &volumes, path, errors);
+    let pod = container::Pod {
+        volumes: volume::volumes(&spec["volumes"], &path.child("volumes"), errors),
+        restart_policy: text(&spec["restartPolicy"]),
+        grace_period: spec["terminationGracePeriodSeconds"].as_i64().unwrap_or(30),
+    };
+    containers(spec, &pod, path, errors);
     if !text(&spec["restartPolicy"]).is_empty() {
         one_of(
             &spec["restartPolicy"],
@@ -83,9 +87,7 @@ pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         errors,
     );
     resources::amounts(&spec["overhead"], &path.child("overhead"), errors);
-    if given(&spec["resources"]) {
-        resources::requirements(&spec["resources"], &path.child("resources"), errors);
-    }
+    pod_resources::resources(spec, path, errors);
     let gates = path.child("readinessGates");
     for (i, gate) in items(&spec["readinessGates"]).iter().enumerate() {
         let condition = &gate["conditionType"];
@@ -116,7 +118,7 @@ fn references(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn containers(spec: &Value, volumes: &volume::Names<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
+fn containers(spec: &Value, pod: &container::Pod<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     let host_network = is_true(&spec["hostNetwork"]);
     let regular = path.child("containers");
     if items(&spec["containers"]).is_empty() {
@@ -131,7 +133,7 @@ fn containers(spec: &Value, volumes: &volume::Names<'_>, path: &Path<'_>, errors
         let list = path.child(field);
         for (i, c) in items(&spec[field]).iter().enumerate() {
             let path = list.index(i);
-            container::container(c, sort, volumes, &path, errors);
+            container::container(c, sort, pod, &path, errors);
             let name = text(&c["name"]);
             if !name.is_empty() && !seen.insert(name) {
                 errors.duplicate(&path.child("name"), name);

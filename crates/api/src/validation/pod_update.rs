@@ -1,5 +1,6 @@
 //! What of a pod may change once it exists.
 
+use super::placement;
 use super::read::{items, same, text};
 use crate::field::{FieldErrors, Path};
 use serde_json::{Map, Value};
@@ -31,11 +32,14 @@ pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
         );
     }
     let gated = !items(&old["schedulingGates"]).is_empty();
+    if gated {
+        placement::narrowed(new, old, &path, errors);
+    }
     let changed: Vec<String> = all_keys(new, old)
         .filter(|key| match *key {
             "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => false,
-            // A pod that is not yet to be scheduled may still be told where to go.
-            "nodeSelector" | "affinity" => !gated && !same(&new[*key], &old[*key]),
+            "nodeSelector" if gated => false,
+            "affinity" if gated => !same_but_for_nodes(&new["affinity"], &old["affinity"]),
             "terminationGracePeriodSeconds" => {
                 let excused = old[*key].as_i64().is_some_and(|n| n < 0) && new[*key].as_i64() == Some(1);
                 !excused && !same(&new[*key], &old[*key])
@@ -74,21 +78,8 @@ pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut FieldErrors) 
     }
 }
 
-/// Only CPU and memory of containers change by resizing.
-pub fn resize(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    let path = Path::new("spec");
-    let (new, old) = (&new["spec"], &old["spec"]);
-    let changed = all_keys(new, old).any(|key| match key {
-        "containers" | "initContainers" => !same_but(&new[key], &old[key], &["resources", "resizePolicy"]),
-        "resources" => false,
-        _ => !same(&new[key], &old[key]),
-    });
-    if changed {
-        errors.forbidden(&path, "only cpu and memory resources are mutable");
-    }
-}
-
-fn all_keys<'a>(new: &'a Value, old: &'a Value) -> impl Iterator<Item = &'a str> {
+/// The members of either.
+pub fn all_keys<'a>(new: &'a Value, old: &'a Value) -> impl Iterator<Item = &'a str> {
     let keys = |v: &'a Value| v.as_object().into_iter().flat_map(Map::keys);
     let only_new = keys(new).filter(move |k| old.get(k.as_str()).is_none());
     keys(old).chain(only_new).map(String::as_str)
@@ -102,6 +93,10 @@ fn same_but(new: &Value, old: &Value, fields: &[&str]) -> bool {
             .iter()
             .zip(old)
             .all(|(n, o)| all_keys(n, o).all(|key| fields.contains(&key) || same(&n[key], &o[key])))
+}
+
+fn same_but_for_nodes(new: &Value, old: &Value) -> bool {
+    all_keys(new, old).all(|field| field == "nodeAffinity" || same(&new[field], &old[field]))
 }
 
 fn toleration_like(a: &Value, b: &Value) -> bool {

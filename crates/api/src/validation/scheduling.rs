@@ -57,7 +57,7 @@ pub fn tolerations(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                     errors.invalid(&path.child("value"), value, detail);
                 }
             }
-            other => errors.not_supported(&path.child("operator"), other, &["Equal", "Exists"]),
+            other => errors.not_supported(&path.child("operator"), other, &["Equal", "Exists", "Gt", "Lt"]),
         }
         if !text(&t["effect"]).is_empty() {
             one_of(&t["effect"], &EFFECTS, &path.child("effect"), errors);
@@ -168,10 +168,51 @@ fn node_term(term: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             if list == "matchExpressions" {
                 let key = &requirement["key"];
                 invalid_if(names::qualified_name(text(key)), key, &path.child("key"), errors);
-            } else if text(&requirement["key"]) != "metadata.name" {
-                let detail = "not a valid field selector key";
-                errors.invalid(&path.child("key"), text(&requirement["key"]), detail);
+            } else {
+                node_field(requirement, &path, errors);
             }
+        }
+    }
+}
+
+/// Nodes are told apart by one field, and that has one value.
+fn node_field(requirement: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let operator = text(&requirement["operator"]);
+    let values = items(&requirement["values"]);
+    if matches!(operator, "In" | "NotIn") {
+        if values.len() > 1 {
+            let why = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+            errors.required(&path.child("values"), why);
+        }
+    } else {
+        errors.invalid(&path.child("operator"), operator, "not a valid selector operator");
+    }
+    if text(&requirement["key"]) != "metadata.name" {
+        errors.invalid(&path.child("key"), text(&requirement["key"]), "not a valid field selector key");
+        return;
+    }
+    let list = path.child("values");
+    for (i, name) in values.iter().enumerate() {
+        invalid_if(names::dns1123_subdomain(text(name)), name, &list.index(i), errors);
+    }
+}
+
+/// `matchLabelKeys` and the like: keys whose values the pod brings itself.
+fn label_keys(term: &Value, field: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    let keys = items(&term[field]);
+    if keys.is_empty() {
+        return;
+    }
+    let list = path.child(field);
+    if !given(&term["labelSelector"]) {
+        errors.forbidden(&list, "must not be specified when labelSelector is not set");
+        return;
+    }
+    let mut seen = HashSet::new();
+    for (i, key) in keys.iter().enumerate() {
+        invalid_if(names::qualified_name(text(key)), key, &list.index(i), errors);
+        if !seen.insert(text(key)) {
+            errors.duplicate(&list.index(i), key.clone());
         }
     }
 }
@@ -184,6 +225,16 @@ fn pod_term(term: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         invalid_if(names::dns1123_label(text(name)), name, &namespaces.index(i), errors);
     }
     topology_key(term, path, errors);
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        label_keys(term, field, path, errors);
+    }
+    let list = path.child("matchLabelKeys");
+    for (i, key) in items(&term["matchLabelKeys"]).iter().enumerate() {
+        if items(&term["mismatchLabelKeys"]).contains(key) {
+            let why = "exists in both matchLabelKeys and mismatchLabelKeys";
+            errors.invalid(&list.index(i), key.clone(), why);
+        }
+    }
 }
 
 fn topology_key(term: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -199,6 +250,9 @@ fn spread(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut seen = HashSet::new();
     for (i, c) in items(list).iter().enumerate() {
         let path = path.index(i);
+        if is_empty(&c["whenUnsatisfiable"]) {
+            errors.required(&path.child("whenUnsatisfiable"), "");
+        }
         if c["maxSkew"].as_i64().unwrap_or_default() <= 0 {
             errors.invalid(&path.child("maxSkew"), c["maxSkew"].clone(), "must be greater than zero");
         }
@@ -214,6 +268,7 @@ fn spread(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             errors.duplicate(&path.child("{topologyKey, whenUnsatisfiable}"), value);
         }
         label_selector(&c["labelSelector"], &path.child("labelSelector"), errors);
+        label_keys(c, "matchLabelKeys", &path, errors);
         if given(&c["minDomains"]) {
             in_range(&c["minDomains"], 1, i64::from(i32::MAX), &path.child("minDomains"), errors);
             if text(&c["whenUnsatisfiable"]) != "DoNotSchedule" {

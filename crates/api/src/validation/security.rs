@@ -85,6 +85,12 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         &path.child("supplementalGroupsPolicy"),
         errors,
     );
+    one_of(
+        &context["seLinuxChangePolicy"],
+        &["MountOption", "Recursive"],
+        &path.child("seLinuxChangePolicy"),
+        errors,
+    );
     profile(&context["seccompProfile"], "seccomp", &path.child("seccompProfile"), errors);
     profile(&context["appArmorProfile"], "AppArmor", &path.child("appArmorProfile"), errors);
     sysctls(context, &path.child("sysctls"), errors);

@@ -1,9 +1,8 @@
-//! Services, Endpoints and EndpointSlices.
+//! Services of every type, and what of them stays when the type changes.
 
 use super::names;
 use super::read::{
-    given, in_range, invalid_if, ip, is_empty, is_true, items, one_of, parse_ip, port, port_or_name, text,
-    unchanged,
+    given, in_range, invalid_if, ip, is_empty, items, one_of, parse_ip, port, port_or_name, same, text,
 };
 use crate::field::{FieldErrors, Path};
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use std::collections::HashSet;
 
 const SPEC: Path<'static> = Path::new("spec");
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 pub fn service(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
@@ -49,8 +48,14 @@ fn external_name(spec: &Value, errors: &mut FieldErrors) {
             errors,
         );
     }
-    if !is_empty(&spec["clusterIP"]) {
-        errors.forbidden(&SPEC.child("clusterIPs"), "may not be set when type is 'ExternalName'");
+    for (field, value) in [
+        ("clusterIPs", &spec["clusterIP"]),
+        ("ipFamilies", &spec["ipFamilies"]),
+        ("ipFamilyPolicy", &spec["ipFamilyPolicy"]),
+    ] {
+        if !is_empty(value) {
+            errors.forbidden(&SPEC.child(field), "may not be set when type is 'ExternalName'");
+        }
     }
 }
 
@@ -83,6 +88,10 @@ fn ports(spec: &Value, kind: &str, headless: bool, errors: &mut FieldErrors) {
         }
         if given(&p["targetPort"]) {
             port_or_name(&p["targetPort"], &path.child("targetPort"), errors);
+        }
+        if !is_empty(&p["appProtocol"]) {
+            let problem = names::qualified_name(text(&p["appProtocol"]));
+            invalid_if(problem, &p["appProtocol"], &path.child("appProtocol"), errors);
         }
         if !by_port.insert((protocol, p["port"].as_i64())) {
             errors.duplicate(&path, json!({"port": p["port"], "protocol": protocol}));
@@ -188,7 +197,22 @@ fn policies(spec: &Value, kind: &str, errors: &mut FieldErrors) {
             errors.invalid(&SPEC.child("healthCheckNodePort"), number, detail);
         }
     }
-    if is_true(&spec["allocateLoadBalancerNodePorts"]) && kind != "LoadBalancer" {
+    if given(&spec["loadBalancerClass"]) {
+        let path = SPEC.child("loadBalancerClass");
+        if kind == "LoadBalancer" {
+            let class = &spec["loadBalancerClass"];
+            invalid_if(names::qualified_name(text(class)), class, &path, errors);
+        } else {
+            errors.forbidden(&path, "may only be used when `type` is 'LoadBalancer'");
+        }
+    }
+    one_of(
+        &spec["trafficDistribution"],
+        &["PreferClose", "PreferSameNode", "PreferSameZone"],
+        &SPEC.child("trafficDistribution"),
+        errors,
+    );
+    if given(&spec["allocateLoadBalancerNodePorts"]) && kind != "LoadBalancer" {
         let detail = "may only be used when `type` is 'LoadBalancer'";
         errors.forbidden(&SPEC.child("allocateLoadBalancerNodePorts"), detail);
     }
@@ -197,144 +221,55 @@ fn policies(spec: &Value, kind: &str, errors: &mut FieldErrors) {
         one_of(&spec["ipFamilyPolicy"], &allowed, &SPEC.child("ipFamilyPolicy"), errors);
     }
     let families = SPEC.child("ipFamilies");
+    let mut seen = HashSet::new();
     for (i, family) in items(&spec["ipFamilies"]).iter().enumerate() {
         one_of(family, &["IPv4", "IPv6"], &families.index(i), errors);
+        if !seen.insert(text(family)) {
+            errors.duplicate(&families.index(i), family.clone());
+        }
     }
 }
 
 pub fn service_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let (new, old) = (&new["spec"], &old["spec"]);
-    let external = |spec: &Value| text(&spec["type"]) == "ExternalName";
-    let (new_ip, old_ip) = (text(&new["clusterIP"]), text(&old["clusterIP"]));
-    if external(new) || external(old) || old_ip.is_empty() || new_ip == old_ip {
+    let kind = |spec: &Value| text(&spec["type"]).to_owned();
+    if kind(new) == "LoadBalancer" && kind(old) == "LoadBalancer" {
+        let class = SPEC.child("loadBalancerClass");
+        if !same(&new["loadBalancerClass"], &old["loadBalancerClass"]) {
+            errors.invalid(&class, new["loadBalancerClass"].clone(), "may not change once set");
+        }
+        let local = |spec: &Value| text(&spec["externalTrafficPolicy"]) == "Local";
+        if local(new) && local(old) && new["healthCheckNodePort"] != old["healthCheckNodePort"] {
+            errors.forbidden(&SPEC.child("healthCheckNodePort"), "field is immutable");
+        }
+    }
+    if kind(new) == "ExternalName" || kind(old) == "ExternalName" {
         return;
     }
-    let path = SPEC.child("clusterIPs");
-    if new_ip.is_empty() {
-        errors.invalid(&path.index(0), new["clusterIPs"].clone(), "primary clusterIP can not be unset");
-    } else {
-        errors.invalid(&path.index(0), json!([new_ip]), "may not change once set");
-    }
+    addresses_update(new, old, errors);
 }
 
-pub fn endpoints(object: &Value, errors: &mut FieldErrors) {
-    let subsets = Path::new("subsets");
-    for (i, subset) in items(&object["subsets"]).iter().enumerate() {
-        let path = subsets.index(i);
-        if is_empty(&subset["addresses"]) && is_empty(&subset["notReadyAddresses"]) {
-            errors.required(&path, "must specify `addresses` or `notReadyAddresses`");
-        }
-        for field in ["addresses", "notReadyAddresses"] {
-            let list = path.child(field);
-            for (j, address) in items(&subset[field]).iter().enumerate() {
-                endpoint_ip(&address["ip"], &list.index(j).child("ip"), errors);
+/// The first address stays, and so does its family; a second comes and goes with the policy.
+fn addresses_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let single = text(&new["ipFamilyPolicy"]) == "SingleStack";
+    for field in ["clusterIPs", "ipFamilies"] {
+        let path = SPEC.child(field);
+        let (now, before) = (items(&new[field]), items(&old[field]));
+        for (i, (name, was)) in ["primary", "secondary"].into_iter().zip(before).enumerate() {
+            match now.get(i) {
+                Some(value) if value == was => {}
+                Some(_) => errors.invalid(&path.index(i), new[field].clone(), "may not change once set"),
+                // A Service of one family has given up the other.
+                None if i > 0 && single => {}
+                None if field == "clusterIPs" => {
+                    let why = format!("{name} clusterIP can not be unset");
+                    errors.invalid(&path.index(i), new[field].clone(), why);
+                }
+                None => {
+                    let why = format!("{name} ipFamily can not be unset");
+                    errors.invalid(&path.index(i), new[field].clone(), why);
+                }
             }
         }
-        let ports = path.child("ports");
-        let list = items(&subset["ports"]);
-        for (j, p) in list.iter().enumerate() {
-            let path = ports.index(j);
-            if text(&p["name"]).is_empty() {
-                if list.len() > 1 {
-                    errors.required(&path.child("name"), "");
-                }
-            } else {
-                invalid_if(names::dns1123_label(text(&p["name"])), &p["name"], &path.child("name"), errors);
-            }
-            port(&p["port"], &path.child("port"), errors);
-            one_of(&p["protocol"], &PROTOCOLS, &path.child("protocol"), errors);
-        }
     }
-}
-
-/// An address that traffic may be sent to: nobody may reach into a node's own interfaces through a Service.
-fn endpoint_ip(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    ip(value, path, errors);
-    let Some(address) = parse_ip(text(value)) else { return };
-    let problem = match address {
-        a if a.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
-        a if a.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        std::net::IpAddr::V4(a) if a.is_link_local() => {
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
-        }
-        std::net::IpAddr::V6(a) if a.is_unicast_link_local() => {
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
-        }
-        std::net::IpAddr::V4(a) if a.octets().starts_with(&[224, 0, 0]) => {
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
-        }
-        _ => return,
-    };
-    errors.invalid(path, value.clone(), problem);
-}
-
-pub fn endpoint_slice(object: &Value, errors: &mut FieldErrors) {
-    let kind = text(&object["addressType"]);
-    let kinds = ["FQDN", "IPv4", "IPv6"];
-    if kind.is_empty() {
-        errors.required(&Path::new("addressType"), "");
-    } else {
-        one_of(&object["addressType"], &kinds, &Path::new("addressType"), errors);
-    }
-    let path = Path::new("endpoints");
-    let endpoints = items(&object["endpoints"]);
-    if endpoints.len() > 1000 {
-        errors.too_many(&path, endpoints.len(), 1000);
-        return;
-    }
-    for (i, endpoint) in endpoints.iter().enumerate() {
-        let path = path.index(i);
-        let addresses_path = path.child("addresses");
-        let addresses = items(&endpoint["addresses"]);
-        if addresses.is_empty() {
-            errors.required(&addresses_path, "must contain at least 1 address");
-        }
-        if addresses.len() > 100 {
-            errors.too_many(&addresses_path, addresses.len(), 100);
-        }
-        for (j, address) in addresses.iter().enumerate() {
-            let path = addresses_path.index(j);
-            match kind {
-                "FQDN" => invalid_if(names::dns1123_subdomain(text(address)), address, &path, errors),
-                "IPv4" if parse_ip(text(address)).is_some_and(|a| a.is_ipv6()) => {
-                    errors.invalid(&path, address.clone(), "must be an IPv4 address");
-                }
-                "IPv6" if parse_ip(text(address)).is_some_and(|a| a.is_ipv4()) => {
-                    errors.invalid(&path, address.clone(), "must be an IPv6 address");
-                }
-                _ => endpoint_ip(address, &path, errors),
-            }
-        }
-        if !is_empty(&endpoint["hostname"]) {
-            let hostname = &endpoint["hostname"];
-            invalid_if(names::dns1123_label(text(hostname)), hostname, &path.child("hostname"), errors);
-        }
-    }
-    slice_ports(&object["ports"], errors);
-}
-
-fn slice_ports(ports: &Value, errors: &mut FieldErrors) {
-    let path = Path::new("ports");
-    let list = items(ports);
-    if list.len() > 20_000 {
-        errors.too_many(&path, list.len(), 20_000);
-        return;
-    }
-    let mut seen = HashSet::new();
-    for (i, p) in list.iter().enumerate() {
-        let path = path.index(i);
-        let name = text(&p["name"]);
-        if !name.is_empty() {
-            invalid_if(names::dns1123_label(name), &p["name"], &path.child("name"), errors);
-        }
-        if !seen.insert(name) {
-            errors.duplicate(&path.child("name"), name);
-        }
-        one_of(&p["protocol"], &PROTOCOLS, &path.child("protocol"), errors);
-        port(&p["port"], &path.child("port"), errors);
-    }
-}
-
-pub fn endpoint_slice_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    unchanged(&new["addressType"], &old["addressType"], &Path::new("addressType"), errors);
 }

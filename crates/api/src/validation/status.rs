@@ -122,7 +122,16 @@ pub fn status(gvk: &GroupVersionKind, new: &Value, old: &Value, e: &mut FieldErr
             addresses(now, e);
         }
         ("", "Namespace") => namespace(new, e),
-        ("", "Service") | ("networking.k8s.io", "Ingress") => load_balancer(&now["loadBalancer"], e),
+        ("", "Service") => {
+            let ingress = &now["loadBalancer"]["ingress"];
+            if text(&new["spec"]["type"]) != "LoadBalancer" && !is_empty(ingress) {
+                let why = "may only be used when `spec.type` is \"LoadBalancer\"";
+                e.forbidden(&STATUS.child("loadBalancer").child("ingress"), why);
+            } else {
+                load_balancer(&now["loadBalancer"], e);
+            }
+        }
+        ("networking.k8s.io", "Ingress") => load_balancer(&now["loadBalancer"], e),
         ("", "Pod") => pod(now, e),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::status(new, old, e),
         ("storage.k8s.io", "VolumeAttachment") => csi::attachment_status(new, e),
@@ -222,6 +231,13 @@ fn load_balancer(balancer: &Value, errors: &mut FieldErrors) {
         let path = list.index(i);
         if !is_empty(&ingress["ip"]) {
             super::read::ip(&ingress["ip"], &path.child("ip"), errors);
+        }
+        if given(&ingress["ipMode"]) {
+            let path = path.child("ipMode");
+            super::read::one_of(&ingress["ipMode"], &["Proxy", "VIP"], &path, errors);
+            if is_empty(&ingress["ip"]) {
+                errors.forbidden(&path, "may not be specified when `ip` is not set");
+            }
         }
         let hostname = text(&ingress["hostname"]);
         if !hostname.is_empty() {

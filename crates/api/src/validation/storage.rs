@@ -63,23 +63,55 @@ pub fn claim_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     storage(&spec["resources"]["requests"], &resources.child("requests"), errors);
     class_name(&spec["storageClassName"], &path.child("storageClassName"), errors);
     one_of(&spec["volumeMode"], &VOLUME_MODES, &path.child("volumeMode"), errors);
+    data_source(spec, path, errors);
+    class_name(&spec["volumeAttributesClassName"], &path.child("volumeAttributesClassName"), errors);
 }
 
 pub fn claim(object: &Value, errors: &mut FieldErrors) {
     claim_spec(&object["spec"], &SPEC, errors);
 }
 
+const IMMUTABLE_CLAIM: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+
+/// What a claim's volume begins with.
+fn data_source(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    for field in ["dataSource", "dataSourceRef"] {
+        let (source, path) = (&spec[field], path.child(field));
+        if !given(source) {
+            continue;
+        }
+        for name in ["name", "kind"] {
+            required(&source[name], &path.child(name), errors);
+        }
+        let group = &source["apiGroup"];
+        if is_empty(group) && text(&source["kind"]) != "PersistentVolumeClaim" {
+            errors.invalid(
+                &path,
+                text(&source["kind"]),
+                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            );
+        }
+        if !is_empty(group) {
+            invalid_if(names::dns1123_subdomain(text(group)), group, &path.child("apiGroup"), errors);
+        }
+    }
+    let (old, new) = (&spec["dataSource"], &spec["dataSourceRef"]);
+    if given(old) && given(new) && old != new {
+        errors.invalid(&path.child("dataSource"), old.clone(), "must match dataSourceRef");
+    }
+}
+
 pub fn claim_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let bound = text(&new["status"]["phase"]) == "Bound" || text(&old["status"]["phase"]) == "Bound";
+    let capacity = &old["status"]["capacity"];
     let (new, old) = (&new["spec"], &old["spec"]);
     let field = |spec: &Value, name: &str| spec.get(name).cloned().unwrap_or(Value::Null);
     let names = ["accessModes", "selector", "volumeMode", "dataSource", "dataSourceRef"];
-    // The volume and the class are filled in once.
-    let filled =
-        ["volumeName", "storageClassName"].iter().any(|f| !is_empty(&old[*f]) && !same(&new[*f], &old[*f]));
+    // The volume and the class are filled in once; no class at all is a choice too, if it was made.
+    let filled = (!is_empty(&old["volumeName"]) && !same(&new["volumeName"], &old["volumeName"]))
+        || (given(&old["storageClassName"]) && new["storageClassName"] != old["storageClassName"]);
     if filled || names.iter().any(|f| !same(&field(new, f), &field(old, f))) {
-        let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        errors.forbidden(&SPEC, detail);
+        errors.forbidden(&SPEC, IMMUTABLE_CLAIM);
     }
     let amount = |spec: &Value| Quantity::from_value(&spec["resources"]["requests"]["storage"]).ok();
     if let (Some(new_amount), Some(old_amount)) = (amount(new), amount(old))
@@ -87,10 +119,14 @@ pub fn claim_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     {
         let resources = SPEC.child("resources");
         let requests = resources.child("requests");
-        if new_amount < old_amount {
-            errors.forbidden(&requests.key("storage"), "field can not be less than previous value");
-        } else if !bound {
-            errors.forbidden(&SPEC, "only bound claims may be expanded");
+        if !bound {
+            errors.forbidden(&SPEC, IMMUTABLE_CLAIM);
+        } else if new_amount < old_amount {
+            // An expansion that has failed may be asked for again, smaller.
+            let has = Quantity::from_value(&capacity["storage"]).unwrap_or(old_amount);
+            if new_amount <= has {
+                errors.forbidden(&requests.key("storage"), "field can not be less than status.capacity");
+            }
         }
     }
 }
@@ -123,10 +159,7 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
                     errors.required(&SPEC.child("nodeAffinity"), "Local volume requires node affinity");
                 }
             }
-            "nfs" => {
-                required(&source["server"], &path.child("server"), errors);
-                required(&source["path"], &path.child("path"), errors);
-            }
+            "nfs" => volume::nfs(source, &path, errors),
             "csi" => {
                 super::csi::driver_name(&source["driver"], &path.child("driver"), errors);
                 required(&source["volumeHandle"], &path.child("volumeHandle"), errors);
@@ -141,6 +174,20 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
     }
     if !found {
         errors.required(&SPEC, "must specify a volume type");
+    }
+    if text(&spec["persistentVolumeReclaimPolicy"]) == "Recycle" && text(&spec["hostPath"]["path"]) == "/" {
+        let path = SPEC.child("persistentVolumeReclaimPolicy");
+        errors.forbidden(&path, "may not be 'recycle' for a hostPath mount of '/'");
+    }
+    let class = &spec["volumeAttributesClassName"];
+    class_name(class, &SPEC.child("volumeAttributesClassName"), errors);
+    if !is_empty(class) && !given(&spec["csi"]) {
+        let why = "has to be specified when using volumeAttributesClassName";
+        errors.required(&SPEC.child("csi"), why);
+    }
+    let capacity = SPEC.child("capacity");
+    for (name, _) in super::read::members(&spec["capacity"]).filter(|(name, _)| *name != "storage") {
+        errors.not_supported(&capacity, name.as_str(), &["storage"]);
     }
     one_of(
         &spec["persistentVolumeReclaimPolicy"],
@@ -215,9 +262,11 @@ fn topologies(list: &Value, errors: &mut FieldErrors) {
 }
 
 pub fn class_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+    for field in ["parameters", "provisioner", "reclaimPolicy"] {
         if !same(&new[field], &old[field]) {
             errors.forbidden(&Path::new(field), format!("updates to {field} are forbidden."));
         }
     }
+    let path = Path::new("volumeBindingMode");
+    super::read::unchanged(&new["volumeBindingMode"], &old["volumeBindingMode"], &path, errors);
 }

@@ -2,19 +2,19 @@
 
 use super::read::{given, is_empty, is_true, items, one_of, quantity, required, text};
 use super::security::{descending, no_backsteps};
-use super::{env, names};
+use super::{env, names, projected};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// The names of a pod's volumes.
-pub type Names<'a> = HashSet<&'a str>;
+/// A pod's volumes by name.
+pub type Volumes<'a> = HashMap<&'a str, &'a Value>;
 
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
-pub fn volumes<'a>(volumes: &'a Value, path: &Path<'_>, errors: &mut FieldErrors) -> Names<'a> {
-    let mut seen = Names::new();
+pub fn volumes<'a>(volumes: &'a Value, path: &Path<'_>, errors: &mut FieldErrors) -> Volumes<'a> {
+    let mut seen = Volumes::new();
     for (i, volume) in items(volumes).iter().enumerate() {
         let path = path.index(i);
         let name = &volume["name"];
@@ -24,7 +24,7 @@ pub fn volumes<'a>(volumes: &'a Value, path: &Path<'_>, errors: &mut FieldErrors
             errors.required(&name_path, "");
         } else if let Some(problem) = names::dns1123_label(text(name)) {
             errors.invalid(&name_path, name.clone(), problem);
-        } else if !seen.insert(text(name)) {
+        } else if seen.insert(text(name), volume).is_some() {
             errors.duplicate(&name_path, name.clone());
         }
     }
@@ -67,16 +67,16 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
             mode(&source["defaultMode"], &path.child("defaultMode"), errors);
             downward_files(&source["items"], &path.child("items"), errors);
         }
-        "projected" => projected(source, path, errors),
+        "projected" => projected::projected(source, path, errors),
         "persistentVolumeClaim" => required(&source["claimName"], &path.child("claimName"), errors),
-        "nfs" => {
-            required(&source["server"], &path.child("server"), errors);
-            required(&source["path"], &path.child("path"), errors);
-            if !text(&source["path"]).is_empty() && !text(&source["path"]).starts_with('/') {
-                errors.invalid(&path.child("path"), source["path"].clone(), "must be an absolute path");
+        "nfs" => nfs(source, path, errors),
+        "csi" => {
+            super::csi::driver_name(&source["driver"], &path.child("driver"), errors);
+            let secret = &source["nodePublishSecretRef"];
+            if given(secret) {
+                required(&secret["name"], &path.child("nodePublishSecretRef").child("name"), errors);
             }
         }
-        "csi" => required(&source["driver"], &path.child("driver"), errors),
         "ephemeral" => {
             let template = &source["volumeClaimTemplate"];
             let path = path.child("volumeClaimTemplate");
@@ -126,6 +126,14 @@ pub const NEEDED: [(&str, &[&str]); 17] = [
     ("vsphereVolume", &["volumePath"]),
 ];
 
+pub fn nfs(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    required(&source["server"], &path.child("server"), errors);
+    required(&source["path"], &path.child("path"), errors);
+    if !text(&source["path"]).is_empty() && !text(&source["path"]).starts_with('/') {
+        errors.invalid(&path.child("path"), source["path"].clone(), "must be an absolute path");
+    }
+}
+
 pub fn host_path(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let path_path = path.child("path");
     required(&source["path"], &path_path, errors);
@@ -133,7 +141,7 @@ pub fn host_path(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     one_of(&source["type"], &HOST_PATH_TYPES, &path.child("type"), errors);
 }
 
-fn mode(mode: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn mode(mode: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if mode.as_i64().is_some_and(|m| !(0..=0o777).contains(&m)) {
         errors.invalid(path, mode.clone(), "must be a number between 0 and 0777 (octal), both inclusive");
     }
@@ -145,7 +153,7 @@ fn files(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     key_files(&source["items"], &path.child("items"), errors);
 }
 
-fn key_files(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn key_files(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (i, item) in items(list).iter().enumerate() {
         let path = path.index(i);
         required(&item["key"], &path.child("key"), errors);
@@ -163,7 +171,7 @@ fn file_path(item: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     mode(&item["mode"], &path.child("mode"), errors);
 }
 
-fn downward_files(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn downward_files(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (i, item) in items(list).iter().enumerate() {
         let path = path.index(i);
         file_path(item, &path, errors);
@@ -184,62 +192,8 @@ fn downward_files(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn projected(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    mode(&source["defaultMode"], &path.child("defaultMode"), errors);
-    let sources = path.child("sources");
-    let mut paths: HashSet<&str> = HashSet::new();
-    for (i, one) in items(&source["sources"]).iter().enumerate() {
-        let path = sources.index(i);
-        let mut found = false;
-        for (kind, projection) in super::read::members(one) {
-            if !given(projection) {
-                continue;
-            }
-            let path = path.child(kind);
-            if std::mem::replace(&mut found, true) {
-                errors.forbidden(&path, "may not specify more than 1 volume type per source");
-                continue;
-            }
-            match kind.as_str() {
-                "secret" | "configMap" => {
-                    required(&projection["name"], &path.child("name"), errors);
-                    key_files(&projection["items"], &path.child("items"), errors);
-                }
-                "downwardAPI" => downward_files(&projection["items"], &path.child("items"), errors),
-                "serviceAccountToken" => token(projection, &path, errors),
-                _ => {}
-            }
-            let targets = items(&projection["items"])
-                .iter()
-                .chain((kind == "serviceAccountToken").then_some(projection));
-            for target in targets.map(|t| text(&t["path"])).filter(|t| !t.is_empty()) {
-                if !paths.insert(target) {
-                    errors.invalid(&path, target, "conflicting duplicate paths");
-                }
-            }
-        }
-        if !found {
-            errors.required(&path, "");
-        }
-    }
-}
-
-fn token(projection: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    required(&projection["path"], &path.child("path"), errors);
-    descending(&projection["path"], &path.child("path"), errors);
-    let expiration = &projection["expirationSeconds"];
-    let field = path.child("expirationSeconds");
-    match expiration.as_i64() {
-        Some(n) if n < 600 => errors.invalid(&field, n, "may not specify a duration less than 10 minutes"),
-        Some(n) if n > 1 << 32 => {
-            errors.invalid(&field, n, "may not specify a duration larger than 2^32 seconds")
-        }
-        _ => {}
-    }
-}
-
 /// `volumeMounts` and `volumeDevices` of a container.
-pub fn mounts(container: &Value, volumes: &Names<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn mounts(container: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut seen = HashSet::new();
     let list = path.child("volumeMounts");
     for (i, mount) in items(&container["volumeMounts"]).iter().enumerate() {
@@ -284,9 +238,22 @@ pub fn mounts(container: &Value, volumes: &Names<'_>, path: &Path<'_>, errors: &
         }
     }
     let list = path.child("volumeDevices");
+    let mut names = HashSet::new();
     for (i, device) in items(&container["volumeDevices"]).iter().enumerate() {
         let path = list.index(i);
         named(device, volumes, &path, errors);
+        let source = volumes.get(text(&device["name"]));
+        if source.is_some_and(|v| !given(&v["persistentVolumeClaim"]) && !given(&v["ephemeral"])) {
+            let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            errors.invalid(&path.child("name"), text(&device["name"]), why);
+        }
+        if !names.insert(text(&device["name"])) {
+            errors.invalid(&path.child("name"), text(&device["name"]), "must be unique");
+        }
+        if items(&container["volumeMounts"]).iter().any(|mount| mount["name"] == device["name"]) {
+            let why = "must not already exist in volumeMounts";
+            errors.invalid(&path.child("name"), text(&device["name"]), why);
+        }
         let device_path = text(&device["devicePath"]);
         if device_path.is_empty() {
             errors.required(&path.child("devicePath"), "");
@@ -296,11 +263,11 @@ pub fn mounts(container: &Value, volumes: &Names<'_>, path: &Path<'_>, errors: &
     }
 }
 
-fn named(mount: &Value, volumes: &Names<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
+fn named(mount: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     let name = text(&mount["name"]);
     if name.is_empty() {
         errors.required(&path.child("name"), "");
-    } else if !volumes.contains(name) {
+    } else if !volumes.contains_key(name) {
         errors.not_found(&path.child("name"), name);
     }
 }

@@ -18,7 +18,8 @@ pub static STRATEGY: Strategy = Strategy {
 };
 
 fn create(pod: &mut Value, _: &UserInfo) {
-    let class = qos_class(pod);
+    api::defaults::label_keys::merge(pod);
+    let class = api::pods::qos_class(pod);
     let gated = pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
     let status = status(pod);
     status["phase"] = json!("Pending");
@@ -59,66 +60,9 @@ fn grace(pod: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
-/// Guaranteed when every container has equal requests and limits of CPU and memory, Burstable when any has a request
-/// or limit, else BestEffort.
-pub fn qos_class(pod: &Value) -> &'static str {
-    let spec = &pod["spec"];
-    let containers = ["initContainers", "containers"]
-        .into_iter()
-        .flat_map(|field| spec[field].as_array().into_iter().flatten());
-    let pod_level =
-        spec["resources"].as_object().filter(|resources| !resources.is_empty()).map(|_| &spec["resources"]);
-    let sets: Vec<&Value> = match pod_level {
-        Some(resources) => vec![resources],
-        None => containers.map(|container| &container["resources"]).collect(),
-    };
-    let amount = |resources: &Value, kind: &str, name: &str| -> Option<api::quantity::Quantity> {
-        let text = match &resources[kind][name] {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        text.parse::<api::quantity::Quantity>().ok().filter(|amount| !amount.is_zero())
-    };
-    let mut any = false;
-    let mut all = !sets.is_empty();
-    for resources in sets {
-        for name in ["cpu", "memory"] {
-            let request = amount(resources, "requests", name);
-            let limit = amount(resources, "limits", name);
-            any |= request.is_some() || limit.is_some();
-            // Without a request of its own, the limit is the request.
-            all &= limit.is_some() && (request.is_none() || request == limit);
-        }
-    }
-    match (any, all) {
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-        (false, _) => "BestEffort",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn qos_classes() {
-        #[track_caller]
-        fn check(containers: Value, expected: &str) {
-            assert_eq!(qos_class(&json!({"spec": {"containers": containers}})), expected);
-        }
-        let same = json!({"cpu": "1", "memory": "1Gi"});
-        check(json!([{"name": "a"}]), "BestEffort");
-        check(json!([{"resources": {"limits": same, "requests": same}}]), "Guaranteed");
-        check(
-            json!([{"resources": {"limits": same, "requests": {"cpu": "1000m", "memory": "1Gi"}}}]),
-            "Guaranteed",
-        );
-        check(json!([{"resources": {"limits": same}}, {}]), "Burstable");
-        check(json!([{"resources": {"requests": {"cpu": "1"}}}]), "Burstable");
-        check(json!([{"resources": {"requests": {"cpu": "0"}}}]), "BestEffort");
-    }
 
     #[test]
     fn grace_periods() {

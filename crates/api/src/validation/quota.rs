@@ -1,0 +1,210 @@
+//! Resource quotas and limit ranges: how much there may be in a namespace.
+
+use super::read::{given, is_empty, items, members, text};
+use super::resources;
+use crate::field::{FieldErrors, Path};
+use crate::quantity::Quantity;
+use serde_json::Value;
+use std::collections::HashSet;
+
+const SPEC: Path<'static> = Path::new("spec");
+
+pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
+    let spec = &object["spec"];
+    resources::amounts(&spec["hard"], &SPEC.child("hard"), errors);
+    let hard = SPEC.child("hard");
+    for (name, _) in members(&spec["hard"]) {
+        if !name.contains('/') && !QUOTA_RESOURCES.contains(&name.as_str()) && !name.contains("hugepages-") {
+            errors.invalid(&hard.key(name), name.as_str(), "must be a standard resource for quota");
+        }
+    }
+    scope_selector(&spec["scopeSelector"], errors);
+    scopes(spec, errors);
+}
+
+/// Scopes and what they can be counted with.
+fn scopes(spec: &Value, errors: &mut FieldErrors) {
+    let path = SPEC.child("scopes");
+    let all = &spec["scopes"];
+    let given: HashSet<&str> = items(all).iter().map(text).collect();
+    for scope in &given {
+        if !SCOPES.contains(scope) {
+            errors.invalid(&path, all.clone(), "unsupported scope");
+        } else if members(&spec["hard"]).any(|(name, _)| !counts_within(scope, name)) {
+            errors.invalid(&path, all.clone(), "unsupported scope applied to resource");
+        }
+    }
+    for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+        if given.contains(one) && given.contains(other) {
+            errors.invalid(&path, all.clone(), "conflicting scopes");
+        }
+    }
+}
+
+/// Whether a scope says anything about a resource: those of pods only about what pods have.
+fn counts_within(scope: &str, resource: &str) -> bool {
+    let compute = [
+        "cpu",
+        "ephemeral-storage",
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+    ];
+    match scope {
+        "BestEffort" => matches!(resource, "pods" | "count/pods"),
+        "VolumeAttributesClass" => {
+            matches!(resource, "persistentvolumeclaims" | "count/persistentvolumeclaims" | "requests.storage")
+                || resource.contains(".storageclass.storage.k8s.io/")
+        }
+        _ => {
+            matches!(resource, "pods" | "count/pods")
+                || compute.contains(&resource)
+                || resource.contains("hugepages-")
+                || resource.starts_with("requests.") && resource.contains('/')
+        }
+    }
+}
+
+const SCOPES: [&str; 7] = [
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
+
+/// What can be counted without a vendor's prefix.
+const QUOTA_RESOURCES: [&str; 19] = [
+    "configmaps",
+    "cpu",
+    "ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+
+fn scope_selector(selector: &Value, errors: &mut FieldErrors) {
+    let path = SPEC.child("scopeSelector");
+    let path = path.child("matchExpressions");
+    for (i, expression) in items(&selector["matchExpressions"]).iter().enumerate() {
+        let path = path.index(i);
+        let (scope, operator) = (text(&expression["scopeName"]), text(&expression["operator"]));
+        let values = items(&expression["values"]);
+        if !SCOPES.contains(&scope) {
+            errors.invalid(&path.child("scopeName"), scope, "unsupported scope");
+        }
+        let yes_or_no = !matches!(scope, "PriorityClass" | "VolumeAttributesClass");
+        if yes_or_no && operator != "Exists" {
+            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.invalid(&path.child("operator"), operator, why);
+        }
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                let why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.required(&path.child("values"), why);
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                errors.invalid(&path.child("values"), expression["values"].clone(), why);
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
+        }
+    }
+}
+
+/// What a quota counts stays: only how much of it there is changes.
+pub fn resource_quota_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    for field in ["scopes", "scopeSelector"] {
+        super::read::unchanged(&new["spec"][field], &old["spec"][field], &SPEC.child(field), errors);
+    }
+}
+
+pub fn limit_range(object: &Value, errors: &mut FieldErrors) {
+    let list = SPEC.child("limits");
+    let mut kinds = HashSet::new();
+    for (i, item) in items(&object["spec"]["limits"]).iter().enumerate() {
+        let path = list.index(i);
+        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            resources::amounts(&item[field], &path.child(field), errors);
+        }
+        let kind = text(&item["type"]);
+        if kind.is_empty() {
+            errors.required(&path.child("type"), "");
+        }
+        if !kind.is_empty() && !kinds.insert(kind) {
+            errors.duplicate(&path.child("type"), kind);
+        }
+        if kind == "PersistentVolumeClaim"
+            && !given(&item["min"]["storage"])
+            && !given(&item["max"]["storage"])
+        {
+            let why = "either minimum or maximum storage value is required, but neither was provided";
+            errors.required(&path, why);
+        }
+        ratios(item, &path, errors);
+        if kind == "Pod" {
+            for field in ["default", "defaultRequest"] {
+                if !is_empty(&item[field]) {
+                    errors.forbidden(&path.child(field), "may not be specified when `type` is 'Pod'");
+                }
+            }
+        }
+        // (lower, upper): each amount of the first must not exceed that of the second.
+        for (lower, upper) in [
+            ("min", "max"),
+            ("min", "default"),
+            ("default", "max"),
+            ("defaultRequest", "default"),
+            ("defaultRequest", "max"),
+        ] {
+            for (name, low) in members(&item[lower]) {
+                let high = item[upper].get(name).and_then(|v| Quantity::from_value(v).ok());
+                if let (Ok(low), Some(high)) = (Quantity::from_value(low), high)
+                    && low > high
+                {
+                    let detail = format!("{lower} value {low} is greater than {upper} value {high}");
+                    errors.invalid(&path.child(lower).key(name), low.to_string(), detail);
+                }
+            }
+        }
+    }
+}
+
+/// How far limits may exceed requests: not below them, and not further than the bounds allow.
+fn ratios(item: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let amount = |list: &str, name: &str| Quantity::from_value(&item[list][name]).ok();
+    let path = path.child("maxLimitRequestRatio");
+    for (name, value) in members(&item["maxLimitRequestRatio"]) {
+        let Ok(ratio) = Quantity::from_value(value) else { continue };
+        if ratio < Quantity::units(1) {
+            errors.invalid(&path.key(name), ratio.to_string(), format!("ratio {ratio} is less than 1"));
+        }
+        if let (Some(min), Some(max)) = (amount("min", name), amount("max", name))
+            && !min.is_zero()
+            && ratio.as_f64() > max.as_f64() / min.as_f64()
+        {
+            let why = format!("ratio {ratio} is greater than max/min = {:.6}", max.as_f64() / min.as_f64());
+            errors.invalid(&path.key(name), ratio.to_string(), why);
+        }
+    }
+}

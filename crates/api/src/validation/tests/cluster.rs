@@ -1,0 +1,102 @@
+//! Namespaces, nodes, leases, limits, quotas, revisions.
+
+use super::*;
+
+#[test]
+fn leases() {
+    check(
+        "coordination.k8s.io/v1",
+        "Lease",
+        json!({"spec": {"leaseDurationSeconds": 0}}),
+        &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+    );
+}
+
+#[test]
+fn limits() {
+    check(
+        "v1",
+        "LimitRange",
+        json!({"spec": {"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1"}}]}}),
+        &[
+            r#"spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1"#,
+            r#"spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than default value 1"#,
+        ],
+    );
+}
+
+#[test]
+fn nodes() {
+    let node = |cidr: &str| json!({"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
+    check_update(
+        "v1",
+        "Node",
+        node("10.0.0.0/24"),
+        node("10.1.0.0/24"),
+        &[r#"spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid"#],
+    );
+}
+
+#[test]
+fn statuses() {
+    check_status(
+        "v1",
+        "Namespace",
+        json!({}),
+        json!({"status": {"phase": "Terminating"}}),
+        &[
+            "status.phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty",
+        ],
+    );
+}
+
+#[test]
+fn revisions_and_quotas_stay() {
+    check_update(
+        "apps/v1",
+        "ControllerRevision",
+        json!({"revision": 1, "data": {"a": 1}}),
+        json!({"revision": 2, "data": {"a": 2}}),
+        &["data: Invalid value: {\"a\":2}: field is immutable"],
+    );
+    check(
+        "v1",
+        "ResourceQuota",
+        json!({"spec": {"hard": {"widgets": "1", "count/widgets.a.b": "1"}}}),
+        &["spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource for quota"],
+    );
+}
+
+#[test]
+fn quota_scopes() {
+    let quota = |scopes: Value, hard: Value| json!({"spec": {"scopes": scopes, "hard": hard}});
+    check("v1", "ResourceQuota", quota(json!(["BestEffort"]), json!({"pods": "1"})), &[]);
+    check(
+        "v1",
+        "ResourceQuota",
+        quota(json!(["BestEffort"]), json!({"cpu": "1"})),
+        &[r#"spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource"#],
+    );
+    check(
+        "v1",
+        "ResourceQuota",
+        quota(json!(["Terminating", "NotTerminating"]), json!({"pods": "1"})),
+        &[r#"spec.scopes: Invalid value: ["Terminating","NotTerminating"]: conflicting scopes"#],
+    );
+}
+
+#[test]
+fn limits_of_claims_and_ratios() {
+    check(
+        "v1",
+        "LimitRange",
+        json!({"spec": {"limits": [
+            {"type": "PersistentVolumeClaim"},
+            {"type": "Pod", "maxLimitRequestRatio": {"cpu": "500m"}}, {"type": "Pod"}]}}),
+        &[
+            "spec.limits[0]: Required value: either minimum or maximum storage value is required, but neither was provided",
+            r#"spec.limits[1].maxLimitRequestRatio[cpu]: Invalid value: "500m": ratio 500m is less than 1"#,
+            r#"spec.limits[2].type: Duplicate value: "Pod""#,
+        ],
+    );
+}
