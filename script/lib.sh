@@ -72,3 +72,14 @@ need_kubectl() {
     [ -x "$tools/kubectl" ] || die "no kubectl of 1.27 or newer is to be had; put one on the PATH"
     export PATH=$tools:$PATH KUBECTL=$tools/kubectl
 }
+
+# The operator framework that a test runs, from the Python index.
+need_operator() {
+    local packages=$CARGO_TARGET_DIR/tools/operator wanted=tests/e2e/operator/requirements.txt
+    cmp --silent "$wanted" "$packages/requirements.txt" && return
+    need_packages python3=python3 /usr/lib/python3/dist-packages/pip=python3-pip
+    say "Installing kopf for the test of an operator"
+    rm -rf "$packages"
+    /usr/bin/python3 -m pip install --quiet --root-user-action=ignore --no-deps --only-binary :all: --target "$packages" --requirement "$wanted"
+    cp "$wanted" "$packages/requirements.txt"
+}

@@ -5,6 +5,7 @@ mod faults;
 mod images;
 mod kubectl;
 mod node;
+mod operator;
 mod pods;
 mod python;
 mod runtime;
