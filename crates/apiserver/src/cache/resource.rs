@@ -23,6 +23,8 @@ const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 /// ...but this many whatever their size.
 const MIN_EVENTS: usize = 64;
+/// Events that watchers are likely to be sent yet.
+const NEW_EVENTS: usize = 128;
 
 /// A revision that is no longer remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +257,9 @@ impl State {
         self.revision = event.revision;
         self.weight += event.weight();
         self.events.push_back(Arc::new(event));
+        if let Some(old) = self.events.len().checked_sub(NEW_EVENTS) {
+            self.events[old].forget_frames();
+        }
         while self.events.len() > MAX_EVENTS || (self.weight > MAX_BYTES && self.events.len() > MIN_EVENTS) {
             self.forget_oldest();
         }
