@@ -16,6 +16,7 @@ use crate::cgroups::Cgroups;
 use crate::container::resources::NodeDefaults;
 use crate::container::sandbox::{Cluster, parse_resolv_conf};
 use crate::cri::Cri;
+use crate::csi::Csi;
 use crate::events::Recorder;
 use crate::eviction::Pressure;
 use crate::images::Images;
@@ -46,6 +47,7 @@ pub struct Context {
     pub statics: Mutex<Vec<Arc<Pod>>>,
     /// Volumes whose place cannot be told from their pod, by the pod's UID and their name.
     pub mounted: Mutex<HashMap<(String, String), PathBuf>>,
+    pub csi: Csi,
     pub probes: crate::probe::counts::Counts,
     host_dns: cri::DnsConfig,
 }
@@ -72,6 +74,7 @@ impl Context {
             handlers: Mutex::default(),
             statics: Mutex::default(),
             mounted: Mutex::default(),
+            csi: Csi::new(&options.root_dir),
             probes: Default::default(),
             events,
             cri,

@@ -10,6 +10,7 @@ mod config;
 mod container;
 mod context;
 mod cri;
+mod csi;
 #[cfg(test)]
 mod documented;
 mod events;
@@ -20,11 +21,14 @@ mod images;
 mod log_rotation;
 mod node;
 mod objects;
+mod plugin;
 mod pod;
 mod probe;
 mod server;
 mod static_pods;
+mod unix;
 mod volumes;
+mod watch_dir;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -123,6 +127,8 @@ async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), 
     tasks.spawn(cri::events::follow(cri, news_sender, shutdown.clone()));
     tasks.spawn(node::keep_status(ctx.clone(), ready.clone(), shutdown.clone()));
     tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
+    tasks.spawn(csi::keep_node_object(ctx.clone(), shutdown.clone()));
+    tasks.spawn(plugin::follow(ctx.clone(), shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
     let (kill_sender, kills) = mpsc::unbounded_channel();
     tasks.spawn(eviction::keep(ctx.clone(), kill_sender, shutdown.clone()));

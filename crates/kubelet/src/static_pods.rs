@@ -4,7 +4,6 @@
 //! API: the node owns it, it is made anew when somebody deletes it, and it goes with the manifest.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +12,14 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use rustix::fs::inotify;
 use sha2::{Digest, Sha256};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
 use crate::pod::ext::PodExt;
+use crate::watch_dir;
 
 const SOURCE: &str = "kubernetes.io/config.source";
 const HASH: &str = "kubernetes.io/config.hash";
@@ -68,22 +65,12 @@ async fn follow_dir(
     dir: &Path,
     pods: &mpsc::UnboundedSender<StaticPods>,
 ) -> std::io::Result<()> {
-    let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-    let what = inotify::WatchFlags::CLOSE_WRITE
-        | inotify::WatchFlags::MOVED_FROM
-        | inotify::WatchFlags::MOVED_TO
-        | inotify::WatchFlags::DELETE;
-    inotify::add_watch(&inotify, dir, what)?;
-    // SAFETY: an OwnedFd stays open, and the same descriptor, until it is dropped, which AsyncFd does last.
-    let inotify: AsyncFd<OwnedFd> = unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE)? };
+    let mut changes = watch_dir::follow(dir.to_owned());
     loop {
-        if pods.send(read_dir(dir, &ctx.options.node_name)?).is_err() {
+        changes.mark_unchanged();
+        if pods.send(read_dir(dir, &ctx.options.node_name)?).is_err() || changes.changed().await.is_err() {
             return Ok(());
         }
-        let mut ready = inotify.readable().await?;
-        let mut buffer = [0_u8; 4096];
-        while rustix::io::read(inotify.get_ref(), &mut buffer).is_ok_and(|count| count > 0) {}
-        ready.clear_ready();
     }
 }
 

@@ -11,13 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{self as cri};
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Code, Request};
+
+use crate::unix;
 
 /// Long messages happen: a node's whole container list.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -74,13 +74,7 @@ macro_rules! calls {
 impl Cri {
     /// Connects and asks for the runtime's name.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let path = Arc::new(socket.to_owned());
-        let connector = tower::service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(&*path).await?)) }
-        });
-        // The address is not used: every connection goes to the socket.
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+        let channel = unix::channel(socket);
         let mut this = Self {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE),

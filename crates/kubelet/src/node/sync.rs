@@ -58,6 +58,7 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
         let wait = if ready && reported.is_some() { check } else { CHECK_UNREADY };
         tokio::select! {
             () = changed.notified() => {}
+            () = ctx.csi.in_use_changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -165,6 +166,7 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
             .map(|list| reported_images(list.images, ctx.options.config.node_status_max_images)),
         runtime_handlers: handlers,
         features,
+        volumes_in_use: Some(ctx.csi.volumes_in_use()),
         ..base_status(ctx)
     }
 }
@@ -218,7 +220,7 @@ fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
         }
         // What others write.
         status.volumes_attached = None;
-        status.volumes_in_use = None;
+        status.volumes_in_use = status.volumes_in_use.filter(|volumes| !volumes.is_empty());
         status
     };
     bare(old) != bare(new)

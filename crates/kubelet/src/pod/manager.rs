@@ -20,6 +20,7 @@ use super::worker::{self, Handle};
 use crate::context::Context;
 use crate::cri::events::{self, News, PodNews};
 use crate::cri::view::{PodView, State};
+use crate::csi;
 use crate::static_pods::{self, StaticPods};
 use crate::volumes;
 
@@ -165,12 +166,9 @@ impl Manager {
         let dirs = std::fs::read_dir(pods_dir).into_iter().flatten().flatten();
         let leftovers: Vec<_> =
             dirs.filter(|dir| !known(&dir.file_name().to_string_lossy())).map(|dir| dir.path()).collect();
-        tokio::task::spawn_blocking(move || {
-            for dir in leftovers {
-                if let Err(error) = volumes::remove_pod_dir(&dir) {
-                    warn!(%error, "cannot remove the directory of a pod that is gone");
-                }
-            }
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move {
+            futures::future::join_all(leftovers.iter().map(|dir| remove(&ctx, dir))).await
         });
     }
 
@@ -365,6 +363,22 @@ impl Manager {
             ..Default::default()
         };
         self.start(Arc::new(pod), found.view, Some(Input::Gone));
+    }
+}
+
+/// Removes a pod's directory; drivers whose volumes are in it may have to register first.
+async fn remove(ctx: &Context, dir: &std::path::Path) {
+    let mut wait = std::time::Duration::from_secs(1);
+    loop {
+        let removed = match csi::take_back(ctx, dir).await {
+            Ok(()) => tokio::task::block_in_place(|| volumes::remove_pod_dir(dir))
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        let Err(error) = removed else { return };
+        warn!(path = %dir.display(), error, "cannot remove the directory of a pod that is gone, trying again");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(std::time::Duration::from_secs(60));
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Worker {
     released: Arc<AtomicBool>,
     finalize: bool,
     refreshing: bool,
+    /// Why the last attempt to renew the volumes failed.
+    refresh_error: Option<String>,
     ended: bool,
 }
 
@@ -89,6 +91,7 @@ pub fn start(
         released: released.clone(),
         finalize: false,
         refreshing: false,
+        refresh_error: None,
         ended: false,
     };
     // The first step is made by an input: the rejection, the absence, or just the time.
@@ -341,7 +344,7 @@ impl Worker {
         if self.refreshing
             || self.machine.stage != Stage::Active
             || !self.machine.mounted()
-            || !volumes::follows_objects(pod)
+            || !(volumes::follows_objects(pod) || self.env.mounted.lock().refresh_at.is_some())
         {
             return;
         }
@@ -352,15 +355,22 @@ impl Worker {
 
     fn refreshed(&mut self, input: Input) {
         self.refreshing = false;
+        if self.machine.stage != Stage::Active {
+            // It ends, and what it needed may end with it: a namespace is deleted, most likely.
+            return;
+        }
         if let Input::Volumes(Err(failure)) = input {
-            // What is mounted stays; the next change, or a minute, tries again.
-            warn!(
-                pod = self.machine.pod.full_name(),
-                error = failure.message,
-                "cannot renew the pod's volumes"
-            );
+            // What is mounted stays; the next change, or a minute, tries again. The API is told, and the log once.
+            let pod = &self.machine.pod;
+            if self.refresh_error.as_ref() != Some(&failure.message) {
+                warn!(pod = pod.full_name(), error = failure.message, "cannot renew the pod's volumes");
+            }
+            self.env.ctx.events.warning(pod, None, &failure.reason, &failure.message);
+            self.refresh_error = Some(failure.message);
             let later = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(60)).ok();
             self.env.mounted.lock().refresh_at = later;
+        } else {
+            self.refresh_error = None;
         }
     }
 

@@ -15,6 +15,8 @@ use super::rates::Rates;
 use super::stats::{PodUsage, container_name, node_cpu_nanoseconds, node_working_set, pods};
 use super::{Body, error, json as json_answer};
 use crate::context::Context;
+use crate::csi;
+use crate::csi::stats::Usages;
 use crate::eviction::tree_usage;
 use crate::node::machine_info::meminfo;
 use crate::pod::ext::PodExt;
@@ -28,7 +30,7 @@ pub async fn handle(ctx: &Arc<Context>, rates: &Arc<Rates>, only_cpu_and_memory:
         |problem: crate::cri::CriError| error(StatusCode::INTERNAL_SERVER_ERROR, problem.to_string());
     if rates.is_stale(nanoseconds(Timestamp::now())) {
         match pods(ctx).await {
-            Ok(usages) => drop(whole(ctx, rates, &usages, true)),
+            Ok(usages) => drop(whole(ctx, rates, &usages, &Usages::new(), true)),
             Err(problem) => return failed(problem),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -37,10 +39,12 @@ pub async fn handle(ctx: &Arc<Context>, rates: &Arc<Rates>, only_cpu_and_memory:
         Ok(usages) => usages,
         Err(problem) => return failed(problem),
     };
+    let uids: Vec<String> = usages.iter().map(|usage| usage.uid.clone()).collect();
+    let volumes = if only_cpu_and_memory { Usages::new() } else { csi::stats::of_pods(ctx, &uids).await };
     let (ctx, rates) = (ctx.clone(), rates.clone());
     // Directories are walked.
     let summary = tokio::task::spawn_blocking(move || {
-        let summary = whole(&ctx, &rates, &usages, only_cpu_and_memory);
+        let summary = whole(&ctx, &rates, &usages, &volumes, only_cpu_and_memory);
         rates.clean(nanoseconds(Timestamp::now()));
         summary
     });
@@ -68,7 +72,13 @@ fn number(into: &mut Map<String, Value>, name: &str, value: Option<&cri::UInt64V
     }
 }
 
-fn whole(ctx: &Context, rates: &Rates, usages: &[PodUsage], only_cpu_and_memory: bool) -> Value {
+fn whole(
+    ctx: &Context,
+    rates: &Rates,
+    usages: &[PodUsage],
+    volumes: &Usages,
+    only_cpu_and_memory: bool,
+) -> Value {
     let known = ctx.pods.list();
     let statics = ctx.statics.lock().clone();
     let pod_of = |uid: &str| known.iter().chain(&statics).find(|pod| pod.uid() == uid);
@@ -77,7 +87,7 @@ fn whole(ctx: &Context, rates: &Rates, usages: &[PodUsage], only_cpu_and_memory:
         .map(|usage| {
             let mut fields = pod(rates, usage);
             if !only_cpu_and_memory {
-                disk(ctx, usage, pod_of(&usage.uid), &mut fields);
+                disk(ctx, usage, pod_of(&usage.uid), volumes, &mut fields);
             }
             Value::Object(fields)
         })
@@ -200,7 +210,13 @@ fn on_disk(at: &Path, used: Option<(i64, u64)>) -> Option<Map<String, Value>> {
 }
 
 /// What the pod has on disk: root file systems, logs, volumes, and the sum of what goes with it.
-fn disk(ctx: &Context, usage: &PodUsage, pod: Option<&Arc<Pod>>, fields: &mut Map<String, Value>) {
+fn disk(
+    ctx: &Context,
+    usage: &PodUsage,
+    pod: Option<&Arc<Pod>>,
+    told: &Usages,
+    fields: &mut Map<String, Value>,
+) {
     let images = ctx.image_fs.lock().clone().unwrap_or_else(|| ctx.options.root_dir.clone());
     let mut sum: (i64, u64) = (0, 0);
     let mut add = |(bytes, inodes): (i64, u64)| sum = (sum.0.saturating_add(bytes), sum.1 + inodes);
@@ -232,6 +248,9 @@ fn disk(ctx: &Context, usage: &PodUsage, pod: Option<&Arc<Pod>>, fields: &mut Ma
         let used = own.then(|| tree_usage(&path));
         used.into_iter().for_each(&mut add);
         let Some(mut stats) = on_disk(&path, used) else { continue };
+        if let Some(told) = spec_name(&path).and_then(|name| told.get(&(usage.uid.clone(), name))) {
+            tell(&mut stats, told);
+        }
         stats.insert("name".into(), json!(volume.name));
         if let Some(claim) = volumes::claim_name(pod, volume) {
             stats.insert("pvcRef".into(), json!({"name": claim, "namespace": pod.namespace()}));
@@ -243,6 +262,26 @@ fn disk(ctx: &Context, usage: &PodUsage, pod: Option<&Arc<Pod>>, fields: &mut Ma
     }
     if let Some(ephemeral) = on_disk(&ctx.options.root_dir, Some(sum)) {
         fields.insert("ephemeral-storage".into(), Value::Object(ephemeral));
+    }
+}
+
+/// The name that a driver's volume has on disk: `.../<name>/mount`.
+fn spec_name(path: &Path) -> Option<String> {
+    Some(path.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
+/// What the volume's driver says, over what its file system does.
+fn tell(stats: &mut Map<String, Value>, told: &csi::stats::Usage) {
+    let mut put = |names: [&str; 3], measure: &csi::stats::Measure| {
+        for (name, value) in names.into_iter().zip([measure.available, measure.total, measure.used]) {
+            stats.insert(name.to_owned(), json!(value));
+        }
+    };
+    if let Some(bytes) = &told.bytes {
+        put(["availableBytes", "capacityBytes", "usedBytes"], bytes);
+    }
+    if let Some(inodes) = &told.inodes {
+        put(["inodesFree", "inodes", "inodesUsed"], inodes);
     }
 }
 

@@ -1,65 +1,121 @@
-//! Claims whose volume is a directory of this node: `hostPath` and `local` PersistentVolumes.
+//! Claims: volumes of CSI drivers, and directories and devices of this node (`hostPath` and `local`).
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource,
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PersistentVolumeSpec,
 };
 use kube::Api;
 
-use super::ownership::own_tree;
-use super::{Source, VolumeError, host_path};
+use super::{Source, VolumeError, group_volume, host_path, look_again};
+use crate::csi;
 use crate::pod::ext::PodExt;
 
+fn invalid(message: String) -> VolumeError {
+    VolumeError::Invalid(message)
+}
+
+/// Where the claim's volume is, and when to look again. `volume` is the name that the pod gives it.
 pub async fn set_up(
     source: &Source<'_>,
-    claim: &PersistentVolumeClaimVolumeSource,
-    fs_group: Option<u32>,
-) -> Result<PathBuf, VolumeError> {
-    let invalid = |message: String| VolumeError::Invalid(message);
-    let name = &claim.claim_name;
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(source.client.clone(), source.pod.namespace());
-    let found = claims
+    wanted: &PersistentVolumeClaimVolumeSource,
+    volume: &str,
+) -> Result<(PathBuf, Option<Timestamp>), VolumeError> {
+    let (claim, found) = bound(source, &wanted.claim_name).await?;
+    let name = found.metadata.name.clone().unwrap_or_default();
+    let spec = found.spec.clone().unwrap_or_default();
+    let block = spec.volume_mode.as_deref() == Some("Block");
+    check_use(source, volume, block)?;
+    if let Some(csi) = &spec.csi {
+        let wanted = csi::Wanted {
+            driver: &csi.driver,
+            handle: Some(&csi.volume_handle),
+            spec_name: &name,
+            fs_type: csi.fs_type.as_deref().unwrap_or_default(),
+            attributes: csi.volume_attributes.as_ref(),
+            access_mode: spec.access_modes.as_deref().and_then(|modes| modes.first()).map(String::as_str),
+            mount_options: spec.mount_options.as_deref().unwrap_or_default(),
+            read_only: wanted.read_only == Some(true) || csi.read_only == Some(true),
+            block,
+            stage_secret: csi.node_stage_secret_ref.as_ref(),
+            publish_secret: csi.node_publish_secret_ref.clone(),
+        };
+        let (path, again) = csi::mount(source, &wanted).await?;
+        csi::expand(source, &found, &claim, &path).await?;
+        return Ok((path, again.into_iter().chain(look_again()).min()));
+    }
+    let path = on_node(&spec, &name)?;
+    // hostPath volumes belong to the node: their ownership is never changed.
+    if spec.local.is_some() && !block {
+        tokio::task::block_in_place(|| group_volume(source.pod, &path))?;
+    }
+    Ok((path, None))
+}
+
+/// The claim and the volume that it is bound to.
+async fn bound(
+    source: &Source<'_>,
+    name: &str,
+) -> Result<(PersistentVolumeClaim, PersistentVolume), VolumeError> {
+    let client = &source.ctx.client;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), source.pod.namespace());
+    let claim = claims
         .get_opt(name)
         .await
         .map_err(|error| invalid(format!("cannot read persistentvolumeclaim {name:?}: {error}")))?
         .ok_or_else(|| invalid(format!("persistentvolumeclaim {name:?} not found")))?;
-    let bound = found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let volume_name = found.spec.as_ref().and_then(|spec| spec.volume_name.clone());
+    let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    let volume_name = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
     let Some(volume_name) = volume_name.filter(|_| bound) else {
         return Err(invalid(format!("persistentvolumeclaim {name:?} is not bound")));
     };
-    let volumes: Api<PersistentVolume> = Api::all(source.client.clone());
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let volume = volumes
         .get(&volume_name)
         .await
         .map_err(|error| invalid(format!("cannot read persistentvolume {volume_name:?}: {error}")))?;
-    let spec = volume.spec.unwrap_or_default();
-    let ours = spec.claim_ref.as_ref().and_then(|claim| claim.uid.as_ref()) == found.metadata.uid.as_ref();
-    if !ours {
+    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    if reference.and_then(|reference| reference.uid.as_ref()) != claim.metadata.uid.as_ref() {
         return Err(invalid(format!(
             "persistentvolume {volume_name:?} is not bound to persistentvolumeclaim {name:?}"
         )));
     }
-    let path = match (&spec.host_path, &spec.local) {
-        (Some(host), _) => host_path::set_up(host)?,
+    Ok((claim, volume))
+}
+
+/// File systems are mounted, block devices are not.
+fn check_use(source: &Source<'_>, volume: &str, block: bool) -> Result<(), VolumeError> {
+    let spec = source.pod.pod_spec();
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let wrong = containers.any(|container| {
+        let mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume);
+        let device = container.volume_devices.iter().flatten().any(|device| device.name == volume);
+        if block { mounted } else { device }
+    });
+    match (wrong, block) {
+        (false, _) => Ok(()),
+        (true, true) => {
+            Err(invalid(format!("volume {volume} has volumeMode Block, but is specified in volumeMounts")))
+        }
+        (true, false) => Err(invalid(format!(
+            "volume {volume} has volumeMode Filesystem, but is specified in volumeDevices"
+        ))),
+    }
+}
+
+fn on_node(spec: &PersistentVolumeSpec, name: &str) -> Result<PathBuf, VolumeError> {
+    match (&spec.host_path, &spec.local) {
+        (Some(host), _) => host_path::set_up(host),
         (_, Some(local)) => {
             let path = Path::new(&local.path);
             if !path.exists() {
                 return Err(invalid(format!("path {:?} does not exist", local.path)));
             }
-            path.to_owned()
+            Ok(path.to_owned())
         }
         _ => {
-            return Err(invalid(format!(
-                "persistentvolume {volume_name:?} is of a kind that this kubelet does not support"
-            )));
+            Err(invalid(format!("persistentvolume {name:?} is of a kind that this kubelet does not support")))
         }
-    };
-    // hostPath volumes belong to the node: their ownership is never changed.
-    if spec.local.is_some() {
-        let at = path.clone();
-        tokio::task::block_in_place(|| own_tree(&at, fs_group, false))?;
     }
-    Ok(path)
 }

@@ -16,9 +16,14 @@ mod token;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, Volume};
+pub use mounts::is_mount_point;
+pub use token::request as request_token;
 
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, SecretReference, Volume};
+
+use crate::context::Context;
+use crate::csi;
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
 
@@ -32,16 +37,16 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
-    fn io(operation: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
+    pub fn io(operation: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
         Self::Io { operation, path: path.to_owned(), source: source.into() }
     }
 }
 
 /// What volumes are made from.
 pub struct Source<'a> {
+    pub ctx: &'a Context,
     pub pod: &'a Pod,
     pub objects: &'a PodObjects,
-    pub client: &'a kube::Client,
     pub node_name: &'a str,
     pub host_ips: &'a [String],
     pub allocatable: &'a BTreeMap<String, i64>,
@@ -52,8 +57,9 @@ pub struct Source<'a> {
 /// The volumes of a pod, set up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mounted {
+    /// By name: directories and, of block volumes, devices.
     pub paths: HashMap<String, PathBuf>,
-    /// When a token in one of them has to be renewed.
+    /// When a token in one of them has to be renewed, or a driver or a claim to be asked again.
     pub refresh_at: Option<Timestamp>,
 }
 
@@ -61,6 +67,10 @@ pub struct Mounted {
 pub async fn mount(source: &Source<'_>) -> Result<Mounted, String> {
     let mut mounted = Mounted::default();
     for volume in source.pod.pod_spec().volumes.iter().flatten() {
+        // Containers mount those as images.
+        if volume.image.is_some() {
+            continue;
+        }
         match mount_one(source, volume).await {
             Ok((path, refresh_at)) => {
                 mounted.paths.insert(volume.name.clone(), path);
@@ -89,8 +99,7 @@ async fn mount_one(
         return Ok((host_path::set_up(host_path)?, None));
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        let path = claim::set_up(source, claim, fs_group).await?;
-        return Ok((path, None));
+        return claim::set_up(source, claim, &volume.name).await;
     }
     if volume.ephemeral.is_some() {
         // The controller has made the claim, or is about to.
@@ -98,7 +107,24 @@ async fn mount_one(
             claim_name: format!("{}-{}", source.pod.name(), volume.name),
             ..Default::default()
         };
-        return Ok((claim::set_up(source, &claim, fs_group).await?, None));
+        return claim::set_up(source, &claim, &volume.name).await;
+    }
+    if let Some(csi) = &volume.csi {
+        let namespace = source.pod.namespace();
+        let secret = csi.node_publish_secret_ref.as_ref().map(|secret| SecretReference {
+            name: Some(secret.name.clone()),
+            namespace: Some(namespace.to_owned()),
+        });
+        let wanted = csi::Wanted {
+            driver: &csi.driver,
+            spec_name: &volume.name,
+            fs_type: csi.fs_type.as_deref().unwrap_or_default(),
+            attributes: csi.volume_attributes.as_ref(),
+            read_only: csi.read_only == Some(true),
+            publish_secret: secret,
+            ..Default::default()
+        };
+        return csi::mount(source, &wanted).await;
     }
     if let Some((kind, payload, refresh_at)) = payload::of(source, volume).await? {
         let path = place(kind);
@@ -143,6 +169,22 @@ pub fn follows_objects(pod: &Pod) -> bool {
             || volume.downward_api.is_some()
             || volume.projected.is_some()
     })
+}
+
+/// Gives a volume to the group of the pod, all of it or, by the pod's policy, only when its root is not the group's.
+pub fn group_volume(pod: &Pod, path: &Path) -> Result<(), VolumeError> {
+    let context = pod.pod_spec().security_context.as_ref();
+    let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
+    let group = fs_group(pod);
+    if policy == Some("OnRootMismatch") && group.is_some_and(|group| ownership::is_owned(path, group)) {
+        return Ok(());
+    }
+    ownership::own_tree(path, group, false)
+}
+
+/// When a claim is looked at again: its volume may have grown.
+fn look_again() -> Option<Timestamp> {
+    Timestamp::now().checked_add(SignedDuration::from_secs(60)).ok()
 }
 
 /// Unmounts whatever is mounted below the pod's directory and removes it. What a volume points to elsewhere

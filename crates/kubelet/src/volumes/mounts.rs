@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
 };
@@ -40,13 +40,13 @@ fn filesystem(path: &Path, kind: &std::ffi::CStr, options: &str) -> Result<(), V
         .map_err(|error| VolumeError::io("mount a file system at", path, error))
 }
 
-/// Something is mounted right at `path`: its device is not its parent's.
-fn is_mount_point(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let device = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.dev()).ok();
-    match path.parent() {
-        Some(parent) => device(path) != device(parent),
-        None => true,
+/// Something is mounted right at `path`.
+pub fn is_mount_point(path: &Path) -> bool {
+    // A bind mount of the same file system has the same device: the kernel tells such by an ID of the mount.
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
+        Ok(found) => found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        Err(_) => false,
     }
 }
 

@@ -26,6 +26,13 @@ pub fn own_tree(dir: &Path, group: Option<u32>, read_only: bool) -> Result<(), V
     Ok(())
 }
 
+/// Whether the root of a volume is already as [`own_tree`] leaves it.
+pub fn is_owned(dir: &Path, group: u32) -> bool {
+    let wanted = 0o2070;
+    fs::symlink_metadata(dir)
+        .is_ok_and(|meta| meta.gid() == group && meta.permissions().mode() & wanted == wanted)
+}
+
 fn own(path: &Path, group: u32, read_only: bool) -> Result<(), VolumeError> {
     let meta = fs::symlink_metadata(path).map_err(|error| VolumeError::io("stat", path, error))?;
     if meta.gid() != group {

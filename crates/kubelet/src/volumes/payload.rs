@@ -84,7 +84,9 @@ async fn project_one(
     let Some(wanted) = &part.service_account_token else {
         return Ok(None);
     };
-    let issued = token::request(source, wanted).await?;
+    let issued =
+        token::request(source, wanted.audience.as_deref().unwrap_or_default(), wanted.expiration_seconds)
+            .await?;
     let user = only_user(source);
     // Nobody but its user needs to read a token, where it is known who that is.
     let mode = if user.is_some() || fs_group(source.pod).is_some() { 0o600 } else { mode };

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use crate::pod::ext::PodExt;
 #[derive(Clone)]
 pub struct Issued {
     pub token: String,
+    pub expires_at: Timestamp,
     pub refresh_at: Timestamp,
 }
 
@@ -27,13 +28,16 @@ type Key = (String, String, i64);
 
 static KEPT: LazyLock<Mutex<HashMap<Key, Issued>>> = LazyLock::new(Mutex::default);
 
+/// A token for `audience`, the API server when that is empty, that lives for `lifetime` seconds, an hour when nothing is
+/// said.
 pub async fn request(
     source: &Source<'_>,
-    wanted: &ServiceAccountTokenProjection,
+    audience: &str,
+    lifetime: Option<i64>,
 ) -> Result<Issued, VolumeError> {
     let pod = source.pod;
-    let audience = wanted.audience.clone().unwrap_or_default();
-    let lifetime = wanted.expiration_seconds.unwrap_or(3600);
+    let audience = audience.to_owned();
+    let lifetime = lifetime.unwrap_or(3600);
     let key = (pod.uid().to_owned(), audience.clone(), lifetime);
     let now = Timestamp::now();
     if let Some(kept) = KEPT.lock().get(&key).filter(|kept| kept.refresh_at > now) {
@@ -53,7 +57,7 @@ pub async fn request(
         }),
         ..Default::default()
     };
-    let api: Api<ServiceAccount> = Api::namespaced(source.client.clone(), pod.namespace());
+    let api: Api<ServiceAccount> = Api::namespaced(source.ctx.client.clone(), pod.namespace());
     let failed = |error: String| {
         VolumeError::Invalid(format!(
             "failed to fetch token: serviceaccount {:?}/{account:?}: {error}",
@@ -70,7 +74,8 @@ pub async fn request(
     };
     let life = expires.0.duration_since(now);
     let refresh_in = (life * 4 / 5).clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(24));
-    let issued = Issued { token, refresh_at: now.checked_add(refresh_in).unwrap_or(now) };
+    let issued =
+        Issued { token, expires_at: expires.0, refresh_at: now.checked_add(refresh_in).unwrap_or(now) };
     let mut kept = KEPT.lock();
     kept.retain(|_, issued| issued.refresh_at > now);
     kept.insert(key, issued.clone());

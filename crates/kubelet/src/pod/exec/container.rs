@@ -1,5 +1,6 @@
 //! Starting a container: find out everything, describe it, create it, start it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
-use super::PodEnv;
 use super::sandbox::config as sandbox_config;
+use super::{PodEnv, volumes};
 use crate::container::config::{self, Found};
 use crate::container::env::{Sources, environment};
 use crate::container::expand::expand;
@@ -20,7 +21,7 @@ use crate::hooks;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Input, StartFailure};
 use crate::static_pods::is_static;
-use crate::volumes;
+use crate::volumes::set_up_subpath;
 
 /// What the machine knows and a start needs.
 pub struct Start {
@@ -51,8 +52,14 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
         // Its absence is what is wanted; should it stay, the pod's removal takes it along.
         let _ = ctx.cri.remove_container(id).await;
     }
-    let config =
-        describe(env, pod, &start).await.map_err(|message| failure("CreateContainerConfigError", message))?;
+    let images = volumes::images(env, pod, container).await.map_err(|problem| StartFailure {
+        reason: problem.reason,
+        message: problem.message,
+        container: None,
+    })?;
+    let config = describe(env, pod, &start, &images)
+        .await
+        .map_err(|message| failure("CreateContainerConfigError", message))?;
     let sandbox_config = sandbox_config(ctx, pod, start.sandbox.attempt);
     let request = cri::CreateContainerRequest {
         pod_sandbox_id: start.sandbox.id.clone(),
@@ -81,7 +88,12 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
     }
 }
 
-async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::ContainerConfig, String> {
+async fn describe(
+    env: &PodEnv,
+    pod: &Pod,
+    start: &Start,
+    images: &HashMap<String, String>,
+) -> Result<cri::ContainerConfig, String> {
     let ctx = &env.ctx;
     let container = &start.container;
     let image = if security::depends_on_image_user(pod, container) {
@@ -111,10 +123,11 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
         of == Some(namespace) || of == Some("default")
     });
     let services = service_env::variables(services.iter().map(|service| &**service), namespace, links);
-    let volumes = env.mounted.lock().paths.clone();
-    let sources = Sources { facts: &facts, objects: &env.objects, volumes: &volumes };
+    let places = env.mounted.lock().paths.clone();
+    let sources = Sources { facts: &facts, objects: &env.objects, volumes: &places };
     let env_vars = environment(&sources, container, services).await?;
-    let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips))?;
+    let devices = volumes::devices(container, &places)?;
+    let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips, images))?;
     let seccomp_root = ctx.options.root_dir.join("seccomp");
     Ok(config::config(
         pod,
@@ -124,6 +137,7 @@ async fn describe(env: &PodEnv, pod: &Pod, start: &Start) -> Result<cri::Contain
             image: &start.image,
             env: env_vars,
             mounts,
+            devices,
             node: ctx.container_defaults(),
             seccomp_root: &seccomp_root,
             seccomp_default: ctx.options.config.seccomp_default,
@@ -140,6 +154,7 @@ fn mounts(
     start: &Start,
     env_vars: &[(String, String)],
     pod_ips: &[String],
+    images: &HashMap<String, String>,
 ) -> Result<Vec<cri::Mount>, String> {
     let container = &start.container;
     let dir = env.ctx.pod_dir(pod.uid());
@@ -148,6 +163,10 @@ fn mounts(
     fs::create_dir_all(&log_dir)
         .map_err(|error| format!("cannot make the log directory {}: {error}", log_dir.display()))?;
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        if let Some(image) = images.get(&mount.name) {
+            mounts.push(volumes::image_mount(mount, image));
+            continue;
+        }
         let mut made = volume_mount(env, &dir, container, index, mount, env_vars)?;
         made.readonly |= is_written_by_kubelet(pod, &mount.name);
         mounts.push(made);
@@ -219,7 +238,7 @@ fn volume_mount(
                 .join(&mount.name)
                 .join(&container.name)
                 .join(index.to_string());
-            volumes::set_up_subpath(&volume, &sub_path, &target).map_err(|error| {
+            set_up_subpath(&volume, &sub_path, &target).map_err(|error| {
                 format!(
                     "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
                     mount.name, container.name

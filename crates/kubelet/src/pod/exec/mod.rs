@@ -8,6 +8,7 @@ mod resize;
 mod sandbox;
 mod stop;
 mod teardown;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use super::ext::PodExt;
 use super::machine::{Failure, Input};
 use crate::context::Context;
 use crate::objects::PodObjects;
-use crate::volumes::{self, Mounted};
+use crate::volumes::{Mounted, Source, is_persistent, mount};
 
 /// What the actions of one pod share.
 pub struct PodEnv {
@@ -62,16 +63,16 @@ impl PodEnv {
 /// Sets up (or renews) the volumes.
 pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
     let dir = env.ctx.pod_dir(pod.uid());
-    let source = volumes::Source {
+    let source = Source {
+        ctx: &env.ctx,
         pod: &pod,
         objects: &env.objects,
-        client: &env.ctx.client,
         node_name: &env.ctx.options.node_name,
         host_ips: &env.host_ips(),
         allocatable: &env.ctx.allocatable(),
         dir: &dir,
     };
-    let result = volumes::mount(&source).await;
+    let result = mount(&source).await;
     Input::Volumes(match result {
         Ok(mounted) => {
             remember_places(&env.ctx, &pod, &mounted);
@@ -84,7 +85,7 @@ pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
 
 /// For those who measure volumes.
 fn remember_places(ctx: &Context, pod: &Pod, mounted: &Mounted) {
-    let claims = pod.pod_spec().volumes.iter().flatten().filter(|volume| volumes::is_persistent(volume));
+    let claims = pod.pod_spec().volumes.iter().flatten().filter(|volume| is_persistent(volume));
     let mut known = ctx.mounted.lock();
     for volume in claims {
         if let Some(path) = mounted.paths.get(&volume.name) {

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, Preconditions};
 use tracing::warn;
 
 use super::PodEnv;
+use crate::csi;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
 use crate::volumes;
@@ -26,8 +27,10 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
         }
     }
     // Nothing runs any more: what it used can go.
+    let dir = ctx.pod_dir(pod.uid());
+    csi::take_back(ctx, &dir).await?;
     tokio::task::block_in_place(|| {
-        volumes::remove_pod_dir(&ctx.pod_dir(pod.uid())).map_err(|error| error.to_string())?;
+        volumes::remove_pod_dir(&dir).map_err(|error| error.to_string())?;
         ctx.cgroups.remove(pod);
         if remove {
             let logs = ctx.log_dir(pod);

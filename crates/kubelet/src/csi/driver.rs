@@ -1,0 +1,102 @@
+//! One CSI driver: what it can do, and its calls.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plugins::csi::node_client::NodeClient;
+use plugins::csi::node_service_capability::{Type, rpc};
+use plugins::csi::{self as api, NodeGetCapabilitiesRequest, NodeGetInfoRequest};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::unix;
+
+/// Upstream's bound on calls of drivers.
+const CALL: Duration = Duration::from_secs(120);
+
+#[derive(Clone)]
+pub struct Driver {
+    pub endpoint: PathBuf,
+    pub node_id: String,
+    /// No limit when zero or less.
+    pub max_volumes: i64,
+    pub topology: BTreeMap<String, String>,
+    capabilities: HashSet<i32>,
+    client: NodeClient<Channel>,
+}
+
+fn settle<T>(call: &str, answer: Result<Response<T>, Status>) -> Result<T, String> {
+    // As gRPC clients in Go word it, which is what users search for.
+    answer.map(Response::into_inner).map_err(|status| {
+        format!("{call}: rpc error: code = {:?} desc = {}", status.code(), status.message())
+    })
+}
+
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL);
+    request
+}
+
+impl Driver {
+    /// Asks the driver what there is to know.
+    pub async fn ask(name: &str, endpoint: &Path) -> Result<Self, String> {
+        let mut client = NodeClient::new(unix::channel(endpoint));
+        let info = client.node_get_info(timed(NodeGetInfoRequest {})).await;
+        let info = settle("NodeGetInfo", info).map_err(|error| format!("driver {name}: {error}"))?;
+        if info.node_id.is_empty() {
+            return Err(format!("driver {name}: NodeGetInfo returned no node ID"));
+        }
+        let capabilities = match client.node_get_capabilities(timed(NodeGetCapabilitiesRequest {})).await {
+            Err(status) if status.code() == Code::Unimplemented => Vec::new(),
+            answer => settle("NodeGetCapabilities", answer)?.capabilities,
+        };
+        let type_of = |capability: api::NodeServiceCapability| match capability.r#type {
+            Some(Type::Rpc(rpc)) => Some(rpc.r#type),
+            None => None,
+        };
+        Ok(Self {
+            endpoint: endpoint.to_owned(),
+            node_id: info.node_id,
+            max_volumes: info.max_volumes_per_node,
+            topology: info.accessible_topology.map(|t| t.segments.into_iter().collect()).unwrap_or_default(),
+            capabilities: capabilities.into_iter().filter_map(type_of).collect(),
+            client,
+        })
+    }
+
+    pub fn can(&self, what: rpc::Type) -> bool {
+        self.capabilities.contains(&(what as i32))
+    }
+
+    pub async fn stage(&self, request: api::NodeStageVolumeRequest) -> Result<(), String> {
+        settle("NodeStageVolume", self.client.clone().node_stage_volume(timed(request)).await).map(drop)
+    }
+
+    pub async fn publish(&self, request: api::NodePublishVolumeRequest) -> Result<(), String> {
+        settle("NodePublishVolume", self.client.clone().node_publish_volume(timed(request)).await).map(drop)
+    }
+
+    pub async fn unpublish(&self, request: api::NodeUnpublishVolumeRequest) -> Result<(), String> {
+        settle("NodeUnpublishVolume", self.client.clone().node_unpublish_volume(timed(request)).await)
+            .map(drop)
+    }
+
+    pub async fn unstage(&self, request: api::NodeUnstageVolumeRequest) -> Result<(), String> {
+        settle("NodeUnstageVolume", self.client.clone().node_unstage_volume(timed(request)).await).map(drop)
+    }
+
+    pub async fn expand(&self, request: api::NodeExpandVolumeRequest) -> Result<i64, String> {
+        let answer = self.client.clone().node_expand_volume(timed(request)).await;
+        settle("NodeExpandVolume", answer).map(|answer| answer.capacity_bytes)
+    }
+
+    pub async fn stats(
+        &self,
+        request: api::NodeGetVolumeStatsRequest,
+    ) -> Result<Vec<api::VolumeUsage>, String> {
+        let answer = self.client.clone().node_get_volume_stats(timed(request)).await;
+        settle("NodeGetVolumeStats", answer).map(|answer| answer.usage)
+    }
+}
