@@ -173,7 +173,7 @@ impl Import<'_> {
         for (diff_id, file) in ids.iter().zip(layers) {
             let (reader, size) = self.files.open(file)?;
             (self.progress)(Progress::Layer { digest: diff_id.clone(), size: Some(size) });
-            if self.store.layer_size(diff_id)?.is_none() {
+            if self.store.layer_usage(diff_id)?.is_none() {
                 self.store.add_layer(self.making, diff_id, reader)?;
             }
             (self.progress)(Progress::Done { digest: diff_id.clone() });

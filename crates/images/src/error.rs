@@ -6,6 +6,8 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("invalid image reference {reference:?}: {reason}")]
     Reference { reference: String, reason: String },
+    #[error("more than one image has an id that begins with {0:?}")]
+    Ambiguous(String),
     #[error("image {0:?} not found")]
     NotFound(String),
     #[error("cannot {operation} {path}: {source}")]
@@ -39,6 +41,11 @@ fn in_known_words(error: &oci_client::errors::OciDistributionError) -> String {
 }
 
 impl Error {
+    /// Whether the fault is in what was asked for.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Error::Reference { .. } | Error::Ambiguous(_))
+    }
+
     pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Error::File { operation, path, source }

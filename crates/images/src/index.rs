@@ -43,15 +43,38 @@ impl Image {
 
     pub(crate) fn answers_to(&self, wanted: &Wanted) -> bool {
         match wanted {
-            Wanted::Id(prefix) => self.id.starts_with(prefix.as_str()),
+            Wanted::Id(id) => self.id == *id,
             Wanted::Name(name) => self.repo_tags.contains(name) || self.repo_digests.contains(name),
         }
     }
 }
 
+/// The image that a text means: its id, one of its names, or the beginning of an id that no other image has.
+pub(crate) fn find(images: &[Image], text: &str) -> Result<Option<Image>, Error> {
+    let wanted = Wanted::parse(text);
+    if let Ok(wanted) = &wanted
+        && let Some(found) = images.iter().find(|image| image.answers_to(wanted))
+    {
+        return Ok(Some(found.clone()));
+    }
+    let Some(prefix) = hex_of(text) else { return wanted.map(|_| None) };
+    let mut beginning = images.iter().filter(|image| image.id["sha256:".len()..].starts_with(prefix));
+    match (beginning.next(), beginning.next()) {
+        (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
+        (found, _) => Ok(found.cloned()),
+    }
+}
+
+/// The digits of an id or of its beginning.
+fn hex_of(text: &str) -> Option<&str> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let all = !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    all.then_some(hex)
+}
+
 /// How an image is asked for.
 pub(crate) enum Wanted {
-    /// `sha256:` and at least some digits.
+    /// `sha256:` and all digits.
     Id(String),
     /// A full reference.
     Name(String),
@@ -59,12 +82,10 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        let is_hex = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if is_hex && (text.len() != hex.len() && hex.len() >= 12 || hex.len() == 64) {
-            return Ok(Wanted::Id(format!("sha256:{hex}")));
+        match hex_of(text).filter(|hex| hex.len() == 64) {
+            Some(hex) => Ok(Wanted::Id(format!("sha256:{hex}"))),
+            None => crate::normalize(text).map(Wanted::Name),
         }
-        crate::normalize(text).map(Wanted::Name)
     }
 }
 

@@ -120,13 +120,10 @@ impl Pull<'_> {
         self.layers(&manifest, &ids).await?;
         let repository = repository(self.reference);
         let digest = list_digest.unwrap_or(digest);
-        let tags = self.reference.tag().map(|_| vec![self.reference.whole()]);
-        self.store.add_image(
-            making,
-            &config,
-            tags.unwrap_or_default(),
-            vec![format!("{repository}@{digest}")],
-        )
+        // Whoever asks by a digest gives no tag away, even if there is one beside it.
+        let tagged = self.reference.digest().is_none();
+        let tags = if tagged { vec![self.reference.whole()] } else { Vec::new() };
+        self.store.add_image(making, &config, tags, vec![format!("{repository}@{digest}")])
     }
 
     async fn config(&self, descriptor: &OciDescriptor) -> Result<Vec<u8>, Error> {
@@ -162,7 +159,7 @@ impl Pull<'_> {
             digest: diff_id.to_owned(),
             size: u64::try_from(descriptor.size).ok(),
         });
-        if self.store.layer_size(diff_id)?.is_none() {
+        if self.store.layer_usage(diff_id)?.is_none() {
             let mut attempt = 1;
             while let Err(error) = self.fetch(descriptor, diff_id).await {
                 let worth_another = matches!(error, Error::Transfer { .. } | Error::Unpack { .. });

@@ -6,7 +6,15 @@ use crate::Error;
 
 /// The full form of a reference: `busybox` is `docker.io/library/busybox:latest`.
 pub fn normalize(reference: &str) -> Result<String, Error> {
-    Ok(parse(reference)?.whole())
+    Ok(named(&parse(reference)?))
+}
+
+/// A digest says everything: a tag beside it is a note for people.
+pub(crate) fn named(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => format!("{}@{digest}", repository(reference)),
+        None => reference.whole(),
+    }
 }
 
 pub(crate) fn parse(reference: &str) -> Result<Reference, Error> {
@@ -33,6 +41,8 @@ mod tests {
         check("me/app:v1", "docker.io/me/app:v1");
         check("localhost:5000/app", "localhost:5000/app:latest");
         check("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10");
+        let digest = format!("sha256:{}", "a".repeat(64));
+        check(&format!("me/app:v1@{digest}"), &format!("docker.io/me/app@{digest}"));
     }
 
     #[test]

@@ -65,9 +65,7 @@ impl Store {
 
     /// The image of that name, in any form a person may write, or of that ID (or a prefix of it).
     pub fn get(&self, reference: &str) -> Result<Option<Image>, Error> {
-        let wanted = Wanted::parse(reference)?;
-        let images = self.inner.index.images()?;
-        Ok(images.iter().find(|image| image.answers_to(&wanted)).cloned())
+        index::find(&self.inner.index.images()?, reference)
     }
 
     /// Adds the images of an archive: what `docker save`, `podman save` or `skopeo` wrote. `name` is for an archive
@@ -96,8 +94,14 @@ impl Store {
     /// Removes a name, and the image with its last name (an ID removes all names). Layers that containers use stay
     /// until those are gone. Removing what is not there is no error: the wish is fulfilled.
     pub fn remove(&self, reference: &str) -> Result<(), Error> {
-        let wanted = Wanted::parse(reference)?;
         self.inner.index.update(|images| {
+            let wanted = match Wanted::parse(reference) {
+                Ok(wanted) if images.iter().any(|i| i.answers_to(&wanted)) => wanted,
+                _ => match index::find(images, reference)? {
+                    Some(image) => Wanted::Id(image.id),
+                    None => return Ok(()),
+                },
+            };
             for image in images.iter_mut() {
                 match &wanted {
                     Wanted::Id(_) if image.answers_to(&wanted) => {
@@ -128,8 +132,18 @@ impl Store {
     /// The directories of the image's layers, topmost first, as the lower directories of an overlayfs mount. They are
     /// kept, even when the image is removed, until `container` is released.
     pub fn snapshot(&self, image: &Image, container: &str) -> Result<Vec<PathBuf>, Error> {
+        Ok(self.snapshots(std::slice::from_ref(image), container)?.pop().unwrap_or_default())
+    }
+
+    /// As [`Store::snapshot`], of several images that one container needs, in their order.
+    pub fn snapshots(&self, images: &[Image], container: &str) -> Result<Vec<Vec<PathBuf>>, Error> {
         let lease = self.lease(container)?;
-        fs::write(&lease, image.layers.join("\n")).map_err(Error::file("write", &lease))?;
+        let layers: Vec<&str> = images.iter().flat_map(|i| i.layers.iter().map(String::as_str)).collect();
+        fs::write(&lease, layers.join("\n")).map_err(Error::file("write", &lease))?;
+        images.iter().map(|image| self.directories(image, container)).collect()
+    }
+
+    fn directories(&self, image: &Image, container: &str) -> Result<Vec<PathBuf>, Error> {
         let mut directories = Vec::with_capacity(image.layers.len());
         for diff_id in image.layers.iter().rev() {
             let layer = self.layer(diff_id)?;
@@ -160,8 +174,9 @@ impl Store {
             self.list()?.iter().flat_map(|image| image.layers.iter().cloned()).collect();
         let mut usage = Usage::default();
         for diff_id in layers {
-            usage.bytes += self.layer_size(&diff_id)?.unwrap_or(0);
-            usage.inodes += 1;
+            let layer = self.layer_usage(&diff_id)?.unwrap_or_default();
+            usage.bytes += layer.bytes;
+            usage.inodes += layer.inodes;
         }
         Ok(usage)
     }
@@ -185,11 +200,16 @@ impl Store {
         }
     }
 
-    /// The size of a layer that is there.
-    pub(crate) fn layer_size(&self, diff_id: &str) -> Result<Option<u64>, Error> {
+    /// What a layer takes that is there.
+    pub(crate) fn layer_usage(&self, diff_id: &str) -> Result<Option<Usage>, Error> {
         let path = self.layer(diff_id)?.join("size");
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().parse().ok()),
+            Ok(text) => {
+                let mut numbers = text.split_ascii_whitespace().map_while(|n| n.parse().ok());
+                let bytes = numbers.next();
+                // Layers of before have no second number.
+                Ok(bytes.map(|bytes| Usage { bytes, inodes: numbers.next().unwrap_or(1) }))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::file("read", &path)(e)),
         }
@@ -220,7 +240,8 @@ impl Store {
             });
         }
         let size = work.path().join("size");
-        fs::write(&size, unpacked.size.to_string()).map_err(Error::file("write", &size))?;
+        fs::write(&size, format!("{} {}", unpacked.size, unpacked.files))
+            .map_err(Error::file("write", &size))?;
         match fs::rename(work.path(), &target) {
             Ok(()) => {
                 // It is no longer where the guard would remove it.
@@ -248,8 +269,10 @@ impl Store {
         let layers = diff_ids(config).map_err(broken)?;
         let mut size = 0;
         for layer in &layers {
-            size += self.layer_size(layer)?.unwrap_or(0);
+            size += self.layer_usage(layer)?.unwrap_or_default().bytes;
         }
+        // No image takes nothing: its configuration is kept too.
+        size += config.len() as u64;
         let image = Image {
             id: id.clone(),
             repo_tags: tags,

@@ -12,7 +12,7 @@ use k8s_cri::v1::LinuxContainerResources;
 
 use crate::{Error, Result};
 
-pub use usage::Usage;
+pub use usage::{Pressure, Stall, Usage};
 
 /// More rounds than this do not help against processes that cannot die.
 const KILL_ROUNDS: usize = 100;
@@ -173,15 +173,23 @@ impl Cgroups {
                 set("cpu", "cpu.cfs_period_us", period.to_string())?;
                 set("cpu", "cpu.cfs_quota_us", limits.cpu_quota.to_string())?;
             }
-            if memory > 0 {
-                set("memory", "memory.limit_in_bytes", memory.to_string())?;
-            }
-            if limits.memory_swap_limit_in_bytes > 0 {
-                let total = "memory.memsw.limit_in_bytes";
-                // There without swap accounting it is not.
-                if self.directory("memory", group).is_some_and(|d| d.join(total).exists()) {
-                    set("memory", total, limits.memory_swap_limit_in_bytes.to_string())?;
+            let total = "memory.memsw.limit_in_bytes";
+            // There without swap accounting it is not.
+            let accounted = self.directory("memory", group).is_some_and(|d| d.join(total).exists());
+            let set_memory = || match memory {
+                1.. => set("memory", "memory.limit_in_bytes", memory.to_string()),
+                _ => Ok(()),
+            };
+            if limits.memory_swap_limit_in_bytes > 0 && accounted {
+                // The one may never be above the other: what grows grows first, what shrinks shrinks last.
+                let total = || set("memory", total, limits.memory_swap_limit_in_bytes.to_string());
+                if set_memory().is_err() {
+                    total()?;
+                    set_memory()?;
                 }
+                total()?;
+            } else {
+                set_memory()?;
             }
         }
         if !limits.cpuset_cpus.is_empty() {
@@ -190,7 +198,7 @@ impl Cgroups {
         if !limits.cpuset_mems.is_empty() {
             set("cpuset", "cpuset.mems", limits.cpuset_mems.clone())?;
         }
-        Ok(())
+        self.limit_huge_pages(group, limits)
     }
 }
 

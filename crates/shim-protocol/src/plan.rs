@@ -10,6 +10,8 @@ pub struct Plan {
     pub cgroups: Vec<String>,
     /// Whether the control groups are hidden from the container but for its own.
     pub cgroup_namespace: bool,
+    /// Whether the container is in the pod's user namespace, in which ids of images and volumes are mapped.
+    pub user_namespace: bool,
     pub root: Root,
     pub mounts: Vec<Mount>,
     pub devices: Vec<Device>,
@@ -36,6 +38,12 @@ pub struct Mount {
     /// A filesystem type, or empty: then `source` is a file or directory of the host.
     pub kind: String,
     pub source: String,
+    /// In place of a source: the layers of an image, topmost first.
+    pub layers: Vec<String>,
+    /// What of the image, empty for all of it.
+    pub sub_path: String,
+    /// Whether owners are mapped by the pod's user namespace.
+    pub mapped: bool,
     /// `MOUNT_ATTR_*` to set.
     pub attributes: u64,
     /// With everything that is mounted below, read-only too.
@@ -68,6 +76,8 @@ pub struct Process {
     pub groups: Vec<u32>,
     /// A mask: permitted, effective and bounding.
     pub capabilities: u64,
+    /// Of these, what a user that is not root keeps too.
+    pub ambient: u64,
     pub no_new_privileges: bool,
     pub oom_score_adj: i32,
     /// A BPF program; empty for none.
@@ -80,6 +90,7 @@ pub struct Process {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExecPlan {
     pub cgroups: Vec<String>,
+    pub user_namespace: bool,
     pub process: Process,
 }
 
@@ -88,6 +99,7 @@ impl Plan {
         let mut w = Writer::new();
         w.strs(&self.cgroups);
         w.bool(self.cgroup_namespace);
+        w.bool(self.user_namespace);
         w.strs(&self.root.lower);
         for text in [&self.root.upper, &self.root.work, &self.root.target] {
             w.str(text);
@@ -95,9 +107,11 @@ impl Plan {
         w.bool(self.root.readonly);
         w.u32(self.mounts.len() as u32);
         for m in &self.mounts {
-            for text in [&m.target, &m.kind, &m.source] {
+            for text in [&m.target, &m.kind, &m.source, &m.sub_path] {
                 w.str(text);
             }
+            w.strs(&m.layers);
+            w.bool(m.mapped);
             w.u64(m.attributes);
             w.bool(m.recursive);
             w.u64(m.propagation);
@@ -122,6 +136,7 @@ impl Plan {
         let plan = Self {
             cgroups: r.strs()?,
             cgroup_namespace: r.bool()?,
+            user_namespace: r.bool()?,
             root: Root {
                 lower: r.strs()?,
                 upper: r.str()?,
@@ -134,6 +149,9 @@ impl Plan {
                     target: r.str()?,
                     kind: r.str()?,
                     source: r.str()?,
+                    sub_path: r.str()?,
+                    layers: r.strs()?,
+                    mapped: r.bool()?,
                     attributes: r.u64()?,
                     recursive: r.bool()?,
                     propagation: r.u64()?,
@@ -163,13 +181,14 @@ impl ExecPlan {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.strs(&self.cgroups);
+        w.bool(self.user_namespace);
         self.process.write(&mut w);
         w.bytes()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader(bytes);
-        let plan = Self { cgroups: r.strs()?, process: Process::read(&mut r)? };
+        let plan = Self { cgroups: r.strs()?, user_namespace: r.bool()?, process: Process::read(&mut r)? };
         r.end()?;
         Ok(plan)
     }
@@ -186,6 +205,7 @@ impl Process {
         w.u32(self.groups.len() as u32);
         self.groups.iter().for_each(|g| w.u32(*g));
         w.u64(self.capabilities);
+        w.u64(self.ambient);
         w.bool(self.no_new_privileges);
         w.i32(self.oom_score_adj);
         w.blob(&self.seccomp);
@@ -202,6 +222,7 @@ impl Process {
             gid: r.u32()?,
             groups: r.list(Reader::u32)?,
             capabilities: r.u64()?,
+            ambient: r.u64()?,
             no_new_privileges: r.bool()?,
             oom_score_adj: r.i32()?,
             seccomp: r.blob()?,
@@ -224,6 +245,7 @@ mod tests {
             gid: 2,
             groups: vec![3, 4],
             capabilities: u64::MAX,
+            ambient: 1 << 10,
             no_new_privileges: true,
             oom_score_adj: -5,
             seccomp: vec![1, 0, 255],
@@ -237,6 +259,7 @@ mod tests {
         let plan = Plan {
             cgroups: vec![text("/sys/fs/cgroup/x/cgroup.procs")],
             cgroup_namespace: true,
+            user_namespace: true,
             root: Root {
                 lower: vec![text("/l1"), text("/l2")],
                 upper: text("/u"),
@@ -257,6 +280,13 @@ mod tests {
                     source: text("/host"),
                     recursive: true,
                     propagation: 1 << 18,
+                    mapped: true,
+                    ..Mount::default()
+                },
+                Mount {
+                    target: text("/i"),
+                    layers: vec![text("/l3"), text("/l4")],
+                    sub_path: text("a/b"),
                     ..Mount::default()
                 },
             ],
@@ -277,7 +307,7 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Plan::decode(&bytes[..cut]).is_err(), "{cut}");
         }
-        let exec = ExecPlan { cgroups: vec![text("/c")], process: process() };
+        let exec = ExecPlan { cgroups: vec![text("/c")], user_namespace: true, process: process() };
         assert_eq!(ExecPlan::decode(&exec.encode()), Ok(exec));
     }
 }

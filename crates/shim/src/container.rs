@@ -83,7 +83,8 @@ impl Supervisor {
         let (child, launch) = if start.plan.is_empty() {
             (sys::spawn(&start.argv, ends).map_err(|e| format!("run the OCI runtime: {e}"))?, None)
         } else {
-            let launch = launch::container(&start.plan, &start.pid_namespace, ends)
+            let user = self.user_namespace.as_ref().map(AsFd::as_fd);
+            let launch = launch::container(&start.plan, &start.pid_namespace, ends, user)
                 .map_err(|e| format!("fork: {e}"))?;
             (launch.pid, Some(launch))
         };
@@ -108,9 +109,13 @@ impl Supervisor {
     pub fn container_launched(&mut self, key: usize) {
         let Some(container) = self.containers.get_mut(key) else { return };
         let Some(launch) = &mut container.launch else { return };
-        let Some(outcome) = launch.outcome() else { return };
-        self.poller.remove(launch.channel.as_fd());
+        let outcome = launch.outcome();
         let pid = launch.pid;
+        if let State::Starting { child, .. } = &mut container.state {
+            *child = pid;
+        }
+        let Some(outcome) = outcome else { return };
+        self.poller.remove(launch.channel.as_fd());
         container.launch = None;
         let stdin = container.start.stdin;
         let outcome = outcome.and_then(|terminal| match terminal {
@@ -123,11 +128,15 @@ impl Supervisor {
     }
 
     /// The child that was starting the container has ended. If that is the first process itself, so has the container.
-    pub fn starter_ended(&mut self, key: usize, code: i32, at: i64) {
+    pub fn starter_ended(&mut self, key: usize, ended: i32, code: i32, at: i64) {
         let Some(container) = self.containers.get_mut(key) else { return };
         if container.launch.is_some() {
             self.container_launched(key);
-            return self.container_ended(key, code, at);
+            let state = self.containers.get(key).map(|c| c.state);
+            if matches!(state, Some(State::Running { pid, .. }) if pid == ended) {
+                self.container_ended(key, code, at);
+            }
+            return;
         }
         let outcome = started(container, code);
         self.settle(key, outcome);

@@ -20,6 +20,7 @@ mod slab;
 mod stdio;
 mod supervisor;
 mod sys;
+mod userns;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use namespaces::Options;
 use supervisor::Supervisor;
 
-/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]...`, in the sandbox's directory.
+/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]... [--uids RANGES --gids RANGES]`, in the sandbox's directory.
 fn main() -> ExitCode {
     match start() {
         Ok(mut supervisor) => {
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
 fn start() -> io::Result<Supervisor> {
     let options = Options::parse(std::env::args().skip(2))?;
     sys::detach();
-    let pod_init = namespaces::enter(&options)?;
-    let supervisor = Supervisor::new()?;
+    let namespaces::Made { pod_init, user } = namespaces::enter(&options)?;
+    let supervisor = Supervisor::new(user)?;
     // The runtime waits for this line; what it says is the process in the pod's PID namespace, 0 if there is none.
     writeln!(io::stdout(), "ready {pod_init}")?;
     sys::close_stdio()?;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::sys::check;
+use crate::userns;
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,16 @@ pub struct Options {
     /// A PID namespace that the pod's containers share, with a process of ours as its init.
     pub pid: bool,
     pub sysctls: Vec<(String, String)>,
+    /// Lines of `/proc/PID/uid_map` and `gid_map`; none for no user namespace.
+    pub uids: Vec<String>,
+    pub gids: Vec<String>,
+}
+
+/// What the pod has of its own.
+pub struct Made {
+    /// The first process of the PID namespace that the containers share, or 0.
+    pub pod_init: i32,
+    pub user: Option<OwnedFd>,
 }
 
 impl Options {
@@ -42,6 +53,8 @@ impl Options {
                         .ok_or_else(|| io::Error::other(format!("--sysctl {value}: expected key=value")))?;
                     options.sysctls.push((key.to_owned(), value.to_owned()));
                 }
+                "--uids" => options.uids = ranges(&value)?,
+                "--gids" => options.gids = ranges(&value)?,
                 other => return Err(io::Error::other(format!("unknown flag {other}"))),
             }
         }
@@ -49,20 +62,42 @@ impl Options {
     }
 }
 
-/// Enters new namespaces and prepares them. Returns the init process of the shared PID namespace, or 0.
-pub fn enter(options: &Options) -> io::Result<i32> {
-    let mut flags = 0;
-    for (wanted, flag) in [
+/// `0:65536:65536,...`: the first id in the namespace, the first outside, how many.
+fn ranges(text: &str) -> io::Result<Vec<String>> {
+    let line = |range: &str| {
+        let numbers: Vec<u32> = range.split(':').map_while(|n| n.parse().ok()).collect();
+        match numbers.as_slice() {
+            [inside, outside, count] => Ok(format!("{inside} {outside} {count}")),
+            _ => Err(io::Error::other(format!("{range:?} is not a range of ids"))),
+        }
+    };
+    text.split(',').map(line).collect()
+}
+
+/// Enters new namespaces and prepares them.
+pub fn enter(options: &Options) -> io::Result<Made> {
+    if options.uids.is_empty() {
+        let pod_init = make(options, 0)?;
+        return Ok(Made { pod_init, user: None });
+    }
+    let (user, pod_init) = userns::make(options)?;
+    Ok(Made { pod_init, user: Some(user) })
+}
+
+pub fn flags(options: &Options) -> i32 {
+    let wanted = [
         (options.network, libc::CLONE_NEWNET),
         (options.ipc, libc::CLONE_NEWIPC),
         (options.uts, libc::CLONE_NEWUTS),
-    ] {
-        if wanted {
-            flags |= flag;
-        }
-    }
+    ];
+    wanted.into_iter().filter(|(wanted, _)| *wanted).fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// New namespaces for this process. Returns the init process of the shared PID namespace, or 0; `parent` is a flag for its clone.
+pub fn make(options: &Options, parent: i32) -> io::Result<i32> {
     // SAFETY: unshare touches no memory.
-    check(unsafe { libc::unshare(flags) }).map_err(|e| io::Error::other(format!("make namespaces: {e}")))?;
+    check(unsafe { libc::unshare(flags(options)) })
+        .map_err(|e| io::Error::other(format!("make namespaces: {e}")))?;
     if options.uts && !options.hostname.is_empty() {
         // SAFETY: the name lives through the call and its length is passed.
         check(unsafe { libc::sethostname(options.hostname.as_ptr().cast(), options.hostname.len()) })
@@ -76,7 +111,7 @@ pub fn enter(options: &Options) -> io::Result<i32> {
             .ok_or_else(|| io::Error::other(format!("sysctl {key:?} is not a valid name")))?;
         fs::write(&path, value).map_err(|e| io::Error::other(format!("set sysctl {key}={value}: {e}")))?;
     }
-    if options.pid { pod_init() } else { Ok(0) }
+    if options.pid { pod_init(parent) } else { Ok(0) }
 }
 
 /// A sysctl's file. Both `net.ipv4.ip_forward` and `net/ipv4/conf/eth0.1/forwarding` are written by users; nothing may lead out.
@@ -103,10 +138,10 @@ fn loopback_up() -> io::Result<()> {
 }
 
 /// Forks the first process of a new PID namespace. It does nothing but reap, and ends with the shim.
-fn pod_init() -> io::Result<i32> {
+fn pod_init(parent: i32) -> io::Result<i32> {
     // SAFETY: with no stack given, clone is fork; this process has one thread. The child makes only plain calls and never returns.
     unsafe {
-        let flags = (libc::CLONE_NEWPID | libc::SIGCHLD) as libc::c_ulong;
+        let flags = (libc::CLONE_NEWPID | libc::SIGCHLD | parent) as libc::c_ulong;
         let pid = libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize);
         if pid != 0 {
             return check(pid as i32)
@@ -134,16 +169,19 @@ mod tests {
     #[test]
     fn the_command_line() {
         assert_eq!(
-            parse("--hostname h --new net,uts --sysctl a.b=c=d").unwrap(),
+            parse("--hostname h --new net,uts --sysctl a.b=c=d --uids 0:70000:65536 --gids 0:1:2,2:9:1")
+                .unwrap(),
             Options {
                 hostname: "h".into(),
                 network: true,
                 uts: true,
                 sysctls: vec![("a.b".into(), "c=d".into())],
+                uids: vec!["0 70000 65536".into()],
+                gids: vec!["0 1 2".into(), "2 9 1".into()],
                 ..Options::default()
             }
         );
-        for bad in ["--hostname", "--new time", "--sysctl x", "--what 1"] {
+        for bad in ["--hostname", "--new time", "--sysctl x", "--what 1", "--uids 1:2", "--gids 0:x:1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -22,7 +22,7 @@ impl Supervisor {
         while let Some((pid, code)) = sys::reap() {
             let at = sys::now();
             match self.child(pid) {
-                Some(Child::Starter(key)) => self.starter_ended(key, code, at),
+                Some(Child::Starter(key)) => self.starter_ended(key, pid, code, at),
                 Some(Child::Container(key)) => self.container_ended(key, code, at),
                 Some(Child::ExecStarter(key)) => self.exec_starter_ended(key, code, at),
                 Some(Child::Exec(key)) => self.exec_ended(key, code, at),

@@ -20,6 +20,8 @@ pub struct Supervisor {
     pub poller: Poller,
     pub listener: UnixListener,
     pub children: OwnedFd,
+    /// The pod's, if it has one.
+    pub user_namespace: Option<OwnedFd>,
     pub containers: Slab<Container>,
     pub connections: Slab<Connection>,
     /// Children that ended before we learned what they are: process id, exit code, time.
@@ -28,7 +30,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new() -> io::Result<Self> {
+    pub fn new(user_namespace: Option<OwnedFd>) -> io::Result<Self> {
         let poller = Poller::new()?;
         let _ = fs::remove_file(SOCKET);
         let listener =
@@ -41,6 +43,7 @@ impl Supervisor {
             poller,
             listener,
             children,
+            user_namespace,
             containers: Slab::new(),
             connections: Slab::new(),
             unclaimed: Vec::new(),

@@ -37,6 +37,8 @@ pub(crate) struct Unpacked {
     pub diff_id: Digest,
     /// The bytes of all files.
     pub size: u64,
+    /// How many files and directories there are.
+    pub files: u64,
 }
 
 /// More files than any real layer has; a bound for those made to exhaust inodes.
@@ -47,15 +49,17 @@ pub(crate) fn layer(reader: impl Read, directory: &Path) -> Result<Unpacked, Unp
     let mut hashed = HashingReader::new(decompress(reader).map_err(UnpackError::Read)?);
     let mut unpacker = Unpacker::open(directory).map_err(UnpackError::Sync)?;
     let mut archive = Archive::new(&mut hashed);
+    let mut files = 0;
     for (count, entry) in archive.entries().map_err(UnpackError::Read)?.enumerate() {
         if count == MAX_ENTRIES {
             return Err(UnpackError::TooMany(MAX_ENTRIES));
         }
         unpacker.entry(entry.map_err(UnpackError::Read)?)?;
+        files += 1;
     }
     let size = unpacker.finish().map_err(UnpackError::Sync)?;
     let diff_id = hashed.finish().map_err(UnpackError::Read)?;
-    Ok(Unpacked { diff_id, size })
+    Ok(Unpacked { diff_id, size, files })
 }
 
 /// The uncompressed stream, by the first bytes of what it begins with.

@@ -44,8 +44,7 @@ impl Cgroups {
         }
         self.allow_devices(group, &device_rules(rules))?;
         let Some(limits) = limits else { return Ok(()) };
-        self.update(group, limits)?;
-        self.limit_huge_pages(group, limits)
+        self.update(group, limits)
     }
 
     fn create_unified(&self, mount: &Path, group: &str) -> Result<()> {
@@ -84,7 +83,7 @@ impl Cgroups {
         rules.iter().try_for_each(|rule| write("devices.allow", rule))
     }
 
-    fn limit_huge_pages(&self, group: &str, limits: &LinuxContainerResources) -> Result<()> {
+    pub(super) fn limit_huge_pages(&self, group: &str, limits: &LinuxContainerResources) -> Result<()> {
         for limit in &limits.hugepage_limits {
             let name = if self.is_unified() { "max" } else { "limit_in_bytes" };
             let Some(directory) = self.directory("hugetlb", group) else { continue };

@@ -7,14 +7,18 @@ use k8s_cri::v1::{ContainerConfig, ContainerEventType, NamespaceMode, NamespaceO
 use shim_protocol::PidNamespace;
 use tracing::info;
 
-use super::{Container, Overlay, Record, State, name};
+use super::{Container, Overlay, Record, State, image_volumes, name};
 use crate::events::now;
 use crate::handler::Handler;
 use crate::sandbox::Sandbox;
+use crate::spec::mounts::ImageVolume;
 use crate::spec::process::ImageProcess;
-use crate::spec::{self, Namespaces, security};
+use crate::spec::{self, Namespaces, security, signal};
 use crate::state::{Runtime, blocking, new_id};
 use crate::{Error, Result, disk};
+
+/// Where in a bundle images are mounted, for OCI runtimes other than ours.
+pub const IMAGES: &str = "images";
 
 impl Runtime {
     pub async fn create_container(
@@ -29,17 +33,34 @@ impl Runtime {
         let id = new_id();
         self.containers.reserve(&name(&config, &sandbox.id), &id)?;
         let (runtime, held, task_id) = (self.clone(), sandbox.clone(), id.clone());
-        let made = blocking(move || runtime.make_container(task_id, held, config)).await;
-        match made {
+        // As with sandboxes: a client that goes away must not leave half a container.
+        match tokio::spawn(async move { runtime.create_alone(&task_id, &held, config).await }).await {
+            Ok(result) => result.map(|()| id),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    async fn create_alone(
+        self: &Arc<Self>,
+        id: &str,
+        sandbox: &Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<()> {
+        let (runtime, held, task_id) = (self.clone(), sandbox.clone(), id.to_owned());
+        match blocking(move || runtime.make_container(task_id, held, config)).await {
             Ok(container) => {
-                self.containers.insert(&id, container.clone());
+                self.containers.insert(id, container.clone());
+                if let Err(gone) = self.sandboxes.get(&sandbox.id) {
+                    self.remove_container(&container).await?;
+                    return Err(gone);
+                }
                 self.publish_container(&container, ContainerEventType::ContainerCreatedEvent);
                 info!(container = id, sandbox = sandbox.id, "container created");
-                Ok(id)
+                Ok(())
             }
             Err(error) => {
-                self.containers.remove(&id);
-                let (runtime, cgroup) = (self.clone(), self.cgroup_of(sandbox, &id));
+                self.containers.remove(id);
+                let (runtime, cgroup, id) = (self.clone(), self.cgroup_of(sandbox, id), id.to_owned());
                 blocking(move || {
                     runtime.cgroups.remove(&cgroup)?;
                     runtime.clean_container(&id)
@@ -63,12 +84,21 @@ impl Runtime {
             }
             (record.config.clone(), self.handler(&record.handler)?)
         };
-        let wanted = config.image.as_ref().map(|i| i.image.clone()).unwrap_or_default();
-        let image = self.images.get(&wanted)?.ok_or_else(|| Error::not_found("image", &wanted))?;
-        let process = ImageProcess::of(&image.configuration()?);
-        let lower = self.images.snapshot(&image, &id)?;
         let context = spec::context(&config);
-        let user = self.accounts_of(&image, &lower).resolve(&process.user, Some(&context))?;
+        if context.privileged && !spec::is_privileged(&sandbox_config) {
+            return Err(Error::InvalidArgument("no privileged container is allowed in this sandbox".into()));
+        }
+        let edits = spec::cdi::edits(&config.cdi_devices)?;
+        let images = self.images_of(&config)?;
+        let mut lowers = self.images.snapshots(&images, &id)?.into_iter();
+        let (Some(image), Some(lower)) = (images.into_iter().next(), lowers.next()) else {
+            return Err(Error::not_found("image", ""));
+        };
+        let mounted: Vec<Vec<PathBuf>> = lowers.collect();
+        image_volumes::check(&config, &mounted)?;
+        let process = ImageProcess::of(&image.configuration()?);
+        let mut user = self.accounts_of(&image, &lower).resolve(&process.user, Some(&context))?;
+        user.add_groups(&edits.additional_gids);
 
         let (dir, bundle) = (self.container_dir(&id), self.bundle(&id));
         let overlay = Overlay {
@@ -79,31 +109,52 @@ impl Runtime {
         };
         disk::make_private_dir(&bundle)?;
         overlay.prepare()?;
+        let mapping = spec::userns::Mapping::of(&sandbox_config)?;
+        if let Some((uid, gid)) = mapping.as_ref().map(|m| m.root()).transpose()? {
+            std::os::unix::fs::chown(&overlay.upper, Some(uid), Some(gid))
+                .map_err(Error::io("change the owner of", &overlay.upper))?;
+        }
+        let volumes = match handler {
+            Handler::BuiltIn => mounted.into_iter().map(ImageVolume::Layers).collect(),
+            Handler::External(_) => image_volumes::mount(&config, mounted, &bundle.join(IMAGES))?,
+        };
 
+        let mut edited = config.clone();
+        edits.apply(&mut edited);
         let cgroup = self.cgroup_of(&sandbox, &id);
         let input = spec::Input {
             sandbox_id: &sandbox.id,
             sandbox: &sandbox_config,
-            config: &config,
+            config: &edited,
             image: &process,
             user: &user,
             files: &sandbox.files(),
+            images: &volumes,
             rootfs: &overlay.target,
             cgroup: &cgroup,
             unified_cgroup: self.cgroups.is_unified(),
+            user_namespace: mapping.is_some(),
             namespaces: self.namespaces(&sandbox, context.namespace_options.as_ref())?,
         };
         let mut spec = spec::build(&input)?;
         let mut joined = PidNamespace::New;
-        match handler {
-            Handler::BuiltIn => {
+        match (handler, edits.hooks()) {
+            (Handler::BuiltIn, Some(_)) => {
+                return Err(Error::Unimplemented(
+                    "CDI devices with hooks need a runtime handler with an OCI runtime, such as runc",
+                ));
+            }
+            (Handler::BuiltIn, None) => {
                 let limits = config.linux.as_ref().and_then(|l| l.resources.as_ref());
                 self.cgroups.create(&cgroup, limits, &spec["linux"]["resources"]["devices"])?;
                 let (plan, pid_namespace) = spec::plan::plan(&spec, &overlay, &self.cgroups, &cgroup)?;
                 disk::replace(&bundle.join("plan"), &plan.encode())?;
                 joined = pid_namespace;
             }
-            Handler::External(_) => {
+            (Handler::External(_), hooks) => {
+                if let Some(hooks) = hooks {
+                    spec["hooks"] = hooks;
+                }
                 security::soften(&mut spec);
                 disk::save(&bundle.join("config.json"), &spec)?;
                 overlay.mount()?;
@@ -114,11 +165,12 @@ impl Runtime {
             id: id.clone(),
             sandbox: sandbox.id.clone(),
             log_file: log_file(&sandbox_config.log_directory, &config.log_path)?,
+            image_name: image_name(&config, &image),
             image_ref: image.repo_digests.first().unwrap_or(&image.id).clone(),
             image_id: image.id,
             user,
             cgroup,
-            stop_signal: signal_number(&process.stop_signal)?,
+            stop_signal: signal::stop_signal(config.stop_signal, &process.stop_signal)?,
             created_at: now(),
             state: State::Created,
             pid_namespace: match joined {
@@ -180,6 +232,18 @@ fn slice_path(parent: &str) -> String {
     ends.filter_map(|end| name.get(..end)).map(|part| format!("/{part}.slice")).collect()
 }
 
+/// A kubelet names the image by its id; people know it by a name.
+fn image_name(config: &ContainerConfig, image: &images::Image) -> String {
+    let spec = config.image.clone().unwrap_or_default();
+    if !image.id.contains(spec.image.trim_start_matches("sha256:")) {
+        return spec.image;
+    }
+    let names = || image.repo_tags.iter().chain(&image.repo_digests);
+    let wished = images::normalize(&spec.user_specified_image).ok();
+    let name = names().find(|n| Some(*n) == wished.as_ref()).or_else(|| names().next());
+    name.cloned().unwrap_or(spec.image)
+}
+
 fn log_file(directory: &str, path: &str) -> Result<String> {
     if directory.is_empty() || path.is_empty() {
         return Ok(String::new());
@@ -189,30 +253,6 @@ fn log_file(directory: &str, path: &str) -> Result<String> {
         std::fs::create_dir_all(parent).map_err(Error::io("make log directory", parent))?;
     }
     Ok(file.display().to_string())
-}
-
-/// An image's `StopSignal`: `SIGQUIT`, `QUIT`, `3`, `RTMIN+3`.
-fn signal_number(name: &str) -> Result<i32> {
-    if name.is_empty() {
-        return Ok(libc::SIGTERM);
-    }
-    let upper = name.to_ascii_uppercase();
-    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number = if let Ok(number) = short.parse() {
-        Some(number)
-    } else if let Some(offset) = short.strip_prefix("RTMIN") {
-        offset
-            .parse()
-            .or(if offset.is_empty() { Ok(0) } else { Err(()) })
-            .ok()
-            .map(|n: i32| libc::SIGRTMIN() + n)
-    } else {
-        use std::str::FromStr;
-        nix::sys::signal::Signal::from_str(&format!("SIG{short}")).ok().map(|s| s as i32)
-    };
-    number
-        .filter(|n| (1..=libc::SIGRTMAX()).contains(n))
-        .ok_or_else(|| Error::InvalidArgument(format!("the image's stop signal {name:?} is not a signal")))
 }
 
 #[cfg(test)]
@@ -231,23 +271,6 @@ mod tests {
             ("/a.slice/b.slice", "/a.slice/b.slice"),
         ] {
             assert_eq!(slice_path(parent), expected);
-        }
-    }
-
-    #[test]
-    fn stop_signals() {
-        for (name, expected) in [
-            ("", Some(15)),
-            ("SIGQUIT", Some(3)),
-            ("quit", Some(3)),
-            ("9", Some(9)),
-            ("SIGRTMIN+3", Some(37)),
-            ("RTMIN", Some(34)),
-            ("SIGNOPE", None),
-            ("0", None),
-            ("99", None),
-        ] {
-            assert_eq!(signal_number(name).ok(), expected, "{name}");
         }
     }
 }

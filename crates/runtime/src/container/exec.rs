@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use shim_protocol::{Exec, ExecPlan, Plan, Request, Response};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
 
 use super::{Container, State};
 use crate::handler::{Handler, last_error};
@@ -19,7 +20,7 @@ use crate::state::{Runtime, new_id};
 use crate::{Error, Result, disk};
 
 /// More output than this of ExecSync is dropped; the CRI asks for it.
-const LARGEST_OUTPUT: u64 = 16 << 20;
+const LARGEST_OUTPUT: usize = 16 << 20;
 
 /// A process that was started and will tell when it has ended.
 pub struct Process {
@@ -164,13 +165,15 @@ impl Runtime {
         let stdio = [null.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let mut process = self.exec(container, command, Some(stdio)).await?;
         drop((stdout_end, stderr_end));
+        let ended = CancellationToken::new();
         let work = async {
-            let (stdout, stderr) = (tokio::spawn(collect(stdout)), tokio::spawn(collect(stderr)));
-            let code = process.wait().await?;
+            let read = |from| tokio::spawn(collect(from, ended.clone()));
+            let (stdout, stderr) = (read(stdout), read(stderr));
+            let code = process.wait().await;
             // Whatever the process left running may hold its output open: what is there by now is all.
-            let rest = async { (stdout.await.unwrap_or_default(), stderr.await.unwrap_or_default()) };
-            let (stdout, stderr) = rest.await;
-            Ok(Output { stdout, stderr, code })
+            ended.cancel();
+            let (stdout, stderr) = (stdout.await.unwrap_or_default(), stderr.await.unwrap_or_default());
+            Ok(Output { stdout, stderr, code: code? })
         };
         match u64::try_from(seconds).ok().filter(|s| *s > 0) {
             None => work.await,
@@ -189,11 +192,11 @@ impl Runtime {
 fn exec_plan(bundle: &Path, command: &[String], terminal: bool) -> Result<Vec<u8>> {
     let path = bundle.join("plan");
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let Plan { cgroups, mut process, .. } =
+    let Plan { cgroups, mut process, user_namespace, .. } =
         Plan::decode(&bytes).map_err(|e| Error::io("parse", &path)(io::Error::other(e)))?;
     process.args = command.to_vec();
     process.terminal = terminal;
-    Ok(ExecPlan { cgroups, process }.encode())
+    Ok(ExecPlan { cgroups, user_namespace, process }.encode())
 }
 
 /// Our end, which does not block, and the process's, which does.
@@ -210,10 +213,20 @@ pub fn input_pipe() -> Result<(pipe::Sender, OwnedFd)> {
     Ok((ours, read))
 }
 
-async fn collect(mut from: pipe::Receiver) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _: io::Result<usize> = (&mut from).take(LARGEST_OUTPUT).read_to_end(&mut bytes).await;
-    // The process must not stand still because nobody reads the rest.
-    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-    bytes
+/// Reads to the end, or to where there is nothing more once the process has ended.
+async fn collect(mut from: pipe::Receiver, ended: CancellationToken) -> Vec<u8> {
+    let mut output = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = from.read(&mut buffer) => read,
+            // Straight from the kernel, which knows of more than has been told to the event loop.
+            () = ended.cancelled() => rustix::io::read(from.as_fd(), &mut buffer[..]).map_err(Into::into),
+        };
+        let Ok(n @ 1..) = read else { return output };
+        // The process must not stand still because nobody reads the rest.
+        let room = LARGEST_OUTPUT.saturating_sub(output.len());
+        output.extend_from_slice(&buffer[..n.min(room)]);
+    }
 }

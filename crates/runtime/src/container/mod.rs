@@ -2,23 +2,26 @@
 
 mod create;
 pub mod exec;
+mod image_volumes;
 mod remove;
 mod rootfs;
 mod start;
 mod stop;
+mod update;
 mod watch;
 
 use std::sync::Arc;
 
 use k8s_cri::v1::{
     self as cri, ContainerConfig, ContainerResources, ContainerState, ContainerStatus, ContainerUser,
-    LinuxContainerUser,
+    ImageSpec, LinuxContainerUser,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch as channel;
 
 use crate::sandbox::Sandbox;
+use crate::spec::signal;
 use crate::spec::user::User;
 
 pub use rootfs::Overlay;
@@ -33,6 +36,8 @@ pub struct Container {
     saving: Mutex<()>,
     /// Becomes true when it has ended.
     ended: channel::Sender<bool>,
+    /// When its CPU time was last looked at, and what it was: in nanoseconds both.
+    pub cpu_sample: Mutex<Option<(i64, u64)>>,
 }
 
 /// What is on disk of a container.
@@ -41,6 +46,9 @@ pub struct Record {
     pub id: String,
     pub sandbox: String,
     pub config: ContainerConfig,
+    /// What the container's image is called; the pod's own word where that is no bare id.
+    #[serde(default)]
+    pub image_name: String,
     pub image_id: String,
     pub image_ref: String,
     pub user: User,
@@ -88,6 +96,7 @@ impl Container {
             busy: tokio::sync::Mutex::default(),
             saving: Mutex::default(),
             ended,
+            cpu_sample: Mutex::default(),
         }
     }
 
@@ -111,7 +120,7 @@ impl Container {
             started_at: r.started_at,
             finished_at: r.finished_at,
             exit_code: r.exit_code,
-            image: r.config.image.clone(),
+            image: r.image(),
             image_ref: r.image_ref.clone(),
             reason: r.reason.clone(),
             message: r.message.clone(),
@@ -133,7 +142,7 @@ impl Container {
                     supplemental_groups: r.user.groups.iter().map(|g| (*g).into()).collect(),
                 }),
             }),
-            stop_signal: 0,
+            stop_signal: signal::to_cri(r.stop_signal),
         }
     }
 
@@ -143,7 +152,7 @@ impl Container {
             id: self.id.clone(),
             pod_sandbox_id: r.sandbox.clone(),
             metadata: r.config.metadata.clone(),
-            image: r.config.image.clone(),
+            image: r.image(),
             image_ref: r.image_ref.clone(),
             state: r.state.to_cri() as i32,
             created_at: r.created_at,
@@ -155,6 +164,14 @@ impl Container {
 }
 
 impl Record {
+    fn image(&self) -> Option<ImageSpec> {
+        let mut image = self.config.image.clone();
+        if let Some(image) = image.as_mut().filter(|_| !self.image_name.is_empty()) {
+            image.image.clone_from(&self.image_name);
+        }
+        image
+    }
+
     /// What no two containers may share.
     pub fn name(&self, sandbox: &str) -> String {
         name(&self.config, sandbox)

@@ -6,7 +6,8 @@ use k8s_cri::v1::ContainerEventType;
 use shim_protocol::Request;
 use tracing::debug;
 
-use super::{Container, State, rootfs};
+use super::create::IMAGES;
+use super::{Container, State, image_volumes, rootfs};
 use crate::state::{Runtime, blocking};
 use crate::{Result, disk};
 
@@ -38,6 +39,7 @@ impl Runtime {
     pub fn clean_container(&self, id: &str) -> Result<()> {
         let bundle = self.bundle(id);
         rootfs::unmount_root(&bundle.join("rootfs"))?;
+        image_volumes::unmount(&bundle.join(IMAGES))?;
         disk::remove_tree(&bundle)?;
         let dir = self.container_dir(id);
         disk::remove_tree(&dir.join("work"))?;

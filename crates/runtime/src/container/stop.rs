@@ -16,7 +16,8 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 impl Runtime {
     /// Waits at most `seconds` after the stop signal. That it has ended, or never ran, is fine.
     pub async fn stop_container(self: &Arc<Self>, container: &Arc<Container>, seconds: i64) -> Result<()> {
-        let _alone = container.busy.lock().await;
+        // Whoever is starting it gets to the end first; but nobody waits for a grace period that another has given.
+        drop(container.busy.lock().await);
         if container.state() != State::Running {
             return Ok(());
         }

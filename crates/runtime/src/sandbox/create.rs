@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::{Record, Sandbox, files, name};
 use crate::events::now;
+use crate::handler::Handler;
 use crate::shim_client;
 use crate::state::{Runtime, blocking, new_id};
 use crate::{Error, Result, disk, spec};
@@ -16,7 +17,11 @@ use crate::{Error, Result, disk, spec};
 impl Runtime {
     pub async fn run_sandbox(self: &Arc<Self>, config: PodSandboxConfig, handler: String) -> Result<String> {
         validate(&config)?;
-        self.handler(&handler)?;
+        if self.handler(&handler)? != Handler::BuiltIn && spec::userns::Mapping::of(&config)?.is_some() {
+            return Err(Error::InvalidArgument(format!(
+                "runtime handler {handler:?} has no user namespaces; see its features in the runtime's status"
+            )));
+        }
         let id = new_id();
         self.sandboxes.reserve(&name(config.metadata.as_ref()), &id)?;
         let runtime = self.clone();
@@ -70,7 +75,7 @@ impl Runtime {
             let record = sandbox.record.lock();
             (record.config.clone(), record.host_network())
         };
-        let arguments = shim_arguments(&config);
+        let arguments = shim_arguments(&config)?;
         let dir: PathBuf = sandbox.dir.clone();
         let make_files = blocking(move || files::make(&dir, &config));
         let start = shim_client::spawn(&self.config.shim, &sandbox.id, &sandbox.dir, &arguments);
@@ -122,14 +127,19 @@ fn validate(config: &PodSandboxConfig) -> Result<()> {
     if metadata.name.is_empty() || metadata.uid.is_empty() || metadata.namespace.is_empty() {
         return invalid("sandbox metadata needs name, namespace and uid");
     }
-    let options = spec::namespace_options(config);
-    if options.userns_options.as_ref().is_some_and(|u| u.mode() == NamespaceMode::Pod) {
-        return Err(Error::Unimplemented("user namespaces of pods"));
-    }
     if config.hostname.len() > 64 {
         return invalid("host name is longer than 64 bytes");
     }
-    Ok(())
+    let context = config.linux.as_ref().and_then(|l| l.security_context.as_ref());
+    if context.is_some_and(|c| c.run_as_group.is_some() && c.run_as_user.is_none()) {
+        return invalid("sandbox security context has run_as_group without run_as_user");
+    }
+    let options = spec::namespace_options(config);
+    let Some(mapping) = spec::userns::Mapping::of(config)? else { return Ok(()) };
+    if options.network() == NamespaceMode::Node || options.pid() == NamespaceMode::Node {
+        return invalid("a pod with a user namespace cannot be in the node's network or PID namespace");
+    }
+    mapping.root().map(drop)
 }
 
 /// The mappings that want a port of the node.
@@ -156,7 +166,7 @@ fn host_ports(mappings: &[PortMapping]) -> Result<Vec<HostPort>> {
     mappings.iter().filter(|m| m.host_port > 0).map(map).collect()
 }
 
-fn shim_arguments(config: &PodSandboxConfig) -> Vec<String> {
+fn shim_arguments(config: &PodSandboxConfig) -> Result<Vec<String>> {
     let options = spec::namespace_options(config);
     let mut namespaces = Vec::new();
     if options.network() != NamespaceMode::Node {
@@ -173,5 +183,8 @@ fn shim_arguments(config: &PodSandboxConfig) -> Vec<String> {
     for (key, value) in config.linux.iter().flat_map(|l| &l.sysctls) {
         arguments.extend(["--sysctl".to_owned(), format!("{key}={value}")]);
     }
-    arguments
+    if let Some(mapping) = spec::userns::Mapping::of(config)? {
+        arguments.extend(mapping.shim_arguments());
+    }
+    Ok(arguments)
 }

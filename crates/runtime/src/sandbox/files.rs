@@ -1,6 +1,7 @@
 //! `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf` and `/dev/shm` of a pod.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use k8s_cri::v1::{DnsConfig, NamespaceMode, PodSandboxConfig};
@@ -11,17 +12,23 @@ use crate::{Error, Result, spec};
 const SHM_OPTIONS: &std::ffi::CStr = c"mode=1777,size=65536k";
 
 pub fn make(dir: &Path, config: &PodSandboxConfig) -> Result<()> {
+    let owner = spec::userns::Mapping::of(config)?.map(|m| m.root()).transpose()?;
     let write = |name: &str, text: &str| {
         let path = dir.join(name);
-        fs::write(&path, text).map_err(Error::io("write", &path))
+        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        // Whatever this process's umask is: every user of the pod reads them.
+        let mode = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&path, mode).map_err(Error::io("set permissions of", &path))?;
+        let Some((uid, gid)) = owner else { return Ok(()) };
+        std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(Error::io("change the owner of", &path))
     };
     let options = spec::namespace_options(config);
     write("hostname", &format!("{}\n", spec::hostname(config)))?;
     // The kubelet mounts the pod's own /etc/hosts; this one is for clients that do not.
     write("hosts", &hosts(config))?;
     let resolv_conf = match &config.dns_config {
-        Some(dns) => resolv_conf(dns),
-        None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        Some(dns) if *dns != DnsConfig::default() => resolv_conf(dns),
+        _ => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
     };
     write("resolv.conf", &resolv_conf)?;
     let shm = dir.join("shm");

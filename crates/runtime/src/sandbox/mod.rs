@@ -95,6 +95,21 @@ impl Sandbox {
         }
     }
 
+    /// For people and for those who look into pods from outside.
+    pub fn info(&self) -> serde_json::Value {
+        let record = self.record.lock();
+        let namespace = |kind: &str| format!("/proc/{}/ns/{kind}", record.shim_pid);
+        serde_json::json!({
+            "pid": record.shim_pid,
+            "networkNamespace": if record.host_network() { String::new() } else { namespace("net") },
+            "ipcNamespace": namespace("ipc"),
+            "hostname": spec::hostname(&record.config),
+            "runtimeHandler": record.handler,
+            "directory": self.dir,
+            "config": record.config,
+        })
+    }
+
     pub fn listed(&self) -> PodSandbox {
         let record = self.record.lock();
         PodSandbox {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use k8s_cri::v1::ContainerEventType;
 use shim_protocol::Request;
 use tracing::{info, warn};
@@ -19,9 +20,8 @@ impl Runtime {
     }
 
     async fn stop_sandbox_alone(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
-        for container in self.containers_of(&sandbox.id) {
-            self.stop_container(&container, 0).await?;
-        }
+        let containers = self.containers_of(&sandbox.id);
+        try_join_all(containers.iter().map(|container| self.stop_container(container, 0))).await?;
         if sandbox.record.lock().released {
             return Ok(());
         }
@@ -59,12 +59,14 @@ impl Runtime {
     pub async fn remove_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         let _alone = sandbox.busy.lock().await;
         self.stop_sandbox_alone(sandbox).await?;
-        for container in self.containers_of(&sandbox.id) {
-            self.remove_container(&container).await?;
-        }
+        let containers = self.containers_of(&sandbox.id);
+        try_join_all(containers.iter().map(|container| self.remove_container(container))).await?;
         let record = self.sandbox_record(&sandbox.id);
         disk::ignore_missing(fs::remove_file(&record)).map_err(Error::io("remove", &record))?;
         self.sandboxes.remove(&sandbox.id);
+        // One that was being created meanwhile sees now that its sandbox is gone, unless it is here by now.
+        let late = self.containers_of(&sandbox.id);
+        try_join_all(late.iter().map(|container| self.remove_container(container))).await?;
         self.publish_sandbox(sandbox, ContainerEventType::ContainerDeletedEvent);
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! ImageService.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use k8s_cri::v1::image_service_server::ImageService;
 use k8s_cri::v1::{
@@ -50,6 +52,8 @@ impl ImageService for Service {
 
     async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
         let request = request.into_inner();
+        let handler = request.image.as_ref().map(|i| i.runtime_handler.clone()).unwrap_or_default();
+        self.0.handler(&handler)?;
         let wanted = required(request.image)?;
         let auth = auth(request.auth)?;
         let registries = images::Registries::default();
@@ -87,16 +91,15 @@ impl ImageService for Service {
             used_bytes: Some(UInt64Value { value: usage.bytes }),
             inodes_used: Some(UInt64Value { value: usage.inodes }),
         };
-        let response = ImageFsInfoResponse {
-            image_filesystems: vec![filesystem.clone()],
-            container_filesystems: vec![FilesystemUsage {
-                fs_id: Some(FilesystemIdentifier {
-                    mountpoint: self.0.config.root_dir.display().to_string(),
-                }),
-                ..filesystem
-            }],
-        };
-        Ok(Response::new(response))
+        // Containers are told of only where they are on another filesystem: a kubelet would count twice.
+        let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
+        let containers = self.0.config.root_dir.join("containers");
+        let mut container_filesystems = Vec::new();
+        if device(&containers) != device(self.0.images.root()) {
+            let runtime = self.0.clone();
+            container_filesystems.push(blocking(move || Ok(runtime.containers_usage())).await?);
+        }
+        Ok(Response::new(ImageFsInfoResponse { image_filesystems: vec![filesystem], container_filesystems }))
     }
 }
 
@@ -138,6 +141,9 @@ fn auth(config: Option<AuthConfig>) -> Result<images::Auth> {
     }
     if !config.username.is_empty() {
         return Ok(images::Auth::Basic { user: config.username, password: config.password });
+    }
+    if !config.identity_token.is_empty() {
+        return Err(Error::Unimplemented("registry identity tokens"));
     }
     if config.auth.is_empty() {
         return Ok(images::Auth::Anonymous);

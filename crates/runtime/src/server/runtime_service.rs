@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::lists::{Pages, pages};
 use super::{Service, status};
 use crate::container;
-use crate::state::{Runtime, blocking};
+use crate::state::blocking;
 use crate::streaming_server::Session;
 use crate::{Error, Result};
 
@@ -77,7 +77,7 @@ impl RuntimeService for Service {
     ) -> Answer<PodSandboxStatusResponse> {
         let request = request.into_inner();
         let sandbox = self.0.sandboxes.get(&request.pod_sandbox_id)?;
-        let info = if request.verbose { info(&*sandbox.record.lock()) } else { HashMap::new() };
+        let info = if request.verbose { info(&sandbox.info()) } else { HashMap::new() };
         answer(PodSandboxStatusResponse {
             status: Some(sandbox.status()),
             info,
@@ -156,8 +156,7 @@ impl RuntimeService for Service {
         let request = request.into_inner();
         let container = self.0.containers.get(&request.container_id)?;
         if let Some(limits) = request.linux {
-            let runtime = self.0.clone();
-            blocking(move || runtime.update_resources(&container, limits)).await?;
+            self.0.update_container(&container, limits).await?;
         }
         answer(UpdateContainerResourcesResponse {})
     }
@@ -268,9 +267,13 @@ impl RuntimeService for Service {
 
     async fn checkpoint_container(
         &self,
-        _: Request<CheckpointContainerRequest>,
+        request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        Err(Status::unimplemented("checkpointing containers"))
+        let container = self.running(&request.into_inner().container_id)?;
+        Err(Status::unimplemented(format!(
+            "container {} cannot be checkpointed: this runtime does not use CRIU",
+            container.id
+        )))
     }
 
     type GetContainerEventsStream =
@@ -387,41 +390,6 @@ impl Service {
                 Err(Error::FailedPrecondition(format!("container {id} is in state {state:?}, not Running")))
             }
         }
-    }
-}
-
-impl Runtime {
-    fn update_resources(
-        &self,
-        container: &container::Container,
-        limits: LinuxContainerResources,
-    ) -> Result<()> {
-        let (state, cgroup) = {
-            let record = container.record.lock();
-            (record.state, record.cgroup.clone())
-        };
-        match state {
-            container::State::Running => self.cgroups.update(&cgroup, &limits)?,
-            container::State::Created if self.bundle(&container.id).join("config.json").exists() => {
-                self.update_bundle(&container.id, &limits)?;
-            }
-            container::State::Created => self.cgroups.update(&cgroup, &limits)?,
-            container::State::Exited => {
-                return Err(Error::FailedPrecondition(format!("container {} has exited", container.id)));
-            }
-        }
-        container.record.lock().config.linux.get_or_insert_default().resources = Some(limits);
-        self.save_container(container)
-    }
-
-    /// A container that does not run yet gets its limits from its bundle.
-    fn update_bundle(&self, id: &str, limits: &LinuxContainerResources) -> Result<()> {
-        let path = self.bundle(id).join("config.json");
-        let mut config: serde_json::Value = crate::disk::load(&path)?;
-        let devices = config["linux"]["resources"]["devices"].take();
-        config["linux"]["resources"] = crate::spec::resources::resources(Some(limits), &[], false);
-        config["linux"]["resources"]["devices"] = devices;
-        crate::disk::save(&path, &config)
     }
 }
 

@@ -21,12 +21,12 @@ pub fn status(runtime: &Runtime, verbose: bool) -> StatusResponse {
         condition("RuntimeReady", "", None),
         condition("NetworkReady", "NetworkPluginNotReady", network),
     ];
-    let handler = |name: &str| RuntimeHandler {
+    let handler = |name: &str, user_namespaces: bool| RuntimeHandler {
         name: name.to_owned(),
-        features: Some(RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false }),
+        features: Some(RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces }),
     };
-    let mut runtime_handlers = vec![handler(""), handler(BUILT_IN)];
-    runtime_handlers.extend(runtime.config.handlers.iter().map(|(name, _)| handler(name)));
+    let mut runtime_handlers = vec![handler("", true), handler(BUILT_IN, true)];
+    runtime_handlers.extend(runtime.config.handlers.iter().map(|(name, _)| handler(name, false)));
     let mut info = HashMap::new();
     if verbose {
         let c = &runtime.config;

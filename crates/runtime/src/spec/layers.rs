@@ -17,12 +17,22 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// Reads a regular file of the image; `lowers` are its layers, topmost first. Empty if it is not there.
 pub fn read(lowers: &[PathBuf], path: &str) -> String {
-    let Some(found) = resolve(lowers, Path::new(path)) else { return String::new() };
+    let Some(Found::File(found)) = resolve(lowers, Path::new(path)) else { return String::new() };
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let Ok(file) = File::options().read(true).custom_flags(flags).open(found) else { return String::new() };
     let mut bytes = Vec::new();
     let _ = file.take(LARGEST_FILE).read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether there is a file or directory of that path in the image.
+pub fn exists(lowers: &[PathBuf], path: &str) -> bool {
+    resolve(lowers, Path::new(path)).is_some()
+}
+
+enum Found {
+    File(PathBuf),
+    Directory,
 }
 
 enum Entry {
@@ -33,7 +43,7 @@ enum Entry {
     Directory(Vec<PathBuf>),
 }
 
-fn resolve(lowers: &[PathBuf], path: &Path) -> Option<PathBuf> {
+fn resolve(lowers: &[PathBuf], path: &Path) -> Option<Found> {
     let mut left: VecDeque<OsString> = components(path).collect();
     let mut trail = vec![lowers.to_vec()];
     let mut links = 0;
@@ -46,7 +56,7 @@ fn resolve(lowers: &[PathBuf], path: &Path) -> Option<PathBuf> {
         }
         match look_up(trail.last()?, &name) {
             Entry::Missing => return None,
-            Entry::File(file) => return left.is_empty().then_some(file),
+            Entry::File(file) => return left.is_empty().then_some(Found::File(file)),
             Entry::Directory(merged) => trail.push(merged),
             Entry::Link(target) => {
                 links += 1;
@@ -62,7 +72,7 @@ fn resolve(lowers: &[PathBuf], path: &Path) -> Option<PathBuf> {
             }
         }
     }
-    None
+    Some(Found::Directory)
 }
 
 fn components(path: &Path) -> impl Iterator<Item = OsString> + '_ {
@@ -142,6 +152,16 @@ mod tests {
             ("/none", ""),
         ] {
             assert_eq!(read(&layers, path), expected, "{path}");
+        }
+        for (path, expected) in [
+            ("/etc", true),
+            ("alias", true),
+            ("usr/absolute", true),
+            ("usr/out", false),
+            ("none", false),
+            ("", true),
+        ] {
+            assert_eq!(exists(&layers, path), expected, "{path}");
         }
     }
 }

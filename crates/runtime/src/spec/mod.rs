@@ -1,5 +1,6 @@
 //! From a CRI container to an OCI runtime configuration.
 
+pub mod cdi;
 mod filter;
 pub mod layers;
 pub mod mounts;
@@ -8,7 +9,9 @@ pub mod process;
 pub mod resources;
 pub mod seccomp;
 pub mod security;
+pub mod signal;
 pub mod user;
+pub mod userns;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +22,7 @@ use k8s_cri::v1::{
 use serde_json::{Value, json};
 
 use crate::Result;
-use mounts::SandboxFiles;
+use mounts::{ImageVolume, SandboxFiles};
 use process::ImageProcess;
 use user::User;
 
@@ -31,9 +34,13 @@ pub struct Input<'a> {
     pub image: &'a ImageProcess,
     pub user: &'a User,
     pub files: &'a SandboxFiles,
+    /// The images that it mounts, in the order of those mounts.
+    pub images: &'a [ImageVolume],
     pub rootfs: &'a Path,
     pub cgroup: &'a str,
     pub unified_cgroup: bool,
+    /// Whether the pod has one.
+    pub user_namespace: bool,
     pub namespaces: Namespaces,
 }
 
@@ -55,6 +62,12 @@ pub fn namespace_options(sandbox: &PodSandboxConfig) -> NamespaceOption {
     context.and_then(|c| c.namespace_options.clone()).unwrap_or_default()
 }
 
+/// Whether containers of the pod may be privileged.
+pub fn is_privileged(sandbox: &PodSandboxConfig) -> bool {
+    let context = sandbox.linux.as_ref().and_then(|l| l.security_context.as_ref());
+    context.is_some_and(|c| c.privileged)
+}
+
 /// The host's name for a pod in the host's network, else its own.
 pub fn hostname(sandbox: &PodSandboxConfig) -> String {
     if sandbox.hostname.is_empty() {
@@ -71,45 +84,57 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
     let capabilities = security::capabilities(&context)?;
     let (masked, readonly) = security::hidden_paths(&context);
     let pod = namespace_options(input.sandbox);
-    let devices = resources::devices(&input.config.devices, context.privileged)?;
+    let mut devices = resources::devices(&input.config.devices, context.privileged)?;
     let limits = input.config.linux.as_ref().and_then(|l| l.resources.as_ref());
 
     let mut process = process::process(input.config, input.image, input.user, &hostname(input.sandbox))?;
+    let ambient = security::ambient(&context, &capabilities)?;
     process["capabilities"] = json!({
         "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+        "inheritable": ambient, "ambient": ambient,
     });
     process["noNewPrivileges"] = context.no_new_privs.into();
     if let Some(limits) = limits {
         process["oomScoreAdj"] = limits.oom_score_adj.clamp(-1000, 1000).into();
     }
-    if let Some(profile) = apparmor(&context) {
+    if let Some(profile) = security::apparmor(&context)? {
         process["apparmorProfile"] = profile.into();
-    }
-
-    let mut linux = json!({
-        "resources": resources::resources(limits, &devices, context.privileged),
-        "cgroupsPath": input.cgroup,
-        "namespaces": namespaces(&context, &pod, input.namespaces, input.unified_cgroup),
-        "devices": devices.iter().map(without_access).collect::<Vec<_>>(),
-        "maskedPaths": masked,
-        "readonlyPaths": readonly,
-        "rootfsPropagation": mounts::root_propagation(&input.config.mounts),
-    });
-    if let Some(profile) = seccomp::profile(context.seccomp.as_ref(), context.privileged, &capabilities)? {
-        linux["seccomp"] = profile;
     }
 
     let given = mounts::Given {
         config: input.config,
         files: input.files,
+        images: input.images,
         privileged: context.privileged,
         readonly_rootfs: context.readonly_rootfs,
+        mapped: input.user_namespace,
     };
+    let mut mounts = mounts::mounts(&given)?;
+    let limits = resources::resources(limits, &devices, context.privileged);
+    let mut namespaces = namespaces(&context, &pod, input.namespaces, input.unified_cgroup);
+    if input.user_namespace {
+        // Root of a user namespace makes no device nodes: it gets the host's.
+        mounts.extend(devices.drain(..).map(|d| mounts::device(&d)));
+        namespaces.push(json!({"type": "user"}));
+    }
+    let mut linux = json!({
+        "resources": limits,
+        "cgroupsPath": input.cgroup,
+        "namespaces": namespaces,
+        "devices": devices.iter().map(without_access).collect::<Vec<_>>(),
+        "maskedPaths": masked,
+        "readonlyPaths": readonly,
+        "rootfsPropagation": mounts::root_propagation(&input.config.mounts),
+    });
+    let wanted = seccomp::wanted(&context)?;
+    if let Some(profile) = seccomp::profile(wanted.as_ref(), context.privileged, &capabilities)? {
+        linux["seccomp"] = profile;
+    }
     Ok(json!({
         "ociVersion": "1.1.0",
         "process": process,
         "root": {"path": input.rootfs, "readonly": context.readonly_rootfs},
-        "mounts": mounts::mounts(&given)?,
+        "mounts": mounts,
         "annotations": annotations(input),
         "linux": linux,
     }))
@@ -154,8 +179,8 @@ fn namespaces(
     let pid_mode = context.namespace_options.as_ref().map_or(pod.pid(), NamespaceOption::pid);
     match (pid_mode, join.pid) {
         (NamespaceMode::Node, _) => {}
-        (_, Some(process)) => joined("pid", "pid", process),
-        (_, None) => list.push(json!({"type": "pid"})),
+        (NamespaceMode::Pod | NamespaceMode::Target, Some(process)) => joined("pid", "pid", process),
+        _ => list.push(json!({"type": "pid"})),
     }
     if unified && !context.privileged {
         list.push(json!({"type": "cgroup"}));
@@ -163,17 +188,11 @@ fn namespaces(
     list
 }
 
-fn apparmor(context: &LinuxContainerSecurityContext) -> Option<String> {
-    use k8s_cri::v1::security_profile::ProfileType;
-    let profile = context.apparmor.as_ref()?;
-    let wanted = profile.profile_type() == ProfileType::Localhost && !context.privileged;
-    wanted.then(|| profile.localhost_ref.clone())
-}
-
 fn without_access(device: &Value) -> Value {
     let mut device = device.clone();
     if let Some(object) = device.as_object_mut() {
         object.remove("access");
+        object.remove("source");
     }
     device
 }
@@ -199,9 +218,11 @@ mod tests {
             image: &ImageProcess::default(),
             user: &User::default(),
             files: &files,
+            images: &[],
             rootfs: Path::new("/rootfs"),
             cgroup: "/pods/c",
             unified_cgroup: true,
+            user_namespace: false,
             namespaces: Namespaces { shim: 7, pid: None },
         };
         let json = build(&input).unwrap();

@@ -16,18 +16,33 @@ pub struct SandboxFiles {
     pub shm: PathBuf,
 }
 
+/// An image to be mounted: its layers, topmost first, or where it is mounted already.
+pub enum ImageVolume {
+    Layers(Vec<PathBuf>),
+    Mounted(PathBuf),
+}
+
 pub struct Given<'a> {
     pub config: &'a ContainerConfig,
     pub files: &'a SandboxFiles,
+    pub images: &'a [ImageVolume],
     pub privileged: bool,
     pub readonly_rootfs: bool,
+    /// Whether the pod has a user namespace.
+    pub mapped: bool,
 }
 
 /// Mounts in the order in which they are made: what is deeper in the tree comes later.
 pub fn mounts(given: &Given<'_>) -> Result<Vec<Value>> {
     let mut volumes = Vec::new();
+    let mut images = given.images.iter();
     for mount in &given.config.mounts {
-        volumes.push((clean(&mount.container_path)?, volume(mount)?));
+        let image = mount.image.as_ref().filter(|i| !i.image.is_empty()).and_then(|_| images.next());
+        let made = match image {
+            Some(image) => image_volume(mount, image, given.mapped)?,
+            None => volume(mount, given.mapped)?,
+        };
+        volumes.push((clean(&mount.container_path)?, made));
     }
     volumes.sort_by_key(|(path, _)| path.components().count());
     let taken = |path: &Path| volumes.iter().any(|(p, _)| p == path);
@@ -75,12 +90,40 @@ fn base(given: &Given<'_>) -> Vec<Value> {
     ]
 }
 
-fn volume(mount: &Mount) -> Result<Value> {
-    if mount.image.as_ref().is_some_and(|i| !i.image.is_empty()) {
-        return Err(Error::Unimplemented("mounting an image as a volume"));
+/// Always read-only, and nothing in it is executed.
+fn image_volume(mount: &Mount, image: &ImageVolume, mapped: bool) -> Result<Value> {
+    let mut options = vec!["rbind", "rprivate", "ro", "noexec"];
+    if mapped {
+        options.push("ridmap");
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::Unimplemented("id-mapped mounts"));
+    let destination = clean(&mount.container_path)?;
+    Ok(match image {
+        ImageVolume::Mounted(source) => {
+            json!({"destination": destination, "type": "bind", "source": source, "options": options})
+        }
+        ImageVolume::Layers(layers) => json!({
+            "destination": destination, "type": "bind", "options": options,
+            "layers": layers, "subPath": mount.image_sub_path,
+        }),
+    })
+}
+
+/// The node of a device, taken from the host.
+pub fn device(device: &Value) -> Value {
+    json!({
+        "destination": device["path"], "type": "bind", "source": device["source"],
+        "options": ["rbind", "rprivate", "nosuid", "noexec"],
+    })
+}
+
+fn volume(mount: &Mount, user_namespace: bool) -> Result<Value> {
+    let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let invalid = |what: &str| Err(Error::InvalidArgument(format!("mount {}: {what}", mount.container_path)));
+    if mapped && !user_namespace {
+        return invalid("owners are mapped, but the pod has no user namespace");
+    }
+    if mount.recursive_read_only && mount.propagation() != MountPropagation::PropagationPrivate {
+        return invalid("recursive_read_only needs private propagation");
     }
     let host = Path::new(&mount.host_path);
     match fs::metadata(host) {
@@ -102,14 +145,12 @@ fn volume(mount: &Mount) -> Result<Value> {
     options.push(match (mount.readonly, mount.recursive_read_only) {
         (true, true) => "rro",
         (true, false) => "ro",
-        (false, true) => {
-            return Err(Error::InvalidArgument(format!(
-                "mount {}: recursive_read_only needs readonly",
-                mount.container_path
-            )));
-        }
+        (false, true) => return invalid("recursive_read_only needs readonly"),
         (false, false) => "rw",
     });
+    if mapped {
+        options.push("ridmap");
+    }
     Ok(
         json!({"destination": clean(&mount.container_path)?, "type": "bind", "source": source, "options": options}),
     )
@@ -144,7 +185,14 @@ mod tests {
             resolv_conf: "/r".into(),
             shm: "/s".into(),
         };
-        let given = Given { config, files: &files, privileged: false, readonly_rootfs: false };
+        let given = Given {
+            config,
+            files: &files,
+            images: &[],
+            privileged: false,
+            readonly_rootfs: false,
+            mapped: false,
+        };
         mounts(&given)
             .unwrap()
             .iter()

@@ -42,7 +42,15 @@ pub fn plan(
     }
     let own_dev = mounts.iter().any(|m| m.target == "/dev" && m.kind == "tmpfs");
     let mut devices: Vec<Device> = linux["devices"].as_array().into_iter().flatten().map(device).collect();
-    if own_dev {
+    let user_namespace = namespace("user").is_some();
+    if own_dev && user_namespace {
+        mounts.extend(CUSTOMARY_DEVICES.map(|(name, ..)| Mount {
+            target: format!("/dev/{name}"),
+            source: format!("/dev/{name}"),
+            propagation: MS_PRIVATE,
+            ..Mount::default()
+        }));
+    } else if own_dev {
         devices.extend(CUSTOMARY_DEVICES.map(|(name, major, minor)| Device {
             path: format!("/dev/{name}"),
             mode: libc::S_IFCHR | 0o666,
@@ -60,6 +68,7 @@ pub fn plan(
     let plan = Plan {
         cgroups: cgroups.entrances(cgroup),
         cgroup_namespace: namespace("cgroup").is_some(),
+        user_namespace,
         root: Root {
             lower: overlay.lower.iter().map(|l| text(l)).collect(),
             upper: text(&overlay.upper),
@@ -80,6 +89,7 @@ pub fn plan(
             gid: number(&process["user"]["gid"]),
             groups: process["user"]["additionalGids"].as_array().into_iter().flatten().map(number).collect(),
             capabilities: security::mask(&strings(&process["capabilities"]["bounding"])),
+            ambient: security::mask(&strings(&process["capabilities"]["ambient"])),
             no_new_privileges: process["noNewPrivileges"] == true,
             oom_score_adj: process["oomScoreAdj"].as_i64().and_then(|s| s.try_into().ok()).unwrap_or(0),
             seccomp,
@@ -104,6 +114,8 @@ fn lower_mount(mount: &Value) -> Mount {
     if !bind {
         lowered.kind = text("type");
     }
+    lowered.layers = strings(&mount["layers"]);
+    lowered.sub_path = mount["subPath"].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
     for option in strings(&mount["options"]) {
         match option.as_str() {
             "ro" => lowered.attributes |= MOUNT_ATTR_RDONLY,
@@ -116,6 +128,7 @@ fn lower_mount(mount: &Value) -> Mount {
             "noexec" => lowered.attributes |= MOUNT_ATTR_NOEXEC,
             "strictatime" => lowered.attributes |= MOUNT_ATTR_STRICTATIME,
             "noatime" => lowered.attributes |= MOUNT_ATTR_NOATIME,
+            "ridmap" => lowered.mapped = true,
             "rprivate" => lowered.propagation = MS_PRIVATE,
             "rslave" => lowered.propagation = MS_SLAVE,
             "rshared" => lowered.propagation = MS_SHARED,
@@ -190,6 +203,7 @@ mod tests {
             ("tmpfs", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME)
         );
         assert_eq!(tmpfs.options, ["mode=755"]);
+        assert!(lower("bind", &["rbind", "ridmap"]).mapped);
         let volume = lower("bind", &["rbind", "rslave", "rro"]);
         assert_eq!((volume.kind.as_str(), volume.propagation, volume.recursive), ("", MS_SLAVE, true));
         assert_eq!(volume.attributes, MOUNT_ATTR_RDONLY);

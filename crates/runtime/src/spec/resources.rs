@@ -90,7 +90,7 @@ fn device_at(host: &Path, container: &Path, access: &str) -> Result<Option<Value
     let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
     Ok(Some(json!({
         "path": container, "type": kind, "major": major, "minor": minor,
-        "fileMode": metadata.mode() & 0o7777, "uid": metadata.uid(), "gid": metadata.gid(), "access": access,
+        "source": host, "fileMode": metadata.mode() & 0o7777, "uid": metadata.uid(), "gid": metadata.gid(), "access": access,
     })))
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use k8s_cri::v1::SecurityProfile;
 use k8s_cri::v1::security_profile::ProfileType;
+use k8s_cri::v1::{LinuxContainerSecurityContext, SecurityProfile};
 use serde_json::{Value, json};
 
 use crate::{Error, Result};
@@ -16,6 +16,28 @@ const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 const ENOSYS: u32 = 38;
 /// Virtual machine sockets: they are not in a network namespace.
 const AF_VSOCK: u32 = 40;
+
+/// What a container asks for, in either of the fields that there are for it.
+#[expect(deprecated, reason = "older clients set the one field, newer ones the other")]
+pub fn wanted(context: &LinuxContainerSecurityContext) -> Result<Option<SecurityProfile>> {
+    if let Some(profile) = &context.seccomp {
+        return Ok(Some(profile.clone()));
+    }
+    let path = context.seccomp_profile_path.as_str();
+    let (kind, localhost_ref) = match path {
+        "" | "unconfined" => return Ok(None),
+        "runtime/default" | "docker/default" => (ProfileType::RuntimeDefault, ""),
+        _ => match path.strip_prefix("localhost/") {
+            Some(file) => (ProfileType::Localhost, file),
+            None => {
+                return Err(Error::InvalidArgument(format!(
+                    "seccomp profile {path:?} is none that there is"
+                )));
+            }
+        },
+    };
+    Ok(Some(SecurityProfile { profile_type: kind as i32, localhost_ref: localhost_ref.to_owned() }))
+}
 
 /// The `linux.seccomp` of a container with these capabilities; `None` for no restriction.
 pub fn profile(
@@ -30,11 +52,20 @@ pub fn profile(
     match profile.profile_type() {
         ProfileType::Unconfined => Ok(None),
         ProfileType::RuntimeDefault => Ok(Some(default_profile(capabilities))),
-        ProfileType::Localhost => local(Path::new(&profile.localhost_ref)).map(Some),
+        ProfileType::Localhost => {
+            let path = profile.localhost_ref.strip_prefix("localhost/").unwrap_or(&profile.localhost_ref);
+            local(Path::new(path)).map(Some)
+        }
     }
 }
 
 fn local(path: &Path) -> Result<Value> {
+    if !path.is_absolute() {
+        return Err(Error::InvalidArgument(format!(
+            "seccomp profile {} is not an absolute path",
+            path.display()
+        )));
+    }
     let text = fs::read_to_string(path).map_err(Error::io("read seccomp profile", path))?;
     serde_json::from_str(&text).map_err(|e| {
         Error::InvalidArgument(format!("seccomp profile {} is not valid JSON: {e}", path.display()))

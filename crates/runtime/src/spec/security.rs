@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use k8s_cri::v1::LinuxContainerSecurityContext;
+use k8s_cri::v1::security_profile::ProfileType;
 
 use crate::{Error, Result};
 
@@ -82,12 +83,42 @@ pub fn capabilities(context: &LinuxContainerSecurityContext) -> Result<Vec<Strin
     select(context, *AVAILABLE)
 }
 
-fn select(context: &LinuxContainerSecurityContext, available: u64) -> Result<Vec<String>> {
-    let (add, drop) = match &context.capabilities {
-        Some(c) => (c.add_capabilities.as_slice(), c.drop_capabilities.as_slice()),
-        None => (&[][..], &[][..]),
+/// Those that a user who is not root keeps: in all sets.
+pub fn ambient(context: &LinuxContainerSecurityContext, held: &[String]) -> Result<Vec<String>> {
+    let wanted = context.capabilities.as_ref().map_or(&[][..], |c| c.add_ambient_capabilities.as_slice());
+    let wanted = names(wanted)?;
+    let all = wanted.iter().any(|c| c == "ALL");
+    Ok(held.iter().filter(|c| all || wanted.contains(c)).cloned().collect())
+}
+
+/// The AppArmor profile to run under; none for the one that the runtime itself is under.
+#[expect(deprecated, reason = "older clients set the one field, newer ones the other")]
+pub fn apparmor(context: &LinuxContainerSecurityContext) -> Result<Option<String>> {
+    if context.privileged {
+        return Ok(None);
+    }
+    let name = match &context.apparmor {
+        Some(profile) if profile.profile_type() == ProfileType::Localhost => profile.localhost_ref.as_str(),
+        Some(_) => return Ok(None),
+        // The field of before.
+        None => context.apparmor_profile.strip_prefix("localhost/").unwrap_or_default(),
     };
-    let (add, drop) = (names(add)?, names(drop)?);
+    let name = name.strip_prefix("localhost/").unwrap_or(name);
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match fs::read_to_string("/sys/module/apparmor/parameters/enabled") {
+        Ok(enabled) if enabled.starts_with('Y') => Ok(Some(name.to_owned())),
+        _ => Err(Error::InvalidArgument(format!(
+            "AppArmor profile {name:?} cannot be applied: AppArmor is not enabled on this machine"
+        ))),
+    }
+}
+
+fn select(context: &LinuxContainerSecurityContext, available: u64) -> Result<Vec<String>> {
+    let wanted = context.capabilities.clone().unwrap_or_default();
+    let add = names(&[wanted.add_capabilities, wanted.add_ambient_capabilities].concat())?;
+    let drop = names(&wanted.drop_capabilities)?;
     let has = |list: &[String], name: &str| list.iter().any(|c| c == name || c == "ALL");
     let chosen = CAPABILITIES.iter().enumerate().filter(|(number, name)| {
         let dropped =
@@ -168,6 +199,20 @@ mod tests {
         check(&[], &["ALL"], false, <[String]>::is_empty);
         check(&["ALL"], &["SYS_ADMIN"], false, |c| c.len() == 40);
         check(&[], &["ALL"], true, |c| c.len() == 41);
+    }
+
+    #[test]
+    fn ambient_ones_are_in_all_sets() {
+        let capabilities = Some(Capability {
+            add_ambient_capabilities: vec!["NET_BIND_SERVICE".into(), "SYS_TIME".into()],
+            drop_capabilities: vec!["ALL".into()],
+            ..Capability::default()
+        });
+        let context = LinuxContainerSecurityContext { capabilities, ..Default::default() };
+        let held = select(&context, u64::MAX).unwrap();
+        assert_eq!(held, ["CAP_NET_BIND_SERVICE", "CAP_SYS_TIME"]);
+        assert_eq!(ambient(&context, &held).unwrap(), held);
+        assert!(ambient(&LinuxContainerSecurityContext::default(), &held).unwrap().is_empty());
     }
 
     #[test]

@@ -39,6 +39,14 @@ struct Group {
     members: Vec<String>,
 }
 
+impl User {
+    pub fn add_groups(&mut self, groups: &[u32]) {
+        self.groups.extend(groups);
+        self.groups.sort_unstable();
+        self.groups.dedup();
+    }
+}
+
 impl Accounts {
     pub fn of_image(lowers: &[PathBuf]) -> Self {
         Self::parse(&layers::read(lowers, "/etc/passwd"), &layers::read(lowers, "/etc/group"))
@@ -75,6 +83,9 @@ impl Accounts {
             Some(uid) => id(uid.value, "runAsUser")?.to_string(),
             None => context.run_as_username.clone(),
         };
+        if context.run_as_user.is_some() && !context.run_as_username.is_empty() {
+            return Err(Error::InvalidArgument("runAsUser and runAsUserName exclude each other".into()));
+        }
         if wanted_user.is_empty() && context.run_as_group.is_some() {
             return Err(Error::InvalidArgument("runAsGroup is set without runAsUser".into()));
         }
@@ -95,8 +106,7 @@ impl Accounts {
             .iter()
             .map(|g| id(*g, "supplementalGroups"))
             .collect::<Result<_>>()?;
-        // A group that the image names is explicit: then only it.
-        if context.supplemental_groups_policy() == SupplementalGroupsPolicy::Merge && group.is_empty() {
+        if context.supplemental_groups_policy() == SupplementalGroupsPolicy::Merge {
             let name = account.map(|a| a.name.as_str());
             let member = |g: &&Group| name.is_some_and(|name| g.members.iter().any(|m| m == name));
             groups.extend(self.groups.iter().filter(member).map(|g| g.gid));
@@ -175,7 +185,7 @@ mod tests {
         check("", none(), Ok((0, 0, &[0, 200], "/root")));
         check("web", none(), Ok((101, 102, &[102, 200, 300], "/srv")));
         check("101", none(), Ok((101, 102, &[102, 200, 300], "/srv")));
-        check("web:logs", none(), Ok((101, 200, &[200], "/srv")));
+        check("web:logs", none(), Ok((101, 200, &[200, 300], "/srv")));
         check("5000:6000", none(), Ok((5000, 6000, &[6000], "")));
         check("nobody-here", none(), Err("unable to find user nobody-here"));
         check("web:nogroup", none(), Err("unable to find group nogroup"));

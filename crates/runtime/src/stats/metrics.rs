@@ -1,90 +1,139 @@
-//! The same numbers as metrics, by cAdvisor's names: ListMetricDescriptors and ListPodSandboxMetrics.
+//! The same numbers as metrics, by cAdvisor's names and labels: ListMetricDescriptors and ListPodSandboxMetrics.
 
 use k8s_cri::v1::{
-    ContainerMetrics, ContainerStats, Metric, MetricDescriptor, MetricType, PodSandboxMetrics, UInt64Value,
+    ContainerMetrics, Metric, MetricDescriptor, MetricType, NetworkInterfaceUsage, PodSandboxMetrics,
+    UInt64Value,
 };
 
+use crate::cgroup::Usage;
+use crate::container::{Container, State};
+use crate::sandbox::Sandbox;
 use crate::state::Runtime;
 
-/// What is counted of a container: name, kind, help.
+/// What is counted: name, kind, help.
 type Described = (&'static str, MetricType, &'static str);
 
+use MetricType::{Counter, Gauge};
+
+/// Nanoseconds; the CRI has no fractions.
 const SECOND: u64 = 1_000_000_000;
 
-const CONTAINER: [(Described, fn(&ContainerStats) -> Option<u64>); 8] = [
-    (
-        (
-            "container_cpu_usage_seconds_total",
-            MetricType::Counter,
-            "Cumulative cpu time consumed in seconds.",
-        ),
-        |s| Some(s.cpu.as_ref()?.usage_core_nano_seconds.as_ref()?.value / SECOND),
-    ),
-    (("container_memory_usage_bytes", MetricType::Gauge, "Current memory usage in bytes."), |s| {
-        Some(s.memory.as_ref()?.usage_bytes.as_ref()?.value)
+/// In this order in every metric.
+const LABELS: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
+
+const CONTAINER: [(Described, fn(&Usage) -> u64); 22] = [
+    (("container_cpu_usage_seconds_total", Counter, "Cumulative cpu time consumed in seconds."), |u| {
+        u.cpu_nanoseconds / SECOND
     }),
-    (("container_memory_working_set_bytes", MetricType::Gauge, "Current working set in bytes."), |s| {
-        Some(s.memory.as_ref()?.working_set_bytes.as_ref()?.value)
-    }),
-    (("container_memory_rss", MetricType::Gauge, "Size of RSS in bytes."), |s| {
-        Some(s.memory.as_ref()?.rss_bytes.as_ref()?.value)
+    (("container_cpu_user_seconds_total", Counter, "Cumulative user cpu time consumed in seconds."), |u| {
+        u.user_nanoseconds / SECOND
     }),
     (
-        ("container_memory_failures_total", MetricType::Counter, "Cumulative count of major page faults."),
-        |s| Some(s.memory.as_ref()?.major_page_faults.as_ref()?.value),
+        ("container_cpu_system_seconds_total", Counter, "Cumulative system cpu time consumed in seconds."),
+        |u| u.system_nanoseconds / SECOND,
     ),
-    (("container_memory_swap", MetricType::Gauge, "Container swap usage in bytes."), |s| {
-        Some(s.swap.as_ref()?.swap_usage_bytes.as_ref()?.value)
+    (("container_cpu_cfs_periods_total", Counter, "Number of elapsed enforcement period intervals."), |u| {
+        u.periods
+    }),
+    (("container_cpu_cfs_throttled_periods_total", Counter, "Number of throttled period intervals."), |u| {
+        u.throttled_periods
     }),
     (
         (
-            "container_fs_usage_bytes",
-            MetricType::Gauge,
-            "Bytes that are consumed by the container on its file system.",
+            "container_cpu_cfs_throttled_seconds_total",
+            Counter,
+            "Total time duration the container has been throttled.",
         ),
-        |s| Some(s.writable_layer.as_ref()?.used_bytes.as_ref()?.value),
+        |u| u.throttled_nanoseconds / SECOND,
     ),
-    (("container_fs_inodes_used", MetricType::Gauge, "Inodes that the container uses."), |s| {
-        Some(s.writable_layer.as_ref()?.inodes_used.as_ref()?.value)
+    (("container_memory_usage_bytes", Gauge, "Current memory usage in bytes."), |u| u.memory),
+    (("container_memory_working_set_bytes", Gauge, "Current working set in bytes."), |u| u.working_set),
+    (("container_memory_rss", Gauge, "Size of RSS in bytes."), |u| u.rss),
+    (("container_memory_cache", Gauge, "Number of bytes of page cache memory."), |u| u.cache),
+    (("container_memory_mapped_file", Gauge, "Size of memory mapped files in bytes."), |u| u.mapped),
+    (("container_memory_swap", Gauge, "Container swap usage in bytes."), |u| u.swap),
+    (("container_memory_max_usage_bytes", Gauge, "Maximum memory usage recorded in bytes."), |u| {
+        u.memory_peak
+    }),
+    (("container_memory_failcnt", Counter, "Number of memory usage hits limits."), |u| u.memory_failures),
+    (("container_memory_failures_total", Counter, "Cumulative count of memory allocation failures."), |u| {
+        u.major_page_faults
+    }),
+    (("container_oom_events_total", Counter, "Count of out of memory events observed."), |u| u.oom_kills),
+    (("container_processes", Gauge, "Number of processes running inside the container."), |u| u.processes),
+    (("container_threads", Gauge, "Number of threads running inside the container."), |u| u.threads),
+    (("container_pressure_cpu_waiting_seconds_total", Counter, "Time that tasks waited for a CPU."), |u| {
+        u.cpu_pressure.map_or(0, |p| p.some.total) / SECOND
+    }),
+    (
+        ("container_pressure_memory_waiting_seconds_total", Counter, "Time that tasks waited for memory."),
+        |u| u.memory_pressure.map_or(0, |p| p.some.total) / SECOND,
+    ),
+    (("container_pressure_io_waiting_seconds_total", Counter, "Time that tasks waited for devices."), |u| {
+        u.io_pressure.map_or(0, |p| p.some.total) / SECOND
+    }),
+    (("container_spec_memory_limit_bytes", Gauge, "Memory limit for the container."), |u| {
+        u.memory_limit.unwrap_or(0)
     }),
 ];
 
-/// Of a pod's network interfaces; the position is the counter's.
-const NETWORK: [Described; 4] = [
-    ("container_network_receive_bytes_total", MetricType::Counter, "Cumulative count of bytes received"),
+const START: Described =
+    ("container_start_time_seconds", Gauge, "Start time of the container since unix epoch in seconds.");
+const SPEC_SHARES: Described = ("container_spec_cpu_shares", Gauge, "CPU share of the container.");
+const SPEC_PERIOD: Described = ("container_spec_cpu_period", Gauge, "CPU period of the container.");
+const DISK: [Described; 2] = [
     (
-        "container_network_receive_errors_total",
-        MetricType::Counter,
-        "Cumulative count of errors while receiving",
+        "container_fs_usage_bytes",
+        Gauge,
+        "Number of bytes that are consumed by the container on this filesystem.",
     ),
-    ("container_network_transmit_bytes_total", MetricType::Counter, "Cumulative count of bytes transmitted"),
-    (
-        "container_network_transmit_errors_total",
-        MetricType::Counter,
-        "Cumulative count of errors while transmitting",
-    ),
+    ("container_fs_inodes_used", Gauge, "Number of inodes that the container uses."),
 ];
 
-const PROCESSES: Described =
-    ("container_processes", MetricType::Gauge, "Number of processes running inside the pod.");
+/// Of a pod's network interfaces.
+const NETWORK: [(Described, fn(&NetworkInterfaceUsage) -> &Option<UInt64Value>); 4] = [
+    (("container_network_receive_bytes_total", Counter, "Cumulative count of bytes received"), |i| {
+        &i.rx_bytes
+    }),
+    (
+        (
+            "container_network_receive_errors_total",
+            Counter,
+            "Cumulative count of errors encountered while receiving",
+        ),
+        |i| &i.rx_errors,
+    ),
+    (("container_network_transmit_bytes_total", Counter, "Cumulative count of bytes transmitted"), |i| {
+        &i.tx_bytes
+    }),
+    (
+        (
+            "container_network_transmit_errors_total",
+            Counter,
+            "Cumulative count of errors encountered while transmitting",
+        ),
+        |i| &i.tx_errors,
+    ),
+];
 
 pub fn descriptors() -> Vec<MetricDescriptor> {
-    let describe = |(name, _, help): Described, labels: &[&str]| MetricDescriptor {
+    let describe = |(name, _, help): Described, further: &[&str]| MetricDescriptor {
         name: name.to_owned(),
         help: help.to_owned(),
-        label_keys: labels.iter().map(|l| (*l).to_owned()).collect(),
+        label_keys: LABELS.iter().chain(further).map(|l| (*l).to_owned()).collect(),
     };
-    let containers = CONTAINER.iter().map(|(d, _)| describe(*d, &["id", "name"]));
-    let network = NETWORK.iter().map(|d| describe(*d, &["id", "name", "interface"]));
-    containers.chain(network).chain([describe(PROCESSES, &["id", "name"])]).collect()
+    let containers = CONTAINER.iter().map(|(d, _)| *d).chain([START, SPEC_SHARES, SPEC_PERIOD]).chain(DISK);
+    let network = NETWORK.iter().map(|(d, _)| describe(*d, &["interface"]));
+    containers.map(|d| describe(d, &[])).chain(network).collect()
 }
 
-fn metric((name, kind, _): Described, timestamp: i64, labels: &[&str], value: u64) -> Metric {
+fn metric((name, kind, _): Described, labels: &[String], value: u64) -> Metric {
     Metric {
         name: name.to_owned(),
-        timestamp,
+        // Read just now.
+        timestamp: 0,
         metric_type: kind as i32,
-        label_values: labels.iter().map(|l| (*l).to_owned()).collect(),
+        label_values: labels.to_vec(),
         value: Some(UInt64Value { value }),
     }
 }
@@ -92,55 +141,82 @@ fn metric((name, kind, _): Described, timestamp: i64, labels: &[&str], value: u6
 impl Runtime {
     /// Reads files of the kernel: call it where blocking harms nobody.
     pub fn metrics(&self) -> Vec<PodSandboxMetrics> {
-        let of = |sandbox: &std::sync::Arc<crate::sandbox::Sandbox>| {
-            let now = crate::events::now();
-            let stats = self.sandbox_stats(sandbox).linux.unwrap_or_default();
-            let mut metrics = Vec::new();
-            let network = stats.network.unwrap_or_default();
-            for interface in network.default_interface.iter().chain(&network.interfaces) {
-                let counters =
-                    [&interface.rx_bytes, &interface.rx_errors, &interface.tx_bytes, &interface.tx_errors];
-                for (described, counter) in NETWORK.iter().zip(counters) {
-                    let value = counter.as_ref().map_or(0, |c| c.value);
-                    metrics.push(metric(*described, now, &[&sandbox.id, "POD", &interface.name], value));
-                }
-            }
-            if let Some(count) = stats.process.and_then(|p| p.process_count) {
-                metrics.push(metric(PROCESSES, now, &[&sandbox.id, "POD"], count.value));
-            }
-            PodSandboxMetrics {
-                pod_sandbox_id: sandbox.id.clone(),
-                metrics,
-                container_metrics: stats.containers.iter().map(|c| of_container(c, now)).collect(),
+        self.sandboxes.list().iter().map(|sandbox| self.sandbox_metrics(sandbox)).collect()
+    }
+
+    fn sandbox_metrics(&self, sandbox: &Sandbox) -> PodSandboxMetrics {
+        let (metadata, network) = {
+            let record = sandbox.record.lock();
+            let network = record.ready.then(|| super::network(record.shim_pid, crate::events::now()));
+            (record.config.metadata.clone().unwrap_or_default(), network.flatten().unwrap_or_default())
+        };
+        let labels = |container: &str, id: &str, image: &str| {
+            let name = id;
+            [container, id, image, name, &metadata.namespace, &metadata.name].map(str::to_owned).to_vec()
+        };
+        let mut metrics = Vec::new();
+        for interface in network.default_interface.iter().chain(&network.interfaces) {
+            let mut labels = labels("", &sandbox.id, "");
+            labels.push(interface.name.clone());
+            metrics.extend(NETWORK.iter().map(|(described, counter)| {
+                metric(*described, &labels, counter(interface).as_ref().map_or(0, |c| c.value))
+            }));
+        }
+        let running = self.containers_of(&sandbox.id);
+        let running = running.iter().filter(|c| c.state() == State::Running);
+        let of_container = |container: &std::sync::Arc<Container>| {
+            let (name, image) = {
+                let record = container.record.lock();
+                let name = record.config.metadata.clone().unwrap_or_default().name;
+                (name, record.image_name.clone())
+            };
+            ContainerMetrics {
+                container_id: container.id.clone(),
+                metrics: self.container_metrics(container, &labels(&name, &container.id, &image)),
             }
         };
-        self.sandboxes.list().iter().map(of).collect()
+        PodSandboxMetrics {
+            pod_sandbox_id: sandbox.id.clone(),
+            metrics,
+            container_metrics: running.map(of_container).collect(),
+        }
     }
-}
 
-fn of_container(stats: &ContainerStats, now: i64) -> ContainerMetrics {
-    let attributes = stats.attributes.clone().unwrap_or_default();
-    let name = attributes.metadata.map(|m| m.name).unwrap_or_default();
-    let metrics = CONTAINER.iter().filter_map(|(described, value)| {
-        Some(metric(*described, now, &[&attributes.id, &name], value(stats)?))
-    });
-    ContainerMetrics { container_id: attributes.id.clone(), metrics: metrics.collect() }
+    fn container_metrics(&self, container: &Container, labels: &[String]) -> Vec<Metric> {
+        let (cgroup, started_at, limits) = {
+            let record = container.record.lock();
+            let limits = record.config.linux.as_ref().and_then(|l| l.resources.clone()).unwrap_or_default();
+            (record.cgroup.clone(), record.started_at, limits)
+        };
+        let usage = self.cgroups.usage(&cgroup);
+        let (bytes, inodes) =
+            super::disk_usage(&self.container_dir(&container.id).join("upper")).unwrap_or_default();
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        let measured = CONTAINER.iter().map(|(described, value)| (*described, value(&usage)));
+        let known = [
+            (START, number(started_at) / SECOND),
+            (SPEC_SHARES, number(limits.cpu_shares)),
+            (SPEC_PERIOD, number(limits.cpu_period)),
+            (DISK[0], bytes),
+            (DISK[1], inodes),
+        ];
+        measured.chain(known).map(|(described, value)| metric(described, labels, value)).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn every_metric_is_described_with_as_many_labels() {
-        let stats = ContainerStats { memory: Some(Default::default()), ..Default::default() };
-        assert!(of_container(&stats, 1).metrics.is_empty(), "what is not known is not told");
-        let mut stats = ContainerStats::default();
-        stats.writable_layer.get_or_insert_default().used_bytes = Some(UInt64Value { value: 5 });
-        let told = of_container(&stats, 1).metrics;
-        let described = descriptors();
-        let of = described.iter().find(|d| d.name == told[0].name).unwrap();
-        assert_eq!(of.label_keys.len(), told[0].label_values.len());
-        assert_eq!(told[0].value.as_ref().unwrap().value, 5);
+    fn names_are_unique_and_labels_sorted() {
+        let descriptors = descriptors();
+        let names: HashSet<&str> = descriptors.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names.len(), descriptors.len());
+        assert!(LABELS.is_sorted());
+        let network = descriptors.iter().find(|d| d.name.contains("network")).unwrap();
+        assert_eq!(network.label_keys.len(), LABELS.len() + 1);
     }
 }

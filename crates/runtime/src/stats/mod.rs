@@ -6,12 +6,12 @@ use std::path::Path;
 use std::{fs, io};
 
 use k8s_cri::v1::{
-    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage,
+    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage, IoUsage,
     LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes,
-    PodSandboxStats, ProcessUsage, SwapUsage, UInt64Value,
+    PodSandboxStats, ProcessUsage, PsiData, PsiStats, SwapUsage, UInt64Value,
 };
 
-use crate::cgroup::Usage;
+use crate::cgroup::{Pressure, Stall, Usage};
 use crate::container::{Container, State};
 use crate::events::now;
 use crate::sandbox::Sandbox;
@@ -48,15 +48,31 @@ impl Runtime {
         };
         if state == State::Running {
             let usage = self.cgroups.usage(&cgroup);
-            stats.cpu = Some(cpu(&usage, timestamp));
+            stats.cpu = Some(CpuUsage {
+                usage_nano_cores: rate(container, timestamp, usage.cpu_nanoseconds),
+                ..cpu(&usage, timestamp)
+            });
             stats.memory = Some(memory(&usage, timestamp));
             stats.swap = Some(SwapUsage {
                 timestamp,
-                swap_available_bytes: None,
+                swap_available_bytes: usage.swap_limit.and_then(|l| value(l.saturating_sub(usage.swap))),
                 swap_usage_bytes: value(usage.swap),
             });
+            stats.io = io_usage(&usage, timestamp);
         }
         stats
+    }
+
+    /// What the writable layers of all containers take.
+    pub fn containers_usage(&self) -> FilesystemUsage {
+        let directory = self.config.root_dir.join("containers");
+        let (bytes, inodes) = disk_usage(&directory).unwrap_or_default();
+        FilesystemUsage {
+            timestamp: now(),
+            fs_id: Some(FilesystemIdentifier { mountpoint: directory.display().to_string() }),
+            used_bytes: value(bytes),
+            inodes_used: value(inodes),
+        }
     }
 
     pub fn sandbox_stats(&self, sandbox: &Sandbox) -> PodSandboxStats {
@@ -66,19 +82,15 @@ impl Runtime {
             (record.config.clone(), record.shim_pid, record.ready)
         };
         let mut total = Usage::default();
+        let mut cores = 0;
         let mut containers = Vec::new();
         for container in self.containers_of(&sandbox.id) {
             if container.state() == State::Running {
-                let usage = self.cgroups.usage(&container.record.lock().cgroup.clone());
-                total.cpu_nanoseconds += usage.cpu_nanoseconds;
-                total.memory += usage.memory;
-                total.working_set += usage.working_set;
-                total.rss += usage.rss;
-                total.page_faults += usage.page_faults;
-                total.major_page_faults += usage.major_page_faults;
-                total.processes += usage.processes;
+                total.add(&self.cgroups.usage(&container.record.lock().cgroup.clone()));
             }
-            containers.push(self.container_stats(&container));
+            let stats = self.container_stats(&container);
+            cores += stats.cpu.as_ref().and_then(|c| c.usage_nano_cores).map_or(0, |v| v.value);
+            containers.push(stats);
         }
         let network = if ready { network(shim, timestamp) } else { None };
         PodSandboxStats {
@@ -89,7 +101,7 @@ impl Runtime {
                 annotations: config.annotations,
             }),
             linux: Some(LinuxPodSandboxStats {
-                cpu: Some(cpu(&total, timestamp)),
+                cpu: Some(CpuUsage { usage_nano_cores: value(cores), ..cpu(&total, timestamp) }),
                 memory: Some(memory(&total, timestamp)),
                 network,
                 process: Some(ProcessUsage { timestamp, process_count: value(total.processes) }),
@@ -101,13 +113,31 @@ impl Runtime {
     }
 }
 
+/// Nanoseconds of CPU per second since the container was last looked at; none the first time.
+fn rate(container: &Container, timestamp: i64, cpu: u64) -> Option<UInt64Value> {
+    let (then, before) = container.cpu_sample.lock().replace((timestamp, cpu))?;
+    let elapsed = u128::try_from(timestamp - then).ok().filter(|n| *n > 0)?;
+    let used = u128::from(cpu.saturating_sub(before));
+    value(u64::try_from(used * 1_000_000_000 / elapsed).unwrap_or(u64::MAX))
+}
+
 fn cpu(usage: &Usage, timestamp: i64) -> CpuUsage {
     CpuUsage {
         timestamp,
         usage_core_nano_seconds: value(usage.cpu_nanoseconds),
         usage_nano_cores: None,
-        psi: None,
+        psi: pressure(usage.cpu_pressure),
     }
+}
+
+fn io_usage(usage: &Usage, timestamp: i64) -> Option<IoUsage> {
+    Some(IoUsage { timestamp, psi: Some(pressure(usage.io_pressure)?) })
+}
+
+fn pressure(pressure: Option<Pressure>) -> Option<PsiStats> {
+    let data = |p: Stall| Some(PsiData { total: p.total, avg10: p.avg10, avg60: p.avg60, avg300: p.avg300 });
+    let Pressure { some, full } = pressure?;
+    Some(PsiStats { some: data(some), full: data(full) })
 }
 
 fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
@@ -119,7 +149,7 @@ fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
         rss_bytes: value(usage.rss),
         page_faults: value(usage.page_faults),
         major_page_faults: value(usage.major_page_faults),
-        psi: None,
+        psi: pressure(usage.memory_pressure),
     }
 }
 

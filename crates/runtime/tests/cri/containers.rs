@@ -395,7 +395,10 @@ fn terminals_and_attached_stdin() {
 #[test]
 fn hostile_images_and_privileges() {
     with_host(|mut host| async move {
-        let pod = Pod::run(&mut host, "eight").await;
+        let mut config = Pod::config(&host, "eight");
+        config.linux.get_or_insert_default().security_context =
+            Some(LinuxSandboxSecurityContext { privileged: true, ..Default::default() });
+        let pod = Pod::run_with(&mut host, config).await;
         let mut privileged = pod.script("privileged", "grep CapEff /proc/self/status; touch /proc/sys/kernel/x 2>/dev/null; test -e /dev/kmsg && echo devices");
         privileged.linux = Some(LinuxContainerConfig {
             security_context: Some(LinuxContainerSecurityContext { privileged: true, ..Default::default() }),

@@ -20,7 +20,6 @@ pub struct Host {
     pub cgroup: String,
     server: Child,
     pub runtime: RuntimeServiceClient<Channel>,
-    #[expect(dead_code, reason = "for tests of images")]
     pub images: ImageServiceClient<Channel>,
 }
 

@@ -5,23 +5,42 @@ use std::io::Write;
 use sha2::{Digest, Sha256};
 
 pub fn archive(name: &str) -> Vec<u8> {
-    let layer = layer();
-    let diff_id = hex(&layer);
+    pack(name, &[layer()])
+}
+
+/// An image of layers with these files, lowest first; `->` begins the target of a link.
+pub fn archive_of(name: &str, layers: &[&[(&str, &str)]]) -> Vec<u8> {
+    let layer = |files: &&[(&str, &str)]| {
+        let mut layer = tar::Builder::new(Vec::new());
+        for (path, text) in *files {
+            match text.strip_prefix("->") {
+                Some(target) => link(&mut layer, path, target),
+                None => append(&mut layer, path, text.as_bytes(), 0o644),
+            }
+        }
+        layer.into_inner().unwrap()
+    };
+    pack(name, &layers.iter().map(layer).collect::<Vec<_>>())
+}
+
+fn pack(name: &str, layers: &[Vec<u8>]) -> Vec<u8> {
+    let diff_ids: Vec<String> = layers.iter().map(|l| format!("sha256:{}", hex(l))).collect();
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "config": {"Env": ["PATH=/bin", "FROM=image"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })
     .to_string();
     let config_name = format!("{}.json", hex(config.as_bytes()));
+    let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}.tar")).collect();
     let manifest =
-        serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).to_string();
+        serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": names}]).to_string();
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, bytes) in
-        [("manifest.json", manifest.as_bytes()), (&config_name, config.as_bytes()), ("layer.tar", &layer)]
-    {
-        append(&mut archive, path, bytes, 0o644);
+    append(&mut archive, "manifest.json", manifest.as_bytes(), 0o644);
+    append(&mut archive, &config_name, config.as_bytes(), 0o644);
+    for (name, layer) in names.iter().zip(layers) {
+        append(&mut archive, name, layer, 0o644);
     }
     archive.into_inner().unwrap()
 }
@@ -54,16 +73,20 @@ fn layer() -> Vec<u8> {
         "kill", "stat", "dd", "tail", "touch", "ps", "unshare", "head", "tr", "mkdir", "grep", "stty",
         "test",
     ] {
-        let mut header = tar::Header::new_ustar();
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        layer.append_link(&mut header, format!("bin/{name}"), "busybox").unwrap();
+        link(&mut layer, &format!("bin/{name}"), "busybox");
     }
     layer.into_inner().unwrap()
+}
+
+fn link(archive: &mut tar::Builder<impl Write>, path: &str, target: &str) {
+    let mut header = tar::Header::new_ustar();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    header.set_mode(0o777);
+    archive.append_link(&mut header, path, target).unwrap();
 }
 
 fn append(archive: &mut tar::Builder<impl Write>, path: &str, bytes: &[u8], mode: u32) {

@@ -3,7 +3,11 @@
 
 mod bench;
 mod containers;
+mod contract;
 mod handlers;
 mod host;
 mod image;
 mod recovery;
+mod security;
+mod userns;
+mod volumes;

@@ -49,13 +49,30 @@ pub fn assume(process: &Process) -> Result<(), String> {
         check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
             .map_err(fail("set no_new_privs"))?;
         set_capabilities(process.capabilities).map_err(fail("set capabilities"))?;
+        set_ambient(process.ambient).map_err(fail("set ambient capabilities"))?;
         filter(&process.seccomp).map_err(fail("install the seccomp filter"))
     } else {
         // Without no_new_privs a filter takes CAP_SYS_ADMIN, which is permitted still.
         set_capabilities(process.capabilities | permitted()).map_err(fail("set capabilities"))?;
         filter(&process.seccomp).map_err(fail("install the seccomp filter"))?;
-        set_capabilities(process.capabilities).map_err(fail("set capabilities"))
+        set_capabilities(process.capabilities).map_err(fail("set capabilities"))?;
+        set_ambient(process.ambient).map_err(fail("set ambient capabilities"))
     }
+}
+
+/// What a program keeps whose user is not root: it must be inheritable too.
+fn set_ambient(mask: u64) -> io::Result<()> {
+    let mask = mask & permitted();
+    if mask == 0 {
+        return Ok(());
+    }
+    set_inheritable(permitted(), mask)?;
+    for capability in (0..=CAP_LAST).filter(|c| mask >> c & 1 == 1) {
+        let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+        // SAFETY: prctl with these arguments touches no memory.
+        check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability as libc::c_ulong, 0, 0) })?;
+    }
+    Ok(())
 }
 
 fn permitted() -> u64 {
@@ -68,10 +85,17 @@ fn permitted() -> u64 {
 
 /// Permitted and effective; nothing is inherited.
 fn set_capabilities(mask: u64) -> io::Result<()> {
+    set_inheritable(mask & permitted(), 0)
+}
+
+fn set_inheritable(mask: u64, inheritable: u64) -> io::Result<()> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
-    let half = |bits: u64| CapabilitySet { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
-    let mask = mask & permitted();
-    let sets = [half(mask), half(mask >> 32)];
+    let half = |bits: u64, inherited: u64| CapabilitySet {
+        effective: bits as u32,
+        permitted: bits as u32,
+        inheritable: inherited as u32,
+    };
+    let sets = [half(mask, inheritable), half(mask >> 32, inheritable >> 32)];
     // SAFETY: both live through the call, and version 3 has two sets.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) } as i32).map(drop)
 }

@@ -4,10 +4,12 @@
 //! that the child makes inside the container comes back over the same socket.
 
 mod credentials;
+mod image;
 mod mountapi;
 mod program;
 mod rootfs;
 mod terminal;
+mod userns;
 
 use std::convert::Infallible;
 use std::fs;
@@ -21,6 +23,7 @@ use crate::sys::{self, check};
 
 /// A process between fork and exec.
 pub struct Launch {
+    /// May become another one: a process that enters a user namespace hands over to one that was born there.
     pub pid: i32,
     pub channel: UnixStream,
     message: Vec<u8>,
@@ -35,26 +38,61 @@ impl Launch {
             match socket::receive(self.channel.as_fd(), &mut buffer, &mut self.terminal) {
                 Ok(0) => break,
                 Ok(n) => self.message.extend_from_slice(&buffer[..n]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.take_successor();
+                    return None;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Some(Err(format!("hear from the new process: {e}"))),
             }
         }
+        self.take_successor();
         // The terminal comes beside one byte that means nothing.
         let text = String::from_utf8_lossy(&self.message);
         let text = text.trim_start_matches('\0');
         Some(if text.is_empty() { Ok(self.terminal.pop()) } else { Err(text.to_owned()) })
     }
+
+    /// The first line may name the process that goes on.
+    fn take_successor(&mut self) {
+        if self.message.first() != Some(&SUCCESSOR) {
+            return;
+        }
+        let Some(end) = self.message.iter().position(|b| *b == b'\n') else { return };
+        let line: Vec<u8> = self.message.drain(..=end).collect();
+        let number = std::str::from_utf8(&line[1..end]).ok().and_then(|n| n.parse().ok());
+        self.pid = number.unwrap_or(self.pid);
+    }
 }
 
-/// Starts a container's first process.
-pub fn container(plan: &str, namespace: &PidNamespace, stdio: [BorrowedFd<'_>; 3]) -> io::Result<Launch> {
+/// Begins the line by which a process tells who goes on in its place.
+const SUCCESSOR: u8 = 1;
+
+/// Starts a container's first process; `user` is the pod's user namespace, if it has one.
+pub fn container(
+    plan: &str,
+    namespace: &PidNamespace,
+    stdio: [BorrowedFd<'_>; 3],
+    user: Option<BorrowedFd<'_>>,
+) -> io::Result<Launch> {
     let (flags, join) = match namespace {
         PidNamespace::New => (libc::CLONE_NEWPID, None),
         PidNamespace::Host => (0, None),
         PidNamespace::Join(path) => (0, Some(OwnedFd::from(fs::File::open(path)?))),
     };
-    fork(flags | libc::CLONE_NEWNS, join.as_ref(), |channel| become_container(plan, stdio, channel))
+    match user {
+        None => {
+            fork(flags | libc::CLONE_NEWNS, join.as_ref(), |channel| become_container(plan, stdio, channel))
+        }
+        Some(user) => fork(libc::CLONE_NEWNS, None, |channel| {
+            become_mapped_container(
+                plan,
+                stdio,
+                channel,
+                &userns::Entry { user, pid_flags: flags, pid: join },
+            )
+        }),
+    }
 }
 
 /// Starts a further process in the container whose first process `target` is, a child of ours.
@@ -75,12 +113,47 @@ fn become_container(
     let bytes = fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
     let plan = Plan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
     prepare(&plan.cgroups, &plan.process)?;
-    if plan.cgroup_namespace {
-        // SAFETY: touches no memory.
-        check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
-            .map_err(|e| format!("make a cgroup namespace: {e}"))?;
+    hide_cgroups(&plan)?;
+    let host = rootfs::take(&plan, None)?;
+    rootfs::enter(&plan, &host)?;
+    finish_container(&plan, host, stdio, channel)
+}
+
+/// What the host's root may do is done first; then a process born in the user namespace does the rest.
+fn become_mapped_container(
+    path: &str,
+    stdio: [BorrowedFd<'_>; 3],
+    channel: &UnixStream,
+    entry: &userns::Entry<'_>,
+) -> Result<Infallible, String> {
+    let bytes = fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
+    let plan = Plan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
+    prepare(&plan.cgroups, &plan.process)?;
+    let mut host = rootfs::take(&plan, Some(entry.user))?;
+    std::env::set_current_dir(&plan.root.target).map_err(|e| format!("go to {}: {e}", plan.root.target))?;
+    userns::enter(entry, channel).map_err(|e| format!("enter the pod's user namespace: {e}"))?;
+    hide_cgroups(&plan)?;
+    rootfs::enter_here(&plan, &mut host)?;
+    finish_container(&plan, host, stdio, channel)
+}
+
+fn hide_cgroups(plan: &Plan) -> Result<(), String> {
+    if !plan.cgroup_namespace {
+        return Ok(());
     }
-    rootfs::build(&plan)?;
+    // SAFETY: touches no memory.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
+        .map(drop)
+        .map_err(|e| format!("make a cgroup namespace: {e}"))
+}
+
+fn finish_container(
+    plan: &Plan,
+    host: rootfs::Host,
+    stdio: [BorrowedFd<'_>; 3],
+    channel: &UnixStream,
+) -> Result<Infallible, String> {
+    rootfs::furnish(plan, host)?;
     connect(&plan.process, stdio, channel, true)?;
     program::run(&plan.process)
 }
@@ -95,8 +168,12 @@ fn become_exec(
     let plan = ExecPlan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
     prepare(&plan.cgroups, &plan.process)?;
     // The others of the pod are the shim's own already. This changes root and working directory too.
-    enter(target, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
+    let user = if plan.user_namespace { libc::CLONE_NEWUSER } else { 0 };
+    enter(target, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | user)
         .map_err(|e| format!("enter the container: {e}"))?;
+    if plan.user_namespace {
+        crate::userns::become_root().map_err(|e| format!("become root of the user namespace: {e}"))?;
+    }
     connect(&plan.process, stdio, channel, false)?;
     program::run(&plan.process)
 }
@@ -104,7 +181,11 @@ fn become_exec(
 /// What needs the host's files.
 fn prepare(cgroups: &[String], process: &Process) -> Result<(), String> {
     // SAFETY: touches no memory. Nobody in a PID namespace that we share may look into this process on its way.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    // The shim's own umask is none at all.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        libc::umask(0o022);
+    }
     // Lowering it needs a privilege that some machines withhold: then it is as it is. The file is root's own while the
     // process is not dumpable, which we are.
     let _ = fs::write("/proc/self/oom_score_adj", process.oom_score_adj.to_string());

@@ -70,9 +70,48 @@ fn configure(context: &OwnedFd, command: u32, key: Option<&str>, value: Option<&
     check(result as i32).map(drop)
 }
 
+/// A copy of what is open, as [`clone_tree`].
+pub fn clone_at(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE as i32 | libc::OPEN_TREE_CLOEXEC as i32 | libc::AT_EMPTY_PATH;
+    // SAFETY: a constant path.
+    new(unsafe { libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
+/// Opens a path below a directory; neither a link nor `..` leads out of it.
+pub fn open_inside(root: BorrowedFd<'_>, inside: &str) -> io::Result<OwnedFd> {
+    let inside = path(inside)?;
+    // SAFETY: the structure is plain data for which zero is valid.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    let size = size_of::<libc::open_how>();
+    // SAFETY: path and structure live through the call, and the size is the structure's.
+    new(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), inside.as_ptr(), &raw const how, size) })
+}
+
+/// Takes off what is mounted upon a path.
+pub fn detach(target: &str) -> io::Result<()> {
+    let target = path(target)?;
+    // SAFETY: the path lives through the call.
+    check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }).map(drop)
+}
+
+/// Maps the owners of files on a mount, and of what is mounted below, by a user namespace.
+pub fn map(mount: BorrowedFd<'_>, user: BorrowedFd<'_>) -> io::Result<()> {
+    let value = MountAttributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns: user.as_raw_fd() as u64,
+        ..MountAttributes::default()
+    };
+    change(mount, &value, true)
+}
+
 /// Sets attributes and propagation of a mount, or of it and all below.
 pub fn set(mount: BorrowedFd<'_>, attributes: u64, propagation: u64, recursive: bool) -> io::Result<()> {
-    let value = MountAttributes { set: attributes, propagation, ..MountAttributes::default() };
+    change(mount, &MountAttributes { set: attributes, propagation, ..MountAttributes::default() }, recursive)
+}
+
+fn change(mount: BorrowedFd<'_>, value: &MountAttributes, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: both live through the call and the size is that of the attributes.
     let result = unsafe {
@@ -81,7 +120,7 @@ pub fn set(mount: BorrowedFd<'_>, attributes: u64, propagation: u64, recursive: 
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const value,
+            std::ptr::from_ref(value),
             size_of::<MountAttributes>(),
         )
     };

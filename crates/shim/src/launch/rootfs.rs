@@ -5,27 +5,70 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 
 use shim_protocol::{Device, Mount, Plan, Root};
 
-use super::mountapi::{attach, clone_tree, filesystem, make_all_private, path, pivot, set};
+use super::image;
+use super::mountapi::{attach, clone_tree, filesystem, make_all_private, map, path, pivot, set};
 use crate::sys::check;
 
-pub fn build(plan: &Plan) -> Result<(), String> {
+/// What was taken of the host: the root filesystem, and for each mount its source if it is one of the host's.
+pub struct Host {
+    root: OwnedFd,
+    sources: Vec<Option<OwnedFd>>,
+}
+
+/// Opens everything that is found by a path of the host, in a mount namespace of our own. Owners are mapped by `user`.
+pub fn take(plan: &Plan, user: Option<BorrowedFd<'_>>) -> Result<Host, String> {
     let mut sources = Vec::with_capacity(plan.mounts.len());
-    for mount in &plan.mounts {
-        let bound =
-            if mount.kind.is_empty() { Some(bind(mount).map_err(|e| failed(mount, &e))?) } else { None };
+    for mount in plan.mounts.iter().filter(|m| m.layers.is_empty()) {
+        let bound = if mount.kind.is_empty() {
+            Some(bind(mount, user).map_err(|e| failed(mount, &e))?)
+        } else {
+            None
+        };
         sources.push(bound);
     }
     make_all_private().map_err(|e| format!("make mounts private: {e}"))?;
-    let root = overlay(&plan.root).map_err(|e| format!("mount the root filesystem: {e}"))?;
-    attach(root.as_fd(), &plan.root.target).map_err(|e| format!("attach the root filesystem: {e}"))?;
-    pivot(&plan.root.target).map_err(|e| format!("change the root to {}: {e}", plan.root.target))?;
-    for (mount, source) in plan.mounts.iter().zip(sources) {
+    for (position, mount) in plan.mounts.iter().enumerate().filter(|(_, m)| !m.layers.is_empty()) {
+        let image = image::take(mount, user, &plan.root.target).map_err(|e| failed(mount, &e))?;
+        sources.insert(position, Some(image));
+    }
+    let fail = |e: io::Error| format!("mount the root filesystem: {e}");
+    if let Some(user) = user {
+        plan.root.lower.iter().try_for_each(|layer| image::map_in_place(layer, user)).map_err(fail)?;
+    }
+    let root = overlay(&plan.root).map_err(fail)?;
+    Ok(Host { root, sources })
+}
+
+/// Makes it the root.
+pub fn enter(plan: &Plan, host: &Host) -> Result<(), String> {
+    attach(host.root.as_fd(), &plan.root.target).map_err(|e| format!("attach the root filesystem: {e}"))?;
+    pivot(&plan.root.target).map_err(|e| format!("change the root to {}: {e}", plan.root.target))
+}
+
+/// As [`enter`], where the host's paths are out of reach: it goes upon the current directory.
+pub fn enter_here(plan: &Plan, host: &mut Host) -> Result<(), String> {
+    // The kernel lets root of a user namespace mount these only as long as it sees those of the host.
+    let kernels = plan.mounts.iter().zip(&mut host.sources);
+    for (mount, source) in kernels.filter(|(m, _)| matches!(m.kind.as_str(), "proc" | "sysfs")) {
+        *source = Some(new_filesystem(mount).map_err(|e| failed(mount, &e))?);
+    }
+    make_all_private().map_err(|e| format!("make mounts private: {e}"))?;
+    attach(host.root.as_fd(), ".").map_err(|e| format!("attach the root filesystem: {e}"))?;
+    // SAFETY: touches no memory.
+    check(unsafe { libc::fchdir(host.root.as_raw_fd()) }).map_err(|e| format!("go to the root: {e}"))?;
+    pivot(".").map_err(|e| format!("change the root: {e}"))
+}
+
+/// Everything else in it.
+pub fn furnish(plan: &Plan, host: Host) -> Result<(), String> {
+    drop(host.root);
+    for (mount, source) in plan.mounts.iter().zip(host.sources) {
         place(mount, source).map_err(|e| failed(mount, &e))?;
     }
     if plan.mounts.iter().any(|m| m.target == "/dev" && m.kind == "tmpfs") {
@@ -49,7 +92,11 @@ pub fn build(plan: &Plan) -> Result<(), String> {
 }
 
 fn failed(mount: &Mount, error: &io::Error) -> String {
-    let what = if mount.kind.is_empty() { &mount.source } else { &mount.kind };
+    let what = match (&mount.kind, &mount.source) {
+        _ if !mount.layers.is_empty() => "an image",
+        (kind, source) if kind.is_empty() => source,
+        (kind, _) => kind,
+    };
     format!("mount {what} at {}: {error}", mount.target)
 }
 
@@ -69,8 +116,11 @@ fn overlay(root: &Root) -> io::Result<OwnedFd> {
 }
 
 /// Takes a file or directory of the host.
-fn bind(mount: &Mount) -> io::Result<OwnedFd> {
+fn bind(mount: &Mount, user: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let tree = clone_tree(&mount.source)?;
+    if let Some(user) = user.filter(|_| mount.mapped) {
+        map(tree.as_fd(), user).map_err(|e| io::Error::other(format!("map its owners: {e}")))?;
+    }
     if mount.propagation != 0 {
         set(tree.as_fd(), 0, mount.propagation, true)?;
     }
@@ -80,18 +130,19 @@ fn bind(mount: &Mount) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
+fn new_filesystem(mount: &Mount) -> io::Result<OwnedFd> {
+    let options: Vec<_> = mount
+        .options
+        .iter()
+        .map(|o| o.split_once('=').map_or((o.as_str(), None), |(k, v)| (k, Some(v))))
+        .collect();
+    filesystem(&mount.kind, &mount.source, &options, mount.attributes)
+}
+
 fn place(mount: &Mount, source: Option<OwnedFd>) -> io::Result<()> {
     let Some(source) = source else {
         fs::create_dir_all(&mount.target)?;
-        let options: Vec<_> = mount
-            .options
-            .iter()
-            .map(|o| o.split_once('=').map_or((o.as_str(), None), |(k, v)| (k, Some(v))))
-            .collect();
-        return attach(
-            filesystem(&mount.kind, &mount.source, &options, mount.attributes)?.as_fd(),
-            &mount.target,
-        );
+        return attach(new_filesystem(mount)?.as_fd(), &mount.target);
     };
     if File::from(source.try_clone()?).metadata()?.is_dir() {
         fs::create_dir_all(&mount.target)?;
@@ -135,12 +186,13 @@ fn make_device(device: &Device) -> io::Result<()> {
     }
     let name = path(&device.path)?;
     let number = libc::makedev(device.major, device.minor);
-    // SAFETY: the path lives through the calls. The shim's umask is zero, so the mode is what is asked for.
+    // SAFETY: the path lives through the calls. The umask does not go for chmod.
     unsafe {
         match check(libc::mknod(name.as_ptr(), device.mode, number)) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             result => result?,
         };
+        check(libc::chmod(name.as_ptr(), device.mode & 0o7777))?;
         check(libc::lchown(name.as_ptr(), device.uid, device.gid))?;
     }
     Ok(())
