@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::cgroup::Cgroups;
 use crate::container::Container;
@@ -107,8 +108,14 @@ impl Runtime {
     }
 }
 
-/// Runs what blocks on a thread where that harms nobody.
+/// Blocking calls that run at the same time. The kernel makes mounts and namespaces one after the other anyway, and
+/// every further thread keeps a megabyte or two of memory.
+static TURNS: Semaphore = Semaphore::const_new(16);
+
+/// Runs what blocks on a thread where that harms nobody. It must not wait for other blocking work.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    // The semaphore is never closed.
+    let _turn = TURNS.acquire().await;
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::{Container, State};
 use crate::handler::Handler;
 use crate::sandbox::Sandbox;
-use crate::state::Runtime;
+use crate::state::{Runtime, blocking};
 use crate::{Error, Result, disk};
 
 impl Runtime {
@@ -115,11 +115,12 @@ impl Runtime {
         container.ended.send_replace(true);
         self.publish_container(container, ContainerEventType::ContainerStoppedEvent);
         let (runtime, container) = (self.clone(), container.clone());
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(blocking(move || {
             if let Err(error) = runtime.clean_runtime_state(&container) {
                 debug!(container = container.id, %error, "left to the container's removal");
             }
-        });
+            Ok(())
+        }));
     }
 
     /// Processes that outlived the first one, the control group, the OCI runtime's notes.
