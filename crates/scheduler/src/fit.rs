@@ -6,7 +6,7 @@ use crate::{labels, plugins};
 
 /// Whether one of the tolerations stands the taint.
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    plugins::tolerates(Some(tolerations), taint)
+    plugins::tolerates(tolerations, taint)
 }
 
 /// Whether the node selector and the required node affinity of a pod pick the node.

@@ -1,79 +1,89 @@
-//! What the watches tell, brought to the scheduler one change at a time.
+//! What the watches tell, brought to the scheduler in one stream.
 
-use client::{Delta, Informers, Subscription};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use client::{Delta, Informers, Watched};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use tokio::sync::mpsc;
 
-use crate::Error;
-use crate::scheduler::Scheduler;
-
-const KINDS: usize = 6;
+/// One change of one object.
+pub enum Change {
+    Pod(Delta<Pod>),
+    Node(Delta<Node>),
+    Namespace(Delta<Namespace>),
+    Claim(Delta<PersistentVolumeClaim>),
+    Volume(Delta<PersistentVolume>),
+    StorageClass(Delta<StorageClass>),
+    CsiNode(Delta<CSINode>),
+    CsiDriver(Delta<CSIDriver>),
+    CsiCapacity(Delta<CSIStorageCapacity>),
+    Service(Delta<Service>),
+    ReplicaSet(Delta<ReplicaSet>),
+    StatefulSet(Delta<StatefulSet>),
+    ReplicationController(Delta<ReplicationController>),
+    Budget(Delta<PodDisruptionBudget>),
+    /// Everything of one kind that existed at the start has been told.
+    Synced,
+}
 
 pub struct News {
-    classes: Subscription<StorageClass>,
-    volumes: Subscription<PersistentVolume>,
-    claims: Subscription<PersistentVolumeClaim>,
-    namespaces: Subscription<Namespace>,
-    nodes: Subscription<Node>,
-    pods: Subscription<Pod>,
-    /// Kinds of which everything that existed at the start has been told.
-    complete: usize,
+    changes: mpsc::UnboundedReceiver<Change>,
+    sender: mpsc::UnboundedSender<Change>,
+    /// Kinds of which not everything has been told yet.
+    missing: usize,
 }
 
 impl News {
     pub fn new(informers: &Informers) -> Self {
-        Self {
-            classes: informers.all().subscribe(),
-            volumes: informers.all().subscribe(),
-            claims: informers.all().subscribe(),
-            namespaces: informers.all().subscribe(),
-            nodes: informers.all().subscribe(),
-            pods: informers.all().subscribe(),
-            complete: 0,
-        }
+        let (sender, changes) = mpsc::unbounded_channel();
+        let mut news = Self { changes, sender, missing: 0 };
+        // What pods may depend on first, so that little is decided twice.
+        news.follow(informers, Change::Namespace);
+        news.follow(informers, Change::StorageClass);
+        news.follow(informers, Change::CsiDriver);
+        news.follow(informers, Change::CsiNode);
+        news.follow(informers, Change::CsiCapacity);
+        news.follow(informers, Change::Volume);
+        news.follow(informers, Change::Claim);
+        news.follow(informers, Change::Service);
+        news.follow(informers, Change::ReplicaSet);
+        news.follow(informers, Change::StatefulSet);
+        news.follow(informers, Change::ReplicationController);
+        news.follow(informers, Change::Budget);
+        news.follow(informers, Change::Node);
+        news.follow(informers, Change::Pod);
+        news
     }
 
+    fn follow<K: Watched>(&mut self, informers: &Informers, wrap: fn(Delta<K>) -> Change) {
+        self.missing += 1;
+        let mut deltas = informers.all::<K>().subscribe();
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            while let Some(delta) = deltas.recv().await {
+                let change = if matches!(delta, Delta::Synced) { Change::Synced } else { wrap(delta) };
+                // Nobody listens any more: the scheduler has ended.
+                if sender.send(change).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether all that existed at the start has been told.
     pub fn is_complete(&self) -> bool {
-        self.complete == KINDS
+        self.missing == 0
     }
 
-    /// Waits for the next change and tells it. Nothing is lost if this is given up on while it waits.
-    pub async fn tell(&mut self, scheduler: &mut Scheduler) -> Result<(), Error> {
-        let ended = Error::WatchEnded;
-        let synced = tokio::select! {
-            biased;
-            delta = self.classes.recv() => {
-                let delta = delta.ok_or(ended("storage classes"))?;
-                scheduler.class_changed(&delta);
-                matches!(delta, Delta::Synced)
-            }
-            delta = self.volumes.recv() => {
-                let delta = delta.ok_or(ended("volumes"))?;
-                scheduler.volume_changed(&delta);
-                matches!(delta, Delta::Synced)
-            }
-            delta = self.claims.recv() => {
-                let delta = delta.ok_or(ended("claims"))?;
-                scheduler.claim_changed(&delta);
-                matches!(delta, Delta::Synced)
-            }
-            delta = self.namespaces.recv() => {
-                let delta = delta.ok_or(ended("namespaces"))?;
-                scheduler.namespace_changed(&delta);
-                matches!(delta, Delta::Synced)
-            }
-            delta = self.nodes.recv() => {
-                let delta = delta.ok_or(ended("nodes"))?;
-                scheduler.node_changed(&delta);
-                matches!(delta, Delta::Synced)
-            }
-            delta = self.pods.recv() => {
-                let delta = delta.ok_or(ended("pods"))?;
-                scheduler.pod_changed(&delta);
-                matches!(delta, Delta::Synced)
-            }
-        };
-        self.complete += usize::from(synced);
-        Ok(())
+    /// Waits for changes and gives those that there are, a bounded number. Nothing is lost if this is given up on
+    /// while it waits.
+    pub async fn next(&mut self, into: &mut Vec<Change>) {
+        self.changes.recv_many(into, BATCH).await;
+        self.missing -= into.iter().filter(|change| matches!(change, Change::Synced)).count();
     }
 }
+
+const BATCH: usize = 256;

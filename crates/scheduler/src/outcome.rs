@@ -1,57 +1,25 @@
-//! What the world is told of decisions: the binding, the pod's condition, events.
+//! What the world is told of decisions: the pod's condition, events.
 
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::debug;
 
 use crate::pod::PodInfo;
 
-/// By this provisioners and the binder of volumes know where a claim is needed.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-
-/// Tells the API server which node a pod goes to.
-pub async fn bind(client: &kube::Client, pod: &PodInfo, node: &str) -> Result<(), kube::Error> {
-    let binding = Binding {
-        metadata: ObjectMeta {
-            name: pod.pod.metadata.name.clone(),
-            namespace: pod.pod.metadata.namespace.clone(),
-            // The binding fails if the name belongs to another pod by now.
-            uid: pod.pod.metadata.uid.clone(),
-            ..Default::default()
-        },
-        target: ObjectReference {
-            kind: Some("Node".to_owned()),
-            name: Some(node.to_owned()),
-            ..Default::default()
-        },
-    };
-    let api: Api<Pod> = Api::namespaced(client.clone(), pod.namespace());
-    let _: Value = api.create_subresource("binding", pod.name(), &PostParams::default(), &binding).await?;
-    Ok(())
-}
-
-/// Tells claims that have waited for it to which node their pod goes. The kubelet waits until they are bound.
-pub async fn bind_claims(
+/// Says in the pod's status why it waits, if it does not say so already.
+/// With `no_longer_nominated` no room is kept for it any more either.
+pub async fn explain(
     client: &kube::Client,
     pod: &PodInfo,
-    node: &str,
-    claims: &[String],
-) -> Result<(), kube::Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod.namespace());
-    let patch = json!({"metadata": {"annotations": {SELECTED_NODE: node}}});
-    for claim in claims {
-        api.patch_metadata(claim, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    }
-    Ok(())
-}
-
-/// Says in the pod's status why it waits, if it does not say so already.
-pub async fn explain(client: &kube::Client, pod: &PodInfo, reason: &str, message: &str) {
+    reason: &str,
+    message: &str,
+    no_longer_nominated: bool,
+) {
     let conditions = pod.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let told = conditions.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
     let same = told.is_some_and(|told| {
@@ -59,17 +27,20 @@ pub async fn explain(client: &kube::Client, pod: &PodInfo, reason: &str, message
             && told.reason.as_deref() == Some(reason)
             && told.message.as_deref() == Some(message)
     });
-    if same {
+    if same && !no_longer_nominated {
         return;
     }
     let since = told.filter(|told| told.status == "False").and_then(|told| told.last_transition_time.clone());
     let now = Timestamp::now();
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [{
+    let mut patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [{
         "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "lastProbeTime": null, "lastTransitionTime": since.unwrap_or(now),
         "observedGeneration": pod.pod.metadata.generation,
     }]}});
+    if no_longer_nominated && let Some(status) = patch.get_mut("status") {
+        status["nominatedNodeName"] = serde_json::Value::Null;
+    }
     let api: Api<Pod> = Api::namespaced(client.clone(), pod.namespace());
     if let Err(error) = api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await
     {

@@ -1,9 +1,10 @@
 //! What the scheduler wants to know about a pod, worked out once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
+use crate::plugins::inter_pod_affinity::Terms;
 use crate::resources::{self, Resources};
 
 /// A port of the node that a pod takes: address, protocol, number.
@@ -28,21 +29,27 @@ impl HostPort {
 #[derive(Debug)]
 pub struct PodInfo {
     pub pod: Arc<Pod>,
-    pub uid: String,
+    pub uid: Arc<str>,
     pub requests: Resources,
     pub scored: Resources,
     pub host_ports: Vec<HostPort>,
     pub priority: i32,
+    /// Its affinity to other pods, if it has any.
+    pub terms: Option<Box<Terms>>,
+    /// What pods that are alike share: see [`crate::classes`].
+    pub(crate) key: OnceLock<u128>,
 }
 
 impl PodInfo {
     pub fn new(pod: Arc<Pod>) -> Self {
         Self {
-            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             requests: resources::of_pod(&pod),
             scored: resources::of_pod_for_scoring(&pod),
             host_ports: host_ports(&pod),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            terms: Terms::of(&pod).map(Box::new),
+            key: OnceLock::new(),
             pod,
         }
     }
@@ -63,24 +70,25 @@ impl PodInfo {
         self.pod.metadata.deletion_timestamp.is_some()
     }
 
-    pub fn required_affinity(&self) -> &[PodAffinityTerm] {
-        let affinity = self
-            .spec()
-            .and_then(|spec| spec.affinity.as_ref())
-            .and_then(|affinity| affinity.pod_affinity.as_ref());
-        let terms = affinity
-            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
-        terms.unwrap_or_default()
+    /// Where room was made for it.
+    pub fn nominated_node(&self) -> Option<&str> {
+        let node = self.pod.status.as_ref()?.nominated_node_name.as_deref();
+        node.filter(|node| !node.is_empty())
     }
 
-    pub fn required_anti_affinity(&self) -> &[PodAffinityTerm] {
-        let affinity = self
-            .spec()
-            .and_then(|spec| spec.affinity.as_ref())
-            .and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-        let terms = affinity
-            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref());
-        terms.unwrap_or_default()
+    /// Whether it may send less important pods away.
+    pub fn may_preempt(&self) -> bool {
+        self.spec().and_then(|spec| spec.preemption_policy.as_deref()) != Some("Never")
+    }
+
+    /// When it started, as pods of equal importance are compared.
+    pub fn started(&self) -> Option<k8s_openapi::jiff::Timestamp> {
+        self.pod.status.as_ref()?.start_time.as_ref().map(|time| time.0)
+    }
+
+    pub fn scheduler_name(&self) -> &str {
+        let asked = self.spec().and_then(|spec| spec.scheduler_name.as_deref());
+        asked.filter(|name| !name.is_empty()).unwrap_or("default-scheduler")
     }
 }
 
@@ -92,6 +100,12 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
 pub fn is_finished(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// A pod that somebody still holds back.
+pub fn is_gated(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
 }
 
 fn host_ports(pod: &Pod) -> Vec<HostPort> {

@@ -10,12 +10,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 const UNTOLD_MILLI_CPU: i64 = 100;
 const UNTOLD_MEMORY: i64 = 200 * 1024 * 1024;
 
-const CPU: &str = "cpu";
-const MEMORY: &str = "memory";
+pub const CPU: &str = "cpu";
+pub const MEMORY: &str = "memory";
 const EPHEMERAL: &str = "ephemeral-storage";
+const HUGE_PAGES: &str = "hugepages-";
 const PODS: &str = "pods";
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     pub milli_cpu: i64,
     pub memory: i64,
@@ -42,6 +43,15 @@ impl Resources {
         resources
     }
 
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            CPU => self.milli_cpu,
+            MEMORY => self.memory,
+            EPHEMERAL => self.ephemeral,
+            _ => self.others.get(name).copied().unwrap_or(0),
+        }
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.milli_cpu = self.milli_cpu.saturating_add(other.milli_cpu);
         self.memory = self.memory.saturating_add(other.memory);
@@ -57,7 +67,13 @@ impl Resources {
         self.memory -= other.memory;
         self.ephemeral -= other.ephemeral;
         for (name, amount) in &other.others {
-            *self.others.entry(name.clone()).or_default() -= amount;
+            if let Some(left) = self.others.get_mut(name) {
+                *left -= amount;
+                // As if it had never been added, so that what is counted and what is counted anew are equal.
+                if *left == 0 {
+                    self.others.remove(name);
+                }
+            }
         }
     }
 
@@ -73,6 +89,11 @@ impl Resources {
     }
 }
 
+/// Whether a resource is one that not every node has (a device, say), or huge pages.
+pub fn is_extended(name: &str) -> bool {
+    !matches!(name, CPU | MEMORY | EPHEMERAL)
+}
+
 /// How many pods a node takes.
 pub fn pod_limit(allocatable: Option<&BTreeMap<String, Text>>) -> i64 {
     let amount = allocatable.and_then(|list| list.get(PODS));
@@ -81,15 +102,18 @@ pub fn pod_limit(allocatable: Option<&BTreeMap<String, Text>>) -> i64 {
 
 /// What a pod needs on its node.
 pub fn of_pod(pod: &Pod) -> Resources {
-    pod.spec.as_ref().map(|spec| total(spec, requests)).unwrap_or_default()
+    pod.spec.as_ref().map(|spec| total(spec, |container| granted(container, pod))).unwrap_or_default()
 }
 
 /// What a pod is taken to use when nodes are compared.
 pub fn of_pod_for_scoring(pod: &Pod) -> Resources {
+    let Some(spec) = &pod.spec else { return Resources::default() };
+    let whole = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let of_whole = |name| whole.is_some_and(|whole| whole.contains_key(name));
     let requests = |container: &Container| {
-        let mut resources = requests(container);
+        let mut resources = granted(container, pod);
         let told = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        let told = |name| told.is_some_and(|told| told.contains_key(name));
+        let told = |name| told.is_some_and(|told| told.contains_key(name)) || of_whole(name);
         if !told(CPU) {
             resources.milli_cpu = UNTOLD_MILLI_CPU;
         }
@@ -98,11 +122,39 @@ pub fn of_pod_for_scoring(pod: &Pod) -> Resources {
         }
         resources
     };
-    pod.spec.as_ref().map(|spec| total(spec, requests)).unwrap_or_default()
+    total(spec, requests)
 }
 
-fn requests(container: &Container) -> Resources {
-    Resources::of(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
+/// What a container requests or, while it is being resized, what its node has granted if that is more: the node
+/// gives up the difference only when the resize is done.
+fn granted(container: &Container, pod: &Pod) -> Resources {
+    let mut resources =
+        Resources::of(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let Some(status) = &pod.status else { return resources };
+    let mut statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let Some(status) = statuses.find(|status| status.name == container.name) else { return resources };
+    let actual = status.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let told = [status.allocated_resources.as_ref(), actual];
+    for amounts in told.into_iter().flatten() {
+        resources.raise(&Resources::of(Some(amounts)));
+    }
+    resources
+}
+
+/// Whether the node has told another amount for some container, so that the pod is to be counted anew.
+pub fn grants_differ(old: &Pod, new: &Pod) -> bool {
+    let grants = |pod: &Pod| -> Vec<_> {
+        let Some(status) = &pod.status else { return Vec::new() };
+        let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+        let told =
+            statuses.filter(|status| status.allocated_resources.is_some() || status.resources.is_some());
+        told.map(|status| {
+            let actual = status.resources.as_ref().and_then(|resources| resources.requests.clone());
+            (status.name.clone(), status.allocated_resources.clone(), actual)
+        })
+        .collect()
+    };
+    grants(old) != grants(new)
 }
 
 /// Containers run together; init containers one after the other before them, beside the sidecars begun so far.
@@ -135,9 +187,11 @@ fn total(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resource
         if whole.contains_key(MEMORY) {
             most.memory = amounts.memory;
         }
-        most.others.extend(amounts.others);
+        most.others.extend(amounts.others.into_iter().filter(|(name, _)| name.starts_with(HUGE_PAGES)));
     }
     most.add(&Resources::of(spec.overhead.as_ref()));
+    // A request of nothing is none.
+    most.others.retain(|_, amount| *amount != 0);
     most
 }
 

@@ -1,268 +1,195 @@
-//! The loop: takes in what has changed, decides over one pod after the other, and leaves all waiting to tasks of
-//! its own. It never waits for the API server, so that a burst of pods is decided as fast as it comes.
+//! The scheduler in the world: takes in what has changed, has the core decide over one pod after the other, and
+//! leaves all waiting to tasks of its own. It never waits for the API server, so that a burst of pods is decided as
+//! fast as it comes.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use client::Delta;
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::mpsc;
+use kube::Resource;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::core::{Assignment, Core, Decision, Failure};
+use crate::news::Change;
 use crate::outcome::{self, FailureNote};
-use crate::plugins::{Events, Plugin, default_plugins};
-use crate::pod::{self, PodInfo};
-use crate::preemption;
-use crate::queue::{Queue, Waiting};
-use crate::schedule;
+use crate::pod::PodInfo;
+use crate::queue::{Event, Kinds};
+use crate::storage::Key;
+use crate::{bind, evict};
 
-/// What came of a binding.
-pub struct Bound {
-    waiting: Waiting,
-    result: Result<(), kube::Error>,
+/// What tasks tell the loop.
+pub enum Message {
+    Bound(Assignment),
+    Unbound(Assignment, bind::BindError),
+    /// Tell when all of the claims are bound, or that they never will be.
+    AwaitClaims(Vec<Key>, oneshot::Sender<Result<(), String>>),
 }
 
 pub struct Scheduler {
-    name: String,
     client: kube::Client,
-    plugins: Vec<Box<dyn Plugin>>,
-    cluster: Cluster,
-    queue: Queue,
-    /// Pods whose binding is under way, or not yet told of by the watch.
-    binding: HashSet<String>,
-    bound: mpsc::UnboundedSender<Bound>,
-    start: usize,
+    pub core: Core,
+    messages: mpsc::UnboundedSender<Message>,
+    awaited: Vec<(Vec<Key>, oneshot::Sender<Result<(), String>>)>,
 }
 
 impl Scheduler {
-    pub fn new(name: String, client: kube::Client, bound: mpsc::UnboundedSender<Bound>) -> Self {
-        Self {
-            name,
-            client,
-            plugins: default_plugins(),
-            cluster: Cluster::default(),
-            queue: Queue::default(),
-            binding: HashSet::new(),
-            bound,
-            start: 0,
-        }
+    pub fn new(config: &Config, client: kube::Client, messages: mpsc::UnboundedSender<Message>) -> Self {
+        Self { client, core: Core::new(config), messages, awaited: Vec::new() }
     }
 
-    pub fn next_due(&self) -> Option<Instant> {
-        self.queue.next_due()
-    }
-
-    pub fn namespace_changed(&mut self, delta: &Delta<Namespace>) {
-        match delta {
-            Delta::Added(namespace) | Delta::Updated { new: namespace, .. } => {
-                self.cluster.set_namespace(namespace)
-            }
-            Delta::Deleted(namespace) => {
-                self.cluster.remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
-            }
-            Delta::Synced => {}
-        }
-    }
-
-    pub fn claim_changed(&mut self, delta: &Delta<PersistentVolumeClaim>) {
-        self.cluster.storage.claim_changed(delta);
-        self.queue.happened(Events::STORAGE);
-    }
-
-    pub fn volume_changed(&mut self, delta: &Delta<PersistentVolume>) {
-        self.cluster.storage.volume_changed(delta);
-        self.queue.happened(Events::STORAGE);
-    }
-
-    pub fn class_changed(&mut self, delta: &Delta<StorageClass>) {
-        self.cluster.storage.class_changed(delta);
-        self.queue.happened(Events::STORAGE);
-    }
-
-    pub fn node_changed(&mut self, delta: &Delta<Node>) {
-        match delta {
-            Delta::Added(node) => {
-                self.cluster.set_node(node.clone());
-                self.queue.happened(Events::NODE_ADDED);
-            }
-            Delta::Updated { old, new } => {
-                let events = node_events(old, new);
-                self.cluster.set_node(new.clone());
-                if events != Events::NONE {
-                    self.queue.happened(events);
+    pub fn take_in(&mut self, change: Change) {
+        let now = Instant::now();
+        let core = &mut self.core;
+        match change {
+            Change::Pod(delta) => core.pod_changed(&delta, now),
+            Change::Node(delta) => core.node_changed(&delta, now),
+            Change::Namespace(delta) => core.namespace_changed(&delta),
+            Change::Claim(delta) => {
+                core.cluster.storage.claim_changed(&delta);
+                if let Some((namespace, name)) = names(&delta) {
+                    core.happened(Event::Claim(namespace, name), now);
                 }
+                self.tell_bound_claims();
             }
-            Delta::Deleted(node) => {
-                self.cluster.remove_node(node.metadata.name.as_deref().unwrap_or_default())
+            Change::Volume(delta) => {
+                core.cluster.storage.volume_changed(&delta);
+                core.happened(Event::Other(Kinds::VOLUME), now);
             }
-            Delta::Synced => {}
+            Change::StorageClass(delta) => {
+                core.cluster.storage.class_changed(&delta);
+                core.happened(Event::Other(Kinds::STORAGE_CLASS), now);
+            }
+            Change::CsiNode(delta) => {
+                core.cluster.storage.csi_node_changed(&delta);
+                core.happened(Event::Other(Kinds::CSI_NODE), now);
+            }
+            Change::CsiDriver(delta) => {
+                core.cluster.storage.driver_changed(&delta);
+                core.happened(Event::Other(Kinds::CSI_DRIVER), now);
+            }
+            Change::CsiCapacity(delta) => {
+                core.cluster.storage.capacity_changed(&delta);
+                core.happened(Event::Other(Kinds::CSI_CAPACITY), now);
+            }
+            Change::Service(delta) => core.cluster.workloads.service_changed(&delta),
+            Change::ReplicaSet(delta) => core.cluster.workloads.replica_set_changed(&delta),
+            Change::StatefulSet(delta) => core.cluster.workloads.stateful_set_changed(&delta),
+            Change::ReplicationController(delta) => {
+                core.cluster.workloads.replication_controller_changed(&delta);
+            }
+            Change::Budget(delta) => core.budgets.changed(&delta),
+            Change::Synced => {}
         }
     }
 
-    pub fn pod_changed(&mut self, delta: &Delta<Pod>) {
-        match delta {
-            Delta::Added(pod) => self.pod_is(None, pod),
-            Delta::Updated { old, new } => {
-                if old.metadata.uid != new.metadata.uid {
-                    self.pod_is_gone(old);
-                }
-                self.pod_is(Some(old), new);
-            }
-            Delta::Deleted(pod) => self.pod_is_gone(pod),
-            Delta::Synced => {}
-        }
-    }
-
-    fn pod_is(&mut self, old: Option<&Pod>, pod: &Arc<Pod>) {
-        if pod::is_finished(pod) {
-            self.pod_is_gone(pod);
-            return;
-        }
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        if let Some(node) = pod::node_name(pod) {
-            self.queue.remove(uid);
-            self.binding.remove(uid);
-            // Most updates of a running pod change its status only: its count stays.
-            let counted =
-                old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
-            let terminating = pod.metadata.deletion_timestamp.is_some();
-            if !counted || terminating {
-                self.cluster.add_pod(Arc::new(PodInfo::new(pod.clone())), node);
-                self.queue.happened(Events::POD_ADDED);
-            }
-        } else if self.is_ours(pod) && !self.binding.contains(uid) {
-            let info = Arc::new(PodInfo::new(pod.clone()));
-            if pod.metadata.deletion_timestamp.is_some() {
-                self.queue.remove(uid);
-                return;
-            }
-            let same =
-                old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
-            if is_gated(pod) {
-                self.queue.remove(uid);
-            } else if !(same && self.queue.update(info.clone())) {
-                self.queue.add(info);
+    pub fn hear(&mut self, message: Message) {
+        match message {
+            Message::Bound(assignment) => self.core.bound(&assignment),
+            Message::Unbound(assignment, error) => self.unbound(assignment, &error),
+            Message::AwaitClaims(claims, sender) => {
+                self.awaited.push((claims, sender));
+                self.tell_bound_claims();
             }
         }
     }
 
-    fn pod_is_gone(&mut self, pod: &Pod) {
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        self.queue.remove(uid);
-        self.binding.remove(uid);
-        if self.cluster.remove_pod(uid) {
-            self.queue.happened(Events::POD_REMOVED);
-        }
-    }
-
-    fn is_ours(&self, pod: &Pod) -> bool {
-        let asked = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-        asked.unwrap_or("default-scheduler") == self.name
-    }
-
-    pub fn bound(&mut self, bound: Bound) {
-        let uid = &bound.waiting.pod.uid;
-        // After success the pod stays noted until the watch shows it assigned: older news of it may still come.
-        let Err(error) = bound.result else { return };
-        if !self.binding.remove(uid) {
-            return;
-        }
-        // Not there after all.
-        self.cluster.remove_pod(uid);
-        let gone = matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409));
-        if gone {
-            debug!(pod = bound.waiting.pod.name(), %error, "binding is superseded");
+    fn unbound(&mut self, assignment: Assignment, error: &bind::BindError) {
+        let pod = assignment.waiting.pod.clone();
+        if error.is_superseded() {
+            debug!(pod = pod.name(), namespace = pod.namespace(), %error, "binding is superseded");
         } else {
-            warn!(pod = bound.waiting.pod.name(), namespace = bound.waiting.pod.namespace(), %error, "binding failed, trying again");
+            warn!(pod = pod.name(), namespace = pod.namespace(), %error, "binding failed, trying again");
+            let note =
+                FailureNote::new(assignment.waiting.told.as_ref(), &pod, error.to_string(), Timestamp::now());
+            self.tell(pod, note, "SchedulerError", false);
         }
-        self.queue.failed(bound.waiting, Instant::now());
-        self.queue.happened(Events::POD_REMOVED);
+        self.core.unbound(assignment, Instant::now());
+    }
+
+    fn tell_bound_claims(&mut self) {
+        let storage = &self.core.cluster.storage;
+        for (claims, sender) in std::mem::take(&mut self.awaited) {
+            match storage.all_bound(&claims) {
+                Ok(false) if !sender.is_closed() => self.awaited.push((claims, sender)),
+                // Who has given up waiting does not mind.
+                Ok(_) => drop(sender.send(Ok(()))),
+                Err(why) => drop(sender.send(Err(why))),
+            }
+        }
     }
 
     /// Decides over the next pod. False if none is worth a try now.
     pub fn schedule_next(&mut self) -> bool {
-        let Some(mut waiting) = self.queue.pop(Instant::now()) else { return false };
-        let pod = waiting.pod.clone();
-        match schedule::choose(&self.plugins, &pod, &self.cluster, &mut self.start) {
-            Ok(node) => {
-                self.cluster.add_pod(pod.clone(), &node);
-                self.binding.insert(pod.uid.clone());
-                self.queue.happened(Events::POD_ADDED);
-                self.bind(waiting, node);
-            }
-            Err(misfit) => {
-                debug!(pod = pod.name(), namespace = pod.namespace(), refused_by = ?misfit.plugins, "pod fits nowhere");
-                let victims = preemption::find(&self.plugins, &pod, &self.cluster, &misfit);
-                let mut message = misfit.message();
-                if victims.is_none() {
-                    message.push_str(&misfit.preemption_message());
-                }
-                // Where victims are sent away, their end is what helps.
-                let helped_by =
-                    misfit.helped_by.or(victims.as_ref().map_or(Events::NONE, |_| Events::POD_REMOVED));
-                let note = FailureNote::new(waiting.told.as_ref(), &pod, message, Timestamp::now());
-                waiting.told = Some(note.clone());
-                self.queue.unschedulable(waiting, helped_by, Instant::now());
-                self.tell_failure(pod, note, victims);
-            }
-        }
+        let Some(decision) = self.core.decide_next(Instant::now()) else { return false };
+        self.carry_out(decision);
         true
     }
 
-    fn bind(&self, waiting: Waiting, node: String) {
-        let (client, name, sender) = (self.client.clone(), self.name.clone(), self.bound.clone());
-        let claims = self.cluster.storage.waiting_claims(&waiting.pod.pod);
+    fn carry_out(&mut self, decision: Decision) {
+        match decision {
+            Decision::Bind(assignment) => self.bind(assignment),
+            Decision::Refused(failure) => self.refused(failure),
+            Decision::Consult { .. } => {}
+        }
+    }
+
+    fn scheduler_name(&self, profile: usize) -> String {
+        self.core.profile(profile).map(|profile| profile.scheduler_name.clone()).unwrap_or_default()
+    }
+
+    fn bind(&self, assignment: Assignment) {
+        let name = self.scheduler_name(assignment.waiting.profile);
+        let timeout = self
+            .core
+            .profile(assignment.waiting.profile)
+            .map(|profile| profile.bind_timeout)
+            .unwrap_or_default();
+        let (client, messages) = (self.client.clone(), self.messages.clone());
         tokio::spawn(async move {
-            let pod = waiting.pod.clone();
-            let result = match outcome::bind_claims(&client, &pod, &node, &claims).await {
-                Ok(()) => outcome::bind(&client, &pod, &node).await,
-                Err(error) => Err(error),
-            };
-            let succeeded = result.is_ok();
-            // The loop only ever ends together with the process's work.
-            let _ = sender.send(Bound { waiting, result });
-            if succeeded {
-                outcome::record_scheduled(&client, &name, &pod, &node).await;
+            let (pod, node) = (assignment.waiting.pod.clone(), assignment.node.clone());
+            match bind::carry_out(&client, &messages, &assignment, timeout).await {
+                // The loop only ever ends together with the process's work.
+                Err(error) => drop(messages.send(Message::Unbound(assignment, error))),
+                Ok(()) => {
+                    drop(messages.send(Message::Bound(assignment)));
+                    outcome::record_scheduled(&client, &name, &pod, &node).await;
+                }
             }
         });
     }
 
-    fn tell_failure(&self, pod: Arc<PodInfo>, note: FailureNote, victims: Option<preemption::Victims>) {
-        let (client, name) = (self.client.clone(), self.name.clone());
+    fn refused(&mut self, failure: Failure) {
+        let Failure { pod, profile, message, refused_by, candidates, no_longer_nominated } = failure;
+        debug!(pod = pod.name(), namespace = pod.namespace(), ?refused_by, "pod fits nowhere");
+        let mut note = None;
+        self.core.note(&pod.uid, |waiting| {
+            let new = FailureNote::new(waiting.told.as_ref(), &pod, message.clone(), Timestamp::now());
+            waiting.told = Some(new.clone());
+            note = Some(new);
+        });
+        if let Some(note) = note {
+            self.tell(pod.clone(), note, "Unschedulable", no_longer_nominated);
+        }
+        if let Some(victims) = candidates.into_iter().next() {
+            let displaced = self.core.nominate(&pod, &victims.node);
+            let (client, name) = (self.client.clone(), self.scheduler_name(profile));
+            tokio::spawn(async move { evict::carry_out(&client, &name, &pod, victims, displaced).await });
+        }
+    }
+
+    fn tell(&self, pod: Arc<PodInfo>, note: FailureNote, reason: &'static str, no_longer_nominated: bool) {
+        let (client, name) = (self.client.clone(), pod.scheduler_name().to_owned());
         tokio::spawn(async move {
             outcome::record_failure(&client, &name, &pod, &note).await;
-            outcome::explain(&client, &pod, "Unschedulable", &note.message).await;
-            if let Some(victims) = victims {
-                preemption::carry_out(&client, &name, &pod, victims).await;
-            }
+            outcome::explain(&client, &pod, reason, &note.message, no_longer_nominated).await;
         });
     }
 }
 
-/// A pod that somebody still holds back.
-fn is_gated(pod: &Pod) -> bool {
-    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
-    gates.is_some_and(|gates| !gates.is_empty())
-}
-
-/// What about a node has changed that may matter. Heartbeats do not.
-fn node_events(old: &Node, new: &Node) -> Events {
-    let mut events = Events::NONE;
-    let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
-    if allocatable(old) != allocatable(new) {
-        events = events.or(Events::NODE_RESOURCES);
-    }
-    if old.metadata.labels != new.metadata.labels {
-        events = events.or(Events::NODE_LABELS);
-    }
-    let taints =
-        |node: &Node| node.spec.as_ref().map(|spec| (spec.taints.clone(), spec.unschedulable == Some(true)));
-    if taints(old) != taints(new) {
-        events = events.or(Events::NODE_TAINTS);
-    }
-    events
+fn names<K: Resource>(delta: &Delta<K>) -> Option<(&str, &str)> {
+    let meta = delta.object()?.meta();
+    Some((meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()))
 }

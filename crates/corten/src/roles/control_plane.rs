@@ -178,7 +178,7 @@ pub fn start_controllers(
 
 pub fn start_scheduler(parts: &mut Parts, informers: Informers, leading: &Leading) -> Result<()> {
     leading.start(parts, "scheduler", "kube-scheduler", informers.client(), move |stop| {
-        let config = scheduler::Config { scheduler_name: "default-scheduler".to_owned() };
+        let config = scheduler::Config::default();
         scheduler::run(informers.clone(), config, stop)
     })
 }

@@ -1,42 +1,48 @@
-//! Prefers nodes on which CPU and memory would be used about equally: neither runs out while the other lies idle.
+//! Prefers nodes on which resources would be used about equally: none runs out while another lies idle.
 
-use super::{Check, Events, MAX_SCORE, Plugin};
-use crate::cluster::{Cluster, NodeState};
+use super::MAX_SCORE;
+use crate::cluster::NodeState;
+use crate::config::ResourceWeight;
 use crate::pod::PodInfo;
+use crate::resources::{Resources, is_extended};
 
-pub struct NodeResourcesBalancedAllocation;
-
-impl Plugin for NodeResourcesBalancedAllocation {
-    fn name(&self) -> &'static str {
-        "NodeResourcesBalancedAllocation"
-    }
-
-    fn prepare<'a>(&self, pod: &'a PodInfo, _: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
-        // A pod that requests nothing balances nothing.
-        let asks = pod.requests.milli_cpu > 0 || pod.requests.memory > 0;
-        asks.then(|| Box::new(Balance(pod)) as Box<dyn Check>)
-    }
-
-    fn helped_by(&self) -> Events {
-        Events::NONE
-    }
+pub struct Balance {
+    requests: Resources,
+    names: Vec<String>,
 }
 
-struct Balance<'a>(&'a PodInfo);
-
-impl Check for Balance<'_> {
-    fn scores(&self) -> bool {
-        true
+impl Balance {
+    /// Nothing for a pod that requests none of the resources: it balances nothing.
+    pub fn new(pod: &PodInfo, resources: &[ResourceWeight]) -> Option<Self> {
+        let wanted = |name: &str| pod.requests.amount(name) > 0;
+        if !resources.iter().any(|resource| wanted(&resource.name)) {
+            return None;
+        }
+        let names = resources.iter().map(|resource| &resource.name);
+        let names = names.filter(|name| !is_extended(name) || wanted(name)).cloned().collect();
+        Some(Self { requests: pod.requests.clone(), names })
     }
 
-    fn score(&self, node: &NodeState) -> i64 {
-        let share = |all: i64, used: i64, wanted: i64| {
-            if all <= 0 { 1.0 } else { (used.saturating_add(wanted) as f64 / all as f64).min(1.0) }
+    pub fn score(&self, node: &NodeState) -> i64 {
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for name in &self.names {
+            let all = node.allocatable.amount(name);
+            if all <= 0 {
+                continue;
+            }
+            let used = node.requested.amount(name).saturating_add(self.requests.amount(name));
+            let fraction = (used as f64 / all as f64).min(1.0);
+            count += 1.0;
+            sum += fraction;
+            squares += fraction * fraction;
+        }
+        let deviation: f64 = if count < 2.0 {
+            0.0
+        } else {
+            let mean: f64 = sum / count;
+            (squares / count - mean * mean).max(0.0).sqrt()
         };
-        let (all, used, wanted) = (&node.allocatable, &node.requested, &self.0.requests);
-        let cpu = share(all.milli_cpu, used.milli_cpu, wanted.milli_cpu);
-        let memory = share(all.memory, used.memory, wanted.memory);
-        // The standard deviation of two values is half their distance.
-        ((1.0 - (cpu - memory).abs() / 2.0) * MAX_SCORE as f64) as i64
+        // Rounding errors of the square root must not cost a point.
+        ((1.0 - deviation) * MAX_SCORE as f64 + 1e-9) as i64
     }
 }

@@ -1,187 +1,130 @@
 //! Brings pods together, or keeps them apart, by labels of the pods that are there already.
+//!
+//! Here are the terms of a pod and whom they pick; who is where is counted in [`crate::classes::affinity`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, WeightedPodAffinityTerm};
+use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, WeightedPodAffinityTerm};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::{Check, Events, MAX_SCORE, Plugin, Refusal};
-use crate::cluster::{Cluster, NodeState};
-use crate::labels::selects;
-use crate::pod::PodInfo;
+use crate::labels::{Labels, selects};
 
-pub struct InterPodAffinity;
+pub const NO_AFFINITY: &str = "node(s) didn't match pod affinity rules";
+pub const ANTI_AFFINITY: &str = "node(s) didn't match pod anti-affinity rules";
+pub const OTHERS_ANTI_AFFINITY: &str = "node(s) didn't satisfy existing pods anti-affinity rules";
 
-impl Plugin for InterPodAffinity {
-    fn name(&self) -> &'static str {
-        "InterPodAffinity"
-    }
+/// Labels of each namespace.
+pub type Namespaces = BTreeMap<String, Labels>;
 
-    fn prepare<'a>(&self, pod: &'a PodInfo, cluster: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
-        let affinity = pod.spec().and_then(|spec| spec.affinity.as_ref());
-        let asks = affinity
-            .is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some());
-        if !asks && !cluster.live_nodes().any(|node| node.with_anti_affinity > 0) {
-            return None;
-        }
-        Some(Box::new(Neighbours::new(pod, cluster)))
-    }
-
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.or(Events::NODE_LABELS).or(Events::POD_ADDED).or(Events::POD_REMOVED)
-    }
-
-    fn weight(&self) -> i64 {
-        2
-    }
+/// Which pods, and over which domains.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    pub topology_key: String,
+    namespaces: Vec<String>,
+    namespace_selector: Option<LabelSelector>,
+    selector: Option<LabelSelector>,
 }
 
-/// Values of a topology label, and how many pods count there.
-type Domains<'a> = HashMap<(&'a str, &'a str), i64>;
-
-struct Neighbours<'a> {
-    pod: &'a PodInfo,
-    /// For each required affinity term, where pods that it picks are.
-    wanted: Vec<Domains<'a>>,
-    /// No pod anywhere is what the pod wants, but it is so itself: the first of a group.
-    is_first: bool,
-    /// Where the pod itself refuses to be.
-    refused: Domains<'a>,
-    /// Where others refuse the pod.
-    refusing: Domains<'a>,
-    preferred: Domains<'a>,
+/// All terms of one pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Terms {
+    pub required: Vec<Term>,
+    pub anti: Vec<Term>,
+    /// With their weights, those of anti-affinity negative.
+    pub preferred: Vec<(i64, Term)>,
 }
 
-impl<'a> Neighbours<'a> {
-    fn new(pod: &'a PodInfo, cluster: &'a Cluster) -> Self {
-        let required = pod.required_affinity();
-        let anti = pod.required_anti_affinity();
-        let mut wanted: Vec<Domains<'a>> = required.iter().map(|_| Domains::new()).collect();
-        let mut refused = Domains::new();
-        let mut refusing = Domains::new();
-        let mut preferred = Domains::new();
-        let likes = preferences(pod);
-        let asks = !required.is_empty() || !anti.is_empty() || !likes.is_empty();
-        for node in cluster.live_nodes() {
-            if node.with_anti_affinity > 0 {
-                for other in node.pods.values() {
-                    for term in other.required_anti_affinity() {
-                        if picks(term, other, pod, cluster) {
-                            count(&mut refusing, term, node, 1);
-                        }
-                    }
-                }
+impl Terms {
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let affinity = pod.spec.as_ref()?.affinity.as_ref()?;
+        let term = |term: &PodAffinityTerm| Term::new(term, pod);
+        let weighted = |sign: i64| {
+            move |weighted: &WeightedPodAffinityTerm| {
+                (sign * i64::from(weighted.weight), Term::new(&weighted.pod_affinity_term, pod))
             }
-            if !asks {
-                continue;
-            }
-            for other in node.pods.values() {
-                for (term, domains) in required.iter().zip(&mut wanted) {
-                    if picks(term, pod, other, cluster) {
-                        count(domains, term, node, 1);
-                    }
-                }
-                for term in anti {
-                    if picks(term, pod, other, cluster) {
-                        count(&mut refused, term, node, 1);
-                    }
-                }
-                for (weight, term) in &likes {
-                    if picks(term, pod, other, cluster) {
-                        count(&mut preferred, term, node, *weight);
-                    }
-                }
-            }
-        }
-        let is_first = wanted.iter().all(HashMap::is_empty)
-            && required.iter().all(|term| picks(term, pod, pod, cluster));
-        Self { pod, wanted, is_first, refused, refusing, preferred }
-    }
-}
-
-fn count<'a>(domains: &mut Domains<'a>, term: &'a PodAffinityTerm, node: &'a NodeState, weight: i64) {
-    if let Some(value) = node.label(&term.topology_key) {
-        *domains.entry((&term.topology_key, value)).or_default() += weight;
-    }
-}
-
-/// The preferred terms of a pod, those of anti-affinity with negative weight.
-fn preferences(pod: &PodInfo) -> Vec<(i64, &PodAffinityTerm)> {
-    let affinity = pod.spec().and_then(|spec| spec.affinity.as_ref());
-    let likes = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
-    let likes = likes.and_then(|likes| likes.preferred_during_scheduling_ignored_during_execution.as_ref());
-    let dislikes = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-    let dislikes =
-        dislikes.and_then(|dislikes| dislikes.preferred_during_scheduling_ignored_during_execution.as_ref());
-    let weighted = |sign: i64| move |term: &'_ WeightedPodAffinityTerm| sign * i64::from(term.weight);
-    let likes = likes.into_iter().flatten().map(|term| (weighted(1)(term), &term.pod_affinity_term));
-    let dislikes = dislikes.into_iter().flatten().map(|term| (weighted(-1)(term), &term.pod_affinity_term));
-    likes.chain(dislikes).collect()
-}
-
-/// Whether a term of `owner` picks `other`.
-fn picks(term: &PodAffinityTerm, owner: &PodInfo, other: &PodInfo, cluster: &Cluster) -> bool {
-    in_namespaces(term, owner, other.namespace(), cluster) && {
-        let labels = other.pod.metadata.labels.as_ref();
-        let same = |key: &String| {
-            let own = owner.pod.metadata.labels.as_ref().and_then(|labels| labels.get(key));
-            own.is_none() || own == labels.and_then(|labels| labels.get(key))
         };
-        let differs = |key: &String| {
-            let own = owner.pod.metadata.labels.as_ref().and_then(|labels| labels.get(key));
-            own.is_none() || own != labels.and_then(|labels| labels.get(key))
-        };
-        selects(term.label_selector.as_ref(), labels)
-            && term.match_label_keys.iter().flatten().all(same)
-            && term.mismatch_label_keys.iter().flatten().all(differs)
+        let mut terms = Self::default();
+        if let Some(affinity) = &affinity.pod_affinity {
+            let required = affinity.required_during_scheduling_ignored_during_execution.iter().flatten();
+            terms.required = required.map(term).collect();
+            let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+            terms.preferred.extend(preferred.map(weighted(1)));
+        }
+        if let Some(affinity) = &affinity.pod_anti_affinity {
+            let required = affinity.required_during_scheduling_ignored_during_execution.iter().flatten();
+            terms.anti = required.map(term).collect();
+            let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+            terms.preferred.extend(preferred.map(weighted(-1)));
+        }
+        let some = !(terms.required.is_empty() && terms.anti.is_empty() && terms.preferred.is_empty());
+        some.then_some(terms)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Term> {
+        self.required.iter().chain(&self.anti).chain(self.preferred.iter().map(|(_, term)| term))
+    }
+
+    pub fn looks_at_namespaces(&self) -> bool {
+        self.all().any(|term| term.namespace_selector.is_some())
+    }
+
+    /// Whether all required terms pick a pod.
+    pub fn requires(&self, namespace: &str, labels: Option<&Labels>, namespaces: &Namespaces) -> bool {
+        !self.required.is_empty()
+            && self.required.iter().all(|term| term.picks(namespace, labels, namespaces))
     }
 }
 
-fn in_namespaces(term: &PodAffinityTerm, owner: &PodInfo, namespace: &str, cluster: &Cluster) -> bool {
-    let named = term.namespaces.as_deref().unwrap_or_default();
-    if named.is_empty() && term.namespace_selector.is_none() {
-        return namespace == owner.namespace();
+impl Term {
+    fn new(term: &PodAffinityTerm, owner: &Pod) -> Self {
+        let namespaces = match (term.namespaces.as_deref().unwrap_or_default(), &term.namespace_selector) {
+            ([], None) => vec![owner.metadata.namespace.clone().unwrap_or_default()],
+            (named, _) => named.to_vec(),
+        };
+        Self {
+            topology_key: term.topology_key.clone(),
+            namespaces,
+            namespace_selector: term.namespace_selector.clone(),
+            selector: narrowed(term, owner.metadata.labels.as_ref()),
+        }
     }
-    named.iter().any(|name| name == namespace)
-        || selects(term.namespace_selector.as_ref(), cluster.namespace_labels(namespace))
+
+    pub fn picks(&self, namespace: &str, labels: Option<&Labels>, namespaces: &Namespaces) -> bool {
+        let there = self.namespaces.iter().any(|name| name == namespace)
+            || (self.namespace_selector.is_some()
+                && selects(self.namespace_selector.as_ref(), namespaces.get(namespace)));
+        there && selects(self.selector.as_ref(), labels)
+    }
+
+    /// The label keys that it looks at.
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        label_keys(self.selector.as_ref())
+    }
 }
 
-impl Check for Neighbours<'_> {
-    fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
-        let among = |domains: &Domains<'_>, key: &str| {
-            node.label(key).is_some_and(|value| domains.contains_key(&(key, value)))
+pub fn label_keys(selector: Option<&LabelSelector>) -> impl Iterator<Item = &str> {
+    let equal = selector.and_then(|selector| selector.match_labels.as_ref()).into_iter().flatten();
+    let others = selector.and_then(|selector| selector.match_expressions.as_ref()).into_iter().flatten();
+    equal.map(|(key, _)| key.as_str()).chain(others.map(|requirement| requirement.key.as_str()))
+}
+
+/// The label selector, narrowed to pods that share, or do not share, some of the owner's label values.
+fn narrowed(term: &PodAffinityTerm, labels: Option<&Labels>) -> Option<LabelSelector> {
+    let mut selector = term.label_selector.clone()?;
+    let same = term.match_label_keys.iter().flatten().map(|key| (key, "In"));
+    let other = term.mismatch_label_keys.iter().flatten().map(|key| (key, "NotIn"));
+    for (key, operator) in same.chain(other) {
+        let Some(value) = labels.and_then(|labels| labels.get(key)) else { continue };
+        let requirement = LabelSelectorRequirement {
+            key: key.clone(),
+            operator: operator.to_owned(),
+            values: Some(vec![value.clone()]),
         };
-        for (term, domains) in self.pod.required_affinity().iter().zip(&self.wanted) {
-            if node.label(&term.topology_key).is_none()
-                || !(self.is_first || among(domains, &term.topology_key))
-            {
-                return Err(Refusal::for_good("node(s) didn't match pod affinity rules"));
-            }
-        }
-        for term in self.pod.required_anti_affinity() {
-            if among(&self.refused, &term.topology_key) {
-                return Err(Refusal::new("node(s) didn't match pod anti-affinity rules"));
-            }
-        }
-        if self.refusing.keys().any(|(key, value)| node.label(key) == Some(value)) {
-            return Err(Refusal::new("node(s) didn't satisfy existing pods anti-affinity rules"));
-        }
-        Ok(())
-    }
-
-    fn scores(&self) -> bool {
-        !self.preferred.is_empty()
-    }
-
-    fn score(&self, node: &NodeState) -> i64 {
-        let here = self.preferred.iter().filter(|((key, value), _)| node.label(key) == Some(value));
-        here.map(|(_, weight)| weight).sum()
-    }
-
-    fn normalize(&self, scores: &mut [i64]) {
-        let (least, most) =
-            (scores.iter().copied().min().unwrap_or(0), scores.iter().copied().max().unwrap_or(0));
-        for score in scores {
-            *score = if most > least { MAX_SCORE * (*score - least) / (most - least) } else { 0 };
+        let requirements = selector.match_expressions.get_or_insert_default();
+        // The API server may have written it there already.
+        if !requirements.contains(&requirement) {
+            requirements.push(requirement);
         }
     }
+    Some(selector)
 }

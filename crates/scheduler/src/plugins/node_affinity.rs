@@ -1,33 +1,64 @@
 //! Holds a pod to nodes that its node selector and required node affinity pick, and prefers those that its
-//! preferred affinity picks.
+//! preferred affinity picks. A profile may add an affinity of its own to all its pods.
 
 use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, PodSpec};
 
-use super::{Check, Events, Plugin, Refusal, normalize_to_max};
-use crate::cluster::{Cluster, NodeState};
+use super::{Local, Refusal};
+use crate::cluster::NodeState;
 use crate::pod::PodInfo;
 use crate::{fit, labels};
 
-pub struct NodeAffinity;
+pub struct Picky {
+    /// Of the pod; nothing of it looks at anything but nodes.
+    spec: Option<PodSpec>,
+    added: Option<Affinity>,
+}
 
-impl Plugin for NodeAffinity {
-    fn name(&self) -> &'static str {
-        "NodeAffinity"
+impl Picky {
+    /// Nothing if any node will do.
+    pub fn new(pod: &PodInfo, added: Option<&Affinity>) -> Option<Self> {
+        let wanted = pod.spec().filter(|spec| {
+            affinity(spec).is_some()
+                || spec.node_selector.as_ref().is_some_and(|selector| !selector.is_empty())
+        });
+        if wanted.is_none() && added.is_none() {
+            return None;
+        }
+        let spec = wanted.map(|spec| PodSpec {
+            node_selector: spec.node_selector.clone(),
+            affinity: spec.affinity.as_ref().map(|affinity| k8s_openapi::api::core::v1::Affinity {
+                node_affinity: affinity.node_affinity.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        Some(Self { spec, added: added.cloned() })
     }
 
-    fn prepare<'a>(&self, pod: &'a PodInfo, _: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
-        let spec = pod.spec()?;
-        let asks = affinity(spec).is_some()
-            || spec.node_selector.as_ref().is_some_and(|selector| !selector.is_empty());
-        asks.then(|| Box::new(Picky(spec)) as Box<dyn Check>)
+    /// Whether the pod itself (whatever the profile adds) picks the node.
+    pub fn picks(&self, node: &NodeState) -> bool {
+        let Some(spec) = &self.spec else { return true };
+        node.node.as_ref().is_some_and(|node| fit::selects_node(spec, node))
     }
 
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.or(Events::NODE_LABELS)
+    pub fn prefers(&self) -> bool {
+        self.preferred().next().is_some()
     }
 
-    fn weight(&self) -> i64 {
-        2
+    /// The weights of the preferences that pick the node.
+    pub fn preference(&self, node: &NodeState) -> i64 {
+        let Some(object) = &node.node else { return 0 };
+        let picked = self.preferred().filter(|term| labels::term_selects_node(&term.preference, object));
+        picked.map(|term| i64::from(term.weight)).sum()
+    }
+
+    fn preferred(&self) -> impl Iterator<Item = &k8s_openapi::api::core::v1::PreferredSchedulingTerm> {
+        let own = self.spec.as_ref().and_then(affinity);
+        let all = self.added.iter().chain(own);
+        all.flat_map(|affinity| {
+            affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten()
+        })
+        .filter(|term| term.weight != 0)
     }
 }
 
@@ -35,40 +66,19 @@ fn affinity(spec: &PodSpec) -> Option<&Affinity> {
     spec.affinity.as_ref()?.node_affinity.as_ref()
 }
 
-/// Whether the node selector and the required affinity of a pod pick a node.
-pub fn picks(spec: &PodSpec, node: &NodeState) -> bool {
-    node.node.as_ref().is_some_and(|node| fit::selects_node(spec, node))
-}
-
-struct Picky<'a>(&'a PodSpec);
-
-impl Check for Picky<'_> {
+impl Local for Picky {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
-        if picks(self.0, node) {
-            Ok(())
-        } else {
-            Err(Refusal::for_good("node(s) didn't match Pod's node affinity/selector"))
+        let added = self.added.as_ref();
+        let added =
+            added.and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
+        let enforced = added
+            .is_none_or(|added| node.node.as_ref().is_some_and(|node| labels::selects_node(added, node)));
+        if !enforced {
+            return Err(Refusal::for_good("node(s) didn't match scheduler-enforced node affinity"));
         }
-    }
-
-    fn scores(&self) -> bool {
-        let preferred = affinity(self.0)
-            .and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
-        preferred.is_some_and(|preferred| !preferred.is_empty())
-    }
-
-    fn score(&self, node: &NodeState) -> i64 {
-        let Some(object) = &node.node else { return 0 };
-        let preferred = affinity(self.0)
-            .and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
-        let picked = preferred
-            .into_iter()
-            .flatten()
-            .filter(|term| labels::term_selects_node(&term.preference, object));
-        picked.map(|term| i64::from(term.weight)).sum()
-    }
-
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_to_max(scores, false);
+        if !self.picks(node) {
+            return Err(Refusal::for_good("node(s) didn't match Pod's node affinity/selector"));
+        }
+        Ok(())
     }
 }

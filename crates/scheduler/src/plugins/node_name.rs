@@ -1,34 +1,22 @@
-//! Holds a pod to the node that its spec names.
+//! Holds a pod to the node that it names itself.
 
-use super::{Check, Events, Plugin, Refusal};
-use crate::cluster::{Cluster, NodeState};
+use super::{Local, Refusal};
+use crate::cluster::NodeState;
 use crate::pod::{self, PodInfo};
 
-pub struct NodeName;
+pub struct Named(String);
 
-impl Plugin for NodeName {
-    fn name(&self) -> &'static str {
-        "NodeName"
-    }
-
-    fn prepare<'a>(&self, pod: &'a PodInfo, _: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
-        let name = pod::node_name(&pod.pod)?;
-        Some(Box::new(Named(name)))
-    }
-
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED
+impl Named {
+    pub fn new(pod: &PodInfo) -> Option<Self> {
+        pod::node_name(&pod.pod).map(|name| Self(name.to_owned()))
     }
 }
 
-struct Named<'a>(&'a str);
-
-impl Check for Named<'_> {
+impl Local for Named {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
         if node.name == self.0 {
-            Ok(())
-        } else {
-            Err(Refusal::for_good("node(s) didn't match the requested node name"))
+            return Ok(());
         }
+        Err(Refusal::for_good("node(s) didn't match the requested node name"))
     }
 }

@@ -1,39 +1,30 @@
-//! Keeps pods off cordoned nodes, unless they tolerate it.
+//! Keeps pods off nodes that are marked unschedulable (`kubectl cordon`), unless they tolerate that.
 
-use super::taint_toleration::tolerates;
-use super::{Check, Events, Plugin, Refusal};
-use crate::cluster::{Cluster, NodeState};
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+
+use super::{Local, Refusal, tolerates};
+use crate::cluster::NodeState;
 use crate::pod::PodInfo;
-use k8s_openapi::api::core::v1::Taint;
 
-pub struct NodeUnschedulable;
+const TAINT: &str = "node.kubernetes.io/unschedulable";
 
-impl Plugin for NodeUnschedulable {
-    fn name(&self) -> &'static str {
-        "NodeUnschedulable"
-    }
+pub struct Unschedulable {
+    tolerated: bool,
+}
 
-    fn prepare<'a>(&self, pod: &'a PodInfo, _: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
-        let taint = Taint {
-            key: "node.kubernetes.io/unschedulable".to_owned(),
-            effect: "NoSchedule".to_owned(),
-            ..Default::default()
-        };
-        let tolerated = pod.spec().is_some_and(|spec| tolerates(spec.tolerations.as_deref(), &taint));
-        (!tolerated).then(|| Box::new(Uncordoned) as Box<dyn Check>)
-    }
-
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.or(Events::NODE_TAINTS)
+impl Unschedulable {
+    pub fn new(pod: &PodInfo) -> Self {
+        let taint =
+            Taint { key: TAINT.to_owned(), effect: "NoSchedule".to_owned(), value: None, time_added: None };
+        let tolerations: &[Toleration] =
+            pod.spec().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+        Self { tolerated: tolerates(tolerations, &taint) }
     }
 }
 
-struct Uncordoned;
-
-impl Check for Uncordoned {
+impl Local for Unschedulable {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
-        let spec = node.node.as_ref().and_then(|node| node.spec.as_ref());
-        if spec.and_then(|spec| spec.unschedulable) == Some(true) {
+        if node.is_unschedulable() && !self.tolerated {
             return Err(Refusal::for_good("node(s) were unschedulable"));
         }
         Ok(())

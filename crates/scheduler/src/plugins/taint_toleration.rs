@@ -2,37 +2,31 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-use super::{Check, Events, Plugin, Refusal, normalize_to_max};
-use crate::cluster::{Cluster, NodeState};
+use super::{Local, Refusal};
+use crate::cluster::NodeState;
 use crate::pod::PodInfo;
 
-pub struct TaintToleration;
+pub struct Tolerant {
+    tolerations: Vec<Toleration>,
+}
 
-impl Plugin for TaintToleration {
-    fn name(&self) -> &'static str {
-        "TaintToleration"
+impl Tolerant {
+    pub fn new(pod: &PodInfo) -> Self {
+        Self { tolerations: pod.spec().and_then(|spec| spec.tolerations.clone()).unwrap_or_default() }
     }
 
-    fn prepare<'a>(&self, pod: &'a PodInfo, _: &'a Cluster) -> Option<Box<dyn Check + 'a>> {
-        let tolerations = pod.spec().and_then(|spec| spec.tolerations.as_deref());
-        Some(Box::new(Tolerant(tolerations)))
-    }
-
-    fn helped_by(&self) -> Events {
-        Events::NODE_ADDED.or(Events::NODE_TAINTS)
-    }
-
-    fn weight(&self) -> i64 {
-        3
+    /// Taints that would rather not have the pod. The more, the worse.
+    pub fn disliked(&self, node: &NodeState) -> i64 {
+        let soft = node.taints().iter().filter(|taint| taint.effect == "PreferNoSchedule");
+        let disliked = soft.filter(|taint| !tolerates(&self.tolerations, taint)).count();
+        i64::try_from(disliked).unwrap_or(i64::MAX)
     }
 }
 
-struct Tolerant<'a>(Option<&'a [Toleration]>);
-
-impl Check for Tolerant<'_> {
+impl Local for Tolerant {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
-        let mut hard = taints(node).iter().filter(|taint| taint.effect != "PreferNoSchedule");
-        match hard.find(|taint| !tolerates(self.0, taint)) {
+        let mut hard = node.taints().iter().filter(|taint| taint.effect != "PreferNoSchedule");
+        match hard.find(|taint| !tolerates(&self.tolerations, taint)) {
             None => Ok(()),
             Some(taint) => {
                 let value = taint.value.as_deref().unwrap_or_default();
@@ -40,37 +34,20 @@ impl Check for Tolerant<'_> {
             }
         }
     }
-
-    fn scores(&self) -> bool {
-        true
-    }
-
-    fn score(&self, node: &NodeState) -> i64 {
-        let soft = taints(node).iter().filter(|taint| taint.effect == "PreferNoSchedule");
-        let disliked = soft.filter(|taint| !tolerates(self.0, taint)).count();
-        i64::try_from(disliked).unwrap_or(0)
-    }
-
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_to_max(scores, true);
-    }
 }
 
-fn taints(node: &NodeState) -> &[Taint] {
-    let spec = node.node.as_ref().and_then(|node| node.spec.as_ref());
-    spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
-}
-
-pub fn tolerates(tolerations: Option<&[Toleration]>, taint: &Taint) -> bool {
-    tolerations.unwrap_or_default().iter().any(|toleration| {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let effect = text(&toleration.effect);
-        let key = text(&toleration.key);
-        let operator = text(&toleration.operator);
+pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|toleration| {
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let operator = toleration.operator.as_deref().unwrap_or_default();
         (effect.is_empty() || effect == taint.effect)
             && (key == taint.key || (key.is_empty() && operator == "Exists"))
-            && match operator.as_str() {
-                "" | "Equal" => text(&toleration.value) == text(&taint.value),
+            && match operator {
+                "" | "Equal" => {
+                    toleration.value.as_deref().unwrap_or_default()
+                        == taint.value.as_deref().unwrap_or_default()
+                }
                 "Exists" => true,
                 "Gt" => compare(toleration, taint, |taint, bound| taint > bound),
                 "Lt" => compare(toleration, taint, |taint, bound| taint < bound),
@@ -97,7 +74,7 @@ mod tests {
             serde_json::from_value(json!({"key": "k", "value": "v", "effect": "NoSchedule"})).unwrap();
         let check = |toleration: serde_json::Value, expected: bool| {
             let tolerations: Vec<Toleration> = vec![serde_json::from_value(toleration).unwrap()];
-            assert_eq!(tolerates(Some(&tolerations), &taint), expected, "{tolerations:?}");
+            assert_eq!(tolerates(&tolerations, &taint), expected, "{tolerations:?}");
         };
         check(json!({"key": "k", "value": "v", "effect": "NoSchedule"}), true);
         check(json!({"key": "k", "value": "v"}), true);
@@ -106,6 +83,6 @@ mod tests {
         check(json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false);
         check(json!({"operator": "Exists"}), true);
         check(json!({}), false);
-        assert!(!tolerates(None, &taint));
+        assert!(!tolerates(&[], &taint));
     }
 }
