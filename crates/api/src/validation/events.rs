@@ -37,7 +37,7 @@ pub fn event(gvk: &GroupVersionKind, object: &Value, new: bool, errors: &mut Fie
         ("deprecatedCount", "count"),
         ("deprecatedSource", "source"),
     ] {
-        if !is_empty(&object[field]) && object[field] != Value::from(0) {
+        if !is_empty(&object[field]) && object[field] != 0 {
             errors.invalid(&Path::new(name), "", "needs to be unset");
         }
     }

@@ -71,18 +71,19 @@ pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Ve
                 }
             }
         }
-        ("", "ServiceAccount") => {
-            if new["metadata"]["annotations"].get("kubernetes.io/enforce-mountable-secrets").is_some() {
-                out.push(
-                    "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
-                        .to_owned(),
-                );
-            }
+        ("", "ServiceAccount")
+            if new["metadata"]["annotations"].get("kubernetes.io/enforce-mountable-secrets").is_some() =>
+        {
+            out.push(
+                "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+                    .to_owned(),
+            );
         }
-        ("networking.k8s.io", "Ingress") => {
-            if old.is_none() && new["metadata"]["annotations"].get("kubernetes.io/ingress.class").is_some() {
-                out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".to_owned());
-            }
+        ("networking.k8s.io", "Ingress")
+            if old.is_none()
+                && new["metadata"]["annotations"].get("kubernetes.io/ingress.class").is_some() =>
+        {
+            out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".to_owned());
         }
         _ => {}
     }

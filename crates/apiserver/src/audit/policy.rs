@@ -156,7 +156,7 @@ impl Policy {
 
 impl Rule {
     fn check(&self) -> Result<(), &'static str> {
-        if !self.urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        if !self.urls.is_empty() && (!self.resources.is_empty() || !self.namespaces.is_empty()) {
             return Err("rules cannot apply to both regular resources and non-resource URLs");
         }
         for url in &self.urls {

@@ -34,6 +34,9 @@ pub type ByName = AHashMap<Box<str>, AHashMap<Box<str>, Arc<ResourceCache>>>;
 /// Which fields of a resource can be selected.
 pub type SelectableFields = Arc<dyn Fn(&str, &str) -> Arc<[String]> + Send + Sync>;
 
+/// Field paths by group and plural.
+type CustomFields = AHashMap<(Box<str>, Box<str>), Arc<[String]>>;
+
 pub struct Caches {
     resources: ArcSwap<ByName>,
     /// Serializes additions to `resources`.
@@ -43,8 +46,8 @@ pub struct Caches {
     /// What `applied` was when everything had been loaded: a resource without a cache has not changed since.
     floor: AtomicU64,
     selectable: SelectableFields,
-    /// The same of custom resources, by group and plural.
-    custom_fields: ArcSwap<AHashMap<(Box<str>, Box<str>), Arc<[String]>>>,
+    /// The same of custom resources.
+    custom_fields: ArcSwap<CustomFields>,
     runtime: Handle,
     pub encryption: Encryption,
 }

@@ -1,5 +1,6 @@
 //! What one CustomResourceDefinition defines.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use api::gvk::GroupVersionKind;
@@ -88,7 +89,7 @@ impl Definition {
                 None => Arc::new(Version::new(object, specification, &crd, version)),
             })
             .collect();
-        versions.sort_by(|one, other| priority(&other.name).cmp(&priority(&one.name)));
+        versions.sort_by_key(|version| Reverse(priority(&version.name)));
         let mut selectable: Vec<String> = Vec::new();
         for field in versions.iter().flat_map(|version| &version.selectable) {
             if !selectable.contains(field) {
