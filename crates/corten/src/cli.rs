@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apiserver_flags::ApiServerFlags;
-use crate::layout::Layout;
+use crate::kubelet_flags::KubeletFlags;
+use crate::layout::{DEFAULT_ROOT, Layout};
 pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
 /// Kubernetes in one binary: a cluster, a worker node, or any single part of one.
@@ -28,7 +29,7 @@ pub struct Directories {
         long,
         global = true,
         env = "CORTEN_ROOT_DIR",
-        default_value = "/var/lib/corten",
+        default_value = DEFAULT_ROOT,
         value_name = "DIR"
     )]
     pub root_dir: PathBuf,
@@ -90,6 +91,9 @@ pub struct UpArgs {
     /// Return once the node is Ready, leaving the cluster running in the background
     #[arg(long)]
     pub detach: bool,
+    // Last: the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    pub kubelet: KubeletFlags,
 }
 
 #[derive(Args, Clone)]
@@ -165,9 +169,9 @@ pub struct KubeconfigArgs {
 #[derive(Args, Clone)]
 pub struct NodeArgs {
     #[command(flatten)]
-    pub kubelet: KubeletArgs,
-    #[command(flatten)]
     pub runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub kubelet: KubeletArgs,
 }
 
 #[derive(Args, Clone)]
@@ -181,13 +185,23 @@ pub struct KubeletArgs {
     /// The CRI socket [default: the built-in runtime's]
     #[arg(long, value_name = "PATH")]
     pub container_runtime_endpoint: Option<PathBuf>,
+    /// A kubeconfig that may ask for the one that --kubeconfig names, where that is not there yet
     #[arg(long, value_name = "FILE")]
-    pub tls_cert_file: PathBuf,
-    #[arg(long, value_name = "FILE")]
-    pub tls_private_key_file: PathBuf,
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Where certificates are kept that the kubelet asks for [default: pki below its directory]
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// The certificate of the kubelet's API [default: asked for or made, in --cert-dir]
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
     /// Clients with certificates of this authority are let in
     #[arg(long, value_name = "FILE")]
-    pub client_ca_file: PathBuf,
+    pub client_ca_file: Option<PathBuf>,
+    // Last: the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    pub flags: KubeletFlags,
 }
 
 #[derive(Args, Clone)]
@@ -243,6 +257,15 @@ pub struct RuntimeArgs {
     /// The cgroup of containers whose pod names none
     #[arg(long, default_value = "/corten", value_name = "PATH")]
     pub cgroup_parent: String,
+    /// Pods are connected by the CNI configuration in this directory instead of the built-in bridge
+    #[arg(long, value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are; may be repeated
+    #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
+    pub cni_bin_dir: Vec<PathBuf>,
+    /// The pod network of this node, where no kubelet tells it
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<String>,
     /// A RuntimeClass handler and its OCI runtime, such as runc=/usr/bin/runc; may be repeated
     #[arg(long = "handler", value_name = "NAME=PATH", value_parser = parse_handler)]
     pub handlers: Vec<(String, PathBuf)>,

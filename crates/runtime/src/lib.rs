@@ -9,10 +9,12 @@
 //! - [`sandbox`], [`container`]: what the calls do; [`recover`]: after a restart;
 //!   [`clear()`]: the end of it all
 //! - [`spec`]: from the CRI's configuration to the OCI's and to the shim's plan; [`handler`]: which OCI runtime
+//! - [`network`], [`cni`]: what connects pods
 //! - [`shim_client`]: the conversation with the shims; [`events`], [`stats`], [`cgroup`]
 
 mod cgroup;
 mod clear;
+mod cni;
 mod container;
 mod disk;
 mod error;
@@ -55,8 +57,19 @@ pub struct Config {
     pub bridge: String,
     /// The pod networks of the whole cluster: what goes there keeps the pod's address.
     pub cluster_cidrs: Vec<net::IpNet>,
+    /// The pod network of this node, as long as no kubelet tells another.
+    pub pod_cidr: Option<String>,
+    /// CNI configurations and plugins, in place of our bridge.
+    pub cni: Option<CniConfig>,
     /// RuntimeClass handlers besides the built-in one: handler name to OCI runtime binary.
     pub handlers: Vec<(String, PathBuf)>,
+}
+
+/// Where the CNI is found.
+#[derive(Debug, Clone)]
+pub struct CniConfig {
+    pub conf_dir: PathBuf,
+    pub bin_dirs: Vec<PathBuf>,
 }
 
 /// Serves the CRI until `shutdown`. Containers keep running after it.

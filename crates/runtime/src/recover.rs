@@ -48,7 +48,7 @@ impl Runtime {
         let sandboxes = self.sandboxes.list();
         let alive: Vec<&str> =
             sandboxes.iter().filter(|s| !s.record.lock().released).map(|s| s.id.as_str()).collect();
-        self.bridge.retain(&alive)?;
+        self.retain_networks(&alive).await?;
         info!(sandboxes = sandboxes.len(), containers = self.containers.list().len(), "state loaded");
         Ok(())
     }

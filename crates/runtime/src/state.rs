@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::cgroup::Cgroups;
+use crate::cni::Cni;
 use crate::container::Container;
 use crate::events::Events;
 use crate::sandbox::Sandbox;
@@ -23,6 +24,8 @@ pub struct Runtime {
     pub config: Config,
     pub images: images::Store,
     pub bridge: net::bridge::Bridge,
+    /// In place of the bridge.
+    pub cni: Option<Cni>,
     pub cgroups: Cgroups,
     pub sandboxes: Table<Sandbox>,
     pub containers: Table<Container>,
@@ -52,10 +55,18 @@ impl Runtime {
             table: format!("corten-{}", config.bridge),
             ..Default::default()
         })?;
+        let cni = match &config.cni {
+            Some(c) => {
+                let attached = config.root_dir.join("cni");
+                Some(Cni::open(c.conf_dir.clone(), c.bin_dirs.clone(), attached)?)
+            }
+            None => None,
+        };
         let boot_id = "/proc/sys/kernel/random/boot_id";
         Ok(Self {
             images: images::Store::open(&config.root_dir.join("images"))?,
             bridge,
+            cni,
             cgroups: Cgroups::detect(),
             sandboxes: Table::new("sandbox"),
             containers: Table::new("container"),

@@ -9,6 +9,7 @@ use kubelet::KubeletConfiguration;
 
 use super::address;
 use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs};
+use crate::kubelet_flags::KubeletFlags;
 use crate::layout::Layout;
 use crate::parts::Parts;
 
@@ -29,17 +30,19 @@ pub struct Node {
 /// The files that a kubelet works with.
 pub struct KubeletFiles {
     pub cri_socket: PathBuf,
+    /// Empty for a certificate in `cert_dir`.
     pub tls_cert: PathBuf,
     pub tls_key: PathBuf,
+    /// Empty for none.
     pub client_ca: PathBuf,
+    pub cert_dir: PathBuf,
+    /// The client's certificate is in `cert_dir`.
+    pub bootstrapped: bool,
 }
 
 impl Node {
-    pub fn from_args(identity: &NodeIdentity, network: &NetworkArgs) -> Result<Self> {
-        let configuration = match &identity.config {
-            Some(path) => KubeletConfiguration::load(path)?,
-            None => KubeletConfiguration::default(),
-        };
+    pub fn from_args(identity: &NodeIdentity, network: &NetworkArgs, flags: &KubeletFlags) -> Result<Self> {
+        let configuration = flags.configuration(identity.config.as_ref())?;
         Ok(Self {
             name: match &identity.hostname_override {
                 Some(name) => name.clone(),
@@ -70,6 +73,11 @@ pub fn runtime_config(
         shim,
         bridge: args.bridge.clone(),
         cluster_cidrs: cluster_cidrs(network)?,
+        pod_cidr: args.pod_cidr.clone(),
+        cni: args
+            .cni_conf_dir
+            .clone()
+            .map(|conf_dir| runtime::CniConfig { conf_dir, bin_dirs: args.cni_bin_dir.clone() }),
         handlers: args.handlers.clone(),
     })
 }
@@ -105,6 +113,8 @@ pub fn start_kubelet(
         tls_cert: files.tls_cert,
         tls_key: files.tls_key,
         client_ca: files.client_ca,
+        cert_dir: files.cert_dir,
+        bootstrapped: files.bootstrapped,
         listen: SocketAddr::new(UNSPECIFIED, node.kubelet_port),
     };
     parts.start("kubelet", kubelet::run(options, parts.shutdown()));

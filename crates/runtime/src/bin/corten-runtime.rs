@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-const USAGE: &str = "corten-runtime ROOT_DIR RUN_DIR CGROUP_PARENT SHIM [HANDLER=BINARY]...";
+const USAGE: &str =
+    "corten-runtime ROOT_DIR RUN_DIR CGROUP_PARENT SHIM [HANDLER=BINARY | cni=DIR:BIN_DIR]...";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [root, run, cgroup, shim, handlers @ ..] = arguments.as_slice() else { return fail(USAGE) };
     let handler =
         |h: &String| h.split_once('=').map(|(name, binary)| (name.to_owned(), PathBuf::from(binary)));
+    let cni = handlers.iter().find_map(|h| h.strip_prefix("cni=")?.split_once(':'));
     let config = runtime::Config {
         root_dir: root.into(),
         run_dir: run.into(),
@@ -19,7 +21,9 @@ fn main() {
         shim: shim.into(),
         bridge: "cni0".to_owned(),
         cluster_cidrs: Vec::new(),
-        handlers: handlers.iter().filter_map(handler).collect(),
+        pod_cidr: None,
+        cni: cni.map(|(conf, bin)| runtime::CniConfig { conf_dir: conf.into(), bin_dirs: vec![bin.into()] }),
+        handlers: handlers.iter().filter(|h| !h.starts_with("cni=")).filter_map(handler).collect(),
     };
     let threads = match tokio::runtime::Runtime::new() {
         Ok(threads) => threads,

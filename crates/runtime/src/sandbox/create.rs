@@ -56,7 +56,12 @@ impl Runtime {
         let sandbox = Arc::new(Sandbox::new(record, self.sandbox_dir(&id)));
         if let Err(error) = self.build_sandbox(&sandbox).await {
             warn!(sandbox = id, %error, "could not make a sandbox; what there is of it is removed");
-            if let Err(error) = self.release_sandbox(&sandbox).await {
+            sandbox.record.lock().ready = false;
+            // What stays attached is detached by the next start: nobody else will ask for it.
+            if let Err(error) = self.detach_network(&id).await {
+                warn!(sandbox = id, %error, "could not take it off its network");
+            }
+            if let Err(error) = self.take_down_sandbox(&sandbox).await {
                 warn!(sandbox = id, %error, "could not clean up after it");
             }
             self.sandboxes.remove(&id);
@@ -99,21 +104,6 @@ impl Runtime {
         self.save_sandbox(sandbox)
     }
 
-    async fn attach_network(self: &Arc<Self>, sandbox: &Arc<Sandbox>, shim: i32) -> Result<()> {
-        let (runtime, sandbox) = (self.clone(), sandbox.clone());
-        let ports = host_ports(&sandbox.record.lock().config.port_mappings)?;
-        blocking(move || {
-            let namespace = PathBuf::from(format!("/proc/{shim}/ns/net"));
-            let attachment = runtime.bridge.attach(&sandbox.id, &namespace)?;
-            sandbox.record.lock().ips = attachment.ips;
-            if !ports.is_empty() {
-                runtime.bridge.set_host_ports(&sandbox.id, &ports)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
     pub fn save_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
         let _in_order = sandbox.saving.lock();
         let record = sandbox.record.lock().clone();
@@ -143,7 +133,7 @@ fn validate(config: &PodSandboxConfig) -> Result<()> {
 }
 
 /// The mappings that want a port of the node.
-fn host_ports(mappings: &[PortMapping]) -> Result<Vec<HostPort>> {
+pub fn host_ports(mappings: &[PortMapping]) -> Result<Vec<HostPort>> {
     let port = |n: i32| {
         u16::try_from(n)
             .ok()

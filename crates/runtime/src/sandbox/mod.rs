@@ -4,6 +4,8 @@ mod create;
 mod files;
 mod stop;
 
+pub use create::host_ports;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 

@@ -41,14 +41,16 @@ impl Runtime {
     pub async fn release_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         // Not ready from here on, so that the end of the shim is no news.
         sandbox.record.lock().ready = false;
-        let (runtime, held) = (self.clone(), sandbox.clone());
-        blocking(move || {
-            if !held.record.lock().host_network() {
-                runtime.bridge.detach(&held.id)?;
-            }
-            files::unmount_all(&held.dir)
-        })
-        .await?;
+        if !sandbox.record.lock().host_network() {
+            self.detach_network(&sandbox.id).await?;
+        }
+        self.take_down_sandbox(sandbox).await
+    }
+
+    /// All of it but its network.
+    pub async fn take_down_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
+        let held = sandbox.clone();
+        blocking(move || files::unmount_all(&held.dir)).await?;
         if let Err(error) = sandbox.shim.call(Request::Shutdown).await {
             // There is none, or it has just gone.
             tracing::debug!(sandbox = sandbox.id, %error, "shim not shut down");

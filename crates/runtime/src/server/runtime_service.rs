@@ -262,7 +262,8 @@ impl RuntimeService for Service {
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
-        answer(status::status(&self.0, request.into_inner().verbose))
+        let (runtime, verbose) = (self.0.clone(), request.into_inner().verbose);
+        answer(blocking(move || Ok(status::status(&runtime, verbose))).await?)
     }
 
     async fn checkpoint_container(

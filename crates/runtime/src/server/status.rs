@@ -16,7 +16,7 @@ pub fn status(runtime: &Runtime, verbose: bool) -> StatusResponse {
         reason: if message.is_some() { reason.to_owned() } else { String::new() },
         message: message.unwrap_or_default(),
     };
-    let network = runtime.network_problem.lock().clone();
+    let network = runtime.network_problem();
     let conditions = vec![
         condition("RuntimeReady", "", None),
         condition("NetworkReady", "NetworkPluginNotReady", network),

@@ -2,6 +2,7 @@
 //! namespaces and directories.
 
 mod bench;
+mod cni;
 mod containers;
 mod contract;
 mod handlers;
