@@ -52,6 +52,8 @@ use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use kit::Metrics;
+
 /// What the controllers need to know about their cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -65,6 +67,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// The authority that signs certificate requests; without it, others have to.
     pub cluster_signing: Option<ClusterSigning>,
+    /// Told of the controllers' work queues.
+    pub metrics: Metrics,
 }
 
 impl Config {
@@ -95,14 +99,20 @@ pub enum Error {
 }
 
 /// Runs all controllers until `shutdown`.
-pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+pub fn run(
+    informers: Informers,
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), Error>> {
     // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
     Box::pin(run_until(informers, config, shutdown))
 }
 
 async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let world = Arc::new(kit::World::new(&informers));
-    let mut loops = Loops { running: JoinSet::new(), started: CancellationToken::new(), shutdown };
+    let started = CancellationToken::new();
+    let metrics = config.metrics.clone();
+    let mut loops = Loops { running: JoinSet::new(), started, shutdown, metrics };
     attach_detach::start(&world, &mut loops);
     bootstrap_token::start(&world, &mut loops);
     certificates::start(&world, &mut loops, &config)?;
@@ -150,6 +160,7 @@ struct Loops {
     running: JoinSet<()>,
     started: CancellationToken,
     shutdown: CancellationToken,
+    metrics: Metrics,
 }
 
 impl Loops {
@@ -162,6 +173,7 @@ impl Loops {
     }
 
     fn add<C: kit::Controller>(&mut self, controller: C, queue: kit::Queue) {
+        self.metrics.add(C::QUEUE, queue.clone());
         let (started, shutdown) = (self.started.clone(), self.shutdown.clone());
         self.running.spawn(async move {
             tokio::select! {

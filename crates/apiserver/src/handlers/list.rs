@@ -4,6 +4,7 @@
 //! while the answer goes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::codec::protobuf;
 use api::gvk::GroupVersionKind;
@@ -115,6 +116,9 @@ pub fn selection(call: &Call, options: &ListOptions) -> Result<Selection, Status
     Ok(selection)
 }
 
+/// So long a revision that has not happened yet is waited for; as upstream.
+const ON_ITS_WAY: Duration = Duration::from_secs(3);
+
 /// What a list found.
 struct Page {
     objects: Vec<Arc<Object>>,
@@ -143,6 +147,11 @@ pub async fn reach(call: &Call, wanted: Option<u64>) -> Result<u64, Status> {
     let caches = &call.state.caches;
     if wanted.is_none_or(|wanted| wanted > caches.applied()) {
         call.state.settle().await?;
+    }
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > caches.applied()) {
+        // The cache of a kind may be ahead of what all of them have applied: it may only be on its way.
+        let mut progress = caches.progress();
+        let _ = tokio::time::timeout(ON_ITS_WAY, progress.wait_for(|applied| *applied >= wanted)).await;
     }
     let applied = caches.applied();
     match wanted {

@@ -112,7 +112,8 @@ impl Controller for AttachDetach {
         let world = &self.world;
         let node = world.nodes.by_key(key);
         let managed = node.as_ref().is_some_and(|node| meta::annotation(&**node, MANAGED) == Some("true"));
-        let here = world.volume_attachments.by_index(&key.name);
+        let mut here = world.volume_attachments.by_index(&key.name);
+        here.retain(|attachment| plan::is_ours(attachment));
         if node.is_some() && !managed {
             return Ok(None);
         }

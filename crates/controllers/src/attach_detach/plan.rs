@@ -44,6 +44,12 @@ pub fn attachment_name(handle: &str, driver: &str, node: &str) -> String {
     })
 }
 
+/// Whether an attachment was made by a controller such as this one: what others have made is theirs.
+pub fn is_ours(attachment: &VolumeAttachment) -> bool {
+    let digest = meta::name(attachment).strip_prefix("csi-");
+    digest.is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 pub fn volume_name(attachment: &VolumeAttachment) -> &str {
     attachment.spec.source.persistent_volume_name.as_deref().unwrap_or_default()
 }

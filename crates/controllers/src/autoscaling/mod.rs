@@ -64,6 +64,7 @@ struct Verdict {
 
 impl Controller for Autoscalers {
     const NAME: &'static str = "horizontal-pod-autoscaler";
+    const QUEUE: &'static str = "horizontalpodautoscaler";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(hpa) = self.world.horizontal_pod_autoscalers.by_key(key) else { return Ok(None) };

@@ -65,6 +65,7 @@ struct Approver {
 
 impl Controller for Approver {
     const NAME: &'static str = "certificatesigningrequest-approving-controller";
+    const QUEUE: &'static str = "certificate";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let view = &self.world.certificate_signing_requests;

@@ -40,6 +40,7 @@ struct Aggregation {
 
 impl Controller for Aggregation {
     const NAME: &'static str = "clusterrole-aggregation-controller";
+    const QUEUE: &'static str = "ClusterRoleAggregator";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(role) = self.world.cluster_roles.by_key(key) else { return Ok(None) };

@@ -40,6 +40,7 @@ struct CronJobs {
 
 impl Controller for CronJobs {
     const NAME: &'static str = "cronjob-controller";
+    const QUEUE: &'static str = "cronjob";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(cron_job) = self.world.cron_jobs.by_key(key) else { return Ok(None) };

@@ -61,6 +61,7 @@ struct DaemonSets {
 
 impl Controller for DaemonSets {
     const NAME: &'static str = "daemonset-controller";
+    const QUEUE: &'static str = "daemonset";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(set) = self.world.daemon_sets.by_key(key) else { return Ok(None) };

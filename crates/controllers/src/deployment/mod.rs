@@ -76,6 +76,7 @@ struct Deployments {
 
 impl Controller for Deployments {
     const NAME: &'static str = "deployment-controller";
+    const QUEUE: &'static str = "deployment";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(deployment) = self.world.deployments.by_key(key) else {

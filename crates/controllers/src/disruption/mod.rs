@@ -48,6 +48,7 @@ struct Disruption {
 
 impl Controller for Disruption {
     const NAME: &'static str = "disruption-controller";
+    const QUEUE: &'static str = "disruption";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(budget) = self.world.pod_disruption_budgets.by_key(key) else { return Ok(None) };

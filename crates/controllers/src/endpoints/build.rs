@@ -16,7 +16,8 @@ const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// Addresses that one object holds at most.
 const MOST: usize = 1000;
 
-pub fn endpoints(service: &Service, pods: &[Arc<Pod>]) -> Endpoints {
+/// `current` is the object as it is: what others have annotated it with stays.
+pub fn endpoints(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -> Endpoints {
     let (subsets, truncated) = subsets(service, pods);
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
@@ -25,17 +26,22 @@ pub fn endpoints(service: &Service, pods: &[Arc<Pod>]) -> Endpoints {
     } else {
         labels.remove(HEADLESS);
     }
-    let annotations = truncated.then(|| BTreeMap::from([(OVER_CAPACITY.to_owned(), "truncated".to_owned())]));
-    Endpoints {
-        metadata: ObjectMeta {
+    let mut metadata = current.map_or_else(
+        || ObjectMeta {
             namespace: service.metadata.namespace.clone(),
             name: service.metadata.name.clone(),
-            labels: Some(labels),
-            annotations,
             ..Default::default()
         },
-        subsets: (!subsets.is_empty()).then_some(subsets),
+        |current| current.metadata.clone(),
+    );
+    metadata.labels = Some(labels);
+    let annotations = metadata.annotations.get_or_insert_default();
+    if truncated {
+        annotations.insert(OVER_CAPACITY.to_owned(), "truncated".to_owned());
+    } else {
+        annotations.remove(OVER_CAPACITY);
     }
+    Endpoints { metadata, subsets: (!subsets.is_empty()).then_some(subsets) }
 }
 
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
@@ -107,7 +113,8 @@ mod tests {
                 "status": {"phase": "Running", "podIPs": [{"ip": ip}], "conditions": [{"type": "Ready", "status": ready}]}}))
             .unwrap())
         };
-        let endpoints = endpoints(&service, &[pod("a", "10.0.0.1", "True"), pod("b", "10.0.0.2", "False")]);
+        let endpoints =
+            endpoints(&service, &[pod("a", "10.0.0.1", "True"), pod("b", "10.0.0.2", "False")], None);
         let value = serde_json::to_value(&endpoints.subsets).unwrap();
         let target = |name: &str| json!({"kind": "Pod", "name": name, "namespace": "ns", "uid": name});
         assert_eq!(

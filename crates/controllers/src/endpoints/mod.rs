@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Endpoints;
 use kube::api::DeleteParams;
 
 use crate::Loops;
+use crate::endpointslice::trigger::{self, Triggers};
 use crate::endpointslice::{has_endpoints, selects, watch_pods};
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta};
 
@@ -29,19 +30,22 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             due.add_lazily(Key::of(&**endpoints));
         }
     });
-    loops.add(EndpointsController { world: world.clone() }, queue);
+    loops.add(EndpointsController { world: world.clone(), triggers: Triggers::default() }, queue);
 }
 
 struct EndpointsController {
     world: Arc<World>,
+    triggers: Triggers,
 }
 
 impl Controller for EndpointsController {
     const NAME: &'static str = "endpoint-controller";
+    const QUEUE: &'static str = "endpoint";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let current = self.world.endpoints.by_key(key);
         let Some(service) = self.world.services.by_key(key) else {
+            self.triggers.forget(key);
             // Endpoints have no owner: they go by name.
             if let Some(current) = current.filter(|current| is_ours(current)) {
                 self.world.endpoints.delete(&*current, DeleteParams::default()).await?;
@@ -54,14 +58,18 @@ impl Controller for EndpointsController {
         let mut pods = self.world.pods.by_namespace(&key.namespace);
         pods.retain(|pod| selects(&service, pod));
         pods.sort_by(|a, b| meta::name(&**a).cmp(meta::name(&**b)));
-        let mut wanted = build::endpoints(&service, &pods);
+        let mut wanted = build::endpoints(&service, &pods, current.as_deref());
+        let annotations = wanted.metadata.annotations.get_or_insert_default();
+        match self.triggers.next(&service, &pods) {
+            Some(time) => drop(annotations.insert(trigger::ANNOTATION.to_owned(), time)),
+            None => drop(annotations.remove(trigger::ANNOTATION)),
+        }
         match current {
             None => match self.world.endpoints.create(&wanted).await {
                 Err(error) if !error.is_namespace_terminating() => return Err(error),
                 _ => {}
             },
             Some(current) if differs(&current, &wanted) => {
-                wanted.metadata.resource_version = current.metadata.resource_version.clone();
                 self.world.endpoints.replace(&wanted).await?;
             }
             Some(_) => {}

@@ -4,6 +4,8 @@ pub mod build;
 pub mod reconcile;
 #[cfg(test)]
 mod tests;
+mod topology;
+pub mod trigger;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use kube::api::DeleteParams;
 
 use crate::Loops;
 use crate::kit::{Change, Controller, Key, Queue, SyncError, World, meta, pods};
+use reconcile::Kept;
+use trigger::Triggers;
 
 pub const MANAGER: &str = "endpointslice-controller.k8s.io";
 
@@ -37,6 +41,16 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
         }
     });
 
+    // What of a node decides about shares of its zone.
+    let (due, seen) = (queue.clone(), world.clone());
+    world.nodes.on(move |change| {
+        let part = |node: &Arc<k8s_openapi::api::core::v1::Node>| topology::part(node);
+        if change.old.and_then(part) != change.new.and_then(part) {
+            for service in seen.services.list().iter().filter(|service| topology::is_asked(service)) {
+                due.add_lazily(Key::of(&**service));
+            }
+        }
+    });
     // Only the zone of a node is told, and it hardly ever changes.
     let (due, seen) = (queue.clone(), world.clone());
     world.nodes.on(move |change| {
@@ -49,7 +63,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    loops.add(EndpointSlices { world: world.clone() }, queue);
+    loops.add(EndpointSlices { world: world.clone(), triggers: Triggers::default() }, queue);
 }
 
 /// Makes the Services due whose endpoints a change of a pod changes: at once if one of them has failed.
@@ -97,10 +111,12 @@ pub fn has_endpoints(service: &Service) -> bool {
 
 struct EndpointSlices {
     world: Arc<World>,
+    triggers: Triggers,
 }
 
 impl Controller for EndpointSlices {
     const NAME: &'static str = "endpoint-slice-controller";
+    const QUEUE: &'static str = "endpoint_slice";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         // The slices of a Service that is gone are garbage, and collected as such.
@@ -108,15 +124,49 @@ impl Controller for EndpointSlices {
         let Some(service) =
             service.filter(|service| has_endpoints(service) && !meta::is_terminating(&**service))
         else {
+            self.triggers.forget(key);
             return Ok(None);
         };
         let mut pods = self.world.pods.by_namespace(&key.namespace);
         pods.retain(|pod| selects(&service, pod));
         pods.sort_by(|a, b| meta::name(&**a).cmp(meta::name(&**b)));
-        let groups = build::groups(&service, &pods, |node| self.world.nodes.get("", node));
-        let changes = reconcile::reconcile(&service, groups, &slices_of(&self.world, key, MANAGER), MANAGER);
+        let mut groups = build::groups(&service, &pods, |node| self.world.nodes.get("", node));
+        if topology::is_asked(&service) {
+            self.give_hints(&service, &mut groups);
+        }
+        let existing = slices_of(&self.world, key, MANAGER);
+        let trigger = self.triggers.next(&service, &pods);
+        let kept = Kept {
+            service: &service,
+            manager: MANAGER,
+            labels: service.metadata.labels.as_ref(),
+            trigger: trigger.as_deref(),
+        };
+        let changes = reconcile::reconcile(&kept, groups, &existing);
         apply(&self.world, changes).await?;
         Ok(None)
+    }
+}
+
+impl EndpointSlices {
+    fn give_hints(&self, service: &Service, groups: &mut [build::Group]) {
+        groups.iter_mut().flat_map(|group| &mut group.endpoints).for_each(|endpoint| endpoint.hints = None);
+        let nodes = self.world.nodes.list();
+        let events = &self.world.events;
+        for family in groups.chunk_by_mut(|a, b| a.address_type == b.address_type) {
+            let Some(address_type) = family.first().map(|group| group.address_type) else { continue };
+            match topology::give_hints(family, &nodes) {
+                Ok(()) => {
+                    let message =
+                        format!("Topology Aware Hints has been enabled, addressType: {address_type}");
+                    events.normal(Self::NAME, service, "TopologyAwareHintsEnabled", message);
+                }
+                Err(why) => {
+                    let message = format!("{why}, addressType: {address_type}");
+                    events.warning(Self::NAME, service, "TopologyAwareHintsDisabled", message);
+                }
+            }
+        }
     }
 }
 

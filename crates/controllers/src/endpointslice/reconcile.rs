@@ -9,6 +9,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::build::{self, Group, Ports};
+use super::trigger;
 use crate::kit::meta::{self, Labels};
 
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -24,15 +25,21 @@ pub struct Changes {
     pub delete: Vec<Arc<EndpointSlice>>,
 }
 
-/// `manager` is the controller whose slices `existing` are.
-pub fn reconcile(
-    service: &Service,
-    groups: Vec<Group>,
-    existing: &[Arc<EndpointSlice>],
-    manager: &str,
-) -> Changes {
+/// What the slices of a Service have in common.
+pub struct Kept<'a> {
+    pub service: &'a Service,
+    /// The controller that keeps them.
+    pub manager: &'a str,
+    /// The labels of what they are made from.
+    pub labels: Option<&'a Labels>,
+    /// The time of the change that this follows.
+    pub trigger: Option<&'a str>,
+}
+
+pub fn reconcile(kept: &Kept<'_>, groups: Vec<Group>, existing: &[Arc<EndpointSlice>]) -> Changes {
+    let Kept { service, trigger, .. } = *kept;
     let mut changes = Changes::default();
-    let labels = labels(service, manager);
+    let labels = labels(kept);
     let mut groups: BTreeMap<_, Group> =
         groups.into_iter().map(|group| ((group.address_type, group.ports.key()), group)).collect();
     for address_type in build::address_types(service) {
@@ -55,7 +62,31 @@ pub fn reconcile(
         fill(service, &labels, group, have, &mut changes);
     }
     changes.delete.extend(slices.into_values().flatten().cloned());
+    recycle(service, &mut changes);
+    for slice in changes.create.iter_mut().chain(&mut changes.update) {
+        let annotations = slice.metadata.annotations.get_or_insert_default();
+        match trigger {
+            Some(time) => drop(annotations.insert(trigger::ANNOTATION.to_owned(), time.to_owned())),
+            None => drop(annotations.remove(trigger::ANNOTATION)),
+        }
+    }
     changes
+}
+
+/// Where one slice would be made and another deleted, the one becomes the other: fewer writes, and never a moment in
+/// which there are both.
+fn recycle(service: &Service, changes: &mut Changes) {
+    let (create, update) = (&mut changes.create, &mut changes.update);
+    changes.delete.retain(|old| {
+        let fits = |new: &EndpointSlice| new.address_type == old.address_type;
+        let ours = meta::is_controlled_by(&old.metadata, meta::uid(service)) && !meta::is_terminating(&**old);
+        let Some(at) = create.iter().position(fits).filter(|_| ours) else { return true };
+        let mut new = create.remove(at);
+        let labels = new.metadata.labels.take();
+        new.metadata = ObjectMeta { labels, ..old.metadata.clone() };
+        update.push(new);
+        false
+    });
 }
 
 /// An endpoint is the same if it leads to the same pod, or else to the same address.
@@ -129,8 +160,9 @@ fn fill(
     }
 }
 
-fn labels(service: &Service, manager: &str) -> Labels {
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+fn labels(kept: &Kept<'_>) -> Labels {
+    let Kept { service, manager, .. } = *kept;
+    let mut labels = kept.labels.cloned().unwrap_or_default();
     labels.retain(|label, _| label != SERVICE_NAME && label != MANAGED_BY && label != HEADLESS);
     labels.insert(SERVICE_NAME.to_owned(), meta::name(service).to_owned());
     labels.insert(MANAGED_BY.to_owned(), manager.to_owned());

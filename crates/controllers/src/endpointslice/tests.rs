@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use serde_json::{Value, json};
 
 use super::build::groups;
-use super::reconcile::{Changes, reconcile};
+use super::reconcile::{Changes, Kept, reconcile};
 use crate::kit::meta;
 
 fn service(spec: Value) -> Service {
@@ -29,7 +29,9 @@ fn simple() -> Service {
 
 fn change(service: &Service, pods: Vec<Pod>, existing: &[Arc<EndpointSlice>]) -> Changes {
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    reconcile(service, groups(service, &pods, |_| None), existing, super::MANAGER)
+    let labels = service.metadata.labels.as_ref();
+    let kept = Kept { service, manager: super::MANAGER, labels, trigger: None };
+    reconcile(&kept, groups(service, &pods, |_| None), existing)
 }
 
 fn endpoints(slice: &EndpointSlice) -> &[Endpoint] {

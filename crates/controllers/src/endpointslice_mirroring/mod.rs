@@ -9,8 +9,8 @@ use kube::api::DeleteParams;
 
 use crate::Loops;
 use crate::endpointslice::build::{Group, Ports};
-use crate::endpointslice::reconcile::{self, reconcile};
-use crate::endpointslice::{apply, slices_of};
+use crate::endpointslice::reconcile::{self, Kept, reconcile};
+use crate::endpointslice::{apply, slices_of, trigger};
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta};
 
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
@@ -52,6 +52,7 @@ struct Mirroring {
 
 impl Controller for Mirroring {
     const NAME: &'static str = "endpoint-slice-mirroring-controller";
+    const QUEUE: &'static str = "endpoint_slice_mirroring";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let existing = slices_of(&self.world, key, MANAGER);
@@ -67,7 +68,13 @@ impl Controller for Mirroring {
             return Ok(None);
         };
         let groups: Vec<Group> = endpoints.subsets.iter().flatten().flat_map(groups).collect();
-        let mut changes = reconcile(&service, groups, &existing, MANAGER);
+        let kept = Kept {
+            service: &service,
+            manager: MANAGER,
+            labels: endpoints.metadata.labels.as_ref(),
+            trigger: meta::annotation(&*endpoints, trigger::ANNOTATION),
+        };
+        let mut changes = reconcile(&kept, groups, &existing);
         for slice in &mut changes.create {
             slice.metadata.owner_references = Some(vec![meta::controller_reference(&*endpoints)]);
         }

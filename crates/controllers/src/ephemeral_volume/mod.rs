@@ -37,6 +37,7 @@ struct EphemeralVolumes {
 
 impl Controller for EphemeralVolumes {
     const NAME: &'static str = "ephemeral-volume-controller";
+    const QUEUE: &'static str = "ephemeral_volume";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(pod) = self.world.pods.by_key(key) else { return Ok(None) };

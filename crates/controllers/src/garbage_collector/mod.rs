@@ -60,6 +60,7 @@ struct Owners {
 
 impl Controller for Collector {
     const NAME: &'static str = "garbage-collector";
+    const QUEUE: &'static str = "garbage_collector_attempt_to_delete";
     const WORKERS: usize = 20;
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
@@ -110,8 +111,12 @@ impl Collector {
             let patch = json!({"metadata": {"ownerReferences": owners.solid, "resourceVersion": live.meta.resource_version}});
             return self.patch(live, &patch).await;
         }
-        let has_dependents = !self.resources.graph.lock().dependents(uid).is_empty();
-        let policy = if !owners.waiting.is_empty() && has_dependents {
+        let dependents = self.resources.graph.lock().dependents(uid);
+        let waits = !owners.waiting.is_empty() && !dependents.is_empty();
+        if waits && self.closes_a_circle(&dependents) {
+            self.unblock_owners(live).await?;
+        }
+        let policy = if waits {
             PropagationPolicy::Foreground
         } else if meta::has_finalizer(&live.meta, ORPHAN) {
             PropagationPolicy::Orphan
@@ -122,9 +127,10 @@ impl Collector {
         };
         let params = DeleteParams {
             propagation_policy: Some(policy),
+            // The references were judged at this revision; taking their blocks away has made another.
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
-                resource_version: live.meta.resource_version.clone(),
+                resource_version: live.meta.resource_version.clone().filter(|_| !waits),
             }),
             ..DeleteParams::default()
         };
@@ -132,6 +138,23 @@ impl Collector {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             result => result.map(drop).context("delete", || live.described.clone()),
         }
+    }
+
+    /// Whether one of the dependents waits for its own: it may be waiting for this very object.
+    fn closes_a_circle(&self, dependents: &[String]) -> bool {
+        let graph = self.resources.graph.lock();
+        dependents.iter().any(|dependent| graph.presence(dependent) == Presence::Waiting)
+    }
+
+    /// Lets the owners of an object go before it does.
+    async fn unblock_owners(&self, live: &Live) -> Result<(), SyncError> {
+        let mut owners = live.meta.owner_references.clone().unwrap_or_default();
+        for owner in &mut owners {
+            owner.block_owner_deletion = Some(false);
+        }
+        let patch =
+            json!({"metadata": {"ownerReferences": owners, "resourceVersion": live.meta.resource_version}});
+        self.patch(live, &patch).await
     }
 
     async fn owners(&self, live: &Live) -> Result<Owners, SyncError> {

@@ -2,6 +2,7 @@
 
 mod failure;
 mod indexes;
+mod orphans;
 pub mod outcome;
 mod pods;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     });
     let controller = Jobs { world: world.clone(), failures: Mutex::default() };
     loops.add(controller, queue);
+    orphans::start(world, loops);
 }
 
 fn selects(job: &Job, labels: Option<&meta::Labels>) -> bool {
@@ -69,6 +71,7 @@ struct Jobs {
 
 impl Controller for Jobs {
     const NAME: &'static str = "job-controller";
+    const QUEUE: &'static str = "job";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(job) = self.world.jobs.by_key(key) else {
@@ -81,7 +84,7 @@ impl Controller for Jobs {
         let pods = self.pods_of(&job, spec).await?;
         if outcome::is_finished(&job) {
             self.failures.lock().remove(meta::uid(&*job));
-            self.remove_finalizers(pods.iter().filter(|pod| track::has_finalizer(pod))).await?;
+            remove_finalizers(&self.world, pods.iter().filter(|pod| track::has_finalizer(pod))).await?;
             return Ok(None);
         }
         self.step(&job, spec, pods).await
@@ -96,7 +99,14 @@ impl Jobs {
         if spec.selector.is_none() {
             return Ok(self.world.pods.by_controller(meta::uid(&**job)));
         }
-        claim::claim(&**job, &self.world.pods, picks).await
+        let mut pods = claim::claim(&**job, &self.world.pods, picks).await?;
+        // One that was adopted is tracked from now on.
+        let adopted = |pod: &Pod| is_active(pod) && !track::has_finalizer(pod);
+        for pod in pods.iter_mut().filter(|pod| adopted(pod)) {
+            let patch = json!({"metadata": {"uid": meta::uid(&**pod), "finalizers": [FINALIZER]}});
+            *pod = self.world.pods.strategic_patch(&Key::of(&**pod), &patch).await?;
+        }
+        Ok(pods)
     }
 
     async fn step(
@@ -121,7 +131,7 @@ impl Jobs {
             }
             self.note_failures(job, &tracked, now);
             self.write_status(job, status).await?;
-            self.remove_finalizers(tracked.counted.iter()).await?;
+            remove_finalizers(&self.world, tracked.counted.iter()).await?;
         }
         let Some(job) = self.world.jobs.by_key(&Key::of(&**job)) else { return Ok(None) };
         let backoff = self.backoff_left(&job, now);
@@ -225,7 +235,7 @@ impl Jobs {
 
     /// Pods of a Job that goes on are not counted when this controller sends them away itself.
     async fn delete(&self, job: &Arc<Job>, pods: &[Arc<Pod>]) -> Result<(), SyncError> {
-        self.remove_finalizers(pods.iter()).await?;
+        remove_finalizers(&self.world, pods.iter()).await?;
         self.delete_pods(job, pods).await
     }
 
@@ -238,29 +248,13 @@ impl Jobs {
         Ok(())
     }
 
-    async fn remove_finalizers<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Result<(), SyncError> {
-        let removals = pods.filter(|pod| track::has_finalizer(pod)).map(|pod| async {
-            let patch = json!({"metadata": {"uid": meta::uid(&**pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
-            match self.world.pods.strategic_patch(&Key::of(&**pod), &patch).await {
-                Err(error) if !error.is_not_found() => Err(error),
-                // The last finalizer of a pod that is being deleted takes the pod with it.
-                Err(_) => {
-                    self.world.pods.assume_deleted(&Key::of(&**pod), meta::uid(&**pod));
-                    Ok(())
-                }
-                Ok(_) => Ok(()),
-            }
-        });
-        join_all(removals).await.into_iter().collect()
-    }
-
     /// The Job is gone: nobody will count its pods any more.
     async fn release_orphans(&self, key: &Key) -> Result<(), SyncError> {
         let mut pods = self.world.pods.by_namespace(&key.namespace);
         pods.retain(|pod| {
             track::has_finalizer(pod) && meta::owner_key::<Job>(&pod.metadata).as_ref() == Some(key)
         });
-        self.remove_finalizers(pods.iter()).await
+        remove_finalizers(&self.world, pods.iter()).await
     }
 
     fn note_failures(&self, job: &Job, tracked: &Tracked, now: Timestamp) {
@@ -283,6 +277,26 @@ impl Jobs {
         let passed = Duration::try_from(now.duration_since(last)).unwrap_or_default();
         delay.saturating_sub(passed)
     }
+}
+
+async fn remove_finalizers<'a>(
+    world: &World,
+    pods: impl Iterator<Item = &'a Arc<Pod>>,
+) -> Result<(), SyncError> {
+    let removals = pods.filter(|pod| track::has_finalizer(pod)).map(|pod| async {
+        let patch =
+            json!({"metadata": {"uid": meta::uid(&**pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
+        match world.pods.strategic_patch(&Key::of(&**pod), &patch).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            // The last finalizer of a pod that is being deleted takes the pod with it.
+            Err(_) => {
+                world.pods.assume_deleted(&Key::of(&**pod), meta::uid(&**pod));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    });
+    join_all(removals).await.into_iter().collect()
 }
 
 /// How long after so many failures the next pod is made.

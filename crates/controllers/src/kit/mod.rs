@@ -8,6 +8,7 @@ pub mod history;
 pub mod intstr;
 pub mod key;
 pub mod meta;
+pub mod metrics;
 pub mod pods;
 pub mod queue;
 pub mod view;
@@ -17,6 +18,7 @@ pub mod write;
 
 pub use error::{Context, SyncError};
 pub use key::Key;
+pub use metrics::Metrics;
 pub use queue::Queue;
 pub use view::{Change, View};
 pub use worker::{Controller, run};

@@ -3,7 +3,7 @@
 //! A key that is due is handed to one worker; marked again while it is worked on, it comes back once more
 //! afterwards. Failures come back with exponential delay. Nothing here ticks: an idle queue costs nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::key::Key;
+use super::metrics::{Durations, Told};
 
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -33,12 +34,16 @@ struct Inner {
 struct State {
     ready: VecDeque<Key>,
     /// Due: in `ready`, or to be put there when its worker is done.
-    dirty: HashSet<Key>,
-    working: HashSet<Key>,
+    dirty: HashMap<Key, Instant>,
+    working: HashMap<Key, Instant>,
     delayed: BTreeSet<(Instant, Key)>,
     delayed_until: HashMap<Key, Instant>,
     failures: HashMap<Key, u32>,
     last_done: HashMap<Key, Instant>,
+    added: u64,
+    retried: u64,
+    waited: Durations,
+    worked: Durations,
 }
 
 impl Queue {
@@ -88,6 +93,22 @@ impl Queue {
         }
     }
 
+    /// What has gone through the queue so far, for metrics.
+    pub fn told(&self) -> Told {
+        let now = Instant::now();
+        let state = self.0.state.lock();
+        let running = || state.working.values().map(|since| now.duration_since(*since));
+        Told {
+            depth: state.ready.len(),
+            added: state.added,
+            retried: state.retried,
+            waited: state.waited.clone(),
+            worked: state.worked.clone(),
+            unfinished: running().sum(),
+            longest: running().max().unwrap_or_default(),
+        }
+    }
+
     /// The work on a key has succeeded.
     pub fn done(&self, key: &Key) {
         self.0.state.lock().done(key, Instant::now(), true);
@@ -99,6 +120,7 @@ impl Queue {
         let now = Instant::now();
         let mut state = self.0.state.lock();
         state.done(key, now, false);
+        state.retried += 1;
         let failures = state.failures.entry(key.clone()).or_insert(0);
         let delay = retry_delay(*failures);
         *failures = failures.saturating_add(1);
@@ -115,9 +137,10 @@ fn retry_delay(failures: u32) -> Duration {
 
 impl State {
     fn add(&mut self, key: Key) {
-        if !self.dirty.contains(&key) {
-            self.dirty.insert(key.clone());
-            if !self.working.contains(&key) {
+        if !self.dirty.contains_key(&key) {
+            self.added += 1;
+            self.dirty.insert(key.clone(), Instant::now());
+            if !self.working.contains_key(&key) {
                 self.ready.push_back(key);
             }
         }
@@ -142,17 +165,21 @@ impl State {
             }
         }
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.working.insert(key.clone());
+        if let Some(since) = self.dirty.remove(&key) {
+            self.waited.add(now.saturating_duration_since(since));
+        }
+        self.working.insert(key.clone(), now);
         Some(key)
     }
 
     fn done(&mut self, key: &Key, now: Instant, succeeded: bool) {
-        self.working.remove(key);
+        if let Some(since) = self.working.remove(key) {
+            self.worked.add(now.saturating_duration_since(since));
+        }
         if succeeded {
             self.failures.remove(key);
         }
-        if self.dirty.contains(key) {
+        if self.dirty.contains_key(key) {
             self.ready.push_back(key.clone());
         }
         // Only the recent past matters to `add_lazily`.

@@ -18,6 +18,8 @@ use super::queue::Queue;
 pub trait Controller: Send + Sync + 'static {
     /// As upstream names it, in events and logs.
     const NAME: &'static str;
+    /// As upstream names its work queue, in metrics.
+    const QUEUE: &'static str = Self::NAME;
     /// How many keys are worked on at a time.
     const WORKERS: usize = 5;
 

@@ -43,6 +43,7 @@ struct Namespaces {
 
 impl Controller for Namespaces {
     const NAME: &'static str = "namespace-controller";
+    const QUEUE: &'static str = "namespace";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(namespace) = self.world.namespaces.by_key(key) else {

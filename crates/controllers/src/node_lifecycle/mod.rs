@@ -73,6 +73,7 @@ struct NodeLifecycle {
 
 impl Controller for NodeLifecycle {
     const NAME: &'static str = "node-controller";
+    const QUEUE: &'static str = "node_lifecycle_controller";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(mut node) = self.world.nodes.by_key(key) else {

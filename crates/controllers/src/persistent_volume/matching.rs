@@ -9,9 +9,22 @@ use crate::kit::meta;
 
 const STORAGE: &str = "storage";
 
+/// Where classes were told before they had fields of their own; still heeded.
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
 pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
+    asked_class(claim).unwrap_or_default()
+}
+
+/// The class that a claim asks for; nothing if it leaves that to whatever is the default.
+pub fn asked_class(claim: &PersistentVolumeClaim) -> Option<&str> {
     let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
-    class.unwrap_or_default()
+    meta::annotation(claim, BETA_CLASS).or(class)
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> &str {
+    let class = volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+    meta::annotation(volume, BETA_CLASS).or(class).unwrap_or_default()
 }
 
 pub fn request(claim: &PersistentVolumeClaim) -> Option<Quantity> {
@@ -36,40 +49,74 @@ pub fn refers_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bo
     })
 }
 
-/// The volume reserved for the claim, or else the smallest free one that suits it.
+/// The volume reserved for the claim, or else (unless a scheduler is to choose) the smallest free one that suits it.
 pub fn find(
     claim: &PersistentVolumeClaim,
     volumes: &[Arc<PersistentVolume>],
+    scheduler_chooses: bool,
 ) -> Option<Arc<PersistentVolume>> {
-    let reserved = volumes.iter().find(|volume| refers_to(volume, claim));
-    if let Some(reserved) = reserved {
-        return suits(claim, reserved).then(|| reserved.clone());
+    let usable =
+        || volumes.iter().filter(|volume| !meta::is_terminating(&***volume) && is_able(claim, volume));
+    if let Some(reserved) = usable().find(|volume| refers_to(volume, claim)) {
+        return Some(reserved.clone());
+    }
+    if scheduler_chooses {
+        return None;
     }
     let is_free = |volume: &&Arc<PersistentVolume>| {
-        let spec = volume.spec.as_ref();
         let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
-        spec.is_some_and(|spec| spec.claim_ref.is_none())
-            && phase == Some("Available")
-            && !meta::is_terminating(&***volume)
+        volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_none()) && phase == Some("Available")
     };
-    let free = volumes.iter().filter(is_free).filter(|volume| suits(claim, volume));
+    let free = usable().filter(is_free).filter(|volume| is_wanted(claim, volume));
     free.min_by(|a, b| capacity(a).cmp(&capacity(b)).then_with(|| meta::name(&***a).cmp(meta::name(&***b))))
         .cloned()
 }
 
-fn suits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+/// Why a claim cannot have the volume that it names.
+pub fn mismatch(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<&'static str> {
+    if !is_large_enough(claim, volume) {
+        Some("requested PV is too small")
+    } else if class_of_volume(volume) != class_of_claim(claim) {
+        Some("storageClassName does not match")
+    } else if !has_mode(claim, volume) {
+        Some("incompatible volumeMode")
+    } else if !has_access(claim, volume) {
+        Some("incompatible accessMode")
+    } else {
+        None
+    }
+}
+
+/// Whether a volume can serve as the claim needs it, whoever chooses it.
+fn is_able(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    has_mode(claim, volume) && has_access(claim, volume) && is_large_enough(claim, volume)
+}
+
+/// Whether a volume is of the sort that the claim asks for.
+fn is_wanted(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let (Some(wanted), Some(offered)) = (&claim.spec, &volume.spec) else { return false };
-    let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_owned());
-    let modes = offered.access_modes.as_deref().unwrap_or_default();
-    mode(&wanted.volume_mode) == mode(&offered.volume_mode)
-        && offered.storage_class_name.as_deref().unwrap_or_default() == class_of_claim(claim)
+    class_of_volume(volume) == class_of_claim(claim)
         && offered.volume_attributes_class_name == wanted.volume_attributes_class_name
-        && wanted.access_modes.iter().flatten().all(|mode| modes.contains(mode))
         && wanted
             .selector
             .as_ref()
             .is_none_or(|selector| meta::selects(selector, volume.metadata.labels.as_ref()))
-        && request(claim).is_none_or(|request| capacity(volume).is_some_and(|capacity| capacity >= request))
+}
+
+fn has_mode(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    let mode = |mode: Option<&String>| mode.map_or("Filesystem", String::as_str).to_owned();
+    let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_ref());
+    mode(wanted) == mode(volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_ref()))
+}
+
+fn has_access(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    let offered = volume.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default();
+    let mut wanted = claim.spec.iter().flat_map(|spec| spec.access_modes.iter().flatten());
+    wanted.all(|mode| offered.contains(mode))
+}
+
+fn is_large_enough(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    request(claim).is_none_or(|request| capacity(volume).is_some_and(|capacity| capacity >= request))
 }
 
 #[cfg(test)]
@@ -108,7 +155,7 @@ mod tests {
                 json!({"metadata": {"name": name, "namespace": "ns", "uid": "u"}, "spec": spec}),
             )
             .unwrap();
-            assert_eq!(find(&claim, &volumes).as_deref().map(meta::name), expected, "{more}");
+            assert_eq!(find(&claim, &volumes, false).as_deref().map(meta::name), expected, "{more}");
         };
         check("a", json!({}), Some("fits"));
         check("a", json!({"storageClassName": "fast"}), Some("classy"));

@@ -19,6 +19,7 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 /// A kind that keeps a number of equal pods.
 pub trait Replicated: Watched + Serialize + Resource<Scope = NamespaceResourceScope> {
     const CONTROLLER: &'static str;
+    const QUEUE: &'static str;
 
     fn view(world: &World) -> &View<Self>;
     fn replicas(&self) -> i32;
@@ -31,6 +32,7 @@ pub trait Replicated: Watched + Serialize + Resource<Scope = NamespaceResourceSc
 
 impl Replicated for ReplicaSet {
     const CONTROLLER: &'static str = "replicaset-controller";
+    const QUEUE: &'static str = "replicaset";
 
     fn view(world: &World) -> &View<Self> {
         &world.replica_sets
@@ -82,6 +84,7 @@ impl Replicated for ReplicaSet {
 
 impl Replicated for ReplicationController {
     const CONTROLLER: &'static str = "replication-controller";
+    const QUEUE: &'static str = "replicationmanager";
 
     fn view(world: &World) -> &View<Self> {
         &world.replication_controllers

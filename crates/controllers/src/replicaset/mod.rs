@@ -66,6 +66,7 @@ struct Replicas<K> {
 
 impl<K: Replicated> Controller for Replicas<K> {
     const NAME: &'static str = K::CONTROLLER;
+    const QUEUE: &'static str = K::QUEUE;
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(set) = K::view(&self.world).by_key(key) else {

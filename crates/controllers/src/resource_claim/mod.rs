@@ -60,6 +60,7 @@ struct PodClaims {
 
 impl Controller for PodClaims {
     const NAME: &'static str = "resourceclaim-controller";
+    const QUEUE: &'static str = "resource_claim";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(pod) = self.world.pods.by_key(key).filter(|pod| pods::is_active(pod)) else {

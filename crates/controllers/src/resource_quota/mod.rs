@@ -69,6 +69,7 @@ struct Quotas {
 
 impl Controller for Quotas {
     const NAME: &'static str = "resourcequota-controller";
+    const QUEUE: &'static str = "resourcequota_primary";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(quota) = self.world.resource_quotas.by_key(key) else { return Ok(None) };

@@ -53,6 +53,7 @@ struct RootCa {
 
 impl Controller for RootCa {
     const NAME: &'static str = "root-ca-certificate-publisher";
+    const QUEUE: &'static str = "root_ca_cert_publisher";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let namespace = self.world.namespaces.by_key(key);

@@ -37,6 +37,7 @@ struct ServiceAccounts {
 
 impl Controller for ServiceAccounts {
     const NAME: &'static str = "service-account-controller";
+    const QUEUE: &'static str = "serviceaccount";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let namespace = self.world.namespaces.by_key(key);

@@ -57,6 +57,7 @@ struct AccountTokens {
 
 impl Controller for AccountTokens {
     const NAME: &'static str = "serviceaccount-token-controller";
+    const QUEUE: &'static str = "serviceaccount_tokens_secret";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(secret) = self.world.account_tokens.by_key(key) else { return Ok(None) };

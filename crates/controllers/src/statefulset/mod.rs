@@ -53,6 +53,7 @@ struct StatefulSets {
 
 impl Controller for StatefulSets {
     const NAME: &'static str = "statefulset-controller";
+    const QUEUE: &'static str = "statefulset";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(set) = self.world.stateful_sets.by_key(key) else { return Ok(None) };

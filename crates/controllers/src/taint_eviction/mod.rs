@@ -70,6 +70,7 @@ struct TaintEviction {
 
 impl Controller for TaintEviction {
     const NAME: &'static str = "taint-eviction-controller";
+    const QUEUE: &'static str = "noexec_taint_pod_queue";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(pod) = self.world.pods.by_key(key) else { return Ok(None) };

@@ -68,6 +68,7 @@ struct Ttl {
 
 impl Controller for Ttl {
     const NAME: &'static str = "ttl-controller";
+    const QUEUE: &'static str = "ttlcontroller";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(node) = self.world.nodes.by_key(key) else { return Ok(None) };

@@ -29,6 +29,7 @@ struct TtlAfterFinished {
 
 impl Controller for TtlAfterFinished {
     const NAME: &'static str = "ttl-after-finished-controller";
+    const QUEUE: &'static str = "ttl_jobs_to_delete";
 
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let Some(job) = self.world.jobs.by_key(key) else { return Ok(None) };

@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Cluster {
     pub client: kube::Client,
-    pub api: ApiServer,
-    pub files: TempDir,
+    api: ApiServer,
+    _files: TempDir,
     stop: CancellationToken,
 }
 
@@ -76,7 +76,7 @@ impl Cluster {
         );
         tokio::spawn(controllers::run(Informers::new(manager), config, stop.clone()));
         let client = client::in_process(api.service(UserInfo::authenticated("admin", &["system:masters"])));
-        let cluster = Self { client, api, files, stop };
+        let cluster = Self { client, api, _files: files, stop };
         // The API server admits pods of accounts that exist only.
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;
         cluster

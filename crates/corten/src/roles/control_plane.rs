@@ -169,6 +169,7 @@ pub fn start_controllers(
         node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
         root_ca_pem: authority.to_owned(),
         cluster_signing: signing,
+        metrics: controllers::Metrics::default(),
     };
     let informers = informers.clone();
     leading.start(parts, "controllers", "kube-controller-manager", informers.client(), move |stop| {

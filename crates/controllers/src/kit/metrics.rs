@@ -1,0 +1,149 @@
+//! What the work queues tell about themselves, under upstream's names and in Prometheus' text form.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::queue::Queue;
+
+/// Upper bounds in seconds: ten nanoseconds, and eleven times ten times that.
+const BUCKETS: [f64; 12] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0];
+
+/// How long things have taken.
+#[derive(Clone, Debug, Default)]
+pub struct Durations {
+    buckets: [u64; BUCKETS.len()],
+    count: u64,
+    sum: f64,
+}
+
+impl Durations {
+    pub fn add(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        for (bucket, bound) in self.buckets.iter_mut().zip(BUCKETS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+        self.count += 1;
+        self.sum += seconds;
+    }
+}
+
+/// What one queue tells.
+#[derive(Debug)]
+pub struct Told {
+    pub depth: usize,
+    pub added: u64,
+    pub retried: u64,
+    pub waited: Durations,
+    pub worked: Durations,
+    pub unfinished: Duration,
+    pub longest: Duration,
+}
+
+/// The queues of one process. Clones share them.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Vec<(&'static str, Queue)>>>);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
+
+impl Metrics {
+    pub(crate) fn add(&self, name: &'static str, queue: Queue) {
+        let mut queues = self.0.lock();
+        // Controllers that lead again start anew.
+        queues.retain(|(known, _)| *known != name);
+        queues.push((name, queue));
+    }
+
+    /// Everything as Prometheus reads it.
+    pub fn encode(&self) -> String {
+        let mut told: Vec<_> = self.0.lock().iter().map(|(name, queue)| (*name, queue.told())).collect();
+        told.sort_by_key(|(name, _)| *name);
+        let mut out = String::new();
+        type Value = fn(&Told) -> f64;
+        let plain: [(&str, &str, &str, Value); 5] = [
+            ("depth", "gauge", "Current depth of workqueue", |told| told.depth as f64),
+            ("adds_total", "counter", "Total number of adds handled by workqueue", |told| told.added as f64),
+            ("retries_total", "counter", "Total number of retries handled by workqueue", |told| {
+                told.retried as f64
+            }),
+            ("unfinished_work_seconds", "gauge", "Seconds of work that is in progress", |told| {
+                told.unfinished.as_secs_f64()
+            }),
+            (
+                "longest_running_processor_seconds",
+                "gauge",
+                "Seconds of the longest work in progress",
+                |told| told.longest.as_secs_f64(),
+            ),
+        ];
+        for (metric, kind, help, value) in plain {
+            head(&mut out, metric, kind, help);
+            for (name, told) in &told {
+                line(&mut out, metric, name, "", value(told));
+            }
+        }
+        head(&mut out, "queue_duration_seconds", "histogram", "How long an item stays in workqueue");
+        for (name, told) in &told {
+            histogram(&mut out, "queue_duration_seconds", name, &told.waited);
+        }
+        head(&mut out, "work_duration_seconds", "histogram", "How long processing an item takes");
+        for (name, told) in &told {
+            histogram(&mut out, "work_duration_seconds", name, &told.worked);
+        }
+        out
+    }
+}
+
+// Writing to a String never fails.
+
+fn head(out: &mut String, metric: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP workqueue_{metric} {help}.\n# TYPE workqueue_{metric} {kind}");
+}
+
+fn line(out: &mut String, metric: &str, name: &str, more: &str, value: f64) {
+    let _ = writeln!(out, "workqueue_{metric}{{name=\"{name}\"{more}}} {value}");
+}
+
+fn histogram(out: &mut String, metric: &str, name: &str, durations: &Durations) {
+    let bucket = format!("{metric}_bucket");
+    for (bound, count) in BUCKETS.iter().zip(durations.buckets) {
+        line(out, &bucket, name, &format!(",le=\"{bound}\""), count as f64);
+    }
+    line(out, &bucket, name, ",le=\"+Inf\"", durations.count as f64);
+    line(out, &format!("{metric}_sum"), name, "", durations.sum);
+    line(out, &format!("{metric}_count"), name, "", durations.count as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Key;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn queues_tell_what_they_do() {
+        let (metrics, queue) = (Metrics::default(), Queue::default());
+        metrics.add("deployment", queue.clone());
+        queue.add(Key::new("ns", "a"));
+        queue.add(Key::new("ns", "a"));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let key = queue.next().await;
+        tokio::time::advance(Duration::from_millis(50)).await;
+        let text = metrics.encode();
+        let check = |text: &str, line: &str| assert!(text.lines().any(|told| told == line), "{line}: {text}");
+        check(&text, "workqueue_adds_total{name=\"deployment\"} 1");
+        check(&text, "workqueue_queue_duration_seconds_bucket{name=\"deployment\",le=\"1\"} 0");
+        check(&text, "workqueue_queue_duration_seconds_bucket{name=\"deployment\",le=\"10\"} 1");
+        check(&text, "workqueue_unfinished_work_seconds{name=\"deployment\"} 0.05");
+        queue.failed(&key);
+        let text = metrics.encode();
+        check(&text, "workqueue_retries_total{name=\"deployment\"} 1");
+        check(&text, "workqueue_work_duration_seconds_count{name=\"deployment\"} 1");
+        check(&text, "workqueue_depth{name=\"deployment\"} 0");
+    }
+}
