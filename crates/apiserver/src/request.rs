@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use api::selector::{FieldSelector, LabelSelector};
 use http::Method;
 
 use crate::UserInfo;
@@ -29,8 +30,10 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, undecoded and without a leading slash: the path of a proxy request.
     pub rest: String,
-    /// What a list or watch has to match exactly by its field selector, such as `spec.nodeName` and `n1`.
-    pub fields: Vec<(String, String)>,
+    /// To what a request of many objects narrows itself. A selector that cannot be read narrows nothing here; the
+    /// request will fail of it.
+    pub fields: FieldSelector,
+    pub labels: LabelSelector,
 }
 
 /// Who asks for what.
@@ -70,25 +73,25 @@ impl RequestInfo {
         info.version = version.to_owned();
         info.parse_resource(rest);
         info.verb = info.resource_verb(method, query, watch_prefix);
-        if info.name.is_empty() {
-            info.fields = selected_fields(query);
+        if info.name.is_empty() && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+            info.fields = selector(query, "fieldSelector");
+            info.labels = selector(query, "labelSelector");
         }
         info
     }
 
-    /// The name of the one object that is asked for, be it in the path or by field selector: what the
+    /// The name of the one object that is asked for, be it in the path or, to read it, by field selector: what the
     /// `resourceNames` of a rule are compared with.
     pub fn object_name(&self) -> &str {
-        match self.name.as_str() {
-            "" => self.field("metadata.name").unwrap_or_default(),
-            name => name,
+        match (self.name.as_str(), self.verb.as_str()) {
+            ("", "list" | "watch") => self.field("metadata.name").unwrap_or_default(),
+            (name, _) => name,
         }
     }
 
     /// The value that the field selector demands of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let wanted = self.fields.iter().find(|(field, _)| field == name);
-        wanted.map(|(_, value)| value.as_str())
+        self.fields.exact(name)
     }
 
     fn parse_resource(&mut self, segments: &[&str]) {
@@ -142,17 +145,10 @@ fn decoded(segment: &str) -> String {
     percent_decode(segment, false).into_owned()
 }
 
-/// The terms `field=value` of the query's field selector; others do not narrow it to one value.
-fn selected_fields(query: &str) -> Vec<(String, String)> {
-    let Some((_, selector)) = query_pairs(query).find(|(key, _)| key == "fieldSelector") else {
-        return Vec::new();
-    };
-    selector
-        .split(',')
-        .filter_map(|term| term.split_once('='))
-        .filter(|(field, _)| !field.ends_with('!'))
-        .map(|(field, value)| (field.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()))
-        .collect()
+/// The first selector of that name in the query, which is the one that is obeyed.
+fn selector<S: std::str::FromStr + Default>(query: &str, name: &str) -> S {
+    let given = query_pairs(query).find(|(key, _)| key == name);
+    given.and_then(|(_, text)| text.parse().ok()).unwrap_or_default()
 }
 
 fn asks_to_watch(query: &str) -> bool {
@@ -253,6 +249,15 @@ mod tests {
         check("fieldSelector=metadata.name%3Da", "a", None);
         check("fieldSelector=metadata.name==a,spec.nodeName=n", "a", Some("n"));
         check("fieldSelector=spec.nodeName!%3Dn", "", None);
+        check("fieldSelector=metadata.name%3Da%5C,b", "a,b", None);
+        check("fieldSelector=metadata.name%3Da%5C", "", None);
+        // Nobody who may make one object by name makes another by selecting that.
+        let create = RequestInfo::parse(&Method::POST, "/api/v1/pods", "fieldSelector=metadata.name%3Da");
+        assert_eq!(create.object_name(), "");
+        let all = RequestInfo::parse(&Method::DELETE, "/api/v1/pods", "fieldSelector=metadata.name%3Da");
+        assert_eq!((all.object_name(), all.field("metadata.name")), ("", Some("a")));
+        let labels = RequestInfo::parse(&Method::GET, "/api/v1/pods", "labelSelector=a%3Db").labels;
+        assert_eq!(labels.to_string(), "a=b");
     }
 
     #[test]

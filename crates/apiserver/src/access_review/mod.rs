@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::UserInfo;
 use crate::admission::objects::{at, items, namespace};
-use crate::authz::{Authorizer, Decision};
+use crate::authz::{Authorizer, Decision, selectors};
 use crate::request::{Attributes, RequestInfo};
 use crate::state::State;
 
@@ -63,13 +63,11 @@ fn question(spec: &Value) -> Result<RequestInfo, Status> {
     let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     match (resource.is_object(), other.is_object()) {
         (true, false) => {
-            let fields = items(&resource["fieldSelector"]["requirements"])
-                .filter(|one| one["operator"].as_str() == Some("In"))
-                .filter_map(|one| match one["values"].as_array()?.as_slice() {
-                    [value] => Some((text(&one["key"]), text(value))),
-                    _ => None,
-                })
-                .collect();
+            let mut errors = FieldErrors::new();
+            let (fields, labels) = selectors::read(resource, &mut errors);
+            if !errors.is_empty() {
+                return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", &errors));
+            }
             Ok(RequestInfo {
                 is_resource: true,
                 verb: text(&resource["verb"]),
@@ -80,6 +78,7 @@ fn question(spec: &Value) -> Result<RequestInfo, Status> {
                 subresource: text(&resource["subresource"]),
                 name: text(&resource["name"]),
                 fields,
+                labels,
                 ..RequestInfo::default()
             })
         }
@@ -229,7 +228,7 @@ mod tests {
         .expect("a question");
         assert!(asked.is_resource);
         assert_eq!((asked.verb.as_str(), asked.name.as_str()), ("list", "d"));
-        assert_eq!(asked.fields, [("spec.nodeName".to_owned(), "n".to_owned())]);
+        assert_eq!((asked.field("spec.nodeName"), asked.field("other")), (Some("n"), None));
         let asked =
             question(&json!({"nonResourceAttributes": {"path": "/x", "verb": "get"}})).expect("a question");
         assert!(!asked.is_resource && asked.path == "/x");

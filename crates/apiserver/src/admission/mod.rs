@@ -14,6 +14,7 @@ pub mod limit_ranger;
 pub mod matching;
 mod mutation;
 pub mod namespace_lifecycle;
+mod node_audience;
 pub mod node_restriction;
 pub mod objects;
 pub mod pod_security;
@@ -178,6 +179,7 @@ impl Chain {
         limit_ranger::validate(request, objects)?;
         service_account::validate(request)?;
         node_restriction::validate(request, objects)?;
+        node_audience::validate(request, objects, &self.authorizer).await?;
         pod_security::validate(request, objects)?;
         priority::validate(request, objects)?;
         volume_resize::validate(request, objects)?;

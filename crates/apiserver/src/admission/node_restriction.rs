@@ -6,14 +6,15 @@ use serde_json::Value;
 
 use super::objects::{self, NODES, Objects, PODS, annotation, items};
 use super::{AdmissionRequest, Operation};
+use crate::authz::node::{self, Kind};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result<(), Status> {
-    let Some(node) = request.user.node_name() else {
+    let Some(name) = request.user.node_name() else {
         return Ok(());
     };
-    let check = Check { request, objects, node };
+    let check = Check { request, objects, node: name };
     match (request.resource.group.as_str(), request.resource.resource.as_str(), request.subresource) {
         ("", "pods", "") => check.pod(),
         ("", "pods", "status") => check.pod_status(),
@@ -102,11 +103,27 @@ impl Check<'_> {
             return self
                 .refuse(format!("node {node:?} can not create pods that reference a service account"));
         }
-        let refers = |volume: &Value| {
-            ["secret", "configMap", "persistentVolumeClaim"].iter().any(|kind| volume[kind].is_object())
+        // Who may make a pod that names something would be told what it says.
+        let named = node::named_by(pod);
+        for (kind, what) in [
+            (Kind::Secret, "secrets"),
+            (Kind::ConfigMap, "configmaps"),
+            (Kind::Claim, "persistentvolumeclaims"),
+            (Kind::ResourceClaim, "resourceclaims"),
+        ] {
+            if named.iter().any(|(found, _)| *found == kind) {
+                return self.refuse(format!("node {node:?} can not create pods that reference {what}"));
+            }
+        }
+        let projects = |volume: &Value, kind: &str| {
+            items(&volume["projected"]["sources"]).any(|source| source[kind].is_object())
         };
-        if items(&spec["volumes"]).any(refers) {
-            return self.refuse(format!("node {node:?} can not create pods that reference secrets, configmaps or persistentvolumeclaims"));
+        for (kind, what) in
+            [("clusterTrustBundle", "clustertrustbundles"), ("podCertificate", "podcertificates")]
+        {
+            if items(&spec["volumes"]).any(|volume| projects(volume, kind)) {
+                return self.refuse(format!("node {node:?} can not create pods that reference {what}"));
+            }
         }
         Ok(())
     }
@@ -121,9 +138,15 @@ impl Check<'_> {
                 "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
             ));
         }
-        let labels = |pod: &Value| pod["metadata"]["labels"].clone();
-        if labels(&self.request.object) != labels(self.request.old_object) {
+        let (new, old) = (&self.request.object, self.request.old_object);
+        if new["metadata"]["labels"] != old["metadata"]["labels"] {
             return self.refuse(format!("node {node:?} cannot update labels through pod status"));
+        }
+        // Those decide which claims the node may read.
+        for field in ["resourceClaimStatuses", "extendedResourceClaimStatus"] {
+            if new["status"][field] != old["status"][field] {
+                return self.refuse(format!("node {node:?} cannot update resource claim statuses"));
+            }
         }
         Ok(())
     }
@@ -327,7 +350,15 @@ mod tests {
         check(Case::create("", "pods", pod("n2", json!({}))), "spec.nodeName set to itself");
         check(Case::create("", "pods", json!({"spec": {"nodeName": "n1"}})), "can only create mirror pods");
         check(Case::create("", "pods", pod("n1", json!({"serviceAccountName": "sa"}))), "service account");
-        check(Case::create("", "pods", pod("n1", json!({"volumes": [{"secret": {}}]}))), "reference secrets");
+        check(
+            Case::create("", "pods", pod("n1", json!({"volumes": [{"secret": {"secretName": "s"}}]}))),
+            "reference secrets",
+        );
+        let environment = json!({"containers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}]});
+        check(Case::create("", "pods", pod("n1", environment)), "reference configmaps");
+        let bundle =
+            json!({"volumes": [{"projected": {"sources": [{"clusterTrustBundle": {"name": "b"}}]}}]});
+        check(Case::create("", "pods", pod("n1", bundle)), "reference clustertrustbundles");
         check(Case::delete("", "pods", pod("n1", json!({}))), "");
         check(Case::delete("", "pods", pod("n2", json!({}))), "can only delete");
         let status = |node: &str| Case {
@@ -336,6 +367,10 @@ mod tests {
         };
         check(status("n1"), "");
         check(status("n2"), "can only update pod status");
+        let mut claimed = status("n1");
+        claimed.object["status"] =
+            json!({"resourceClaimStatuses": [{"name": "a", "resourceClaimName": "b"}]});
+        check(claimed, "resource claim statuses");
         let evict = |name: &str| {
             let eviction = json!({"metadata": {"namespace": "ns", "name": name}});
             Case { subresource: "eviction", ..Case::create("", "pods", eviction) }

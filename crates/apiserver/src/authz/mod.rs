@@ -12,6 +12,7 @@ pub mod node;
 pub mod policy;
 pub mod rbac;
 pub mod rules;
+pub mod selectors;
 mod webhook;
 
 use std::fmt;

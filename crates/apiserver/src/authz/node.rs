@@ -18,7 +18,7 @@ use crate::request::RequestInfo;
 
 /// What a pod can refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub enum Kind {
     Secret,
     ConfigMap,
     Claim,
@@ -26,9 +26,11 @@ enum Kind {
     ResourceClaim,
 }
 
+pub type References = BTreeSet<(Kind, Box<str>)>;
+
 struct Pod {
     node: Box<str>,
-    references: BTreeSet<(Kind, Box<str>)>,
+    references: References,
 }
 
 /// Namespace and name.
@@ -68,18 +70,23 @@ impl Derived for Index {
 }
 
 /// The names of all objects that a pod needs, by kind.
-fn references(pod: &Value) -> BTreeSet<(Kind, Box<str>)> {
+fn references(pod: &Value) -> References {
+    // Mirror pods run without an account and may name nothing; what they name is not theirs to read.
+    if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
+        return References::new();
+    }
+    named_by(pod)
+}
+
+/// What a pod names, be it allowed to or not.
+pub fn named_by(pod: &Value) -> References {
     let spec = &pod["spec"];
-    let mut found = BTreeSet::new();
+    let mut found = References::new();
     let mut add = |kind: Kind, name: &Value| {
         if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {
             found.insert((kind, name.into()));
         }
     };
-    // Mirror pods run without an account and may name nothing; what they name is not theirs to read.
-    if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
-        return found;
-    }
     add(Kind::ServiceAccount, &spec["serviceAccountName"]);
     for secret in items(&spec["imagePullSecrets"]) {
         add(Kind::Secret, &secret["name"]);
@@ -122,7 +129,29 @@ fn references(pod: &Value) -> BTreeSet<(Kind, Box<str>)> {
     for claim in items(&pod["status"]["resourceClaimStatuses"]) {
         add(Kind::ResourceClaim, &claim["resourceClaimName"]);
     }
+    add(Kind::ResourceClaim, &pod["status"]["extendedResourceClaimStatus"]["resourceClaimName"]);
     found
+}
+
+/// Namespace and name of the Secrets that a volume, bound to a claim of `namespace`, is used with.
+fn secrets_of_volume<'a>(volume: &'a Value, namespace: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    const REFERENCES: [&str; 6] = [
+        "secretRef",
+        "controllerPublishSecretRef",
+        "nodePublishSecretRef",
+        "nodeStageSecretRef",
+        "controllerExpandSecretRef",
+        "nodeExpandSecretRef",
+    ];
+    let sources = volume["spec"].as_object().into_iter().flatten().map(|(_, source)| source);
+    let references = sources.flat_map(|source| REFERENCES.into_iter().map(|field| &source[field]));
+    let azure = &volume["spec"]["azureFile"];
+    references
+        .map(|reference| (&reference["namespace"], &reference["name"]))
+        .chain([(&azure["secretNamespace"], &azure["secretName"])])
+        .filter_map(move |(place, name)| {
+            Some((place.as_str().filter(|place| !place.is_empty()).unwrap_or(namespace), name.as_str()?))
+        })
 }
 
 /// One node, about to ask for something.
@@ -145,7 +174,10 @@ impl<'a> Node<'a> {
         let by_rules = || rules.iter().any(|rule| rule.allows(request));
         let whole = request.subresource.is_empty();
         match (request.group.as_str(), request.resource.as_str()) {
-            ("", "secrets") => self.read_named(request, Kind::Secret),
+            ("", "secrets") => match self.read_named(request, Kind::Secret) {
+                Err(_) if request.verb == "get" && whole && self.volumes_name(request) => Ok(true),
+                decided => decided,
+            },
             ("", "configmaps") => self.read_named(request, Kind::ConfigMap),
             ("resource.k8s.io", "resourceclaims") => self.read_named(request, Kind::ResourceClaim),
             ("", "persistentvolumeclaims") if request.subresource == "status" => {
@@ -164,6 +196,10 @@ impl<'a> Node<'a> {
                 self.verbs(request, &["get"])?;
                 let attachment = self.objects.get(VOLUME_ATTACHMENTS, "", &request.name);
                 self.related(attachment.is_some_and(|it| it["spec"]["nodeName"].as_str() == Some(self.name)))
+            }
+            // For tokens by which a registry knows an account.
+            ("", "serviceaccounts") if whole && request.verb == "get" => {
+                self.refers(request, Kind::ServiceAccount)
             }
             ("", "serviceaccounts") if request.subresource == "token" => {
                 self.verbs(request, &["create"])?;
@@ -259,13 +295,28 @@ impl<'a> Node<'a> {
     }
 
     fn uses_volume(&self, volume: &str) -> bool {
-        let bound = |namespace: &str, claim: &str| {
-            let claim = self.objects.get(CLAIMS, namespace, claim);
-            claim.is_some_and(|claim| claim["spec"]["volumeName"].as_str() == Some(volume))
-        };
-        self.pods().any(|(namespace, pod)| {
-            pod.references.iter().any(|(kind, name)| *kind == Kind::Claim && bound(namespace, name))
-        }) && self.objects.get(VOLUMES, "", volume).is_some()
+        let mut claims = self.claims();
+        claims.any(|(_, claim)| claim["spec"]["volumeName"].as_str() == Some(volume))
+            && self.objects.get(VOLUMES, "", volume).is_some()
+    }
+
+    /// The claims of the node's pods, with their namespaces.
+    fn claims(&self) -> impl Iterator<Item = (&str, std::sync::Arc<Value>)> {
+        self.pods().flat_map(move |(namespace, pod)| {
+            let named = pod.references.iter().filter(|(kind, _)| *kind == Kind::Claim);
+            named
+                .filter_map(move |(_, name)| Some((&**namespace, self.objects.get(CLAIMS, namespace, name)?)))
+        })
+    }
+
+    /// Whether a volume that the node's pods use names the Secret.
+    fn volumes_name(&self, request: &RequestInfo) -> bool {
+        let wanted = (request.namespace.as_str(), request.name.as_str());
+        self.claims().any(|(namespace, claim)| {
+            let volume = claim["spec"]["volumeName"].as_str().unwrap_or_default();
+            let volume = self.objects.get(VOLUMES, "", volume);
+            volume.is_some_and(|volume| secrets_of_volume(&volume, namespace).any(|found| found == wanted))
+        })
     }
 }
 
@@ -307,7 +358,11 @@ mod tests {
                     json!({"metadata": {"namespace": "ns", "name": format!("claim-{node}")},
                                     "spec": {"volumeName": format!("pv-{node}")}}),
                 )
-                .add(VOLUMES, json!({"metadata": {"name": format!("pv-{node}")}}));
+                .add(
+                    VOLUMES,
+                    json!({"metadata": {"name": format!("pv-{node}")}, "spec": {"csi": {
+                        "nodeStageSecretRef": {"namespace": "storage", "name": format!("stage-{node}")}}}}),
+                );
         }
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let request = RequestInfo::parse(&method, path, query);
@@ -338,6 +393,11 @@ mod tests {
         check(get(), "/api/v1/namespaces/ns/secrets?watch=1&fieldSelector=metadata.name%3Dpull-n2", false);
         check(get(), "/api/v1/persistentvolumes/pv-n1", true);
         check(get(), "/api/v1/persistentvolumes/pv-n2", false);
+        check(get(), "/api/v1/namespaces/storage/secrets/stage-n1", true);
+        check(get(), "/api/v1/namespaces/storage/secrets/stage-n2", false);
+        check(get(), "/api/v1/namespaces/ns/secrets/stage-n1", false);
+        check(get(), "/api/v1/namespaces/ns/serviceaccounts/sa-n1", true);
+        check(get(), "/api/v1/namespaces/ns/serviceaccounts/sa-n2", false);
         check(Method::POST, "/api/v1/namespaces/ns/serviceaccounts/sa-n1/token", true);
         check(Method::POST, "/api/v1/namespaces/ns/serviceaccounts/sa-n2/token", false);
         check(Method::POST, "/api/v1/nodes", true);

@@ -153,14 +153,7 @@ fn spec(attributes: &Attributes<'_>) -> Value {
         "namespace": request.namespace, "verb": request.verb, "group": request.group, "version": request.version,
         "resource": request.resource, "subresource": request.subresource, "name": request.name,
     });
-    if !request.fields.is_empty() {
-        let requirements: Vec<Value> = request
-            .fields
-            .iter()
-            .map(|(key, value)| json!({"key": key, "operator": "In", "values": [value]}))
-            .collect();
-        resource["fieldSelector"] = json!({"requirements": requirements});
-    }
+    super::selectors::write(request, &mut resource);
     spec["resourceAttributes"] = resource;
     spec
 }

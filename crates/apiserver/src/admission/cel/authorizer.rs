@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use api::selector::FieldSelector;
+use api::selector::{FieldSelector, LabelSelector};
 use expressions::authorizer::{Authorizer as Host, Check, Decision};
 use parking_lot::Mutex;
 
@@ -41,11 +41,6 @@ fn asked(check: &Check) -> RequestInfo {
         let path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
         return RequestInfo { path, verb: check.verb.clone(), ..RequestInfo::default() };
     }
-    // A selector that makes no sense narrows nothing, as documented.
-    let selected = FieldSelector::parse(&check.field_selector).ok();
-    let fields = selected.iter().flat_map(|selector| {
-        selector.fields().filter_map(|field| Some((field.to_owned(), selector.exact(field)?.to_owned())))
-    });
     RequestInfo {
         is_resource: true,
         verb: check.verb.clone(),
@@ -55,7 +50,9 @@ fn asked(check: &Check) -> RequestInfo {
         resource: check.resource.clone(),
         subresource: check.subresource.clone(),
         name: check.name.clone(),
-        fields: fields.collect(),
+        // A selector that makes no sense narrows nothing, as documented.
+        fields: FieldSelector::parse(&check.field_selector).unwrap_or_default(),
+        labels: LabelSelector::parse(&check.label_selector).unwrap_or_default(),
         ..RequestInfo::default()
     }
 }
