@@ -1,7 +1,10 @@
 //! EncryptionConfiguration files: which providers encrypt which resources.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
+use super::kms::Kms;
 use super::provider::Provider;
 use crate::admission::objects::items;
 
@@ -28,10 +31,20 @@ impl Rules {
             .enumerate()
             .map(|(index, entry)| rule(entry).map_err(|reason| format!("resources[{index}].{reason}")))
             .collect::<Result<_, _>>()?;
-        match rules.is_empty() {
-            true => Err("resources: at least one is required".to_owned()),
-            false => Ok(Self(rules)),
+        if rules.is_empty() {
+            return Err("resources: at least one is required".to_owned());
         }
+        let rules = Self(rules);
+        let mut names = HashSet::new();
+        if let Some(plugin) = rules.plugins().find(|plugin| !names.insert(plugin.name())) {
+            return Err(format!("kms.name: {:?} is there twice", plugin.name()));
+        }
+        Ok(rules)
+    }
+
+    /// The KMS plugins.
+    pub fn plugins(&self) -> impl Iterator<Item = &Kms> {
+        self.0.iter().flat_map(|rule| &rule.providers).filter_map(Provider::kms)
     }
 
     /// The providers of a resource; none where it is not mentioned.

@@ -5,6 +5,7 @@
 //! Encrypting happens on the way to the store and decrypting on the way into the cache, which is all that is read.
 
 mod configuration;
+mod kms;
 mod provider;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +27,10 @@ pub enum EncryptionError {
     Read { path: PathBuf, reason: String },
     #[error("encryption configuration {path}: {reason}")]
     Configuration { path: PathBuf, reason: String },
-    #[error("{resource} {key:?} could not be encrypted with {provider}")]
-    Seal { resource: String, key: String, provider: String },
+    #[error("{resource} {key:?} could not be encrypted with {provider} {reason}")]
+    Seal { resource: String, key: String, provider: String, reason: String },
+    #[error("{resource} {key:?} is stored encrypted with {provider} and cannot be decrypted: {reason}")]
+    Closed { resource: String, key: String, provider: String, reason: String },
     #[error(
         "{resource} {key:?} is stored encrypted ({prefix}) and no provider of the encryption configuration has a key \
          that decrypts it: add the key it was written with"
@@ -79,12 +82,14 @@ impl Encryption {
         if provider.is_identity() {
             return Ok((plain.clone(), None));
         }
-        let sealed = provider.seal(key.as_bytes(), plain).ok_or_else(|| EncryptionError::Seal {
+        let sealed = provider.seal(key.as_bytes(), plain);
+        let (sealed, by) = sealed.map_err(|reason| EncryptionError::Seal {
             resource: named(group, plural),
             key: key.to_owned(),
             provider: provider.prefix().to_string(),
+            reason,
         })?;
-        Ok((sealed.into(), Some(provider.prefix().clone())))
+        Ok((sealed.into(), Some(by)))
     }
 
     /// The plain value of what is stored under `key`.
@@ -100,8 +105,17 @@ impl Encryption {
         }
         let rules = self.rules.load();
         for provider in rules.of(group, plural) {
-            if let Some(plain) = provider.open(key.as_bytes(), stored) {
-                return Ok((plain.into(), Some(provider.prefix().clone())));
+            match provider.open(key.as_bytes(), stored) {
+                Ok(Some((plain, by))) => return Ok((plain.into(), Some(by))),
+                Ok(None) => {}
+                Err(reason) => {
+                    return Err(EncryptionError::Closed {
+                        resource: named(group, plural),
+                        key: key.to_owned(),
+                        provider: provider.prefix().to_string(),
+                        reason,
+                    });
+                }
             }
         }
         // `k8s:enc:aesgcm:v1:key1:`, without the data after it.
@@ -114,7 +128,19 @@ impl Encryption {
     pub fn is_current(&self, group: &str, plural: &str, sealed: &Sealed) -> bool {
         let rules = self.rules.load();
         let now = rules.of(group, plural).first().filter(|provider| !provider.is_identity());
-        now.map(|provider| provider.prefix()) == sealed.as_ref()
+        match (now, sealed) {
+            (Some(provider), Some(sealed)) => provider.is_current(sealed),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether every KMS plugin is well; None where there is none.
+    pub fn health(&self) -> Option<Result<(), String>> {
+        let rules = self.rules.load();
+        let mut plugins = rules.plugins().peekable();
+        plugins.peek()?;
+        Some(plugins.map(kms::Kms::health).collect::<Result<Vec<()>, _>>().map(drop))
     }
 }
 
@@ -185,7 +211,13 @@ mod tests {
         check(&provider("secretbox", "a", "'%'"), "base64");
         check("{aesgcm: {keys: []}}", "key");
         check("{rot13: {}}", "rot13");
-        check("{kms: {name: x, endpoint: 'unix:///x'}}", "kms");
+        check("{kms: {name: x, endpoint: 'unix:///x'}}", "kms.apiVersion");
+        check("{kms: {apiVersion: v2, name: x, endpoint: 'tcp://x'}}", "kms.endpoint");
+        check("{kms: {apiVersion: v2, name: 'x:y', endpoint: 'unix:///x'}}", "kms.name");
+        check("{kms: {apiVersion: v2, name: x, cachesize: 5, endpoint: 'unix:///x'}}", "kms.cachesize");
+        check("{kms: {apiVersion: v2, name: x, timeout: 0s, endpoint: 'unix:///x'}}", "kms.timeout");
+        let kms = "{kms: {apiVersion: v2, name: x, endpoint: 'unix:///x'}}";
+        check(&format!("{kms}, {kms}"), "twice");
         check(&provider("aescbc", "'a:b'", KEY1), "name");
     }
 

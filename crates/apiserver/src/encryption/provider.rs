@@ -3,6 +3,7 @@
 //! - `aesgcm`: nonce of 12 bytes, AES-GCM with the key of the object as additional data.
 //! - `aescbc`: vector of 16 bytes, AES-CBC with PKCS#7 padding. Not authenticated: upstream advises against it.
 //! - `secretbox`: nonce of 24 bytes, XSalsa20 and Poly1305.
+//! - `kms`: see [`super::kms`].
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 
+use super::kms::Kms;
 use crate::admission::objects::items;
 
 const GCM_NONCE: usize = 12;
@@ -35,6 +37,7 @@ enum Cipher {
     Cbc192([u8; 24]),
     Cbc256([u8; 32]),
     SecretBox(Box<XSalsa20Poly1305>),
+    Kms(Box<Kms>),
 }
 
 impl Provider {
@@ -44,7 +47,7 @@ impl Provider {
         let mut fields = fields.iter();
         let (Some((kind, config)), None) = (fields.next(), fields.next()) else {
             return Err(
-                "provider: exactly one of aesgcm, aescbc, secretbox and identity is required".to_owned()
+                "provider: exactly one of aesgcm, aescbc, secretbox, kms and identity is required".to_owned()
             );
         };
         match kind.as_str() {
@@ -57,7 +60,13 @@ impl Provider {
                     false => Ok(keys),
                 }
             }
-            other => Err(format!("{other}: is not supported; aesgcm, aescbc, secretbox and identity are")),
+            "kms" => {
+                let kms = Kms::read(config)?;
+                Ok(vec![Self { prefix: kms.prefix().clone(), cipher: Cipher::Kms(Box::new(kms)) }])
+            }
+            other => {
+                Err(format!("{other}: is not supported; aesgcm, aescbc, secretbox, kms and identity are"))
+            }
         }
     }
 
@@ -96,11 +105,50 @@ impl Provider {
         &self.prefix
     }
 
+    pub fn kms(&self) -> Option<&Kms> {
+        match &self.cipher {
+            Cipher::Kms(kms) => Some(kms),
+            _ => None,
+        }
+    }
+
+    /// Whether what was sealed by this is what this would seal now.
+    pub fn is_current(&self, sealed: &str) -> bool {
+        match &self.cipher {
+            Cipher::Kms(kms) => kms.is_current(sealed),
+            _ => *self.prefix == *sealed,
+        }
+    }
+
+    /// The data as they are stored, and who has sealed them; else why not.
+    pub fn seal(&self, key: &[u8], plain: &[u8]) -> Result<(Vec<u8>, Arc<str>), String> {
+        match &self.cipher {
+            Cipher::Kms(kms) => kms.seal(key, plain),
+            _ => {
+                let sealed = self.seal_here(key, plain).ok_or("the machine has no randomness")?;
+                Ok((sealed, self.prefix.clone()))
+            }
+        }
+    }
+
+    /// The plain data, and who had sealed them. None for what this key has not made, an error for what it has made but
+    /// cannot open.
+    pub fn open(&self, key: &[u8], stored: &[u8]) -> Result<Option<(Vec<u8>, Arc<str>)>, String> {
+        match &self.cipher {
+            Cipher::Kms(kms) => match stored.strip_prefix(self.prefix.as_bytes()) {
+                Some(data) => kms.open(key, data).map(Some),
+                None => Ok(None),
+            },
+            _ => Ok(self.open_here(key, stored).map(|plain| (plain, self.prefix.clone()))),
+        }
+    }
+
     /// None when it is not possible, which only a broken machine makes so.
-    pub fn seal(&self, key: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+    fn seal_here(&self, key: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let mut out = self.prefix.as_bytes().to_vec();
         match &self.cipher {
             Cipher::Identity => return Some(plain.to_vec()),
+            Cipher::Kms(_) => return None,
             Cipher::Gcm(cipher) => {
                 let nonce = random::<GCM_NONCE>()?;
                 let mut data = plain.to_vec();
@@ -137,13 +185,13 @@ impl Provider {
     }
 
     /// None for what this key has not made.
-    pub fn open(&self, key: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
+    fn open_here(&self, key: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
         if self.is_identity() {
             return None;
         }
         let data = stored.strip_prefix(self.prefix.as_bytes())?;
         match &self.cipher {
-            Cipher::Identity => None,
+            Cipher::Identity | Cipher::Kms(_) => None,
             Cipher::Gcm(cipher) => {
                 let (nonce, data) = data.split_first_chunk::<GCM_NONCE>()?;
                 let mut data = data.to_vec();

@@ -119,13 +119,17 @@ fn root_paths(state: &State) -> Value {
 /// Each check with a name, so that `?verbose` can tell and `/livez/<name>` ask for one.
 async fn health_check(state: &State, root: &str, path: &str, query: &Query) -> Result<Answer, Status> {
     let store_answers = state.store.check().await.is_ok();
-    let checks = [
+    let mut checks = vec![
         ("ping", true),
         ("etcd", store_answers),
         ("informer-sync", true),
         ("poststarthook/rbac/bootstrap-roles", state.is_ready()),
         ("shutdown", root != "/readyz" || !state.is_stopping()),
     ];
+    // Without its keys a server is of no use, but starting it anew does not bring them back.
+    if let Some(health) = state.caches.encryption.health().filter(|_| root != "/livez") {
+        checks.push(("kms-providers", health.is_ok()));
+    }
     if let Some(name) = path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) {
         let (_, good) =
             checks.into_iter().find(|(known, _)| *known == name).ok_or_else(Status::unknown_resource)?;
