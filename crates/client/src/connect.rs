@@ -6,6 +6,8 @@ use http::{Request, Response};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::renewed;
+
 /// A client could not be made from a kubeconfig.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -20,13 +22,27 @@ pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, ConnectError> 
     let kubeconfig_error =
         |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(kubeconfig_error)?;
+    let files = certificate_files(&kubeconfig);
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(kubeconfig_error)?;
     // Watches end by the server's timeout; a read timeout of the client's own would cut quiet ones.
     config.read_timeout = None;
-    kube::Client::try_from(config)
-        .map_err(|source| ConnectError::Client { path: path.to_owned(), source: Box::new(source) })
+    let client = match files {
+        // Whoever wrote them renews them.
+        Some((certificate, key)) => renewed::client(config, &certificate, &key),
+        None => kube::Client::try_from(config),
+    };
+    client.map_err(|source| ConnectError::Client { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// The files that the current user's certificate and key are in, if they are in files.
+fn certificate_files(kubeconfig: &Kubeconfig) -> Option<(PathBuf, PathBuf)> {
+    let current = kubeconfig.current_context.as_ref()?;
+    let context = kubeconfig.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
+    let user = context.user.as_ref()?;
+    let info = kubeconfig.auth_infos.iter().find(|info| info.name == *user)?.auth_info.as_ref()?;
+    Some((info.client_certificate.as_ref()?.into(), info.client_key.as_ref()?.into()))
 }
 
 /// A client whose requests are calls of `service`: an API server of this process, with the identity that the

@@ -11,6 +11,7 @@
 mod connect;
 mod informer;
 pub mod leader;
+mod renewed;
 
 pub use connect::{ConnectError, from_kubeconfig, in_process};
 pub use informer::{Delta, Informer, Informers, Subscription, Watched};

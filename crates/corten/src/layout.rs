@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+pub const DEFAULT_ROOT: &str = "/var/lib/corten";
+
 /// The paths of one Corten.
 #[derive(Clone)]
 pub struct Layout {
@@ -59,7 +61,12 @@ impl Layout {
         self.run.join("runtime")
     }
 
+    /// The kubelet's: where the plugins of a machine (drivers of volumes, devices) look for it, unless several nodes
+    /// share the machine.
     pub fn kubelet(&self) -> PathBuf {
+        if self.root == Path::new(DEFAULT_ROOT) {
+            return PathBuf::from("/var/lib/kubelet");
+        }
         self.root.join("kubelet")
     }
 

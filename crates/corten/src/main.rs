@@ -7,6 +7,7 @@ mod apiserver_flags;
 mod cli;
 mod detach;
 mod image;
+mod kubelet_flags;
 mod layout;
 mod logging;
 mod memory;

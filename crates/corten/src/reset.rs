@@ -21,14 +21,14 @@ pub async fn run(directories: &Directories, args: ResetArgs) -> Result<()> {
     let pods = runtime::clear(config).await.context("cannot remove the pods")?;
     println!("Removed {pods} pods and their network.");
     roles::clear_network(&args.network)?;
-    for directory in [&layout.run, &layout.root] {
+    for directory in [&layout.run, &layout.kubelet(), &layout.root] {
         unmount_below(directory)?;
     }
     for cgroup in [args.runtime.cgroup_parent.as_str(), "/kubepods"] {
         remove_cgroups(cgroup);
     }
     drop(lock);
-    for directory in [&layout.run, &layout.root] {
+    for directory in [&layout.run, &layout.kubelet(), &layout.root] {
         remove_contents(directory)?;
     }
     println!("Removed all in {} and {}.", layout.run.display(), layout.root.display());

@@ -15,8 +15,10 @@ use crate::Options;
 use crate::cgroups::Cgroups;
 use crate::container::resources::NodeDefaults;
 use crate::container::sandbox::{Cluster, parse_resolv_conf};
+use crate::cpus::Cpus;
 use crate::cri::Cri;
 use crate::csi::Csi;
+use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::eviction::Pressure;
 use crate::images::Images;
@@ -48,6 +50,8 @@ pub struct Context {
     /// Volumes whose place cannot be told from their pod, by the pod's UID and their name.
     pub mounted: Mutex<HashMap<(String, String), PathBuf>>,
     pub csi: Csi,
+    pub devices: Devices,
+    pub cpus: Cpus,
     pub probes: crate::probe::counts::Counts,
     host_dns: cri::DnsConfig,
 }
@@ -74,6 +78,8 @@ impl Context {
             handlers: Mutex::default(),
             statics: Mutex::default(),
             mounted: Mutex::default(),
+            devices: Devices::new(&options.root_dir),
+            cpus: Cpus::new(&options.config, &options.root_dir),
             csi: Csi::new(&options.root_dir),
             probes: Default::default(),
             events,
@@ -127,6 +133,15 @@ impl Context {
 
     /// What pods may use of the node, for limits that are not set: CPU in thousandths, the rest in units.
     pub fn allocatable(&self) -> BTreeMap<String, i64> {
-        self.machine.allocatable(&self.options.config)
+        let mut allocatable = self.machine.allocatable(&self.options.config);
+        allocatable.extend(self.devices.amounts().into_iter().map(|(name, (_, healthy))| (name, healthy)));
+        allocatable
+    }
+
+    /// What the node has.
+    pub fn capacity(&self) -> BTreeMap<String, i64> {
+        let mut capacity = self.machine.capacity(&self.options.config);
+        capacity.extend(self.devices.amounts().into_iter().map(|(name, (all, _))| (name, all)));
+        capacity
     }
 }

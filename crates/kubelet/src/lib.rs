@@ -9,13 +9,16 @@ mod cgroups;
 mod config;
 mod container;
 mod context;
+mod cpus;
 mod cri;
 mod csi;
+mod devices;
 #[cfg(test)]
 mod documented;
 mod events;
 mod eviction;
 mod hooks;
+mod identity;
 mod image_gc;
 mod images;
 mod log_rotation;
@@ -23,6 +26,7 @@ mod node;
 mod objects;
 mod plugin;
 mod pod;
+mod pod_resources;
 mod probe;
 mod server;
 mod static_pods;
@@ -37,10 +41,12 @@ use std::time::Duration;
 
 pub use config::{ConfigError, KubeletConfiguration, duration};
 use futures::future::BoxFuture;
+pub use identity::{IdentityError, bootstrap};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+pub use unix::path_of as socket_path;
 
 use crate::context::Context;
 use crate::cri::Cri;
@@ -62,8 +68,12 @@ pub struct Options {
     pub config: KubeletConfiguration,
     pub tls_cert: PathBuf,
     pub tls_key: PathBuf,
-    /// Client certificates of this authority are accepted by the kubelet's API.
+    /// Client certificates of this authority are accepted by the kubelet's API; of none when empty.
     pub client_ca: PathBuf,
+    /// Where certificates are that the kubelet asks for itself.
+    pub cert_dir: PathBuf,
+    /// The client's certificate is among those.
+    pub bootstrapped: bool,
     /// Where the kubelet's API listens; upstream's port is 10250.
     pub listen: SocketAddr,
 }
@@ -75,6 +85,8 @@ pub enum Error {
     RootDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Serve(#[from] server::ServeError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 impl Options {
@@ -110,7 +122,11 @@ pub fn run(options: Options, shutdown: CancellationToken) -> BoxFuture<'static, 
 }
 
 async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
-    let options = options.configured();
+    let mut options = options.configured();
+    if options.tls_cert.as_os_str().is_empty() && !options.config.server_tls_bootstrap {
+        (options.tls_cert, options.tls_key) =
+            identity::self_signed(&options.cert_dir, &options.node_name, options.node_ip)?;
+    }
     // Our own failure ends our own tasks only.
     let shutdown = shutdown.child_token();
     let pods_dir = options.root_dir.join("pods");
@@ -127,7 +143,18 @@ async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), 
     tasks.spawn(cri::events::follow(cri, news_sender, shutdown.clone()));
     tasks.spawn(node::keep_status(ctx.clone(), ready.clone(), shutdown.clone()));
     tasks.spawn(node::follow_pod_cidr(ctx.clone(), ready, shutdown.clone()));
+    let config = &ctx.options.config;
+    let cert_dir = &ctx.options.cert_dir;
+    if config.rotate_certificates && ctx.options.bootstrapped {
+        tasks.spawn(identity::keep_client(ctx.clone(), cert_dir.clone(), shutdown.clone()));
+    }
+    if config.server_tls_bootstrap {
+        tasks.spawn(identity::keep_serving(ctx.clone(), cert_dir.clone(), shutdown.clone()));
+    }
     tasks.spawn(csi::keep_node_object(ctx.clone(), shutdown.clone()));
+    tasks.spawn(devices::serve(ctx.clone(), shutdown.clone()));
+    tasks.spawn(cpus::keep(ctx.clone(), shutdown.clone()));
+    tasks.spawn(pod_resources::serve(ctx.clone(), shutdown.clone()));
     tasks.spawn(plugin::follow(ctx.clone(), shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
     let (kill_sender, kills) = mpsc::unbounded_channel();

@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod kubeconfig;
 mod leaf;
+mod request;
 
 pub use authority::Authority;
 pub use cluster::{Cluster, Names, NodeFiles};
@@ -17,3 +18,4 @@ pub use error::Error;
 pub use files::{write_private, write_public};
 pub use kubeconfig::Kubeconfig;
 pub use leaf::{CertAndKey, Leaf};
+pub use request::{Request, validity};

@@ -7,8 +7,11 @@ use anyhow::{Context, Result};
 use apiserver::{ApiServer, UserInfo};
 use client::Informers;
 use pki::Cluster;
+use proxy::http::{self, Page};
 use store::{Options, Store};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::address;
 use super::leading::Leading;
@@ -16,6 +19,9 @@ use crate::cli::{ClusterArgs, NetworkArgs};
 use crate::layout::Layout;
 use crate::notify;
 use crate::parts::Parts;
+
+/// Upstream's port of the controllers.
+const CONTROLLERS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10257);
 
 /// A running API server and the files of its cluster.
 pub struct ControlPlane {
@@ -171,10 +177,28 @@ pub fn start_controllers(
         cluster_signing: signing,
         metrics: controllers::Metrics::default(),
     };
+    tokio::spawn(serve_controllers(config.metrics.clone(), parts.shutdown()));
     let informers = informers.clone();
     leading.start(parts, "controllers", "kube-controller-manager", informers.client(), move |stop| {
         controllers::run(informers.clone(), config.clone(), stop)
     })
+}
+
+/// Whether the controllers live, and what their queues do; to this machine only, for nobody has to prove who he is.
+async fn serve_controllers(metrics: controllers::Metrics, shutdown: CancellationToken) {
+    let listener = match http::listen(CONTROLLERS.into()).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!(%error, "no metrics of the controllers");
+            return;
+        }
+    };
+    let page = move |path: &str| match path {
+        "/healthz" | "/livez" | "/readyz" => Page::text(200, "ok".to_owned()),
+        "/metrics" => Page::text(200, metrics.encode()),
+        _ => Page::not_found(),
+    };
+    http::serve(listener, shutdown, page).await;
 }
 
 pub fn start_scheduler(parts: &mut Parts, informers: Informers, leading: &Leading) -> Result<()> {

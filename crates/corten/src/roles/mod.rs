@@ -8,7 +8,7 @@ mod leading;
 mod up;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use client::Informers;
@@ -17,6 +17,7 @@ use crate::cli::{
     ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs,
     SchedulerArgs,
 };
+use crate::kubelet_flags::KubeletFlags;
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
 use crate::{notify, shim, signals};
@@ -73,8 +74,7 @@ pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
 pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
-    let informers = informers(&args.kubelet.kubeconfig).await?;
-    let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network)?;
+    let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network, &args.kubelet.flags)?;
     worker::start_runtime(
         &mut parts,
         layout,
@@ -82,6 +82,7 @@ pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
         &args.kubelet.network,
         shim::unpack(&layout.root)?,
     )?;
+    let informers = kubelet_informers(&parts, layout, &args.kubelet, &node).await?;
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
     worker::start_network(&mut parts, &informers, &node)?;
     notify::ready();
@@ -91,11 +92,32 @@ pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
 pub async fn kubelet(layout: &Layout, args: KubeletArgs) -> Result<()> {
     layout.ensure()?;
     let mut parts = Parts::new(signals::shutdown()?);
-    let informers = informers(&args.kubeconfig).await?;
-    let node = worker::Node::from_args(&args.node, &args.network)?;
+    let node = worker::Node::from_args(&args.node, &args.network, &args.flags)?;
+    let informers = kubelet_informers(&parts, layout, &args, &node).await?;
     start_kubelet(&mut parts, layout, &args, &informers, &node)?;
     notify::ready();
     parts.finish().await
+}
+
+fn cert_dir(layout: &Layout, args: &KubeletArgs) -> PathBuf {
+    args.cert_dir.clone().unwrap_or_else(|| layout.kubelet().join("pki"))
+}
+
+/// With the kubelet's own identity, which it may have to ask for.
+async fn kubelet_informers(
+    parts: &Parts,
+    layout: &Layout,
+    args: &KubeletArgs,
+    node: &worker::Node,
+) -> Result<Informers> {
+    if let Some(bootstrap) = &args.bootstrap_kubeconfig {
+        let dir = cert_dir(layout, args);
+        tokio::select! {
+            () = parts.shutdown().cancelled_owned() => anyhow::bail!("stopped while waiting for a client certificate"),
+            ready = kubelet::bootstrap(bootstrap, &args.kubeconfig.kubeconfig, &dir, &node.name) => ready?,
+        }
+    }
+    informers(&args.kubeconfig).await
 }
 
 fn start_kubelet(
@@ -106,17 +128,22 @@ fn start_kubelet(
     node: &worker::Node,
 ) -> Result<()> {
     let files = worker::KubeletFiles {
-        cri_socket: args.container_runtime_endpoint.clone().unwrap_or_else(|| layout.cri_socket()),
-        tls_cert: args.tls_cert_file.clone(),
-        tls_key: args.tls_private_key_file.clone(),
-        client_ca: args.client_ca_file.clone(),
+        cri_socket: match &args.container_runtime_endpoint {
+            Some(endpoint) => kubelet::socket_path(&endpoint.to_string_lossy()).to_owned(),
+            None => layout.cri_socket(),
+        },
+        tls_cert: args.tls_cert_file.clone().unwrap_or_default(),
+        tls_key: args.tls_private_key_file.clone().unwrap_or_default(),
+        client_ca: args.client_ca_file.clone().unwrap_or_default(),
+        cert_dir: cert_dir(layout, args),
+        bootstrapped: args.bootstrap_kubeconfig.is_some(),
     };
     worker::start_kubelet(parts, layout, informers.client(), node, files)
 }
 
 pub async fn proxy(args: ProxyArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
-    let node = worker::Node::from_args(&args.node, &args.network)?;
+    let node = worker::Node::from_args(&args.node, &args.network, &KubeletFlags::default())?;
     worker::start_network(&mut parts, &informers(&args.kubeconfig).await?, &node)?;
     notify::ready();
     parts.finish().await

@@ -19,7 +19,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let begin = Instant::now();
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
-    let node = Node::from_args(&args.node, &args.cluster.network)?;
+    let node = Node::from_args(&args.node, &args.cluster.network, &args.kubelet)?;
 
     // The runtime needs nobody: it recovers what runs while the API server loads.
     worker::start_runtime(
@@ -41,6 +41,8 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
         tls_cert: files.serving_certificate,
         tls_key: files.serving_key,
         client_ca: layout.pki().join("ca.crt"),
+        cert_dir: layout.kubelet().join("pki"),
+        bootstrapped: false,
     };
     worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
     worker::start_network(&mut parts, &informers, &node)?;

@@ -113,6 +113,13 @@ pub struct KubeletConfiguration {
     /// Containers that name no seccomp profile get the runtime's.
     pub seccomp_default: bool,
     pub crash_loop_back_off: CrashLoopBackOff,
+    /// `none`, or `static`: whole CPUs for containers of Guaranteed pods that ask for such.
+    pub cpu_manager_policy: String,
+    /// The client certificate is renewed in time.
+    pub rotate_certificates: bool,
+    /// The serving certificate is asked of the API.
+    #[serde(rename = "serverTLSBootstrap")]
+    pub server_tls_bootstrap: bool,
     /// Everything else in the file, to be warned about.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
@@ -185,6 +192,9 @@ impl Default for KubeletConfiguration {
             pod_pids_limit: -1,
             seccomp_default: false,
             crash_loop_back_off: CrashLoopBackOff::default(),
+            cpu_manager_policy: "none".into(),
+            rotate_certificates: false,
+            server_tls_bootstrap: false,
             unknown: BTreeMap::new(),
         }
     }

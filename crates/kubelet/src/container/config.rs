@@ -11,6 +11,7 @@ use super::expand::expand;
 use super::resources::NodeDefaults;
 use super::{resources, security};
 use crate::cri::view::keys;
+use crate::devices::Extras;
 use crate::pod::ext::PodExt;
 
 /// Everything that had to be found out before a container can be described.
@@ -21,6 +22,10 @@ pub struct Found<'a> {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<cri::Mount>,
     pub devices: Vec<cri::Device>,
+    /// What comes along with the devices that it was given.
+    pub extras: Extras,
+    /// The CPUs that it may run on; all when empty.
+    pub cpuset: String,
     pub node: NodeDefaults,
     pub seccomp_root: &'a Path,
     pub seccomp_default: bool,
@@ -52,6 +57,28 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         options.pid = cri::NamespaceMode::Target as i32;
         options.target_id = target.to_owned();
     }
+    let (command, args) = (expanded(&container.command), expanded(&container.args));
+    let mut linux_resources = resources::linux(pod, container, &found.node);
+    linux_resources.cpuset_cpus = found.cpuset;
+    let extras = found.extras;
+    let mut annotations = annotations(pod, container, found.attempt);
+    annotations.extend(extras.annotations);
+    let mut envs: Vec<cri::KeyValue> =
+        found.env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect();
+    envs.extend(extras.envs.into_iter().map(|(key, value)| cri::KeyValue { key, value }));
+    let mut mounts = found.mounts;
+    mounts.extend(extras.mounts.into_iter().map(|mount| cri::Mount {
+        container_path: mount.container_path,
+        host_path: mount.host_path,
+        readonly: mount.read_only,
+        ..Default::default()
+    }));
+    let mut devices = found.devices;
+    devices.extend(extras.devices.into_iter().map(|device| cri::Device {
+        container_path: device.container_path,
+        host_path: device.host_path,
+        permissions: device.permissions,
+    }));
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: name.clone(), attempt: found.attempt }),
         image: Some(cri::ImageSpec {
@@ -59,23 +86,24 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
             user_specified_image: container.image.clone().unwrap_or_default(),
             ..Default::default()
         }),
-        command: expanded(&container.command),
-        args: expanded(&container.args),
+        command,
+        args,
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: found.mounts,
-        devices: found.devices,
+        mounts,
+        devices,
+        cdi_devices: extras.cdi_devices.into_iter().map(|name| cri::CdiDevice { name }).collect(),
         labels: labels(pod, container),
-        annotations: annotations(pod, container, found.attempt),
+        annotations,
         log_path: log_path(name, found.attempt),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resources::linux(pod, container, &found.node)),
+            resources: Some(linux_resources),
             security_context: Some(security_context),
         }),
         stop_signal: stop_signal(container) as i32,
-        envs: found.env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
+        envs,
         ..Default::default()
     }
 }

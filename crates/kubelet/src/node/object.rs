@@ -68,15 +68,14 @@ pub fn own_labels(name: &str) -> BTreeMap<String, String> {
 /// The status without conditions and images.
 pub fn base_status(ctx: &Context) -> NodeStatus {
     let machine = &ctx.machine;
-    let config = &ctx.options.config;
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", ctx.options.node_ip.to_string()),
             address("Hostname", ctx.options.node_name.clone()),
         ]),
-        capacity: Some(quantities(machine.capacity(config))),
-        allocatable: Some(quantities(machine.allocatable(config))),
+        capacity: Some(quantities(ctx.capacity())),
+        allocatable: Some(quantities(ctx.allocatable())),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(ctx.options.listen.port()) }),
         }),

@@ -59,6 +59,7 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
         tokio::select! {
             () = changed.notified() => {}
             () = ctx.csi.in_use_changed.notified() => {}
+            () = ctx.devices.changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

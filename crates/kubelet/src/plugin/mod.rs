@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::context::Context;
-use crate::{csi, unix, watch_dir};
+use crate::{csi, devices, unix, watch_dir};
 
 const CALL: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
@@ -139,6 +139,15 @@ async fn handle(ctx: &Arc<Context>, plugin: &PluginInfo, socket: &Path) -> Resul
                 ));
             }
             csi::register(ctx, &plugin.name, &endpoint(plugin, socket)).await
+        }
+        "DevicePlugin" => {
+            if !plugin.supported_versions.iter().any(|version| version == "v1beta1") {
+                return Err(format!(
+                    "versions {:?} of plugin {} are not supported, v1beta1 is",
+                    plugin.supported_versions, plugin.name
+                ));
+            }
+            devices::register(ctx, &plugin.name, &endpoint(plugin, socket))
         }
         other => {
             Err(format!("no handler registered for plugin type: {other} at socket {}", socket.display()))

@@ -302,6 +302,10 @@ impl Manager {
         let node = self.ctx.node.get("", &self.ctx.options.node_name);
         let max_pods = self.ctx.options.config.pod_limit(self.ctx.machine.cpus);
         self.ctx.pressure.admit(pod)?;
+        self.ctx
+            .cpus
+            .admit(pod)
+            .map_err(|message| Rejection { reason: "UnexpectedAdmissionError".into(), message })?;
         sysctls_allowed(pod, &self.ctx.options.config.allowed_unsafe_sysctls)?;
         admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)
     }

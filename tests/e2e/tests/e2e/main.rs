@@ -1,6 +1,7 @@
 //! End-to-end tests: a module for each numbered line of what Corten promises, driving the built binary in test hosts.
 
 mod bad_input;
+mod containerd;
 mod csi;
 mod faults;
 mod images;

@@ -127,6 +127,8 @@ async fn describe(
     let sources = Sources { facts: &facts, objects: &env.objects, volumes: &places };
     let env_vars = environment(&sources, container, services).await?;
     let devices = volumes::devices(container, &places)?;
+    let extras = ctx.devices.allocate(pod, container).await?;
+    let cpuset = ctx.cpus.allocate(pod, container)?;
     let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips, images))?;
     let seccomp_root = ctx.options.root_dir.join("seccomp");
     Ok(config::config(
@@ -138,6 +140,8 @@ async fn describe(
             env: env_vars,
             mounts,
             devices,
+            extras,
+            cpuset: cpuset.unwrap_or_default(),
             node: ctx.container_defaults(),
             seccomp_root: &seccomp_root,
             seccomp_default: ctx.options.config.seccomp_default,

@@ -29,6 +29,8 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
     // Nothing runs any more: what it used can go.
     let dir = ctx.pod_dir(pod.uid());
     csi::take_back(ctx, &dir).await?;
+    ctx.devices.release(pod.uid());
+    ctx.cpus.release(pod.uid());
     tokio::task::block_in_place(|| {
         volumes::remove_pod_dir(&dir).map_err(|error| error.to_string())?;
         ctx.cgroups.remove(pod);

@@ -1,0 +1,167 @@
+//! The kubelet's flags under upstream's names: what they say counts more than its configuration file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use k8s_openapi::api::core::v1::Taint;
+use kubelet::KubeletConfiguration;
+use tracing::warn;
+
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Kubelet")]
+pub struct KubeletFlags {
+    /// A directory of further configuration files, *.conf, laid over the configuration one after the other
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Labels that the node registers with, as key=value; may be repeated
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = parse_label)]
+    pub node_labels: Vec<(String, String)>,
+    /// Taints that the node registers with, as key=value:effect; may be repeated
+    #[arg(long, value_name = "TAINTS", value_delimiter = ',', value_parser = parse_taint)]
+    pub register_with_taints: Vec<Taint>,
+    /// Whether the kubelet makes its Node object
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub register_node: Option<bool>,
+    /// How many pods the node takes
+    #[arg(long, value_name = "NUMBER")]
+    pub max_pods: Option<u32>,
+    /// Where manifests of static pods are
+    #[arg(long, value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// The cgroup under which those of pods are made
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_root: Option<String>,
+    /// How the cloud calls this node
+    #[arg(long, value_name = "ID")]
+    pub provider_id: Option<String>,
+    /// The resolver configuration that pods of DNS policy Default get
+    #[arg(long, value_name = "FILE")]
+    pub resolv_conf: Option<PathBuf>,
+    /// Renew the client certificate in time
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub rotate_certificates: Option<bool>,
+    /// Ask the API for the serving certificate, and renew it in time
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub rotate_server_certificates: Option<bool>,
+    /// Sysctls beyond the safe ones that pods may set, such as kernel.msg*
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Give containers that name no seccomp profile the runtime's
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub seccomp_default: Option<bool>,
+    // What scripts of upstream's kubelet pass on and what means nothing here.
+    #[arg(long, hide = true, value_name = "IMAGE")]
+    pub pod_infra_container_image: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub fail_swap_on: Option<String>,
+    #[arg(long, hide = true)]
+    pub cgroup_driver: Option<String>,
+    #[arg(long, hide = true)]
+    pub cloud_provider: Option<String>,
+    #[arg(long, hide = true)]
+    pub feature_gates: Option<String>,
+    #[arg(long, hide = true)]
+    pub runtime_cgroups: Option<String>,
+    #[arg(long, hide = true)]
+    pub kubelet_cgroups: Option<String>,
+    #[arg(long = "v", hide = true)]
+    pub verbosity: Option<String>,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected key=value".to_owned()),
+    }
+}
+
+/// `key=value:effect` or `key:effect`.
+fn parse_taint(text: &str) -> Result<Taint, String> {
+    let (name, effect) = text.rsplit_once(':').ok_or("expected key=value:effect")?;
+    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        return Err(format!("{effect:?} is no effect of a taint: NoSchedule, PreferNoSchedule, NoExecute"));
+    }
+    let (key, value) = name.split_once('=').unwrap_or((name, ""));
+    Ok(Taint {
+        key: key.to_owned(),
+        value: Some(value.to_owned()).filter(|value| !value.is_empty()),
+        effect: effect.to_owned(),
+        time_added: None,
+    })
+}
+
+impl KubeletFlags {
+    /// The configuration of `file` and of the directory, under what the flags say.
+    pub fn configuration(&self, file: Option<&PathBuf>) -> Result<KubeletConfiguration> {
+        let file = file.map(PathBuf::as_path);
+        let mut config = KubeletConfiguration::load_with(file, self.config_dir.as_deref())
+            .context("cannot configure the kubelet")?;
+        self.lay_over(&mut config);
+        Ok(config)
+    }
+
+    fn lay_over(&self, config: &mut KubeletConfiguration) {
+        config.node_labels.extend(self.node_labels.iter().cloned());
+        if !self.register_with_taints.is_empty() {
+            config.register_with_taints.clone_from(&self.register_with_taints);
+        }
+        if !self.allowed_unsafe_sysctls.is_empty() {
+            config.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
+        }
+        fn set<T: Clone>(field: &mut T, flag: &Option<T>) {
+            if let Some(value) = flag {
+                field.clone_from(value);
+            }
+        }
+        set(&mut config.register_node, &self.register_node);
+        set(&mut config.max_pods, &self.max_pods);
+        set(&mut config.static_pod_path, &self.pod_manifest_path);
+        set(&mut config.cgroup_root, &self.cgroup_root);
+        set(&mut config.provider_id, &self.provider_id);
+        set(&mut config.resolv_conf, &self.resolv_conf);
+        set(&mut config.rotate_certificates, &self.rotate_certificates);
+        set(&mut config.server_tls_bootstrap, &self.rotate_server_certificates);
+        set(&mut config.seccomp_default, &self.seccomp_default);
+        for (flag, given) in [
+            ("--pod-infra-container-image", &self.pod_infra_container_image),
+            ("--fail-swap-on", &self.fail_swap_on),
+            ("--cgroup-driver", &self.cgroup_driver),
+            ("--cloud-provider", &self.cloud_provider),
+            ("--feature-gates", &self.feature_gates),
+            ("--runtime-cgroups", &self.runtime_cgroups),
+            ("--kubelet-cgroups", &self.kubelet_cgroups),
+            ("--v", &self.verbosity),
+        ] {
+            if given.is_some() {
+                warn!(flag, "this flag of upstream's kubelet has no effect here");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_taints() {
+        assert_eq!(parse_label("a/b=c"), Ok(("a/b".into(), "c".into())));
+        assert!(parse_label("a").is_err());
+        let taint = parse_taint("k=v:NoSchedule").unwrap();
+        assert_eq!((taint.key.as_str(), taint.value.as_deref()), ("k", Some("v")));
+        assert_eq!(parse_taint("k:NoExecute").unwrap().value, None);
+        assert!(parse_taint("k=v").is_err() && parse_taint("k:Never").is_err());
+    }
+
+    #[test]
+    fn flags_count_more_than_the_file() {
+        let flags = KubeletFlags {
+            max_pods: Some(7),
+            register_with_taints: vec![parse_taint("k:NoExecute").unwrap()],
+            ..KubeletFlags::default()
+        };
+        let config = flags.configuration(None).unwrap();
+        assert_eq!((config.max_pods, config.register_with_taints.len()), (7, 1));
+    }
+}
