@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::UserInfo;
+use crate::alloc::records;
 use crate::authn::request_header;
 use crate::authn::user::MASTERS;
 use crate::authz::policy;
-use crate::options::WriteOptions;
+use crate::options::{DeleteOptions, WriteOptions};
 use crate::peers;
 use crate::server::StartError;
 use crate::state::State;
@@ -20,6 +21,7 @@ use crate::write::update::Change;
 use crate::write::{Writer, meta};
 
 const USER: &str = "system:apiserver";
+const MANAGER: &str = "kube-apiserver";
 const CONCURRENT: usize = 128;
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -66,15 +68,16 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
         "data": request_header::published(&state.config),
     });
     put(state, ("", "configmaps").into(), published).await?;
-    ensure(state, ("", "services"), service(state)).await?;
-    if state.config.advertise.is_loopback() {
-        // Nobody else can reach such an address; pods that ask for the Service are refused at once.
-        return Ok(());
-    }
-    match state.store.is_shared() {
-        true => peers::join(state).await,
-        false => publish(state, &[state.config.advertise]).await,
-    }
+    let failed = |status| StartError::Bootstrap { object: "servicecidrs \"kubernetes\"".to_owned(), status };
+    records::default_range(state).await.map_err(failed)?;
+    kubernetes_service(state).await?;
+    records::start(state);
+    peers::join(state).await
+}
+
+/// The Service by which pods reach the API servers.
+pub async fn kubernetes_service(state: &Arc<State>) -> Result<(), StartError> {
+    ensure(state, ("", "services"), service(state)).await
 }
 
 /// Where the `kubernetes` Service leads to.
@@ -111,20 +114,46 @@ pub(crate) async fn put_quietly(
     })
 }
 
-/// Changes the status of an object in the server's own name.
-pub(crate) async fn update_status(
+/// As [`put_quietly`], but leaves an object that exists as it is.
+pub(crate) async fn ensure_quietly(
+    state: &Arc<State>,
+    resource: GroupResource<'static>,
+    object: Value,
+) -> Result<(), Status> {
+    write(state, resource, object, false).await.map_err(|error| match error {
+        StartError::Bootstrap { status, .. } => status,
+        error => Status::internal(error),
+    })
+}
+
+/// Deletes a cluster-scoped object in the server's own name.
+pub(crate) async fn delete_quietly(
     state: &Arc<State>,
     resource: GroupResource<'static>,
     name: &str,
-    change: &Change<'_>,
+    options: &DeleteOptions,
 ) -> Result<(), Status> {
     let catalog = state.catalog();
     let served = catalog.stored(resource.group, resource.resource).ok_or_else(Status::unknown_resource)?;
     let (user, warnings) = (UserInfo::authenticated(USER, &[MASTERS]), Mutex::default());
-    let manager = "api-priority-and-fairness-config-consumer-v1";
+    let writer = Writer { name, ..Writer::own(state, served, &user, MANAGER, &warnings) };
+    writer.delete(options).await.map(drop)
+}
+
+/// Changes the status of an object in the server's own name, as the manager of that name.
+pub(crate) async fn update_status(
+    state: &Arc<State>,
+    resource: GroupResource<'static>,
+    name: &str,
+    manager: &str,
+    make: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
+) -> Result<(), Status> {
+    let catalog = state.catalog();
+    let served = catalog.stored(resource.group, resource.resource).ok_or_else(Status::unknown_resource)?;
+    let (user, warnings) = (UserInfo::authenticated(USER, &[MASTERS]), Mutex::default());
     let writer =
         Writer { name, subresource: "status", ..Writer::own(state, served, &user, manager, &warnings) };
-    writer.update(change).await.map(drop)
+    writer.update(&Change { make, managed: false, whole: false }).await.map(drop)
 }
 
 /// Makes the object, or brings it to this state.
@@ -152,7 +181,7 @@ async fn write(
         namespace: &namespace,
         name: &name,
         options: WriteOptions::default().to_value("CreateOptions"),
-        ..Writer::own(state, served, &user, "kube-apiserver", &warnings)
+        ..Writer::own(state, served, &user, MANAGER, &warnings)
     };
     let exists = served.cache.get(&crate::cache::object_key(&namespace, &name)).is_some();
     if exists && !update {

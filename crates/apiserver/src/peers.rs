@@ -1,6 +1,7 @@
 //! Which API servers there are: the `kubernetes` Service leads to all that share a store, and to none that is gone.
 //!
-//! Each server writes a key of its own again and again. One whose key has not changed for a while, by the clock of
+//! The Service and its endpoints are made again when somebody removes them. With a store of its own there is one server.
+//! Else each server writes a key of its own again and again. One whose key has not changed for a while, by the clock of
 //! whoever looks, is gone; one that stops takes its key with it.
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,11 +10,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use store::{Expect, Revision};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use crate::admission::objects::items;
 use crate::bootstrap;
+use crate::cache::object_key;
 use crate::server::StartError;
 use crate::state::State;
 
@@ -22,6 +26,11 @@ const PREFIX: &str = "/masterleases/";
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Several heartbeats.
 const GONE: Duration = Duration::from_secs(35);
+/// After something has gone wrong.
+const RETRY: Duration = Duration::from_secs(1);
+/// The Service `default/kubernetes`, and what says where it leads to.
+const WATCHED: [(&str, &str); 3] =
+    [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")];
 /// A server that stops does not wait longer for the store.
 const LEAVING: Duration = Duration::from_secs(3);
 
@@ -38,17 +47,64 @@ pub async fn join(state: &Arc<State>) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Wakes at each heartbeat where there may be others, and when something has become of the Service or its endpoints.
 async fn keep(server: Weak<State>, mut peers: Peers) {
+    let Some(state) = server.upgrade() else { return };
+    let changes = |(group, plural)| state.caches.resource(group, plural).changes();
+    let [mut services, mut endpoints, mut slices] = WATCHED.map(changes);
+    let shared = state.store.is_shared();
+    drop(state);
+    let mut beat = Instant::now() + HEARTBEAT;
     loop {
-        tokio::time::sleep(HEARTBEAT).await;
+        let beats = tokio::select! {
+            changed = services.changed() => if changed.is_err() { return } else { false },
+            changed = endpoints.changed() => if changed.is_err() { return } else { false },
+            changed = slices.changed() => if changed.is_err() { return } else { false },
+            () = tokio::time::sleep_until(beat), if shared => true,
+        };
         let Some(state) = server.upgrade() else { return };
         if state.is_stopping() {
             return;
         }
-        if let Err(error) = peers.look(&state, true).await {
+        // Another server may know of others: what it has written is right as long as this one is in it.
+        if !beats && is_there(&state) {
+            continue;
+        }
+        beat = Instant::now() + HEARTBEAT;
+        let kept = async {
+            bootstrap::kubernetes_service(&state).await?;
+            peers.look(&state, true).await
+        };
+        let kept = kept.await;
+        if let Err(error) = &kept {
             warn!(%error, "the endpoints of the API servers may be out of date");
         }
+        // Not at once again where the store is away, or somebody else will have it otherwise.
+        if kept.is_err() || !is_there(&state) {
+            tokio::time::sleep(RETRY).await;
+        }
     }
+}
+
+/// Whether the Service exists, and leads to this server too.
+fn is_there(state: &State) -> bool {
+    let key = object_key("default", "kubernetes");
+    let get = |(group, plural)| state.caches.resource(group, plural).get(&key).map(|object| object.value());
+    let [service, endpoints, slice] = WATCHED.map(get);
+    let own = state.config.advertise.to_string();
+    if service.is_none() || own_is_local(state) {
+        return service.is_some();
+    }
+    let has = |list: &Value, field: &str| items(list).any(|entry| entry[field] == own);
+    let in_endpoints = endpoints.is_some_and(|endpoints| has(&endpoints["subsets"][0]["addresses"], "ip"));
+    let in_slice =
+        slice.is_some_and(|slice| items(&slice["endpoints"]).any(|endpoint| endpoint["addresses"][0] == own));
+    in_endpoints && in_slice
+}
+
+/// Nobody else can reach such an address; pods that ask for the Service are refused at once.
+fn own_is_local(state: &State) -> bool {
+    state.config.advertise.is_loopback()
 }
 
 /// Takes this server out, so that nobody is sent to it any more.
@@ -73,6 +129,12 @@ fn key(state: &State) -> String {
 impl Peers {
     /// Writes the own key where this server `stays`, and publishes who is there.
     async fn look(&mut self, state: &Arc<State>, stays: bool) -> Result<(), StartError> {
+        if own_is_local(state) {
+            return Ok(());
+        }
+        if !state.store.is_shared() {
+            return bootstrap::publish(state, &[state.config.advertise]).await;
+        }
         let store = &state.store;
         if stays {
             let port = state.config.port.to_string();

@@ -9,14 +9,13 @@ use super::{AdmissionRequest, Operation};
 const LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
 pub fn mutate(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) {
-    let binds = request.operation == Operation::Update && request.is_subresource("", "pods", "binding");
-    let created_bound = request.creates("", "pods");
-    if !binds && !created_bound {
-        return;
-    }
-    let Some(node) = request.object["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) else {
-        return;
+    let binds = request.operation == Operation::Create && request.is_subresource("", "pods", "binding");
+    let node = match (binds, request.creates("", "pods")) {
+        (true, _) => &request.object["target"]["name"],
+        (_, true) => &request.object["spec"]["nodeName"],
+        _ => return,
     };
+    let Some(node) = node.as_str().filter(|name| !name.is_empty()) else { return };
     let Some(node) = objects.get(NODES, "", node) else {
         return;
     };
@@ -39,20 +38,24 @@ mod tests {
     fn labels_come_with_the_node() {
         let fixture = Fixture::new()
             .add(NODES, json!({"metadata": {"name": "n1", "labels": {LABELS[0]: "z1", "other": "x"}}}));
-        let check = |subresource: &'static str, node: Value, expected: Value| {
-            let pod = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"nodeName": node}});
-            let case = Case { subresource, ..Case::update("", "pods", json!({}), pod) };
-            let pod = case
+        let check = |subresource: &'static str, object: Value, expected: Value| {
+            let mut object = object;
+            object["metadata"] = json!({"labels": {"app": "a"}});
+            let case = Case { subresource, ..Case::create("", "pods", object) };
+            let object = case
                 .run(|request| {
                     mutate(request, &fixture);
                     Ok(())
                 })
                 .expect("admitted");
-            assert_eq!(pod["metadata"]["labels"], expected);
+            assert_eq!(object["metadata"]["labels"], expected);
         };
-        check("binding", json!("n1"), json!({"app": "a", LABELS[0]: "z1"}));
-        check("binding", json!("gone"), json!({"app": "a"}));
-        check("binding", json!(null), json!({"app": "a"}));
-        check("status", json!("n1"), json!({"app": "a"}));
+        let with_zone = json!({"app": "a", LABELS[0]: "z1"});
+        check("binding", json!({"target": {"name": "n1"}}), with_zone.clone());
+        check("binding", json!({"target": {"name": "gone"}}), json!({"app": "a"}));
+        check("binding", json!({}), json!({"app": "a"}));
+        check("", json!({"spec": {"nodeName": "n1"}}), with_zone);
+        check("", json!({"spec": {}}), json!({"app": "a"}));
+        check("status", json!({"spec": {"nodeName": "n1"}}), json!({"app": "a"}));
     }
 }

@@ -14,7 +14,7 @@ pub struct Cidr {
 
 /// The text is not a range of addresses that Services can use.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("service CIDR {text:?} is not a range like 10.96.0.0/12 with at least 8 addresses")]
+#[error("service CIDR {text:?} is not a range like 10.96.0.0/12 with at least 4 addresses")]
 pub struct CidrError {
     text: String,
 }
@@ -29,7 +29,7 @@ impl FromStr for Cidr {
         let prefix: u8 = prefix.parse().map_err(|_| error())?;
         let v4 = address.is_ipv4();
         let bits = if v4 { 32 } else { 128 };
-        if prefix == 0 || prefix > bits - 3 {
+        if prefix == 0 || prefix > bits - 2 {
             return Err(error());
         }
         let size = 1_u128 << (bits - prefix);
@@ -116,7 +116,7 @@ mod tests {
         check("10.96.1.7/24", "10.96.1.0/24", 254, "10.96.1.1", 16);
         check("10.0.0.0/29", "10.0.0.0/29", 6, "10.0.0.1", 5);
         check("fd00::/108", "fd00::/108", (1 << 20) - 1, "fd00::1", 256);
-        for junk in ["", "10.0.0.0", "10.0.0.0/30", "10.0.0.0/0", "10.0.0.0/33", "fd00::/127", "x/8", "::/0"]
+        for junk in ["", "10.0.0.0", "10.0.0.0/31", "10.0.0.0/0", "10.0.0.0/33", "fd00::/127", "x/8", "::/0"]
         {
             assert!(junk.parse::<Cidr>().is_err(), "{junk}");
         }

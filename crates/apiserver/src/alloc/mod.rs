@@ -7,6 +7,8 @@
 pub mod cidr;
 mod claims;
 pub mod families;
+mod ranges;
+pub mod records;
 pub mod taken;
 
 use std::net::IpAddr;
@@ -27,12 +29,16 @@ use crate::state::store_failed;
 use cidr::Cidr;
 use claims::Claims;
 use families::NONE;
+use ranges::{Ranges, SERVICE_CIDRS};
+use records::IP_ADDRESSES;
 use taken::{Held, Item, Pending};
 
 /// Hands out what Services need and no two may share.
 pub struct ServiceAllocator {
     /// One range per family, the default one first.
     ranges: Vec<Cidr>,
+    /// More of them, which users have added.
+    added: Followed<Ranges>,
     ports: (u16, u16),
     held: Followed<Held>,
     pending: Arc<Mutex<Pending>>,
@@ -79,7 +85,8 @@ impl ServiceAllocator {
         Ok(Self {
             ranges,
             ports: (first, last),
-            held: Followed::new(Held::default(), &caches, &[SERVICES]),
+            added: Followed::new(Ranges::default(), &caches, &[SERVICE_CIDRS]),
+            held: Followed::new(Held::default(), &caches, &[SERVICES, IP_ADDRESSES]),
             pending: Arc::default(),
         })
     }
@@ -97,6 +104,7 @@ impl ServiceAllocator {
             // The lock on what is pending comes first and is held to the end: two writes never choose at once.
             pending: self.pending.lock(),
             held: self.held.read(),
+            added: self.added.read(),
             chosen: Vec::new(),
             errors: FieldErrors::new(),
             ranges: &self.ranges,
@@ -158,9 +166,6 @@ impl ServiceAllocator {
         let held = self.held.read();
         items.iter().any(|item| held.owner(*item).is_some_and(|owner| owner != key))
     }
-
-    /// Gives back what a deleted Service held: nothing to do, since what is held is read from the watch cache.
-    pub fn release(&self, _service: &Value) {}
 }
 
 fn service_key(service: &Value) -> String {
@@ -172,6 +177,7 @@ struct Work<'a> {
     service_key: String,
     pending: MutexGuard<'a, Pending>,
     held: RwLockReadGuard<'a, Held>,
+    added: RwLockReadGuard<'a, Ranges>,
     chosen: Vec<Item>,
     errors: FieldErrors,
     ranges: &'a [Cidr],
@@ -202,12 +208,15 @@ impl Work<'_> {
             .collect();
         let mut addresses = Vec::new();
         for (index, family) in families.iter().enumerate() {
-            let Some(range) = self.ranges.iter().find(|range| range.family() == *family) else {
+            let of_family = |range: &&Cidr| range.family() == *family;
+            let ranges: Vec<Cidr> =
+                self.ranges.iter().chain(self.added.iter()).filter(of_family).copied().collect();
+            if ranges.is_empty() {
                 continue;
-            };
+            }
             match given.get(index) {
                 Some(text) => {
-                    if let Err(problem) = self.take_address(range, text) {
+                    if let Err(problem) = self.take_address(&ranges, text) {
                         let field = Path::new("spec");
                         let detail = format!("failed to allocate IP {text}: {problem}");
                         self.errors.invalid(&field.child("clusterIPs"), json!(given), detail);
@@ -215,22 +224,23 @@ impl Work<'_> {
                     }
                     addresses.push(text.clone());
                 }
-                None => addresses.push(self.choose_address(range)?.to_string()),
+                None => addresses.push(self.choose_address(&ranges)?.to_string()),
             }
         }
         families::write_addresses(service, &addresses);
         Ok(())
     }
 
-    fn take_address(&mut self, range: &Cidr, text: &str) -> Result<(), String> {
+    fn take_address(&mut self, ranges: &[Cidr], text: &str) -> Result<(), String> {
         let address: IpAddr = text.parse().map_err(|_| "it is not an IP address".to_owned())?;
         // What the Service has had may lie in a range of the past.
         if self.held.owner(Item::Address(address)) == Some(&self.service_key) {
             return Ok(());
         }
-        if !range.contains(address) {
+        if !ranges.iter().any(|range| range.contains(address)) {
+            let valid = ranges.first().map(ToString::to_string).unwrap_or_default();
             return Err(format!(
-                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {valid}"
             ));
         }
         if self.take(Item::Address(address)) {
@@ -239,15 +249,16 @@ impl Work<'_> {
         Err("provided IP is already allocated".to_owned())
     }
 
-    fn choose_address(&mut self, range: &Cidr) -> Result<IpAddr, Status> {
-        let (start, usable) = (range.dynamic_start(), range.usable());
-        // Huge IPv6 ranges are never full; probing stops long before.
-        let bounded = usable.min(1 << 20);
-        let chosen = probe(start, bounded, |index| self.take(Item::Address(range.nth(index))));
-        match chosen {
-            Some(index) => Ok(range.nth(index)),
-            None => Err(Status::internal("failed to allocate a serviceIP: range is full")),
+    fn choose_address(&mut self, ranges: &[Cidr]) -> Result<IpAddr, Status> {
+        for range in ranges {
+            let (start, usable) = (range.dynamic_start(), range.usable());
+            // Huge IPv6 ranges are never full; probing stops long before.
+            let bounded = usable.min(1 << 20);
+            if let Some(index) = probe(start, bounded, |index| self.take(Item::Address(range.nth(index)))) {
+                return Ok(range.nth(index));
+            }
         }
+        Err(Status::internal("failed to allocate a serviceIP: range is full"))
     }
 
     fn node_ports(&mut self, service: &mut Value) -> Result<(), Status> {

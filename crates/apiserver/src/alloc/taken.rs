@@ -1,7 +1,7 @@
 //! Which addresses and ports Services hold.
 //!
-//! What is stored is in the watch cache, so it is read there ([`Held`]): nothing has to be given back when a
-//! Service goes, nothing can leak, and what another API server wrote is known. Only what a write has chosen and
+//! What is stored, Services and IPAddresses, is in the watch cache, so it is read there ([`Held`]): nothing has to be
+//! given back when a Service goes, nothing can leak, and what another API server wrote is known. Only what a write has chosen and
 //! not yet stored is kept beside it ([`Pending`]).
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use ahash::AHashMap;
 use api::status::GroupResource;
 use serde_json::Value;
 
-use crate::admission::objects::items;
+use crate::admission::objects::{SERVICES, items};
 use crate::authz::follow::Derived;
 
 /// Something that no two Services share.
@@ -27,6 +27,8 @@ pub enum Item {
 pub struct Held {
     owners: AHashMap<Item, Box<str>>,
     services: AHashMap<Box<str>, Vec<Item>>,
+    /// Whose addresses are by IPAddresses.
+    recorded: AHashMap<IpAddr, Box<str>>,
 }
 
 /// What writes under way have chosen.
@@ -35,12 +37,45 @@ pub struct Pending(HashMap<Item, String>);
 
 impl Held {
     pub fn owner(&self, item: Item) -> Option<&str> {
-        self.owners.get(&item).map(|owner| &**owner)
+        let recorded = || match item {
+            Item::Address(address) => self.recorded.get(&address),
+            Item::Port(_) => None,
+        };
+        self.owners.get(&item).or_else(recorded).map(|owner| &**owner)
+    }
+
+    fn record(&mut self, name: &str, object: Option<&Value>) {
+        let Ok(address) = name.parse() else { return };
+        match object {
+            None => self.recorded.remove(&address),
+            Some(object) => {
+                // Nobody's, by that name: then no Service's either.
+                let owner = parent(object).unwrap_or_else(|| format!("ipaddresses//{name}"));
+                self.recorded.insert(address, owner.into())
+            }
+        };
     }
 }
 
+/// `namespace/name` of the Service that an IPAddress belongs to.
+pub fn parent(object: &Value) -> Option<String> {
+    let parent = &object["spec"]["parentRef"];
+    let text = |field: &str| parent[field].as_str().unwrap_or_default();
+    let of_service = text("group").is_empty() && text("resource") == "services";
+    of_service.then(|| format!("{}/{}", text("namespace"), text("name")))
+}
+
 impl Derived for Held {
-    fn apply(&mut self, _: GroupResource<'static>, namespace: &str, name: &str, object: Option<&Value>) {
+    fn apply(
+        &mut self,
+        resource: GroupResource<'static>,
+        namespace: &str,
+        name: &str,
+        object: Option<&Value>,
+    ) {
+        if resource.resource != SERVICES.resource {
+            return self.record(name, object);
+        }
         let service: Box<str> = format!("{namespace}/{name}").into();
         for item in self.services.remove(&service).into_iter().flatten() {
             if self.owners.get(&item) == Some(&service) {
@@ -57,8 +92,13 @@ impl Derived for Held {
         self.services.insert(service, held);
     }
 
-    fn forget(&mut self, _: GroupResource<'static>) {
-        *self = Self::default();
+    fn forget(&mut self, resource: GroupResource<'static>) {
+        if resource.resource == SERVICES.resource {
+            self.owners.clear();
+            self.services.clear();
+        } else {
+            self.recorded.clear();
+        }
     }
 }
 
@@ -99,7 +139,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::admission::objects::SERVICES;
 
     #[test]
     fn follows_services() {

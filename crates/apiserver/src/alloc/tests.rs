@@ -12,7 +12,8 @@ impl Cluster {
     fn new(cidr: &str, ports: (u16, u16)) -> Self {
         let ranges = cidr.split(',').map(|range| range.parse().expect("a range")).collect();
         let held = Followed::fixed(Held::default());
-        Self { allocator: ServiceAllocator { ranges, ports, held, pending: Arc::default() } }
+        let added = Followed::fixed(Ranges::default());
+        Self { allocator: ServiceAllocator { ranges, added, ports, held, pending: Arc::default() } }
     }
 
     /// What the store and the cache do.
@@ -212,4 +213,37 @@ fn hostile_specs() {
         let _ = cluster.update(&service("x", json!({})), spec);
     }
     refused(cluster.create("y", json!({"clusterIP": "junk"})), "not an IP address");
+}
+
+#[test]
+fn ranges_that_were_added_are_used_when_the_configured_one_is_full() {
+    let cluster = Cluster::new("10.0.0.0/30", (30000, 30010));
+    let (first, second) = (cluster.create("a", json!({})), cluster.create("b", json!({})));
+    assert!(first.is_ok() && second.is_ok());
+    refused(cluster.create("c", json!({})), "range is full");
+    let range = |ready: &str| json!({"spec": {"cidrs": ["10.9.0.0/29"]}, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+    let add = |range: &Value| {
+        cluster.allocator.added.change(|added| added.apply(SERVICE_CIDRS, "", "more", Some(range)));
+    };
+    add(&range("False"));
+    refused(cluster.create("c", json!({})), "range is full");
+    add(&range("True"));
+    let third = cluster.create("c", json!({})).expect("there is room");
+    assert!(third["spec"]["clusterIP"].as_str().expect("an address").starts_with("10.9.0."));
+    cluster.create("d", json!({"clusterIP": "10.9.0.6"})).ok();
+    refused(cluster.create("e", json!({"clusterIP": "10.8.0.1"})), "is not in the valid range");
+}
+
+#[test]
+fn what_an_ip_address_says_is_somebodys_is_not_given_away() {
+    let cluster = Cluster::new("10.0.0.0/28", (30000, 30010));
+    let of = |resource: &str| json!({"spec": {"parentRef": {"group": "", "resource": resource, "namespace": "ns", "name": "a"}}});
+    let record = |name: &str, object: &Value| {
+        cluster.allocator.held.change(|held| held.apply(IP_ADDRESSES, "", name, Some(object)));
+    };
+    record("10.0.0.5", &of("gateways"));
+    record("10.0.0.6", &of("services"));
+    refused(cluster.create("a", json!({"clusterIP": "10.0.0.5"})), "already allocated");
+    refused(cluster.create("b", json!({"clusterIP": "10.0.0.6"})), "already allocated");
+    cluster.create("a", json!({"clusterIP": "10.0.0.6"})).expect("it is its own");
 }

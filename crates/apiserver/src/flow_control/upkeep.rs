@@ -12,7 +12,6 @@ use super::defaults;
 use crate::admission::objects::{self, Objects, items};
 use crate::bootstrap;
 use crate::state::State;
-use crate::write::update::Change;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const SCHEMAS: GroupResource<'static> = GroupResource { group: GROUP, resource: "flowschemas" };
@@ -29,6 +28,9 @@ pub async fn start(state: &Arc<State>) -> Result<(), Status> {
 }
 
 /// Follows the objects as long as the server lives.
+/// As whom upstream does the same.
+const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
+
 async fn run(state: Weak<State>) {
     let Some(first) = state.upgrade() else { return };
     let mut schemas = first.caches.resource(SCHEMAS.group, SCHEMAS.resource).changes();
@@ -144,14 +146,7 @@ async fn tell(state: &Arc<State>, name: &str, level: &str, dangling: bool) -> Re
         *objects::at(&mut object, &["status", "conditions"]) = Value::Array(conditions);
         Ok(object)
     };
-    match bootstrap::update_status(
-        state,
-        SCHEMAS,
-        name,
-        &Change { make: &make, managed: false, whole: false },
-    )
-    .await
-    {
+    match bootstrap::update_status(state, SCHEMAS, name, MANAGER, &make).await {
         // Deleted meanwhile.
         Err(status) if status.is("NotFound") => Ok(()),
         done => done,

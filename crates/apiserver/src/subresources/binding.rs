@@ -1,4 +1,5 @@
-//! `pods/binding`: how a scheduler says on which node a pod is to run.
+//! `pods/binding`: how a scheduler says on which node a pod is to run. Admission sees the Binding that it sends, not
+//! what becomes of the pod.
 
 use api::gvk::GroupVersionKind;
 use api::status::Status;
@@ -19,14 +20,15 @@ pub async fn binding(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let gvk = GroupVersionKind::new("", "v1", "Binding");
     let binding = decode::typed(call, body, &gvk, None, FieldValidation::Ignore)?;
-    let given = meta::text(&binding, "name");
-    let name = if call.info.subresource.is_empty() { given } else { &call.info.name };
+    let given = meta::text(&binding, "name").to_owned();
+    let name = if call.info.subresource.is_empty() { given.clone() } else { call.info.name.clone() };
+    let name = name.as_str();
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let target = &binding["target"];
     let kind = target["kind"].as_str().unwrap_or_default();
-    let node = target["name"].as_str().unwrap_or_default();
+    let node = target["name"].as_str().unwrap_or_default().to_owned();
     if node.is_empty() || !matches!(kind, "" | "Node") {
         return Err(Status::failure(
             422,
@@ -34,11 +36,12 @@ pub async fn binding(call: &Call, body: &[u8]) -> Result<Answer, Status> {
             format!("Binding \"{name}\" is invalid: target: Required value: must name a Node"),
         ));
     }
+    let binding = super::admitted(call, &gvk, binding, options.dry_run).await?;
     let catalog = call.state.catalog();
     let pods = catalog.get("", "v1", "pods").ok_or_else(Status::unknown_resource)?;
     let writer =
         Writer { served: pods, name, subresource: "binding", ..call.writer(&options, "CreateOptions") };
-    let make = |pod: &Value| bound(pod, name, node, &binding);
+    let make = |pod: &Value| bound(pod, name, &node, &binding);
     writer.update(&Change { make: &make, managed: false, whole: false }).await?;
     let mut status = Status::success();
     status.code = 201;
@@ -77,13 +80,23 @@ fn bound(pod: &Value, name: &str, node: &str, binding: &Value) -> Result<Value, 
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = json!(node);
     for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
-        let annotations = meta::of(&mut pod).entry("annotations").or_insert_with(|| json!({}));
-        if annotations.is_object() {
-            annotations[key] = value.clone();
-        }
+        set(&mut pod, "annotations", key, value, true);
+    }
+    // Plugins say there where the node is; what the pod says of itself stays.
+    for (key, value) in binding["metadata"]["labels"].as_object().into_iter().flatten() {
+        set(&mut pod, "labels", key, value, false);
     }
     set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}));
     Ok(pod)
+}
+
+fn set(pod: &mut Value, field: &str, key: &str, value: &Value, over: bool) {
+    let entries = meta::of(pod).entry(field).or_insert_with(|| json!({}));
+    if let Some(entries) = entries.as_object_mut()
+        && (over || !entries.contains_key(key))
+    {
+        entries.insert(key.to_owned(), value.clone());
+    }
 }
 
 /// Sets a condition; the time of its transition only moves when its status does.

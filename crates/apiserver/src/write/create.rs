@@ -6,6 +6,7 @@ use store::Expect;
 
 use super::{Outcome, Phase, Refused, Writer, meta};
 use crate::admission::Operation;
+use crate::alloc::records;
 use crate::strategy;
 
 /// How often a generated name may be taken before the client is told to try again.
@@ -101,6 +102,9 @@ impl Writer<'_> {
                 Some(_) => Err(Refused::Raced),
                 None => Ok(Outcome::DryRun(object)),
             };
+        }
+        if allocation.is_some() {
+            records::record(self.state, &object).await.map_err(Refused::Failed)?;
         }
         let stored = self.put(&key, &object, Expect::Absent).await?;
         if let Some(allocation) = allocation {

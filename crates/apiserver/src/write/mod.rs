@@ -18,6 +18,7 @@ use store::{Expect, Written};
 
 use crate::UserInfo;
 use crate::admission::{AdmissionRequest, Operation};
+use crate::alloc::records;
 use crate::cache::object::{Encoded, Object};
 use crate::cache::{object_key, store_key};
 use crate::catalog::Served;
@@ -126,6 +127,10 @@ impl Writer<'_> {
         object: Value,
         old: &Value,
     ) -> Result<Value, Status> {
+        // Admitted already, as the Binding that was sent.
+        if self.subresource == "binding" {
+            return Ok(object);
+        }
         let gvr = self.served.resource.gvr();
         let name = match object["metadata"]["name"].as_str() {
             Some(name) if self.name.is_empty() => name.to_owned(),
@@ -214,7 +219,7 @@ impl Writer<'_> {
         let written = self.state.store.delete(key, Expect::Revision(live.revision), None).await;
         let Written { revision, .. } = refused(written)?;
         if storage.group.is_empty() && storage.plural == "services" {
-            self.state.services.release(&live.value());
+            records::release(self.state, &live.value(), None).await;
         }
         Ok(Arc::new(live.at(revision)))
     }

@@ -10,6 +10,7 @@ use store::Expect;
 
 use super::{ATTEMPTS, Outcome, Phase, Refused, Writer, meta};
 use crate::admission::Operation;
+use crate::alloc::records;
 use crate::cache::object::Object;
 use crate::strategy;
 
@@ -70,9 +71,13 @@ impl Writer<'_> {
             // A failure leaves an object that any later write removes.
             return self.remove(&stripped).await.map(Outcome::Removed);
         }
+        if allocation.is_some() {
+            records::record(self.state, &new).await.map_err(Refused::Failed)?;
+        }
         let stored = self.put(&live.key, &new, Expect::Revision(live.revision)).await?;
         if let Some(allocation) = allocation {
             allocation.commit();
+            records::release(self.state, &old, Some(&new)).await;
         }
         Ok(Outcome::Stored(stored))
     }

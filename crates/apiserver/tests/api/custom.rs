@@ -397,3 +397,59 @@ async fn versions_are_converted_by_a_webhook() {
     assert_eq!(watch.next().await.unwrap()["object"]["spec"]["schedule"], "y");
     assert_eq!(server.get(SECOND).await.ok()["items"][0]["apiVersion"], "example.com/v2");
 }
+
+/// Of the size that operators ship: templates of pods, written out with their descriptions.
+fn huge() -> Value {
+    fn nested(depth: usize) -> Value {
+        if depth == 0 {
+            return json!({"type": "string", "description": "what it means ".repeat(8)});
+        }
+        let fields = (0..7).map(|field| {
+            let schema = match field % 3 {
+                0 => nested(depth - 1),
+                1 => json!({"type": "array", "x-kubernetes-list-type": "atomic", "items": nested(depth - 1)}),
+                _ => json!({"type": "integer", "minimum": 0, "default": 1, "description": "a number ".repeat(9)}),
+            };
+            (format!("field{field}"), schema)
+        });
+        json!({"type": "object", "properties": fields.collect::<serde_json::Map<_, _>>(), "description": "d".repeat(200)})
+    }
+    let versions = ["v1", "v1beta1", "v1alpha1"].map(|name| {
+        json!({"name": name, "served": true, "storage": name == "v1", "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"spec": nested(if name == "v1" { 5 } else { 3 })},
+        }}})
+    });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "giants.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "giants", "kind": "Giant"},
+            "versions": versions},
+    })
+}
+
+#[tokio::test]
+async fn definitions_of_half_a_megabyte_are_like_others() {
+    let server = Server::start().await;
+    let mut crd = huge();
+    let length = crd.to_string().len();
+    assert!(length > 500_000, "{length}");
+    let path = format!("{CRDS}/giants.example.com");
+    server.patch(&format!("{path}?fieldManager=test"), "apply-patch+yaml", &crd).await.ok();
+    condition(&server, "giants.example.com", "Established", "True").await;
+    let giants = "/apis/example.com/v1beta1/namespaces/default/giants";
+    let giant = json!({"apiVersion": "example.com/v1beta1", "kind": "Giant", "metadata": {"name": "g"},
+        "spec": {"field0": {"field2": 3}}});
+    let made = server.post(giants, &giant).await.ok();
+    assert_eq!(made["spec"], json!({"field0": {"field2": 3, "field5": 1}, "field2": 1, "field5": 1}));
+    let stored = server.get(&format!("{}/g", giants.replace("v1beta1", "v1"))).await.ok();
+    assert_eq!((&stored["apiVersion"], &stored["spec"]), (&json!("example.com/v1"), &made["spec"]));
+    // What `kubectl apply` on the client's side runs into.
+    crd["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": crd.to_string()});
+    let (code, _, message) = server.patch(&path, "merge-patch+json", &crd).await.failure();
+    assert_eq!(code, 422);
+    assert!(
+        message.contains("metadata.annotations: Too long: may not be more than 262144 bytes"),
+        "{message}"
+    );
+}

@@ -342,3 +342,36 @@ async fn custom_resources_are_admitted_like_all_others() {
     let (code, _, message) = server.post(WIDGETS, &widget("b", 13)).await.failure();
     assert!(code == 403 && message.ends_with("denied the request: unlucky"), "{message}");
 }
+
+#[tokio::test]
+async fn a_binding_is_shown_as_what_it_is() {
+    let hook = Webhook::start(|request| match request["object"]["target"]["name"].as_str() {
+        Some("bad") => refused("not there", 403),
+        _ => patched(
+            &json!([{"op": "add", "path": "/metadata/labels", "value": {"zone": "z", "app": "other"}}]),
+        ),
+    })
+    .await;
+    let server = with_service_account().await;
+    server.post(PODS, &pod("p")).await.ok();
+    let more = json!({"rules": rules(&["*"], "", &["pods", "pods/*"])});
+    configure(&server, "Mutating", "c", &[webhook("bind.test.io", hook.client_config(), more)]).await;
+    let binding = |node: &str| json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});
+    let (code, _, message) = server.post(&format!("{PODS}/p/binding"), &binding("bad")).await.failure();
+    assert_eq!(
+        (code, message.as_str()),
+        (403, "admission webhook \"bind.test.io\" denied the request: not there")
+    );
+    assert_eq!(server.get(&format!("{PODS}/p")).await.ok()["spec"]["nodeName"], Value::Null);
+    assert_eq!(server.post(&format!("{PODS}/p/binding"), &binding("n")).await.code, 201);
+    let labels = server.get(&format!("{PODS}/p")).await.ok()["metadata"]["labels"].clone();
+    assert_eq!(labels, json!({"zone": "z", "app": "p"}));
+
+    for asked in hook.asked() {
+        assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CREATE"), &json!("binding")));
+        assert_eq!(asked["kind"], json!({"group": "", "version": "v1", "kind": "Binding"}));
+        assert_eq!(asked["resource"], json!({"group": "", "version": "v1", "resource": "pods"}));
+        assert_eq!((&asked["oldObject"], &asked["object"]["kind"]), (&Value::Null, &json!("Binding")));
+    }
+    assert_eq!(hook.asked().len(), 2);
+}
