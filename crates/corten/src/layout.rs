@@ -64,10 +64,12 @@ impl Layout {
     /// The kubelet's: where the plugins of a machine (drivers of volumes, devices) look for it, unless several nodes
     /// share the machine.
     pub fn kubelet(&self) -> PathBuf {
-        if self.root == Path::new(DEFAULT_ROOT) {
-            return PathBuf::from("/var/lib/kubelet");
-        }
-        self.root.join("kubelet")
+        if self.is_of_the_machine() { "/var/lib/kubelet".into() } else { self.root.join("kubelet") }
+    }
+
+    /// This is the machine's only Corten.
+    pub fn is_of_the_machine(&self) -> bool {
+        self.root == Path::new(DEFAULT_ROOT)
     }
 
     pub fn cri_socket(&self) -> PathBuf {

@@ -10,6 +10,9 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::cli::{Directories, ResetArgs};
 use crate::{detach, parts, roles, shim};
 
+/// Where a machine's only kubelet has its pods write.
+const LOGS: [&str; 2] = ["/var/log/pods", "/var/log/containers"];
+
 pub async fn run(directories: &Directories, args: ResetArgs) -> Result<()> {
     let layout = directories.layout();
     if !args.force {
@@ -28,7 +31,8 @@ pub async fn run(directories: &Directories, args: ResetArgs) -> Result<()> {
         remove_cgroups(cgroup);
     }
     drop(lock);
-    for directory in [&layout.run, &layout.kubelet(), &layout.root] {
+    let logs = if layout.is_of_the_machine() { &LOGS[..] } else { &[] };
+    for directory in logs.iter().map(Path::new).chain([&*layout.run, &layout.kubelet(), &layout.root]) {
         remove_contents(directory)?;
     }
     println!("Removed all in {} and {}.", layout.run.display(), layout.root.display());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use client::{Informer, Informers};
@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 
 use crate::Options;
 use crate::cgroups::Cgroups;
+use crate::claims::Claims;
 use crate::container::resources::NodeDefaults;
 use crate::container::sandbox::{Cluster, parse_resolv_conf};
 use crate::cpus::Cpus;
@@ -25,6 +26,11 @@ use crate::images::Images;
 use crate::node::machine_info::MachineInfo;
 use crate::objects::Objects;
 use crate::pod::ext::PodExt;
+use crate::users::Users;
+
+/// A kubelet that lives here is the machine's only one, and keeps to what everybody knows of such.
+const ROOT_OF_THE_MACHINE: &str = "/var/lib/kubelet";
+pub const LOGS_OF_THE_MACHINE: &str = "/var/log/pods";
 
 pub struct Context {
     pub options: Options,
@@ -51,7 +57,9 @@ pub struct Context {
     pub mounted: Mutex<HashMap<(String, String), PathBuf>>,
     pub csi: Csi,
     pub devices: Devices,
+    pub claims: Claims,
     pub cpus: Cpus,
+    pub users: Users,
     pub probes: crate::probe::counts::Counts,
     host_dns: cri::DnsConfig,
 }
@@ -78,7 +86,9 @@ impl Context {
             handlers: Mutex::default(),
             statics: Mutex::default(),
             mounted: Mutex::default(),
+            claims: Claims::new(&options.root_dir),
             devices: Devices::new(&options.root_dir),
+            users: Users::new(&options.config, &options.root_dir),
             cpus: Cpus::new(&options.config, &options.root_dir),
             csi: Csi::new(&options.root_dir),
             probes: Default::default(),
@@ -95,6 +105,9 @@ impl Context {
 
     pub fn logs_root(&self) -> PathBuf {
         match self.options.config.pod_logs_dir.as_str() {
+            "" if self.options.root_dir == Path::new(ROOT_OF_THE_MACHINE) => {
+                PathBuf::from(LOGS_OF_THE_MACHINE)
+            }
             "" => self.options.root_dir.join("logs").join("pods"),
             dir => PathBuf::from(dir),
         }
@@ -111,6 +124,13 @@ impl Context {
 
     pub fn cluster(&self) -> Cluster<'_> {
         Cluster { dns: &self.options.cluster_dns, domain: &self.options.cluster_domain, host: &self.host_dns }
+    }
+
+    /// Whether the runtime has said that it can.
+    pub fn has_user_namespaces(&self, handler: &str) -> bool {
+        let handlers = self.handlers.lock();
+        let own = handlers.iter().find(|known| known.name == handler);
+        own.and_then(|own| own.features.as_ref()).is_some_and(|features| features.user_namespaces)
     }
 
     pub fn container_defaults(&self) -> NodeDefaults {

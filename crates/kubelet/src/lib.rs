@@ -6,6 +6,7 @@
 //! machine again. Nothing ticks. The kubelet speaks CRI only and never learns how a container is made.
 
 mod cgroups;
+mod claims;
 mod config;
 mod container;
 mod context;
@@ -31,6 +32,7 @@ mod probe;
 mod server;
 mod static_pods;
 mod unix;
+mod users;
 mod volumes;
 mod watch_dir;
 

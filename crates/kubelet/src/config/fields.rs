@@ -68,7 +68,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("topologyManagerPolicyOptions", "CPUs and memory are shared"),
     ("topologyManagerScope", "CPUs and memory are shared"),
     ("tracing", "no spans are exported"),
-    ("userNamespaces", "pods with user namespaces are refused"),
     ("volumePluginDir", "flexVolume is not supported"),
     ("volumeStatsAggPeriod", "volumes are measured when somebody asks"),
 ];

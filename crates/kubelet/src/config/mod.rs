@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub use fields::WITHOUT_EFFECT;
 pub use load::ConfigError;
-pub use parts::{Authentication, Authorization, CrashLoopBackOff, MemorySwap};
+pub use parts::{Authentication, Authorization, CrashLoopBackOff, MemorySwap, UserNamespaces};
 
 /// `kubelet.config.k8s.io/v1beta1`, `KubeletConfiguration`; defaults are upstream's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub struct KubeletConfiguration {
     pub eviction_minimum_reclaim: BTreeMap<String, String>,
     /// Thresholds that `evictionHard` does not name are upstream's defaults, not off.
     pub merge_default_eviction_settings: bool,
-    /// Where container logs go; `<rootDir>/logs/pods` when empty.
+    /// Where container logs go. When empty: `/var/log/pods`, and `<rootDir>/logs/pods` where several nodes share a machine.
     pub pod_logs_dir: String,
     pub container_log_max_size: String,
     pub container_log_max_files: u32,
@@ -113,6 +113,7 @@ pub struct KubeletConfiguration {
     /// Containers that name no seccomp profile get the runtime's.
     pub seccomp_default: bool,
     pub crash_loop_back_off: CrashLoopBackOff,
+    pub user_namespaces: UserNamespaces,
     /// `none`, or `static`: whole CPUs for containers of Guaranteed pods that ask for such.
     pub cpu_manager_policy: String,
     /// The client certificate is renewed in time.
@@ -192,6 +193,7 @@ impl Default for KubeletConfiguration {
             pod_pids_limit: -1,
             seccomp_default: false,
             crash_loop_back_off: CrashLoopBackOff::default(),
+            user_namespaces: UserNamespaces::default(),
             cpu_manager_policy: "none".into(),
             rotate_certificates: false,
             server_tls_bootstrap: false,

@@ -85,3 +85,10 @@ pub struct CrashLoopBackOff {
     /// The longest wait between restarts; five minutes when nothing is said.
     pub max_container_restart_period: Option<String>,
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UserNamespaces {
+    /// User and group IDs of a pod with a user namespace; 65536 when nothing is said, and at least.
+    pub ids_per_pod: Option<i64>,
+}

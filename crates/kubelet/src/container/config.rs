@@ -13,6 +13,7 @@ use super::{resources, security};
 use crate::cri::view::keys;
 use crate::devices::Extras;
 use crate::pod::ext::PodExt;
+use crate::users::Block;
 
 /// Everything that had to be found out before a container can be described.
 pub struct Found<'a> {
@@ -24,6 +25,8 @@ pub struct Found<'a> {
     pub devices: Vec<cri::Device>,
     /// What comes along with the devices that it was given.
     pub extras: Extras,
+    /// The IDs of a pod with a user namespace.
+    pub block: Option<Block>,
     /// The CPUs that it may run on; all when empty.
     pub cpuset: String,
     pub node: NodeDefaults,
@@ -44,7 +47,8 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         words.iter().flatten().map(|word| expand(word, value_of)).collect()
     };
     let name = &container.name;
-    let mut security_context = security::container(pod, container, found.seccomp_root, found.seccomp_default);
+    let mut security_context =
+        security::container(pod, container, found.seccomp_root, found.seccomp_default, found.block);
     if let (None, Some(image)) = (&security_context.run_as_user, found.image_user) {
         // The CRI allows a group only beside a user.
         security_context.run_as_user.clone_from(&image.uid);
@@ -73,6 +77,13 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
         readonly: mount.read_only,
         ..Default::default()
     }));
+    if let Some(block) = found.block {
+        // What is root's on the node is root's in the pod. Images are mapped by the runtime.
+        for mount in mounts.iter_mut().filter(|mount| mount.image.is_none()) {
+            mount.uid_mappings = block.mappings();
+            mount.gid_mappings = block.mappings();
+        }
+    }
     let mut devices = found.devices;
     devices.extend(extras.devices.into_iter().map(|device| cri::Device {
         container_path: device.container_path,

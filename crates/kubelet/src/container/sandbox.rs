@@ -11,6 +11,7 @@ use super::resources::{quota, shares};
 use super::{qos, security};
 use crate::cri::view::keys;
 use crate::pod::ext::PodExt;
+use crate::users::Block;
 
 /// The kernel's bound on host names.
 const HOSTNAME_MAX: usize = 63;
@@ -29,6 +30,7 @@ pub fn config(
     cluster: &Cluster<'_>,
     log_directory: &Path,
     cgroup_parent: &str,
+    block: Option<Block>,
 ) -> cri::PodSandboxConfig {
     let spec = pod.pod_spec();
     let requests = qos::requests(spec);
@@ -50,7 +52,7 @@ pub fn config(
         annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(cri::LinuxPodSandboxConfig {
             cgroup_parent: cgroup_parent.to_owned(),
-            security_context: Some(security::sandbox(pod)),
+            security_context: Some(security::sandbox(pod, block)),
             sysctls: sysctls
                 .into_iter()
                 .flatten()

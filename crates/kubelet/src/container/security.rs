@@ -4,6 +4,7 @@ use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, SELinuxOptions, SeccompProfile};
 
 use crate::pod::ext::PodExt;
+use crate::users::Block;
 
 const MASKED: [&str; 11] = [
     "/proc/asound",
@@ -62,7 +63,8 @@ pub fn verify_non_root(pod: &Pod, container: &Container, image: Option<&cri::Ima
     }
 }
 
-pub fn namespaces(pod: &Pod, pid_default: cri::NamespaceMode) -> cri::NamespaceOption {
+/// `block` are the IDs of a pod with a user namespace.
+pub fn namespaces(pod: &Pod, pid_default: cri::NamespaceMode, block: Option<Block>) -> cri::NamespaceOption {
     let spec = pod.pod_spec();
     let node_or = |node: bool, other: cri::NamespaceMode| {
         let mode = if node { cri::NamespaceMode::Node } else { other };
@@ -74,13 +76,16 @@ pub fn namespaces(pod: &Pod, pid_default: cri::NamespaceMode) -> cri::NamespaceO
         ipc: node_or(spec.host_ipc == Some(true), cri::NamespaceMode::Pod),
         pid: node_or(spec.host_pid == Some(true), pid),
         target_id: String::new(),
-        userns_options: (spec.host_users == Some(false))
-            .then(|| cri::UserNamespace { mode: cri::NamespaceMode::Pod as i32, ..Default::default() }),
+        userns_options: block.map(|block| cri::UserNamespace {
+            mode: cri::NamespaceMode::Pod as i32,
+            uids: block.mappings(),
+            gids: block.mappings(),
+        }),
     }
 }
 
 /// For the sandbox: what holds for the pod as a whole.
-pub fn sandbox(pod: &Pod) -> cri::LinuxSandboxSecurityContext {
+pub fn sandbox(pod: &Pod, block: Option<Block>) -> cri::LinuxSandboxSecurityContext {
     let spec = pod.pod_spec();
     let context = spec.security_context.clone().unwrap_or_default();
     let privileged = |container: &Container| {
@@ -90,7 +95,7 @@ pub fn sandbox(pod: &Pod) -> cri::LinuxSandboxSecurityContext {
     let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let value = |value: Option<i64>| value.map(|value| cri::Int64Value { value });
     cri::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod, cri::NamespaceMode::Container)),
+        namespace_options: Some(namespaces(pod, cri::NamespaceMode::Container, block)),
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         run_as_user: value(context.run_as_user),
         // The CRI allows a group only beside a user.
@@ -112,6 +117,7 @@ pub fn container(
     container: &Container,
     seccomp_root: &std::path::Path,
     seccomp_default: bool,
+    block: Option<Block>,
 ) -> cri::LinuxContainerSecurityContext {
     let own = container.security_context.clone().unwrap_or_default();
     let whole = pod.pod_spec().security_context.clone().unwrap_or_default();
@@ -134,7 +140,7 @@ pub fn container(
             add_ambient_capabilities: Vec::new(),
         }),
         privileged,
-        namespace_options: Some(namespaces(pod, cri::NamespaceMode::Container)),
+        namespace_options: Some(namespaces(pod, cri::NamespaceMode::Container, block)),
         selinux_options: options.map(selinux),
         run_as_user: value(run_as_user(pod, container)),
         run_as_group: value(run_as_group(pod, container)),
@@ -217,7 +223,7 @@ mod tests {
             "containers": [{"name": "c", "securityContext": {"runAsUser": 2, "allowPrivilegeEscalation": false}}],
         }}))
         .unwrap();
-        let context = container(&pod, &pod.pod_spec().containers[0], std::path::Path::new("/s"), false);
+        let context = container(&pod, &pod.pod_spec().containers[0], std::path::Path::new("/s"), false, None);
         assert_eq!(context.run_as_user.unwrap().value, 2);
         assert_eq!(context.supplemental_groups, [5, 7]);
         assert!(context.no_new_privs);

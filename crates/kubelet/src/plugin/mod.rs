@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::context::Context;
-use crate::{csi, devices, unix, watch_dir};
+use crate::{claims, csi, devices, unix, watch_dir};
 
 const CALL: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
@@ -76,8 +76,12 @@ async fn keep(ctx: Arc<Context>, socket: PathBuf, gone: CancellationToken) {
     };
     gone.cancelled().await;
     info!(kind = registered.r#type, name = registered.name, "a plugin has gone");
-    if registered.r#type == "CSIPlugin" {
-        csi::deregister(&ctx, &registered.name, &endpoint(&registered, &socket)).await;
+    let endpoint = endpoint(&registered, &socket);
+    match registered.r#type.as_str() {
+        "CSIPlugin" => csi::deregister(&ctx, &registered.name, &endpoint).await,
+        "DRAPlugin" => claims::deregister(&ctx, &registered.name, &endpoint),
+        // Their list ends with them.
+        _ => {}
     }
 }
 
@@ -148,6 +152,9 @@ async fn handle(ctx: &Arc<Context>, plugin: &PluginInfo, socket: &Path) -> Resul
                 ));
             }
             devices::register(ctx, &plugin.name, &endpoint(plugin, socket))
+        }
+        "DRAPlugin" => {
+            claims::register(ctx, &plugin.name, &endpoint(plugin, socket), &plugin.supported_versions)
         }
         other => {
             Err(format!("no handler registered for plugin type: {other} at socket {}", socket.display()))

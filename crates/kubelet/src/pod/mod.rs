@@ -12,6 +12,7 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod manager;
+pub mod messages;
 pub mod plan;
 pub mod probed;
 pub mod resize;

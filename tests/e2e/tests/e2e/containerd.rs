@@ -4,7 +4,7 @@ use e2e::{Cluster, Options, eventually, repository};
 
 /// Starts containerd in the host, with everything of its below the host's directory.
 const PREPARE: &str = r#"
-"$REPOSITORY/script/busybox-image" busybox:1.36 busybox.tar
+"$REPOSITORY/script/busybox-image" busybox:1.36 "$PWD/busybox.tar"
 mkdir pause net.d
 # What holds a sandbox is an image, too: it may be any that does nothing for long.
 tar -C pause -xf busybox.tar

@@ -10,7 +10,7 @@ use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::sandbox::config as sandbox_config;
-use super::{PodEnv, volumes};
+use super::{PodEnv, log_links, volumes};
 use crate::container::config::{self, Found};
 use crate::container::env::{Sources, environment};
 use crate::container::expand::expand;
@@ -60,7 +60,8 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
     let config = describe(env, pod, &start, &images)
         .await
         .map_err(|message| failure("CreateContainerConfigError", message))?;
-    let sandbox_config = sandbox_config(ctx, pod, start.sandbox.attempt);
+    let sandbox_config = sandbox_config(ctx, pod, start.sandbox.attempt)
+        .map_err(|message| failure("CreateContainerConfigError", message))?;
     let request = cri::CreateContainerRequest {
         pod_sandbox_id: start.sandbox.id.clone(),
         config: Some(config),
@@ -71,6 +72,8 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
         Err(error) => return Err(failure("CreateContainerError", error.to_string())),
     };
     ctx.events.normal(pod, Some(name), "Created", "Container created");
+    let log = ctx.log_dir(pod).join(config::log_path(name, start.attempt));
+    log_links::add(ctx, pod, name, &id, &log);
     let started = ctx.cri.start_container(&id).await;
     let status = ctx.cri.container_status(&id).await;
     let known = status.map(|status| view::Container::new(&start.sandbox.id, status));
@@ -127,7 +130,8 @@ async fn describe(
     let sources = Sources { facts: &facts, objects: &env.objects, volumes: &places };
     let env_vars = environment(&sources, container, services).await?;
     let devices = volumes::devices(container, &places)?;
-    let extras = ctx.devices.allocate(pod, container).await?;
+    let mut extras = ctx.devices.allocate(pod, container).await?;
+    extras.cdi_devices.extend(ctx.claims.cdi_devices(pod, container)?);
     let cpuset = ctx.cpus.allocate(pod, container)?;
     let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips, images))?;
     let seccomp_root = ctx.options.root_dir.join("seccomp");
@@ -141,6 +145,7 @@ async fn describe(
             mounts,
             devices,
             extras,
+            block: ctx.users.of(pod)?,
             cpuset: cpuset.unwrap_or_default(),
             node: ctx.container_defaults(),
             seccomp_root: &seccomp_root,

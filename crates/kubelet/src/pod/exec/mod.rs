@@ -3,6 +3,7 @@
 //! Each function is one [`super::machine::Action`] and answers with the input that tells how it went.
 
 mod container;
+mod log_links;
 mod message;
 mod resize;
 mod sandbox;
@@ -72,6 +73,10 @@ pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
         allocatable: &env.ctx.allocatable(),
         dir: &dir,
     };
+    if let Err(error) = env.ctx.claims.prepare(&env.ctx, &pod).await {
+        let message = format!("Failed to prepare dynamic resources: {error}");
+        return Input::Volumes(Err(Failure { reason: "FailedPrepareDynamicResources".into(), message }));
+    }
     let result = mount(&source).await;
     Input::Volumes(match result {
         Ok(mounted) => {

@@ -14,8 +14,10 @@ use crate::pod::ext::PodExt;
 use crate::pod::machine::{Failure, Input};
 
 /// The configuration of the pod's sandbox: the same whenever it is asked for.
-pub fn config(ctx: &Context, pod: &Pod, attempt: u32) -> cri::PodSandboxConfig {
-    sandbox::config(pod, attempt, &ctx.cluster(), &ctx.log_dir(pod), &ctx.cgroups.parent(pod))
+pub fn config(ctx: &Context, pod: &Pod, attempt: u32) -> Result<cri::PodSandboxConfig, String> {
+    let block = ctx.users.of(pod)?;
+    let (logs, parent) = (ctx.log_dir(pod), ctx.cgroups.parent(pod));
+    Ok(sandbox::config(pod, attempt, &ctx.cluster(), &logs, &parent, block))
 }
 
 pub async fn run_sandbox(
@@ -56,9 +58,12 @@ async fn try_run(
     .map_err(|error| format!("cannot make the log directory {}: {error}", logs.display()))?;
     let handler = handler(ctx, pod).await?;
     env.handler.lock().clone_from(&handler);
+    if pod.pod_spec().host_users == Some(false) && !ctx.has_user_namespaces(&handler) {
+        return Err(format!("RuntimeClass handler {handler:?} does not support user namespaces"));
+    }
     let id = ctx
         .cri
-        .run_pod_sandbox(config(ctx, pod, attempt), handler)
+        .run_pod_sandbox(config(ctx, pod, attempt)?, handler)
         .await
         .map_err(|error| error.to_string())?;
     let status = ctx.cri.pod_sandbox_status(&id).await.map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tracing::warn;
 
-use super::PodEnv;
+use super::{PodEnv, log_links};
 use crate::csi;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
@@ -29,8 +29,10 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
     // Nothing runs any more: what it used can go.
     let dir = ctx.pod_dir(pod.uid());
     csi::take_back(ctx, &dir).await?;
+    ctx.claims.release(pod.uid()).await?;
     ctx.devices.release(pod.uid());
     ctx.cpus.release(pod.uid());
+    ctx.users.release(pod.uid());
     tokio::task::block_in_place(|| {
         volumes::remove_pod_dir(&dir).map_err(|error| error.to_string())?;
         ctx.cgroups.remove(pod);
@@ -42,6 +44,7 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
                 }
                 _ => {}
             }
+            log_links::clean(ctx, pod);
         }
         Ok(())
     })
