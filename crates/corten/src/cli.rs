@@ -216,8 +216,11 @@ pub struct ProxyArgs {
 
 #[derive(Args, Clone)]
 pub struct SchedulerArgs {
-    #[command(flatten)]
-    pub kubeconfig: KubeconfigArgs,
+    /// A KubeSchedulerConfiguration: profiles, plugins, extenders
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     pub leader: LeaderArgs,
 }

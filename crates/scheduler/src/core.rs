@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use client::Delta;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::resource::v1::AllocationResult;
 use kube::Resource;
 use tokio::time::Instant;
 
@@ -17,12 +18,13 @@ use crate::cluster::{Cluster, Slot};
 use crate::config::{Config, Profile};
 use crate::decide::preemption::{self, Preemption, Victims};
 use crate::decide::{self, Attempt, Misfit, Nominated};
+use crate::devices::has_claims;
 use crate::plugins::{PluginId, PluginSet, Refusal};
 use crate::pod::{self, PodInfo};
 use crate::queue::{Event, Kinds, Pending, Queue, Waiting, hints};
 use crate::random::Random;
 use crate::resources;
-use crate::storage::{ClaimState, Plan};
+use crate::storage::{ClaimState, Key, Plan};
 
 /// What is to be done about a pod.
 #[derive(Debug)]
@@ -42,6 +44,14 @@ pub struct Assignment {
     pub waiting: Waiting,
     pub node: String,
     pub plan: Plan,
+    pub devices: Reservation,
+}
+
+/// Claims for devices that the pod uses, and what those that had nothing yet are given.
+#[derive(Clone, Debug, Default)]
+pub struct Reservation {
+    pub claims: Vec<Key>,
+    pub allocations: HashMap<Key, AllocationResult>,
 }
 
 /// A pod that fits nowhere now. It is back in the queue.
@@ -118,6 +128,11 @@ impl Core {
 
     pub fn pending(&self) -> Pending {
         self.queue.pending()
+    }
+
+    /// How many nodes there are, pods on them, and of these pods that the watch does not show there yet.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.cluster.live, self.cluster.pods(), self.deciding.len())
     }
 
     pub fn next_due(&self) -> Option<Instant> {
@@ -241,7 +256,11 @@ impl Core {
             None => {}
         }
         let gates = self.profiles.get(profile).is_some_and(|profile| profile.gates);
-        let same = old.is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
+        let claims =
+            |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
+        let same = old.is_some_and(|old| {
+            old.spec == pod.spec && old.metadata.labels == pod.metadata.labels && claims(old) == claims(pod)
+        });
         if gates && pod::is_gated(pod) {
             self.queue.gate(info, profile, now);
         } else if !(same && self.queue.update(&info)) {
@@ -337,14 +356,15 @@ impl Core {
         let (misfit, preemption) = match attempt {
             Ok(attempt) => match judge(&attempt, &mut self.start, &mut self.random, &self.consults) {
                 Opinion::Misfit(misfit) => {
-                    let preemption = preempt(Some(&attempt), profile, pod, &misfit, &self.budgets);
+                    let preemption =
+                        preempt(Some(&attempt), profile, pod, &misfit, &self.budgets, &mut self.random);
                     (misfit, preemption)
                 }
                 other => return other,
             },
             Err(hopeless) => {
                 let misfit = Misfit::hopeless(self.cluster.live, hopeless.plugin, hopeless.message);
-                let preemption = preempt(None, profile, pod, &misfit, &self.budgets);
+                let preemption = preempt(None, profile, pod, &misfit, &self.budgets, &mut self.random);
                 (misfit, preemption)
             }
         };
@@ -372,11 +392,15 @@ impl Core {
         let pod = waiting.pod.clone();
         let plan = self.plan(&pod, &node);
         self.cluster.storage.assume(&plan);
+        let devices = self.reserve(&pod, &node);
+        for (claim, allocation) in &devices.allocations {
+            self.cluster.devices.assume(claim.clone(), allocation.clone());
+        }
         self.cluster.add_pod(pod.clone(), &node);
         self.deciding.insert(pod.uid.clone(), pod.clone());
         self.forget_nomination(&pod.uid);
         self.happened(Event::PodAdded(&pod), now);
-        Assignment { waiting, node, plan }
+        Assignment { waiting, node, plan, devices }
     }
 
     fn plan(&self, pod: &PodInfo, node: &str) -> Plan {
@@ -387,6 +411,22 @@ impl Core {
             _ => None,
         });
         self.cluster.storage.plan(waiting, node).unwrap_or_default()
+    }
+
+    fn reserve(&self, pod: &PodInfo, node: &str) -> Reservation {
+        let devices = &self.cluster.devices;
+        let node = self.cluster.node(node).filter(|_| has_claims(&pod.pod));
+        let Some((node, claims)) = node.zip(devices.claims_of(&pod.pod).ok()) else {
+            return Reservation::default();
+        };
+        let waiting: Vec<_> = claims.waiting.iter().map(|(_, claim)| *claim).collect();
+        let found = if waiting.is_empty() {
+            Vec::new()
+        } else {
+            devices.allocate(&waiting, node).unwrap_or_default()
+        };
+        let keys = claims.waiting.iter().map(|(key, _)| key.clone());
+        Reservation { allocations: keys.zip(found).collect(), claims: claims.all }
     }
 
     fn refuse(&mut self, waiting: Waiting, misfit: Misfit, preemption: Preemption, now: Instant) -> Decision {
@@ -430,6 +470,7 @@ impl Core {
     /// The pod did not get to its node. It is tried again, unless it has gone.
     pub fn unbound(&mut self, assignment: Assignment, now: Instant) {
         self.cluster.storage.forget(&assignment.plan);
+        assignment.devices.allocations.keys().for_each(|claim| self.cluster.devices.forget(claim));
         let uid = assignment.waiting.pod.uid.clone();
         let Some(pod) = self.deciding.remove(&uid) else { return };
         if let Some(freed) = self.cluster.remove_pod(&uid) {
@@ -484,11 +525,12 @@ fn preempt(
     pod: &PodInfo,
     misfit: &Misfit,
     budgets: &Budgets,
+    random: &mut Random,
 ) -> Preemption {
     if !profile.preempts {
         return Preemption::Futile(String::new());
     }
-    preemption::find(attempt, pod, misfit, budgets)
+    preemption::find(attempt, pod, misfit, budgets, random)
 }
 
 fn name_of(cluster: &Cluster, slot: Slot) -> String {

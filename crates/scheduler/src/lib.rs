@@ -13,9 +13,12 @@ mod cluster;
 pub mod config;
 pub mod core;
 mod decide;
+mod devices;
 mod evict;
+mod extender;
 pub mod fit;
 mod labels;
+pub mod metrics;
 mod news;
 mod outcome;
 mod plugins;
@@ -28,7 +31,11 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use client::Informers;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -38,21 +45,55 @@ use scheduler::Scheduler;
 
 /// The scheduler could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {}
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+}
+
+/// What a scheduler tells of itself. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    pub metrics: metrics::Metrics,
+    syncing: Arc<AtomicBool>,
+}
+
+impl Pages {
+    /// Whether all that decisions depend on has been heard of. A scheduler that waits to lead has no need to.
+    pub fn is_ready(&self) -> bool {
+        !self.syncing.load(Ordering::Relaxed)
+    }
+}
 
 /// Pods decided over before looking at what has changed meanwhile.
 const BATCH: usize = 64;
 
 /// Runs until `shutdown`.
-pub async fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(
+    informers: Informers,
+    config: Config,
+    pages: Pages,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
+    Box::pin(run_until(informers, config, pages, shutdown))
+}
+
+async fn run_until(
+    informers: Informers,
+    config: Config,
+    pages: Pages,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let (sender, mut messages) = mpsc::unbounded_channel();
-    let mut scheduler = Scheduler::new(&config, informers.client(), sender);
+    let mut scheduler = Scheduler::new(&config, informers.client(), sender, pages.metrics.clone())?;
     let mut news = News::new(&informers);
     let mut changes = Vec::new();
     loop {
         // Nothing is decided on half a picture.
         let ready = news.is_complete();
+        pages.syncing.store(!ready, Ordering::Relaxed);
         let more = ready && (0..BATCH).all(|_| scheduler.schedule_next());
+        scheduler.measure();
         let due = scheduler.core.next_due().filter(|_| ready);
         tokio::select! {
             biased;

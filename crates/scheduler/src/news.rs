@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use tokio::sync::mpsc;
 
@@ -25,6 +26,9 @@ pub enum Change {
     StatefulSet(Delta<StatefulSet>),
     ReplicationController(Delta<ReplicationController>),
     Budget(Delta<PodDisruptionBudget>),
+    ResourceClaim(Delta<ResourceClaim>),
+    ResourceSlice(Delta<ResourceSlice>),
+    DeviceClass(Delta<DeviceClass>),
     /// Everything of one kind that existed at the start has been told.
     Synced,
 }
@@ -53,6 +57,9 @@ impl News {
         news.follow(informers, Change::StatefulSet);
         news.follow(informers, Change::ReplicationController);
         news.follow(informers, Change::Budget);
+        news.follow(informers, Change::DeviceClass);
+        news.follow(informers, Change::ResourceSlice);
+        news.follow(informers, Change::ResourceClaim);
         news.follow(informers, Change::Node);
         news.follow(informers, Change::Pod);
         news

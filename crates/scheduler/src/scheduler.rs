@@ -3,6 +3,7 @@
 //! fast as it comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Delta;
 use k8s_openapi::jiff::Timestamp;
@@ -12,10 +13,16 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::config::Config;
+use crate::config::ConfigError;
+use crate::core::Verdict;
 use crate::core::{Assignment, Core, Decision, Failure};
+use crate::decide::preemption::Victims;
+use crate::extender::{ExtenderError, Extenders};
+use crate::metrics::{Metrics, Outcome};
 use crate::news::Change;
 use crate::outcome::{self, FailureNote};
 use crate::pod::PodInfo;
+use crate::queue::Waiting;
 use crate::queue::{Event, Kinds};
 use crate::storage::Key;
 use crate::{bind, evict};
@@ -24,6 +31,13 @@ use crate::{bind, evict};
 pub enum Message {
     Bound(Assignment),
     Unbound(Assignment, bind::BindError),
+    Consulted(Waiting, Result<Verdict, ExtenderError>),
+    /// Extenders agreed to these victims.
+    Preempt {
+        pod: Arc<PodInfo>,
+        profile: usize,
+        victims: Victims,
+    },
     /// Tell when all of the claims are bound, or that they never will be.
     AwaitClaims(Vec<Key>, oneshot::Sender<Result<(), String>>),
 }
@@ -33,11 +47,22 @@ pub struct Scheduler {
     pub core: Core,
     messages: mpsc::UnboundedSender<Message>,
     awaited: Vec<(Vec<Key>, oneshot::Sender<Result<(), String>>)>,
+    extenders: Extenders,
+    metrics: Metrics,
 }
 
 impl Scheduler {
-    pub fn new(config: &Config, client: kube::Client, messages: mpsc::UnboundedSender<Message>) -> Self {
-        Self { client, core: Core::new(config), messages, awaited: Vec::new() }
+    pub fn new(
+        config: &Config,
+        client: kube::Client,
+        messages: mpsc::UnboundedSender<Message>,
+        metrics: Metrics,
+    ) -> Result<Self, ConfigError> {
+        let extenders = Extenders::new(&config.extenders)?;
+        let mut core = Core::new(config);
+        let asked = extenders.clone();
+        core.consult(move |pod| asked.want(&pod.pod));
+        Ok(Self { client, core, messages, awaited: Vec::new(), extenders, metrics })
     }
 
     pub fn take_in(&mut self, change: Change) {
@@ -80,6 +105,20 @@ impl Scheduler {
             Change::ReplicationController(delta) => {
                 core.cluster.workloads.replication_controller_changed(&delta);
             }
+            Change::ResourceClaim(delta) => {
+                core.cluster.devices.claim_changed(&delta);
+                if let Some((namespace, name)) = names(&delta) {
+                    core.happened(Event::ResourceClaim(namespace, name), now);
+                }
+            }
+            Change::ResourceSlice(delta) => {
+                core.cluster.devices.slice_changed(&delta);
+                core.happened(Event::Other(Kinds::RESOURCE_SLICE), now);
+            }
+            Change::DeviceClass(delta) => {
+                core.cluster.devices.class_changed(&delta);
+                core.happened(Event::Other(Kinds::DEVICE_CLASS), now);
+            }
             Change::Budget(delta) => core.budgets.changed(&delta),
             Change::Synced => {}
         }
@@ -89,6 +128,19 @@ impl Scheduler {
         match message {
             Message::Bound(assignment) => self.core.bound(&assignment),
             Message::Unbound(assignment, error) => self.unbound(assignment, &error),
+            Message::Consulted(waiting, Ok(verdict)) => {
+                if let Some(decision) = self.core.consulted(waiting, verdict, Instant::now()) {
+                    self.carry_out(decision);
+                }
+            }
+            Message::Consulted(waiting, Err(error)) => {
+                let pod = waiting.pod.clone();
+                warn!(pod = pod.name(), namespace = pod.namespace(), %error, "extenders do not help, trying again");
+                let note = FailureNote::new(waiting.told.as_ref(), &pod, error.to_string(), Timestamp::now());
+                self.tell(pod, note, "SchedulerError", false);
+                self.core.not_consulted(waiting, Instant::now());
+            }
+            Message::Preempt { pod, profile, victims } => self.preempt(pod, profile, victims),
             Message::AwaitClaims(claims, sender) => {
                 self.awaited.push((claims, sender));
                 self.tell_bound_claims();
@@ -123,17 +175,39 @@ impl Scheduler {
 
     /// Decides over the next pod. False if none is worth a try now.
     pub fn schedule_next(&mut self) -> bool {
-        let Some(decision) = self.core.decide_next(Instant::now()) else { return false };
+        let begun = Instant::now();
+        let Some(decision) = self.core.decide_next(begun) else { return false };
+        self.metrics.decided(begun.elapsed());
         self.carry_out(decision);
         true
+    }
+
+    /// Brings the measurements of what waits and what is known up to date.
+    pub fn measure(&self) {
+        self.metrics.waiting(self.core.pending());
+        let (nodes, pods, assumed) = self.core.sizes();
+        self.metrics.cache(nodes, pods, assumed);
     }
 
     fn carry_out(&mut self, decision: Decision) {
         match decision {
             Decision::Bind(assignment) => self.bind(assignment),
             Decision::Refused(failure) => self.refused(failure),
-            Decision::Consult { .. } => {}
+            Decision::Consult { waiting, nodes } => self.consult(waiting, nodes),
         }
+    }
+
+    fn consult(&self, waiting: Waiting, nodes: Vec<(String, i64)>) {
+        let (extenders, messages) = (self.extenders.clone(), self.messages.clone());
+        let known = nodes
+            .into_iter()
+            .filter_map(|(name, score)| Some((self.core.cluster.node(&name)?.node.clone()?, score)));
+        let nodes = known.collect();
+        tokio::spawn(async move {
+            let verdict = extenders.consult(&waiting.pod.pod, nodes).await;
+            // The loop only ever ends together with the process's work.
+            drop(messages.send(Message::Consulted(waiting, verdict)));
+        });
     }
 
     fn scheduler_name(&self, profile: usize) -> String {
@@ -148,12 +222,20 @@ impl Scheduler {
             .map(|profile| profile.bind_timeout)
             .unwrap_or_default();
         let (client, messages) = (self.client.clone(), self.messages.clone());
+        let (extenders, metrics) = (self.extenders.clone(), self.metrics.clone());
         tokio::spawn(async move {
+            let begun = Instant::now();
             let (pod, node) = (assignment.waiting.pod.clone(), assignment.node.clone());
-            match bind::carry_out(&client, &messages, &assignment, timeout).await {
+            match bind::carry_out(&client, &extenders, &messages, &assignment, timeout).await {
                 // The loop only ever ends together with the process's work.
-                Err(error) => drop(messages.send(Message::Unbound(assignment, error))),
+                Err(error) => {
+                    metrics.attempted(&name, Outcome::Error, begun.elapsed());
+                    drop(messages.send(Message::Unbound(assignment, error)));
+                }
                 Ok(()) => {
+                    metrics.attempted(&name, Outcome::Scheduled, begun.elapsed());
+                    let attempts = assignment.waiting.attempts.saturating_add(1);
+                    metrics.scheduled(attempts, assignment.waiting.since.elapsed());
                     drop(messages.send(Message::Bound(assignment)));
                     outcome::record_scheduled(&client, &name, &pod, &node).await;
                 }
@@ -164,6 +246,7 @@ impl Scheduler {
     fn refused(&mut self, failure: Failure) {
         let Failure { pod, profile, message, refused_by, candidates, no_longer_nominated } = failure;
         debug!(pod = pod.name(), namespace = pod.namespace(), ?refused_by, "pod fits nowhere");
+        self.metrics.attempted(&self.scheduler_name(profile), Outcome::Unschedulable, Duration::ZERO);
         let mut note = None;
         self.core.note(&pod.uid, |waiting| {
             let new = FailureNote::new(waiting.told.as_ref(), &pod, message.clone(), Timestamp::now());
@@ -173,11 +256,35 @@ impl Scheduler {
         if let Some(note) = note {
             self.tell(pod.clone(), note, "Unschedulable", no_longer_nominated);
         }
-        if let Some(victims) = candidates.into_iter().next() {
-            let displaced = self.core.nominate(&pod, &victims.node);
-            let (client, name) = (self.client.clone(), self.scheduler_name(profile));
-            tokio::spawn(async move { evict::carry_out(&client, &name, &pod, victims, displaced).await });
+        if candidates.is_empty() {
+            return;
         }
+        if !self.extenders.preempt(&pod.pod) {
+            if let Some(victims) = candidates.into_iter().next() {
+                self.preempt(pod, profile, victims);
+            }
+            return;
+        }
+        let (extenders, messages) = (self.extenders.clone(), self.messages.clone());
+        tokio::spawn(async move {
+            match extenders.agree(&pod, candidates).await {
+                Ok(agreed) => {
+                    if let Some(victims) = agreed.into_iter().next() {
+                        drop(messages.send(Message::Preempt { pod, profile, victims }));
+                    }
+                }
+                Err(error) => {
+                    warn!(pod = pod.name(), namespace = pod.namespace(), %error, "nobody is preempted");
+                }
+            }
+        });
+    }
+
+    fn preempt(&mut self, pod: Arc<PodInfo>, profile: usize, victims: Victims) {
+        self.metrics.preempted(victims.pods.len());
+        let displaced = self.core.nominate(&pod, &victims.node);
+        let (client, name) = (self.client.clone(), self.scheduler_name(profile));
+        tokio::spawn(async move { evict::carry_out(&client, &name, &pod, victims, displaced).await });
     }
 
     fn tell(&self, pod: Arc<PodInfo>, note: FailureNote, reason: &'static str, no_longer_nominated: bool) {

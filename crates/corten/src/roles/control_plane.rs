@@ -201,13 +201,6 @@ async fn serve_controllers(metrics: controllers::Metrics, shutdown: Cancellation
     http::serve(listener, shutdown, page).await;
 }
 
-pub fn start_scheduler(parts: &mut Parts, informers: Informers, leading: &Leading) -> Result<()> {
-    leading.start(parts, "scheduler", "kube-scheduler", informers.client(), move |stop| {
-        let config = scheduler::Config::default();
-        scheduler::run(informers.clone(), config, stop)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,17 +18,35 @@ pub struct Leading {
     /// When the lead is lost the process ends, so that nothing of what it did goes on; unless there are other parts in
     /// it that must not end with this one.
     alone: bool,
+    /// Of the lease, where they are not the usual ones.
+    namespace: Option<String>,
+    name: Option<String>,
 }
 
 impl Leading {
     /// A process that is nothing else.
     pub fn alone(args: LeaderArgs) -> Self {
-        Self { args: args.leader_elect.unwrap_or(true).then_some(args), alone: true }
+        Self {
+            args: args.leader_elect.unwrap_or(true).then_some(args),
+            alone: true,
+            namespace: None,
+            name: None,
+        }
     }
 
     /// Beside an API server; others can only be there where the store is shared.
     pub fn beside(args: &LeaderArgs, shared: bool) -> Self {
-        Self { args: args.leader_elect.unwrap_or(shared).then(|| args.clone()), alone: false }
+        Self {
+            args: args.leader_elect.unwrap_or(shared).then(|| args.clone()),
+            alone: false,
+            namespace: None,
+            name: None,
+        }
+    }
+
+    /// The lease is this one.
+    pub fn under(self, namespace: Option<String>, name: Option<String>) -> Self {
+        Self { namespace, name, ..self }
     }
 
     /// Starts the part that `make` makes, at once or whenever this process leads under `lease`.
@@ -49,11 +67,14 @@ impl Leading {
             parts.start(name, make(shutdown));
             return Ok(());
         };
+        let usual = Election::new(lease, identity()?);
         let election = Election {
             lease_duration: args.leader_elect_lease_duration,
             renew_deadline: args.leader_elect_renew_deadline,
             retry_period: args.leader_elect_retry_period,
-            ..Election::new(lease, identity()?)
+            namespace: self.namespace.clone().unwrap_or(usual.namespace),
+            name: self.name.clone().unwrap_or(usual.name),
+            identity: usual.identity,
         };
         let alone = self.alone;
         parts.start(name, async move {

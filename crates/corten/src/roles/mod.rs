@@ -5,6 +5,7 @@ mod addons;
 mod address;
 mod control_plane;
 mod leading;
+mod scheduling;
 mod up;
 mod worker;
 
@@ -34,7 +35,8 @@ pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let leading = Leading::beside(&args.leader, args.etcd.options().is_some());
     let (authority, signing) = (plane.authority(), plane.signing()?);
     control_plane::start_controllers(&mut parts, &informers, authority, signing, &args.network, &leading)?;
-    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()), &leading)?;
+    let scheduling = informers.acting_as(plane.scheduler_client());
+    scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
     addons::ensure(&informers.client(), &args.network).await?;
     notify::ready();
     parts.finish().await
@@ -65,8 +67,7 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
 
 pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
-    let leading = Leading::alone(args.leader);
-    control_plane::start_scheduler(&mut parts, informers(&args.kubeconfig).await?, &leading)?;
+    scheduling::alone(&mut parts, args).await?;
     notify::ready();
     parts.finish().await
 }

@@ -34,7 +34,8 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let leading = Leading::beside(&args.cluster.leader, args.cluster.etcd.options().is_some());
     let (authority, signing) = (plane.authority(), plane.signing()?);
     control_plane::start_controllers(&mut parts, &informers, authority, signing, &node.network, &leading)?;
-    control_plane::start_scheduler(&mut parts, informers.acting_as(plane.scheduler_client()), &leading)?;
+    let scheduling = informers.acting_as(plane.scheduler_client());
+    super::scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
     let files = plane.pki().node(&node.name, &[node.ip])?;
     let files = KubeletFiles {
         cri_socket: layout.cri_socket(),

@@ -17,6 +17,7 @@ pub use log::{Log, Missed};
 pub use node::NodeState;
 pub use workloads::Workloads;
 
+use crate::devices::Devices;
 use crate::plugins::inter_pod_affinity::Namespaces;
 use crate::pod::PodInfo;
 use crate::storage::{self, Storage};
@@ -45,6 +46,7 @@ pub struct Cluster {
     /// Pods here that have affinity terms.
     pub with_terms: usize,
     pub storage: Storage,
+    pub devices: Devices,
     pub workloads: Workloads,
     /// How many pods here use each claim, by namespace and name.
     pub claim_users: HashMap<(String, String), usize>,
@@ -63,6 +65,11 @@ impl Cluster {
 
     pub fn node(&self, name: &str) -> Option<&NodeState> {
         self.slot_of(name).and_then(|at| self.nodes.get(at))
+    }
+
+    /// How many pods have a node.
+    pub fn pods(&self) -> usize {
+        self.homes.len()
     }
 
     /// The pod as it is counted, and where.

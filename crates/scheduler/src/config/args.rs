@@ -79,6 +79,33 @@ pub struct Args {
     pub node_affinity: Option<NodeAffinity>,
     pub spread: Defaults,
     pub bind_timeout: Duration,
+    pub preemption: PreemptionArgs,
+}
+
+/// Of `DefaultPreemption`: among how many nodes the one with the least harm is looked for.
+#[derive(Clone, Debug)]
+pub struct PreemptionArgs {
+    percentage: usize,
+    absolute: usize,
+}
+
+impl Default for PreemptionArgs {
+    fn default() -> Self {
+        Self { percentage: 10, absolute: 100 }
+    }
+}
+
+impl PreemptionArgs {
+    pub fn enough(&self, nodes: usize) -> usize {
+        (nodes.saturating_mul(self.percentage) / 100).max(self.absolute).max(1)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PreemptionFile {
+    min_candidate_nodes_percentage: Option<usize>,
+    min_candidate_nodes_absolute: Option<usize>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,6 +188,7 @@ pub fn read(configs: Vec<PluginConfig>) -> Result<Args, String> {
         node_affinity: None,
         spread: Defaults::default(),
         bind_timeout: Duration::from_secs(600),
+        preemption: PreemptionArgs::default(),
     };
     for PluginConfig { name, args: value } in configs {
         if !seen.insert(name.clone()) {
@@ -196,9 +224,18 @@ pub fn read(configs: Vec<PluginConfig>) -> Result<Args, String> {
                         .map_err(|_| format!("bindTimeoutSeconds is {seconds}: less than 0"))?,
                 );
             }
-            // Every candidate is looked at when pods are preempted, and devices are found without a time limit:
-            // there is nothing to tell these.
-            Some(PluginId::DefaultPreemption | PluginId::DynamicResources) => {}
+            Some(PluginId::DefaultPreemption) => {
+                let file: PreemptionFile = file(&name, value)?;
+                let default = PreemptionArgs::default();
+                let percentage = file.min_candidate_nodes_percentage.unwrap_or(default.percentage);
+                let absolute = file.min_candidate_nodes_absolute.unwrap_or(default.absolute);
+                if percentage > 100 || (percentage == 0 && absolute == 0) {
+                    return Err("DefaultPreemption: minCandidateNodesPercentage goes to 100, and not both it and minCandidateNodesAbsolute are 0".to_owned());
+                }
+                args.preemption = PreemptionArgs { percentage, absolute };
+            }
+            // Devices are found within a bounded number of tries: there is no time limit to tell.
+            Some(PluginId::DynamicResources) => {}
             Some(_) => return Err(format!("pluginConfig: {name} takes no arguments")),
             None => return Err(format!("pluginConfig: {name:?} is no plugin of this scheduler")),
         }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::NodeAffinity;
 
-pub use args::{FitArgs, ResourceWeight, Shape, Strategy};
-pub use file::{ExtenderFile, LeaderElection};
+pub use args::{FitArgs, PreemptionArgs, ResourceWeight, Shape, Strategy};
+pub use file::{ExtenderFile, LeaderElection, Tls};
 
 use crate::plugins::pod_topology_spread::Defaults;
 use crate::plugins::{PluginId, PluginSet};
@@ -49,6 +49,7 @@ pub struct Profile {
     pub added_affinity: Option<NodeAffinity>,
     pub spread_defaults: Defaults,
     pub bind_timeout: Duration,
+    pub preemption: PreemptionArgs,
     pub percentage_of_nodes_to_score: Option<u32>,
 }
 
@@ -82,6 +83,8 @@ pub enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the scheduler's configuration {path} is not as it should be: {message}")]
     Parse { path: PathBuf, message: String },
+    #[error("extender {url}: {message}")]
+    Extender { url: String, message: String },
 }
 
 impl Default for Config {

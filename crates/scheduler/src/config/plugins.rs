@@ -86,7 +86,8 @@ const SCORES: [(PluginId, i64); 8] = [
 pub fn profile(scheduler_name: String, file: ProfileFile) -> Result<Profile, String> {
     let ProfileFile { plugins, plugin_config, .. } = file;
     check_names(&plugins)?;
-    let Args { fit, balanced, affinity, node_affinity, spread, bind_timeout } = args::read(plugin_config)?;
+    let Args { fit, balanced, affinity, node_affinity, spread, bind_timeout, preemption } =
+        args::read(plugin_config)?;
     // Enabled by its own point, or by all points at once, unless this one point disables it.
     let enabled = |point: &Set, id: PluginId| {
         point.enables(id).is_some()
@@ -115,6 +116,7 @@ pub fn profile(scheduler_name: String, file: ProfileFile) -> Result<Profile, Str
         added_affinity: node_affinity,
         spread_defaults: spread,
         bind_timeout,
+        preemption,
         percentage_of_nodes_to_score: None,
     };
     for (id, default) in SCORES {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::classes::{Classes, CrossClass, LocalClass};
 use crate::cluster::{Cluster, NodeState, Slot};
 use crate::config::Profile;
-use crate::plugins::{Check, Claims, Conflict, Disks, Limits, PluginId, Refusal, Zones};
+use crate::devices::has_claims;
+use crate::plugins::{Check, Claims, Conflict, Disks, Limits, PluginId, Promised, Refusal, Zones};
 use crate::pod::PodInfo;
 use crate::random::Random;
 use crate::storage::ClaimState;
@@ -217,10 +218,15 @@ fn checks<'a>(
         Box::new(check)
     }
     let mut checks: Vec<(PluginId, Box<dyn Check + 'a>)> = Vec::new();
+    let asked = |id: PluginId| profile.filters.contains(id);
+    if asked(PluginId::DynamicResources) && has_claims(&pod.pod) {
+        let hopeless = |message| Hopeless { plugin: PluginId::DynamicResources, message };
+        let claims = cluster.devices.claims_of(&pod.pod).map_err(hopeless)?;
+        checks.push((PluginId::DynamicResources, boxed(Promised::new(&cluster.devices, claims))));
+    }
     if pod.spec().is_none_or(|spec| spec.volumes.is_none()) {
         return Ok(checks);
     }
-    let asked = |id: PluginId| profile.filters.contains(id);
     let hopeless = |message| Hopeless { plugin: PluginId::VolumeBinding, message };
     let claims = cluster.storage.claims_of(&pod.pod);
     if asked(PluginId::VolumeRestrictions) {

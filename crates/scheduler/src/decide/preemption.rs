@@ -9,6 +9,7 @@ use super::{Attempt, Misfit};
 use crate::budgets::Budgets;
 use crate::cluster::Slot;
 use crate::pod::PodInfo;
+use crate::random::Random;
 
 /// The pods that would have to go, and from where.
 #[derive(Clone, Debug)]
@@ -33,7 +34,13 @@ const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// Where the least harm makes room, if it can be made anywhere.
-pub fn find(attempt: Option<&Attempt<'_>>, pod: &PodInfo, misfit: &Misfit, budgets: &Budgets) -> Preemption {
+pub fn find(
+    attempt: Option<&Attempt<'_>>,
+    pod: &PodInfo,
+    misfit: &Misfit,
+    budgets: &Budgets,
+    from: &mut Random,
+) -> Preemption {
     if misfit.nodes == 0 {
         return Preemption::Futile(String::new());
     }
@@ -53,8 +60,15 @@ pub fn find(attempt: Option<&Attempt<'_>>, pod: &PodInfo, misfit: &Misfit, budge
         reasons.insert(NOT_HELPFUL.into(), unhelpful);
     }
     let mut found = Vec::new();
-    for slot in &misfit.candidates {
+    let enough = attempt.map_or(0, |attempt| attempt.profile.preemption.enough(misfit.nodes));
+    // Not always the same nodes of a large cluster.
+    let first = from.below(misfit.candidates.len());
+    let (before, after) = misfit.candidates.split_at(first);
+    for slot in after.iter().chain(before) {
         let Some(attempt) = attempt else { continue };
+        if found.len() >= enough && found.iter().any(|victims: &Victims| victims.violations == 0) {
+            break;
+        }
         match victims(attempt, pod, *slot, budgets) {
             Ok(victims) => found.push(victims),
             Err(why) => why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),

@@ -6,6 +6,7 @@
 //! look at objects of the one pod (claims) are asked for each pod anew ([`Check`]).
 
 mod balanced_allocation;
+mod dynamic_resources;
 mod image_locality;
 pub mod inter_pod_affinity;
 mod name;
@@ -22,6 +23,7 @@ mod volume_restrictions;
 mod volume_zone;
 
 pub use balanced_allocation::Balance;
+pub use dynamic_resources::Promised;
 pub use image_locality::Images;
 pub use name::{PluginId, PluginSet};
 pub use node_affinity::Picky;
