@@ -5,7 +5,7 @@
 use std::fmt;
 
 pub mod v1 {
-    #![expect(clippy::large_enum_variant, clippy::doc_markdown, reason = "generated")]
+    #![allow(clippy::large_enum_variant, clippy::doc_markdown, reason = "generated")]
     tonic::include_proto!("runtime.v1");
 }
 
