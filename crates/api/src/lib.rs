@@ -8,6 +8,8 @@ pub mod codec;
 pub mod defaults;
 pub mod discovery;
 pub mod field;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gvk;
 pub mod jsonpath;
 pub mod openapi;

@@ -27,6 +27,8 @@ pub mod encryption;
 mod expiry;
 mod files;
 pub mod flow_control;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handlers;
 pub mod metrics;
 pub mod negotiate;

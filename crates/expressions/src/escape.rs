@@ -1,31 +1,7 @@
 //! Names of properties in expressions: those that are no identifiers, or that CEL keeps for itself, are escaped as
-//! the Kubernetes documentation of validation rules says.
+//! the Kubernetes documentation of validation rules says: the property `namespace` as `__namespace__`.
 
-/// Keywords, whose property is accessed as `__keyword__`.
-const KEYWORDS: [&str; 20] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-];
-/// `while` was added to the language's list later than the others.
-const LATE: &str = "while";
+use crate::reserved::is_keyword;
 
 /// Sequences within names; `__` first, so that what escaping adds is not escaped again.
 const SEQUENCES: [(&str, &str); 4] =
@@ -33,7 +9,7 @@ const SEQUENCES: [(&str, &str); 4] =
 
 /// The name under which expressions know the property; None for one that they cannot name.
 pub fn escaped(property: &str) -> Option<String> {
-    if KEYWORDS.contains(&property) || property == LATE {
+    if is_keyword(property) {
         return Some(format!("__{property}__"));
     }
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
@@ -61,7 +37,7 @@ pub fn escaped(property: &str) -> Option<String> {
 /// The property that an escaped name stands for.
 pub fn unescaped(name: &str) -> String {
     if let Some(inner) = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"))
-        && (KEYWORDS.contains(&inner) || inner == LATE)
+        && is_keyword(inner)
     {
         return inner.to_owned();
     }

@@ -21,9 +21,12 @@ pub mod escape;
 mod estimate;
 mod formats;
 mod functions;
+#[doc(hidden)]
+pub mod fuzz;
 mod parse;
 pub mod policy;
 mod program;
+mod reserved;
 mod run;
 pub mod schema;
 pub mod types;

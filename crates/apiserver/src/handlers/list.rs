@@ -32,7 +32,7 @@ use crate::server::respond::{self, Answer};
 
 /// Where the next page begins. Opaque to clients.
 #[derive(Serialize, Deserialize)]
-struct Continue {
+pub(crate) struct Continue {
     #[serde(rename = "v")]
     version: String,
     /// The revision of the first page; -1 for whatever is current.
@@ -57,7 +57,7 @@ impl Continue {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
     }
 
-    fn decode(text: &str) -> Result<Self, Status> {
+    pub(crate) fn decode(text: &str) -> Result<Self, Status> {
         let invalid =
             |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
         let json = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| invalid(&error))?;
@@ -163,7 +163,7 @@ pub async fn reach(call: &Call, wanted: Option<u64>) -> Result<u64, Status> {
 async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Page, Status> {
     let now = Timestamp::now().as_second();
     let mut begun = now;
-    let mut exact = None;
+    let exact;
     let mut start = String::new();
     if let Some(text) = &options.continue_token {
         let token = Continue::decode(text)?;
@@ -176,8 +176,11 @@ async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Resu
         if exact.is_some() {
             begun = token.begun;
         }
-    } else if options.version_match == Some(VersionMatch::Exact) {
-        exact = options.resource_version;
+    } else {
+        // Whoever names a version and wants pages gets them of that version, as ever.
+        let paged = options.version_match.is_none() && options.limit > 0;
+        let wanted = options.resource_version.filter(|version| *version > 0);
+        exact = wanted.filter(|_| paged || options.version_match == Some(VersionMatch::Exact));
     }
     let applied = reach(call, exact.or(options.resource_version)).await?;
     if let (Some(key), None, 0) = (selection.single_key(), exact, options.limit) {

@@ -3,7 +3,7 @@
 pub mod call;
 pub mod decode;
 mod delete;
-mod list;
+pub(crate) mod list;
 pub mod patch;
 pub mod render;
 mod watch;
@@ -80,6 +80,7 @@ pub async fn serve(
     } else if !(resource.supports(&info.verb)
         || terminating && matches!(info.verb.as_str(), "update" | "patch"))
         || (info.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch"))
+        || (!info.name.is_empty() && info.verb == "create")
     {
         return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
     }

@@ -13,26 +13,6 @@ const MAX_NESTING: u32 = 100;
 /// How many levels of nodes there may be: nesting, and operators, selections and calls that follow one another.
 const MAX_DEPTH: u32 = 250;
 
-/// Names that the language keeps for itself.
-const RESERVED: [&str; 16] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-];
-
 pub(super) fn parse(tokens: Vec<Spanned>) -> Result<(Expr, u32), Issue> {
     let mut parser = Parser { tokens, position: 0, ids: 0, nesting: 0, deepest: 0 };
     let expression = parser.expression()?;
@@ -285,7 +265,7 @@ impl Parser {
             let arguments = self.arguments()?;
             return macros::global(self, paren, &name, arguments);
         }
-        if RESERVED.contains(&name.as_str()) {
+        if crate::reserved::is_reserved(&name) {
             return Err(Issue::syntax(at, format!("reserved identifier: {name}")));
         }
         Ok(self.node(at, Kind::Ident(name)))

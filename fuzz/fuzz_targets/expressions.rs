@@ -1,0 +1,4 @@
+//! See `expressions::fuzz::expressions`, which the tests of its crate call too.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| expressions::fuzz::expressions(bytes));

@@ -1,0 +1,4 @@
+//! See `api::fuzz::objects`, which the tests of its crate call too.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| api::fuzz::objects(bytes));

@@ -1,0 +1,4 @@
+//! See `apiserver::fuzz::tokens`, which the tests of its crate call too.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| apiserver::fuzz::tokens(bytes));
