@@ -2,6 +2,7 @@
 
 mod markers;
 mod proto;
+mod published;
 mod roots;
 mod schemas;
 mod zeroes;
@@ -14,8 +15,9 @@ fn main() -> anyhow::Result<()> {
             let page = api::registry::docs::page(&api::registry::Registry::builtin());
             Ok(std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md"), page)?)
         }
+        "published" => published::write(&std::env::args().nth(2).unwrap_or_default()),
         _ => anyhow::bail!(
-            "unknown command {command:?}: there are `schemas`, which writes crates/api/data, and `api-docs`, which writes docs/api.md"
+            "unknown command {command:?}: there are `schemas`, which writes crates/api/data, `published <aggregated_v2.json>`, which writes the list of resources there, and `api-docs`, which writes docs/api.md"
         ),
     }
 }

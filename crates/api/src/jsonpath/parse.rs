@@ -67,23 +67,33 @@ fn field<'t>(text: &'t str, steps: &mut Vec<Step>) -> Result<&'t str, JsonPathEr
     Ok(text.get(end..).unwrap_or_default())
 }
 
+/// The characters that are neither quoted nor escaped, with where they are.
+fn bare(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut quote = None;
+    let mut escaped = false;
+    text.char_indices().filter(move |(_, character)| {
+        if std::mem::take(&mut escaped) {
+            return false;
+        }
+        match (*character, quote) {
+            ('\\', _) => escaped = true,
+            (c, Some(open)) if c == open => quote = None,
+            ('\'' | '"', None) => quote = Some(*character),
+            (_, None) => return true,
+            (_, Some(_)) => {}
+        }
+        false
+    })
+}
+
 /// What is between a bracket and the one that closes it, and what follows.
 fn brackets(text: &str) -> Result<(&str, &str), JsonPathError> {
     let mut depth = 0usize;
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, character) in text.char_indices() {
-        if std::mem::take(&mut escaped) {
-            continue;
-        }
-        match (character, quote) {
-            ('\\', _) => escaped = true,
-            (c, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
-            ('\'' | '"', None) => quote = Some(character),
-            ('[', None) => depth += 1,
-            (']', None) => {
-                depth -= 1;
+    for (at, character) in bare(text) {
+        match character {
+            '[' => depth += 1,
+            ']' => {
+                depth = depth.saturating_sub(1);
                 if depth == 0 {
                     let inner = text.get(1..at).unwrap_or_default();
                     return Ok((inner, text.get(at + 1..).unwrap_or_default()));
@@ -133,21 +143,10 @@ fn bracketed(inner: &str, depth: usize) -> Result<Step, JsonPathError> {
 /// At commas outside quotes.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
-    let (mut begin, mut quote, mut escaped) = (0, None, false);
-    for (at, character) in text.char_indices() {
-        if std::mem::take(&mut escaped) {
-            continue;
-        }
-        match (character, quote) {
-            ('\\', _) => escaped = true,
-            (c, Some(open)) if c == open => quote = None,
-            ('\'' | '"', None) => quote = Some(character),
-            (',', None) => {
-                parts.push(text.get(begin..at).unwrap_or_default());
-                begin = at + 1;
-            }
-            _ => {}
-        }
+    let mut begin = 0;
+    for (at, _) in bare(text).filter(|(_, character)| *character == ',') {
+        parts.push(text.get(begin..at).unwrap_or_default());
+        begin = at + 1;
     }
     parts.push(text.get(begin..).unwrap_or_default());
     parts
@@ -173,22 +172,14 @@ fn filter(text: &str, depth: usize) -> Result<Filter, JsonPathError> {
         ("<", Operator::Less),
         (">", Operator::Greater),
     ];
-    let mut quote = None;
-    for (at, character) in text.char_indices() {
-        match (character, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
-            ('\'' | '"', None) => quote = Some(character),
-            _ => {
-                let here = text.get(at..).unwrap_or_default();
-                let Some((sign, operator)) = OPERATORS.iter().find(|(sign, _)| here.starts_with(sign)) else {
-                    continue;
-                };
-                let left = operand(text.get(..at).unwrap_or_default(), depth)?;
-                let right = operand(here.get(sign.len()..).unwrap_or_default(), depth)?;
-                return Ok(Filter { left, comparison: Some((*operator, right)) });
-            }
-        }
+    for (at, _) in bare(text) {
+        let here = text.get(at..).unwrap_or_default();
+        let Some((sign, operator)) = OPERATORS.iter().find(|(sign, _)| here.starts_with(sign)) else {
+            continue;
+        };
+        let left = operand(text.get(..at).unwrap_or_default(), depth)?;
+        let right = operand(here.get(sign.len()..).unwrap_or_default(), depth)?;
+        return Ok(Filter { left, comparison: Some((*operator, right)) });
     }
     Ok(Filter { left: operand(text, depth)?, comparison: None })
 }

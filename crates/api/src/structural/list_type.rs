@@ -4,30 +4,16 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{Additional, ListType, Structural};
+use super::{ListType, Structural};
 use crate::field::{FieldErrors, Path};
 
 /// Items that occur more than once, all of them but the first.
 pub fn check(value: &Value, schema: &Structural, path: &Path<'_>, errors: &mut FieldErrors) {
-    match value {
-        Value::Object(entries) => {
-            for (key, value) in entries {
-                match (schema.field(key), &schema.additional) {
-                    (Some(schema), _) => check(value, schema, &path.child(key), errors),
-                    (None, Additional::Of(values)) => check(value, values, &path.key(key), errors),
-                    _ => {}
-                }
-            }
-        }
-        Value::Array(items) => {
-            let Some(schema_of_items) = schema.items.as_deref() else { return };
+    schema.visit(value, path, &mut |schema, value, path| {
+        if let (Value::Array(items), Some(_)) = (value, &schema.items) {
             duplicates(items, schema, path, errors);
-            for (index, item) in items.iter().enumerate() {
-                check(item, schema_of_items, &path.index(index), errors);
-            }
         }
-        _ => {}
-    }
+    });
 }
 
 fn duplicates(items: &[Value], schema: &Structural, path: &Path<'_>, errors: &mut FieldErrors) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Additional, Structural};
+use super::Structural;
 use crate::field::{FieldErrors, Path};
 use crate::schema::{SchemaError, SchemaReport, builtin};
 use crate::validation::{metadata_contents, names};
@@ -64,28 +64,11 @@ fn object_meta(metadata: &mut Value, path: &Path<'_>, report: &mut SchemaReport)
 
 /// What is wrong with embedded objects: those that are marked as such have to be objects of the API.
 pub fn check(value: &Value, schema: &Structural, path: &Path<'_>, errors: &mut FieldErrors) {
-    if schema.embedded && value.is_object() {
-        embedded(value, path, errors);
-    }
-    match value {
-        Value::Object(entries) => {
-            for (key, value) in entries {
-                match (schema.field(key), &schema.additional) {
-                    (Some(schema), _) => check(value, schema, &path.child(key), errors),
-                    (None, Additional::Of(values)) => check(value, values, &path.key(key), errors),
-                    _ => {}
-                }
-            }
+    schema.visit(value, path, &mut |schema, value, path| {
+        if schema.embedded && value.is_object() {
+            embedded(value, path, errors);
         }
-        Value::Array(items) => {
-            if let Some(schema) = schema.items.as_deref() {
-                for (index, item) in items.iter().enumerate() {
-                    check(item, schema, &path.index(index), errors);
-                }
-            }
-        }
-        _ => {}
-    }
+    });
 }
 
 fn embedded(object: &Value, path: &Path<'_>, errors: &mut FieldErrors) {

@@ -21,6 +21,7 @@ mod tests;
 
 use serde_json::{Number, Value};
 
+use crate::field::Path;
 use pattern::Pattern;
 pub use rules::Rule;
 
@@ -172,6 +173,30 @@ impl Structural {
             }
         }
         false
+    }
+
+    /// Shows every part of a value for which there is a schema, with where it is: the whole before its parts.
+    pub fn visit(&self, value: &Value, path: &Path<'_>, see: &mut dyn FnMut(&Structural, &Value, &Path<'_>)) {
+        see(self, value, path);
+        match value {
+            Value::Object(entries) => {
+                for (key, value) in entries {
+                    match (self.field(key), &self.additional) {
+                        (Some(schema), _) => schema.visit(value, &path.child(key), see),
+                        (None, Additional::Of(values)) => values.visit(value, &path.key(key), see),
+                        _ => {}
+                    }
+                }
+            }
+            Value::Array(items) => {
+                if let Some(schema) = self.items.as_deref() {
+                    for (index, item) in items.iter().enumerate() {
+                        schema.visit(item, &path.index(index), see);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A null that is as good as no value.
