@@ -32,6 +32,9 @@ pub struct KubeletFlags {
     /// The cgroup under which those of pods are made
     #[arg(long, value_name = "PATH")]
     pub cgroup_root: Option<String>,
+    /// cgroupfs or systemd, where the runtime does not say which
+    #[arg(long, value_name = "DRIVER", value_parser = ["cgroupfs", "systemd"])]
+    pub cgroup_driver: Option<String>,
     /// How the cloud calls this node
     #[arg(long, value_name = "ID")]
     pub provider_id: Option<String>,
@@ -55,8 +58,6 @@ pub struct KubeletFlags {
     pub pod_infra_container_image: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub fail_swap_on: Option<String>,
-    #[arg(long, hide = true)]
-    pub cgroup_driver: Option<String>,
     #[arg(long, hide = true)]
     pub cloud_provider: Option<String>,
     #[arg(long, hide = true)]
@@ -118,6 +119,7 @@ impl KubeletFlags {
         set(&mut config.max_pods, &self.max_pods);
         set(&mut config.static_pod_path, &self.pod_manifest_path);
         set(&mut config.cgroup_root, &self.cgroup_root);
+        set(&mut config.cgroup_driver, &self.cgroup_driver);
         set(&mut config.provider_id, &self.provider_id);
         set(&mut config.resolv_conf, &self.resolv_conf);
         set(&mut config.rotate_certificates, &self.rotate_certificates);
@@ -126,7 +128,6 @@ impl KubeletFlags {
         for (flag, given) in [
             ("--pod-infra-container-image", &self.pod_infra_container_image),
             ("--fail-swap-on", &self.fail_swap_on),
-            ("--cgroup-driver", &self.cgroup_driver),
             ("--cloud-provider", &self.cloud_provider),
             ("--feature-gates", &self.feature_gates),
             ("--runtime-cgroups", &self.runtime_cgroups),

@@ -1,6 +1,7 @@
 //! The cgroups of pods: `kubepods`, one for each lower QoS class, one per pod, with the pod's limits.
 //!
-//! Driver `cgroupfs`, hierarchies v1 and v2. Where the kernel does not let us (no delegation, a read-only
+//! Drivers `cgroupfs` and `systemd`, hierarchies v1 and v2. With the latter, cgroups have the names and places of slices,
+//! which systemd takes as its own when a container is started in them; limits are then set once more. Where the kernel does not let us (no delegation, a read-only
 //! mount), a warning is all: pods run, unlimited as a whole, with their containers' own limits.
 
 use std::io::ErrorKind;
@@ -32,13 +33,16 @@ pub struct Cgroups {
     /// `/kubepods`, or below the configured root.
     base: String,
     enabled: bool,
+    /// Pods' cgroups are slices.
+    systemd: bool,
     /// Processes that a pod may have.
     pids: Option<i64>,
     warned: AtomicBool,
 }
 
 impl Cgroups {
-    pub fn new(config: &KubeletConfiguration) -> Self {
+    /// `systemd` is what the runtime says of its driver; the configuration counts where it says nothing.
+    pub fn new(config: &KubeletConfiguration, systemd: Option<bool>) -> Self {
         let hierarchy = if Path::new(ROOT).join("cgroup.controllers").exists() {
             Hierarchy::V2(PathBuf::from(ROOT))
         } else {
@@ -49,6 +53,7 @@ impl Cgroups {
             hierarchy,
             base: format!("{}/kubepods", config.cgroup_root.trim_end_matches('/')),
             enabled: config.cgroups_per_qos,
+            systemd: systemd.unwrap_or(config.cgroup_driver == "systemd"),
             pids: (config.pod_pids_limit > 0).then_some(config.pod_pids_limit),
             warned: AtomicBool::new(false),
         }
@@ -74,7 +79,19 @@ impl Cgroups {
         if !self.enabled {
             return String::new();
         }
-        self.path(qos::class(pod.pod_spec()), pod.uid())
+        let path = self.path(qos::class(pod.pod_spec()), pod.uid());
+        if self.systemd { slice(&path) } else { path }
+    }
+
+    pub fn is_systemd(&self) -> bool {
+        self.systemd
+    }
+
+    /// Where the cgroup of a pod is below the mount points.
+    fn place(&self, class: Class, uid: &str) -> String {
+        let path = self.path(class, uid);
+        let place = if self.systemd { slice_place(&path) } else { path };
+        place.trim_start_matches('/').to_owned()
     }
 
     fn path(&self, class: Class, uid: &str) -> String {
@@ -99,8 +116,8 @@ impl Cgroups {
     }
 
     fn try_make(&self, pod: &Pod) -> std::io::Result<()> {
-        let path = self.parent(pod);
-        let relative = path.trim_start_matches('/');
+        let place = self.place(qos::class(pod.pod_spec()), pod.uid());
+        let relative = place.as_str();
         match &self.hierarchy {
             Hierarchy::V1(controllers) => {
                 for (name, mount) in controllers {
@@ -148,8 +165,8 @@ impl Cgroups {
 
     /// The pod's limits as files and values.
     fn knobs(&self, pod: &Pod) -> Vec<Knob> {
-        let path = self.parent(pod);
-        let relative = path.trim_start_matches('/');
+        let place = self.place(qos::class(pod.pod_spec()), pod.uid());
+        let relative = place.as_str();
         let spec = pod.pod_spec();
         let limits = qos::limits(spec);
         let shares = shares(qos::requests(spec).get("cpu"));
@@ -194,8 +211,8 @@ impl Cgroups {
         }
         // Of a pod that is only known from the runtime, nobody knows the class any more.
         for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
-            let path = self.path(class, pod.uid());
-            let relative = path.trim_start_matches('/');
+            let place = self.place(class, pod.uid());
+            let relative = place.as_str();
             match &self.hierarchy {
                 Hierarchy::V1(controllers) => {
                     controllers.iter().for_each(|(_, mount)| remove_tree(&mount.join(relative)));
@@ -204,6 +221,30 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// What a path's parts are called in the names of slices, where a dash stands between parents and children.
+fn slice_parts(path: &str) -> impl Iterator<Item = String> {
+    path.split('/').filter(|part| !part.is_empty()).map(|part| part.replace('-', "_"))
+}
+
+/// `/kubepods/burstable/podx` as `kubepods-burstable-podx.slice`.
+fn slice(path: &str) -> String {
+    slice_parts(path).collect::<Vec<_>>().join("-") + ".slice"
+}
+
+/// `/kubepods/burstable/podx` as `kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podx.slice`.
+fn slice_place(path: &str) -> String {
+    let mut name = String::new();
+    let mut place = Vec::new();
+    for part in slice_parts(path) {
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(&part);
+        place.push(format!("{name}.slice"));
+    }
+    place.join("/")
 }
 
 /// One limit of a cgroup.
@@ -315,6 +356,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn slices() {
+        assert_eq!(slice("/kubepods/burstable/poda-b"), "kubepods-burstable-poda_b.slice");
+        assert_eq!(
+            slice_place("/kubepods/burstable/poda-b"),
+            "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice"
+        );
+    }
+
+    #[test]
     fn weights() {
         assert_eq!(weight(2), 1);
         assert_eq!(weight(1024), 39);
@@ -340,6 +390,7 @@ mod tests {
             hierarchy: Hierarchy::V2(root.path().to_owned()),
             base: "/kubepods".into(),
             enabled: true,
+            systemd: false,
             pids: Some(50),
             warned: AtomicBool::new(false),
         };

@@ -65,7 +65,8 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(options: Options, cri: Cri) -> Self {
+    /// `systemd` tells whether the runtime has systemd make its cgroups, as far as it has said so.
+    pub fn new(options: Options, cri: Cri, systemd: Option<bool>) -> Self {
         let client = options.client.clone();
         let informers = Informers::new(client.clone());
         let name = &options.node_name;
@@ -78,7 +79,7 @@ impl Context {
             images: Images::new(cri.clone(), events.clone()),
             changes: broadcast::channel(256).0,
             objects: Arc::new(Objects::new(client.clone())),
-            cgroups: Cgroups::new(&options.config),
+            cgroups: Cgroups::new(&options.config, systemd),
             machine: MachineInfo::read(&options.root_dir),
             host_dns: parse_resolv_conf(&resolv_conf),
             pressure: Pressure::new(&options.config),

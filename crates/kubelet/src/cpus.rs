@@ -186,6 +186,11 @@ impl Cpus {
         Ok(Some(list))
     }
 
+    /// The pods that have CPUs for themselves.
+    pub fn pods(&self) -> BTreeSet<String> {
+        self.given.lock().keys().map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// The pod has ended.
     pub fn release(&self, uid: &str) {
         let Some(machine) = &self.machine else { return };

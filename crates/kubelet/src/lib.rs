@@ -138,7 +138,8 @@ async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), 
         cri = connect(&options) => cri,
     };
     info!(runtime = %cri.name, version = %cri.version, "connected to the container runtime");
-    let ctx = Arc::new(Context::new(options, cri.clone()));
+    let systemd = cri.has_systemd_cgroups().await;
+    let ctx = Arc::new(Context::new(options, cri.clone(), systemd));
     let ready = Arc::new(Notify::new());
     let (news_sender, news) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();

@@ -1,6 +1,6 @@
 //! One driver of claimed devices, of either version of the protocol.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use plugins::dra::{v1, v1beta1};
@@ -20,7 +20,8 @@ enum Client {
 
 #[derive(Clone)]
 pub struct Driver {
-    pub endpoint: PathBuf,
+    /// Tells a driver from the one before it of the same name.
+    pub registration: u64,
     client: Client,
 }
 
@@ -80,7 +81,7 @@ impl Driver {
                 "DRA versions {versions:?} are not supported, v1.DRAPlugin and v1beta1.DRAPlugin are"
             ));
         };
-        Ok(Self { endpoint: endpoint.to_owned(), client })
+        Ok(Self { registration: rand::random(), client })
     }
 
     pub async fn prepare(&self, namespace: &str, name: &str, uid: &str) -> Result<Vec<Device>, String> {

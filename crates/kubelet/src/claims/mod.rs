@@ -30,18 +30,19 @@ pub struct Claims {
     busy: tokio::sync::Mutex<()>,
 }
 
-/// A driver has come.
-pub fn register(ctx: &Arc<Context>, name: &str, endpoint: &Path, versions: &[String]) -> Result<(), String> {
+/// A driver has come. Answers with what [`deregister`] takes.
+pub fn register(ctx: &Arc<Context>, name: &str, endpoint: &Path, versions: &[String]) -> Result<u64, String> {
     let driver = Driver::new(endpoint, versions)?;
+    let registration = driver.registration;
     ctx.claims.drivers.lock().insert(name.to_owned(), driver);
     info!(driver = name, "a driver of claimed devices has registered");
-    Ok(())
+    Ok(registration)
 }
 
-/// A driver has gone: that at `endpoint`, for another one may have its name by now.
-pub fn deregister(ctx: &Arc<Context>, name: &str, endpoint: &Path) {
+/// A driver has gone, unless another one has taken its name since.
+pub fn deregister(ctx: &Arc<Context>, name: &str, registration: u64) {
     let mut drivers = ctx.claims.drivers.lock();
-    if drivers.get(name).is_some_and(|known| known.endpoint == endpoint) {
+    if drivers.get(name).is_some_and(|known| known.registration == registration) {
         drivers.remove(name);
     }
 }
@@ -161,6 +162,11 @@ impl Claims {
             ids.extend(asked.flat_map(|device| device.cdi_ids.iter().cloned()));
         }
         Ok(ids.into_iter().collect())
+    }
+
+    /// The pods for which something is prepared.
+    pub fn pods(&self) -> BTreeSet<String> {
+        self.state.lock().pods()
     }
 
     /// The pod has ended: what no other pod uses is taken back.

@@ -77,6 +77,10 @@ impl State {
         self.save()
     }
 
+    pub fn pods(&self) -> BTreeSet<String> {
+        self.claims.iter().flat_map(|claim| claim.pods.iter().cloned()).collect()
+    }
+
     pub fn of_pod(&self, pod: &str) -> Vec<Prepared> {
         self.claims.iter().filter(|claim| claim.pods.contains(pod)).cloned().collect()
     }

@@ -3,7 +3,6 @@
 
 /// Field and reason, sorted by field.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("cgroupDriver", "pod cgroups are directories (cgroupfs); the runtime says so"),
     ("configMapAndSecretChangeDetectionStrategy", "objects are always watched"),
     ("containerLogMaxWorkers", "rotating a log is a rename: one worker does them all"),
     ("contentType", "the client decides"),

@@ -53,6 +53,8 @@ pub struct KubeletConfiguration {
     pub pods_per_core: u32,
     /// The cgroup under which `kubepods` is made; several nodes on one machine need different ones.
     pub cgroup_root: String,
+    /// `cgroupfs` or `systemd`, where the runtime does not say which.
+    pub cgroup_driver: String,
     /// Whether pod and QoS cgroups are made by the kubelet.
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
@@ -156,6 +158,7 @@ impl Default for KubeletConfiguration {
             max_pods: 110,
             pods_per_core: 0,
             cgroup_root: "/".into(),
+            cgroup_driver: "cgroupfs".into(),
             cgroups_per_qos: true,
             cpu_cfs_quota: true,
             cpu_cfs_quota_period: "100ms".into(),

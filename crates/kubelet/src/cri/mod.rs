@@ -89,6 +89,7 @@ impl Cri {
 
     calls! {
         runtime.version(VersionRequest) -> VersionResponse;
+        runtime.runtime_config(RuntimeConfigRequest) -> RuntimeConfigResponse;
         runtime.status(StatusRequest) -> StatusResponse;
         runtime.update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse;
         runtime.list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse;
@@ -103,6 +104,12 @@ impl Cri {
         runtime.list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
         images.list_images(ListImagesRequest) -> ListImagesResponse;
         images.image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
+    }
+
+    /// Whether systemd makes the runtime's cgroups; nothing when it does not say.
+    pub async fn has_systemd_cgroups(&self) -> Option<bool> {
+        let answer = self.runtime_config(cri::RuntimeConfigRequest {}).await.ok()?;
+        Some(answer.linux?.cgroup_driver == cri::CgroupDriver::Systemd as i32)
     }
 
     /// Runs a sandbox. Making its network may take long: no deadline but upstream's four minutes.

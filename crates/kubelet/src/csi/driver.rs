@@ -1,7 +1,7 @@
 //! One CSI driver: what it can do, and its calls.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use plugins::csi::node_client::NodeClient;
@@ -17,7 +17,8 @@ const CALL: Duration = Duration::from_secs(120);
 
 #[derive(Clone)]
 pub struct Driver {
-    pub endpoint: PathBuf,
+    /// Tells a driver from the one before it of the same name.
+    pub registration: u64,
     pub node_id: String,
     /// No limit when zero or less.
     pub max_volumes: i64,
@@ -52,12 +53,10 @@ impl Driver {
             Err(status) if status.code() == Code::Unimplemented => Vec::new(),
             answer => settle("NodeGetCapabilities", answer)?.capabilities,
         };
-        let type_of = |capability: api::NodeServiceCapability| match capability.r#type {
-            Some(Type::Rpc(rpc)) => Some(rpc.r#type),
-            None => None,
-        };
+        let type_of =
+            |capability: api::NodeServiceCapability| capability.r#type.map(|Type::Rpc(rpc)| rpc.r#type);
         Ok(Self {
-            endpoint: endpoint.to_owned(),
+            registration: rand::random(),
             node_id: info.node_id,
             max_volumes: info.max_volumes_per_node,
             topology: info.accessible_topology.map(|t| t.segments.into_iter().collect()).unwrap_or_default(),

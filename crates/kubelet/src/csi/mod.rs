@@ -40,8 +40,6 @@ pub struct Csi {
     staged: Mutex<BTreeSet<std::path::PathBuf>>,
     /// One thing at a time is done about a volume.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Drivers have come or gone.
-    drivers_changed: Notify,
     /// Volumes have come into use or gone out of it.
     pub in_use_changed: Notify,
 }
@@ -85,26 +83,26 @@ impl Csi {
     }
 }
 
-/// A driver has come.
-pub async fn register(ctx: &Arc<Context>, name: &str, endpoint: &Path) -> Result<(), String> {
+/// A driver has come. Answers with what [`deregister`] takes.
+pub async fn register(ctx: &Arc<Context>, name: &str, endpoint: &Path) -> Result<u64, String> {
     let driver = Driver::ask(name, endpoint).await?;
+    let registration = driver.registration;
     ctx.csi.drivers.lock().insert(name.to_owned(), driver);
     // Its pods need not wait for the API to hear of it, but the scheduler does.
-    node_object::tell(ctx).await?;
-    ctx.csi.drivers_changed.notify_waiters();
-    Ok(())
+    node_object::tell(ctx, None).await?;
+    Ok(registration)
 }
 
-/// A driver has gone: that at `endpoint`, for another one may have its name by now.
-pub async fn deregister(ctx: &Arc<Context>, name: &str, endpoint: &Path) {
+/// A driver has gone, unless another one has taken its name since.
+pub async fn deregister(ctx: &Arc<Context>, name: &str, registration: u64) {
     {
         let mut drivers = ctx.csi.drivers.lock();
-        if drivers.get(name).is_none_or(|known| known.endpoint != endpoint) {
+        if drivers.get(name).is_none_or(|known| known.registration != registration) {
             return;
         }
         drivers.remove(name);
     }
-    if let Err(error) = node_object::tell(ctx).await {
+    if let Err(error) = node_object::tell(ctx, Some(name)).await {
         warn!(driver = name, error, "cannot tell the API that a CSI driver has gone");
     }
 }

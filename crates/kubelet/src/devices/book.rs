@@ -106,6 +106,10 @@ impl Book {
         own.map(|entry| (entry.resource.clone(), entry.given.clone())).collect()
     }
 
+    pub fn pods(&self) -> BTreeSet<String> {
+        self.entries.iter().map(|entry| entry.pod.clone()).collect()
+    }
+
     pub fn taken(&self, resource: &str) -> BTreeSet<String> {
         let of = self.entries.iter().filter(|entry| entry.resource == resource);
         of.flat_map(|entry| entry.given.ids.iter().cloned()).collect()

@@ -8,7 +8,7 @@ mod book;
 mod plugin;
 mod registry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,6 +83,11 @@ impl Devices {
             .iter()
             .map(|(name, plugin)| (name.clone(), plugin.devices.keys().cloned().collect()))
             .collect()
+    }
+
+    /// The pods that have devices.
+    pub fn pods(&self) -> BTreeSet<String> {
+        self.book.lock().pods()
     }
 
     /// The pod has ended: its devices are free.

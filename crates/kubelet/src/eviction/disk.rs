@@ -107,14 +107,13 @@ pub fn excess(pod: &Pod, usage: &DiskUsage) -> Option<String> {
             "Pod ephemeral local storage usage exceeds the total limit of containers {whole}. "
         ));
     }
-    let over = spec.containers.iter().find_map(|container| {
+    spec.containers.iter().find_map(|container| {
         let limit = limit_of(container)?;
         let used = usage.containers.get(&container.name).copied().unwrap_or(0);
         (used > limit).then(|| {
             format!("Container {} exceeded its local ephemeral storage limit \"{limit}\". ", container.name)
         })
-    });
-    over
+    })
 }
 
 #[cfg(test)]

@@ -124,11 +124,14 @@ mod tests {
 
     #[test]
     fn hard_at_once_soft_after_a_while_and_conditions_linger() {
-        let mut config = KubeletConfiguration::default();
-        config.eviction_hard = [("memory.available".into(), "10%".into())].into();
-        config.eviction_soft = [("memory.available".into(), "200".into())].into();
-        config.eviction_soft_grace_period = [("memory.available".into(), "30s".into())].into();
-        config.eviction_minimum_reclaim = [("memory.available".into(), "50".into())].into();
+        let of = |bound: &str| [("memory.available".to_owned(), bound.to_owned())].into();
+        let config = KubeletConfiguration {
+            eviction_hard: of("10%"),
+            eviction_soft: of("200"),
+            eviction_soft_grace_period: of("30s"),
+            eviction_minimum_reclaim: of("50"),
+            ..Default::default()
+        };
         let start = Instant::now();
         let mut watch = Watch::new(&config);
         let mut check = |second: u64, available: i64, met: &[bool], holds: bool| {

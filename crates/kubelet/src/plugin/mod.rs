@@ -70,28 +70,26 @@ fn sockets(dir: &Path) -> Vec<Socket> {
 
 /// Registers the plugin behind a socket, and forgets it when the socket is `gone`.
 async fn keep(ctx: Arc<Context>, socket: PathBuf, gone: CancellationToken) {
-    let registered = tokio::select! {
+    let (registered, registration) = tokio::select! {
         () = gone.cancelled() => return,
         info = register(&ctx, &socket) => info,
     };
     gone.cancelled().await;
     info!(kind = registered.r#type, name = registered.name, "a plugin has gone");
-    let endpoint = endpoint(&registered, &socket);
     match registered.r#type.as_str() {
-        "CSIPlugin" => csi::deregister(&ctx, &registered.name, &endpoint).await,
-        "DRAPlugin" => claims::deregister(&ctx, &registered.name, &endpoint),
-        // Their list ends with them.
+        "CSIPlugin" => csi::deregister(&ctx, &registered.name, registration).await,
+        "DRAPlugin" => claims::deregister(&ctx, &registered.name, registration),
         _ => {}
     }
 }
 
 /// Tries until it works: a socket may be there before anybody listens.
-async fn register(ctx: &Arc<Context>, socket: &Path) -> PluginInfo {
+async fn register(ctx: &Arc<Context>, socket: &Path) -> (PluginInfo, u64) {
     let mut client = RegistrationClient::new(unix::channel(socket));
     let mut wait = RETRY;
     loop {
         match try_register(ctx, &mut client, socket).await {
-            Ok(info) => return info,
+            Ok(registered) => return registered,
             Err(error) if wait == RETRY => {
                 debug!(socket = %socket.display(), error, "cannot register a plugin yet");
             }
@@ -108,7 +106,7 @@ async fn try_register(
     ctx: &Arc<Context>,
     client: &mut RegistrationClient<tonic::transport::Channel>,
     socket: &Path,
-) -> Result<PluginInfo, String> {
+) -> Result<(PluginInfo, u64), String> {
     let mut request = tonic::Request::new(InfoRequest {});
     request.set_timeout(CALL);
     let answer = tokio::time::timeout(CALL, client.get_info(request)).await;
@@ -124,12 +122,13 @@ async fn try_register(
     if let Err(status) = client.notify_registration_status(request).await {
         debug!(name = known.name, %status, "the plugin did not hear of its registration");
     }
-    handled?;
+    let registration = handled?;
     info!(kind = known.r#type, name = known.name, "registered a plugin");
-    Ok(known)
+    Ok((known, registration))
 }
 
-async fn handle(ctx: &Arc<Context>, plugin: &PluginInfo, socket: &Path) -> Result<(), String> {
+/// Answers with a number by which the registration is known.
+async fn handle(ctx: &Arc<Context>, plugin: &PluginInfo, socket: &Path) -> Result<u64, String> {
     if plugin.name.is_empty() {
         return Err("the plugin has no name".into());
     }
@@ -151,7 +150,8 @@ async fn handle(ctx: &Arc<Context>, plugin: &PluginInfo, socket: &Path) -> Resul
                     plugin.supported_versions, plugin.name
                 ));
             }
-            devices::register(ctx, &plugin.name, &endpoint(plugin, socket))
+            // Their list ends with them: nobody has to be told.
+            devices::register(ctx, &plugin.name, &endpoint(plugin, socket)).map(|()| 0)
         }
         "DRAPlugin" => {
             claims::register(ctx, &plugin.name, &endpoint(plugin, socket), &plugin.supported_versions)

@@ -1,6 +1,6 @@
 //! All pods of the node: starts a worker for each and hands it the news that concern it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,15 +14,14 @@ use tracing::{info, warn};
 
 use super::admission::{Rejection, admit, sysctls_allowed};
 use super::allocation;
+use super::exec;
 use super::ext::PodExt;
 use super::machine::Input;
 use super::worker::{self, Handle};
 use crate::context::Context;
 use crate::cri::events::{self, News, PodNews};
 use crate::cri::view::{PodView, State};
-use crate::csi;
 use crate::static_pods::{self, StaticPods};
-use crate::volumes;
 
 struct Known {
     handle: Handle,
@@ -159,17 +158,21 @@ impl Manager {
         });
     }
 
-    /// Directories of pods that went while no kubelet ran, and of which the runtime has nothing either.
+    /// What is left of pods that went while no kubelet ran, and of which the runtime has nothing either: their
+    /// directories, and what they were given of the node.
     fn remove_leftovers(&self) {
-        let pods_dir = self.ctx.options.root_dir.join("pods");
-        let known = |uid: &str| self.pods.contains_key(uid) || self.suspects.contains(uid);
-        let dirs = std::fs::read_dir(pods_dir).into_iter().flatten().flatten();
-        let leftovers: Vec<_> =
-            dirs.filter(|dir| !known(&dir.file_name().to_string_lossy())).map(|dir| dir.path()).collect();
         let ctx = self.ctx.clone();
-        tokio::spawn(async move {
-            futures::future::join_all(leftovers.iter().map(|dir| remove(&ctx, dir))).await
-        });
+        let dirs = std::fs::read_dir(ctx.options.root_dir.join("pods")).into_iter().flatten().flatten();
+        let mut gone: BTreeSet<String> =
+            dirs.map(|dir| dir.file_name().to_string_lossy().into_owned()).collect();
+        gone.extend(ctx.devices.pods());
+        gone.extend(ctx.cpus.pods());
+        gone.extend(ctx.claims.pods());
+        gone.retain(|uid| !self.pods.contains_key(uid) && !self.suspects.contains(uid));
+        for uid in gone {
+            let ctx = ctx.clone();
+            tokio::spawn(async move { remove(&ctx, &uid).await });
+        }
     }
 
     fn mirror(&self, pod: Arc<Pod>) {
@@ -370,17 +373,12 @@ impl Manager {
     }
 }
 
-/// Removes a pod's directory; drivers whose volumes are in it may have to register first.
-async fn remove(ctx: &Context, dir: &std::path::Path) {
+/// Takes back everything of a pod that is gone; drivers whose volumes it has may have to register first.
+async fn remove(ctx: &Context, uid: &str) {
     let mut wait = std::time::Duration::from_secs(1);
     loop {
-        let removed = match csi::take_back(ctx, dir).await {
-            Ok(()) => tokio::task::block_in_place(|| volumes::remove_pod_dir(dir))
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error),
-        };
-        let Err(error) = removed else { return };
-        warn!(path = %dir.display(), error, "cannot remove the directory of a pod that is gone, trying again");
+        let Err(error) = exec::give_back(ctx, uid).await else { return };
+        warn!(uid, error, "cannot take back everything of a pod that is gone, trying again");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(std::time::Duration::from_secs(60));
     }

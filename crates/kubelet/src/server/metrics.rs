@@ -1,15 +1,11 @@
-//! `/metrics`, `/metrics/resource` and `/metrics/probes`, in Prometheus' text form, by upstream's names.
+//! `/metrics` and `/metrics/probes`, in Prometheus' text form, by upstream's names.
 
 use std::fmt::Write;
 
 use http::{Response, StatusCode, header};
 use k8s_cri::v1 as cri;
 
-use super::stats::{
-    PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pod_cpu, pod_memory,
-    pods, working_set,
-};
-use super::{Body, text};
+use super::{Body, text, volume_metrics};
 use crate::context::Context;
 use crate::pod::ext::PodExt;
 use crate::probe::counts::{BUCKETS, Probe};
@@ -24,6 +20,11 @@ impl Page {
     }
 
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample_at(name, labels, value, None);
+    }
+
+    /// `at` is in milliseconds.
+    pub fn sample_at(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<i64>) {
         let labels: Vec<String> = labels
             .iter()
             .map(|(key, value)| {
@@ -32,7 +33,8 @@ impl Page {
             })
             .collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "{name}{labels} {value}");
+        let at = at.map(|at| format!(" {at}")).unwrap_or_default();
+        let _ = writeln!(self.0, "{name}{labels} {value}{at}");
     }
 
     fn sample_owned(&mut self, name: &str, labels: &[(&'static str, String)], value: f64) {
@@ -100,88 +102,8 @@ pub async fn kubelet(ctx: &Context) -> Response<Body> {
     }
     page.family("kubelet_desired_pods", "gauge", "The number of pods the kubelet is being instructed to run");
     page.sample("kubelet_desired_pods", &[], float(ctx.pods.len() as u64));
+    volume_metrics::add(ctx, &mut page).await;
     page.answer()
-}
-
-pub async fn resource(ctx: &Context) -> Response<Body> {
-    let mut page = Page::default();
-    let usages = pods(ctx).await;
-    let failed = usages.is_err();
-    let usages = usages.unwrap_or_default();
-    page.family(
-        "node_cpu_usage_seconds_total",
-        "counter",
-        "Cumulative cpu time consumed by the node in core-seconds",
-    );
-    if let Some(used) = node_cpu_nanoseconds() {
-        page.sample("node_cpu_usage_seconds_total", &[], seconds(used));
-    }
-    page.family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
-    if let Some(used) = node_working_set().and_then(|used| u64::try_from(used).ok()) {
-        page.sample("node_memory_working_set_bytes", &[], float(used));
-    }
-    containers(
-        &mut page,
-        &usages,
-        (
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the container in core-seconds",
-        ),
-        |stats| cpu_nanoseconds(stats.cpu.as_ref()).map(seconds),
-    );
-    containers(
-        &mut page,
-        &usages,
-        ("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes"),
-        |stats| working_set(stats.memory.as_ref()).map(float),
-    );
-    page.family(
-        "pod_cpu_usage_seconds_total",
-        "counter",
-        "Cumulative cpu time consumed by the pod in core-seconds",
-    );
-    for pod in &usages {
-        if let Some(used) = pod_cpu(pod) {
-            page.sample("pod_cpu_usage_seconds_total", &pod_labels(pod), seconds(used));
-        }
-    }
-    page.family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
-    for pod in &usages {
-        if let Some(used) = pod_memory(pod) {
-            page.sample("pod_memory_working_set_bytes", &pod_labels(pod), float(used));
-        }
-    }
-    page.family(
-        "resource_scrape_error",
-        "gauge",
-        "1 if there was an error while getting container metrics, 0 otherwise",
-    );
-    page.sample("resource_scrape_error", &[], if failed { 1.0 } else { 0.0 });
-    page.answer()
-}
-
-fn pod_labels(pod: &PodUsage) -> [(&'static str, &str); 2] {
-    [("namespace", &pod.namespace), ("pod", &pod.name)]
-}
-
-fn containers(
-    page: &mut Page,
-    usages: &[PodUsage],
-    (name, kind, help): (&str, &str, &str),
-    value: impl Fn(&cri::ContainerStats) -> Option<f64>,
-) {
-    page.family(name, kind, help);
-    for pod in usages {
-        for stats in &pod.containers {
-            if let Some(value) = value(stats) {
-                let container = container_name(stats);
-                let labels =
-                    [("container", container.as_str()), ("namespace", &pod.namespace), ("pod", &pod.name)];
-                page.sample(name, &labels, value);
-            }
-        }
-    }
 }
 
 /// How probes of this node's containers end.
@@ -239,7 +161,7 @@ mod tests {
     fn label_values_are_escaped() {
         let mut page = Page::default();
         page.sample("a", &[("l", "x\"\\\n")], 1.5);
-        page.sample("b", &[], 2.0);
-        assert_eq!(page.0, "a{l=\"x\\\"\\\\\\n\"} 1.5\nb 2\n");
+        page.sample_at("b", &[], 2.0, Some(7));
+        assert_eq!(page.0, "a{l=\"x\\\"\\\\\\n\"} 1.5\nb 2 7\n");
     }
 }

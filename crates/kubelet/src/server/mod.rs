@@ -12,11 +12,13 @@ mod logs;
 mod metrics;
 mod node_logs;
 mod rates;
+mod resource_metrics;
 mod routes;
 pub mod stats;
 mod streaming;
 mod summary;
 mod tls;
+mod volume_metrics;
 
 use std::sync::Arc;
 

@@ -12,7 +12,8 @@ use crate::pod::ext::PodExt;
 
 use super::streaming::Target;
 use super::{
-    Body, Server, cadvisor, checkpoint, error, json, logs, metrics, node_logs, streaming, summary, text,
+    Body, Server, cadvisor, checkpoint, error, json, logs, metrics, node_logs, resource_metrics, streaming,
+    summary, text,
 };
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
@@ -53,7 +54,7 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
         ["runningpods"] | ["runningpods", ""] if read => running_pods(&server).await,
         ["configz"] if read => json(&serde_json::json!({"kubeletconfig": server.ctx.options.config})),
         ["metrics"] if read => metrics::kubelet(&server.ctx).await,
-        ["metrics", "resource"] if read => metrics::resource(&server.ctx).await,
+        ["metrics", "resource"] if read => resource_metrics::handle(&server.ctx).await,
         ["metrics", "cadvisor"] if read => cadvisor::handle(&server.ctx).await,
         ["metrics", "probes"] if read => metrics::probes(&server.ctx),
         ["stats", "summary"] if read => {

@@ -30,6 +30,7 @@ fn devices_of_a_plugin() {
     let c = Cluster::start();
     c.namespace("res");
     let dir = c.root().join("kubelet/device-plugins");
+    assert!(dir.join("kubelet.sock").exists(), "the kubelet listens");
     let mut command = c.host.command(env!("CARGO_BIN_EXE_device_plugin"));
     command.arg(&dir).arg(RESOURCE).stdin(Stdio::null());
     let _plugin = Process(command.spawn().expect("the plugin runs"));
@@ -61,6 +62,74 @@ fn devices_of_a_plugin() {
     c.apply(&pod("again", &format!("{{limits: {{{RESOURCE}: 2}}}}")));
     c.wait_pod_ready("res", "again");
     assert_eq!(exec(&c, "again", "echo $DEVICES"), "device-1,device-2\n");
+}
+
+const CLAIMED: &str = "
+apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: things}
+spec: {selectors: [{cel: {expression: 'device.driver == \"claims.e2e\"'}}]}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: claim, namespace: res}
+spec: {devices: {requests: [{name: thing, exactly: {deviceClassName: things}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: res}
+spec:
+  nodeName: test-host
+  terminationGracePeriodSeconds: 0
+  resourceClaims: [{name: mine, resourceClaimName: claim}]
+  containers:
+  - {name: c, image: 'busybox:1.36', command: [sleep, infinity], resources: {claims: [{name: mine, request: thing}]}}
+  - {name: d, image: 'busybox:1.36', command: [sleep, infinity]}
+";
+
+#[test]
+fn claimed_devices() {
+    let c = Cluster::start_with(Options {
+        // Of this host alone.
+        prepare: "mkdir -p /etc/cdi; mount -t tmpfs tmpfs /etc/cdi\n\
+            echo '{\"cdiVersion\": \"0.6.0\", \"kind\": \"e2e.example/thing\", \"devices\": [{\"name\": \"one\", \"containerEdits\": {\"env\": [\"THING=one\"]}}]}' >/etc/cdi/e2e.json"
+            .to_owned(),
+        ..Options::default()
+    });
+    c.namespace("res");
+    let path = |name: &str| c.root().join("kubelet").join(name).display().to_string();
+    let log = c.host.directory().join("calls.log");
+    let mut command = c.host.command(env!("CARGO_BIN_EXE_dra_driver"));
+    command
+        .args(["claims.e2e", &path("plugins/claims.e2e/dra.sock"), &path("plugins_registry/claims.e2e.sock")])
+        .arg(&log)
+        .stdin(Stdio::null());
+    let _driver = Process(command.spawn().expect("the driver runs"));
+    c.apply(CLAIMED);
+    // What the scheduler does for pods that it places.
+    let uid = c.kubectl(&["-n", "res", "get", "pod", "p", "-o", "jsonpath={.metadata.uid}"]);
+    let status = format!(
+        "{{\"status\": {{\"allocation\": {{\"devices\": {{\"results\": [{{\"request\": \"thing\", \"driver\": \"claims.e2e\", \"pool\": \"pool\", \"device\": \"one\"}}]}}}}, \"reservedFor\": [{{\"resource\": \"pods\", \"name\": \"p\", \"uid\": \"{uid}\"}}]}}}}"
+    );
+    c.kubectl(&[
+        "-n",
+        "res",
+        "patch",
+        "resourceclaim",
+        "claim",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status,
+    ]);
+    c.wait_pod_ready("res", "p");
+    let thing = |container: &str| {
+        c.kubectl(&["-n", "res", "exec", "p", "-c", container, "--", "sh", "-c", "echo $THING"])
+    };
+    assert_eq!((thing("c").as_str(), thing("d").as_str()), ("one\n", "\n"));
+    c.kubectl(&["-n", "res", "delete", "pod", "p"]);
+    let calls = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(calls, "prepare res/claim\nunprepare res/claim\n");
 }
 
 #[test]

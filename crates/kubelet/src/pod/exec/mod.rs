@@ -21,7 +21,7 @@ pub use message::{complete, complete_one};
 pub use resize::{resize, resize_pod};
 pub use sandbox::run_sandbox;
 pub use stop::{Stop, stop};
-pub use teardown::{finalize, tear_down};
+pub use teardown::{finalize, give_back, tear_down};
 
 use super::ext::PodExt;
 use super::machine::{Failure, Input};

@@ -66,6 +66,10 @@ async fn try_run(
         .run_pod_sandbox(config(ctx, pod, attempt)?, handler)
         .await
         .map_err(|error| error.to_string())?;
+    if ctx.cgroups.is_systemd() {
+        // systemd has made the slice its own, with limits of its own.
+        tokio::task::block_in_place(|| ctx.cgroups.update(pod));
+    }
     let status = ctx.cri.pod_sandbox_status(&id).await.map_err(|error| error.to_string())?;
     Ok(Sandbox::new(status))
 }

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, Preconditions};
 use tracing::warn;
 
 use super::{PodEnv, log_links};
+use crate::context::Context;
 use crate::csi;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
@@ -26,15 +27,8 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
             ctx.cri.remove_pod_sandbox(id).await.map_err(|error| error.to_string())?;
         }
     }
-    // Nothing runs any more: what it used can go.
-    let dir = ctx.pod_dir(pod.uid());
-    csi::take_back(ctx, &dir).await?;
-    ctx.claims.release(pod.uid()).await?;
-    ctx.devices.release(pod.uid());
-    ctx.cpus.release(pod.uid());
-    ctx.users.release(pod.uid());
+    give_back(ctx, pod.uid()).await?;
     tokio::task::block_in_place(|| {
-        volumes::remove_pod_dir(&dir).map_err(|error| error.to_string())?;
         ctx.cgroups.remove(pod);
         if remove {
             let logs = ctx.log_dir(pod);
@@ -48,6 +42,17 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
         }
         Ok(())
     })
+}
+
+/// Nothing of the pod runs any more: what it was given of the node can go.
+pub async fn give_back(ctx: &Context, uid: &str) -> Result<(), String> {
+    let dir = ctx.pod_dir(uid);
+    csi::take_back(ctx, &dir).await?;
+    ctx.claims.release(uid).await?;
+    ctx.devices.release(uid);
+    ctx.cpus.release(uid);
+    ctx.users.release(uid);
+    tokio::task::block_in_place(|| volumes::remove_pod_dir(&dir)).map_err(|error| error.to_string())
 }
 
 /// Tells the API that nothing is left, until it has understood.
