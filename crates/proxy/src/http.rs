@@ -16,7 +16,7 @@ const MAX_REQUEST: usize = 8 * 1024;
 const MAX_CONNECTIONS: usize = 64;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) struct Page {
+pub struct Page {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
@@ -25,6 +25,10 @@ pub(crate) struct Page {
 impl Page {
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
         Self { status, content_type: "application/json", body: body.to_string() }
+    }
+
+    pub fn text(status: u16, body: String) -> Self {
+        Self { status, content_type: "text/plain; version=0.0.4; charset=utf-8", body }
     }
 
     pub fn not_found() -> Self {
@@ -53,13 +57,13 @@ impl Page {
     }
 }
 
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|source| Error::Listen { address, source })
 }
 
 /// Answers every request with the page of its path, until `shutdown`.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
     page: impl Fn(&str) -> Page + Send + Sync + 'static,

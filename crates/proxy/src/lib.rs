@@ -17,7 +17,7 @@ mod class;
 mod endpoints;
 mod engine;
 mod health;
-mod http;
+pub mod http;
 mod kernel;
 mod layout;
 mod metrics;

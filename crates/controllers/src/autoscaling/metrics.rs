@@ -26,7 +26,7 @@ async fn get(client: &kube::Client, path: &str, query: &[(&str, &str)]) -> Resul
         separator = '&';
     }
     // A read as kube makes it, of a path that it does not know.
-    let mut request = Request::new("").list(&ListParams::default()).map_err(|error| error.to_string())?;
+    let mut request = Request::new("/").list(&ListParams::default()).map_err(|error| error.to_string())?;
     *request.uri_mut() = uri.parse().map_err(|error| format!("{uri:?} is no path: {error}"))?;
     client.request(request).await.map_err(|error| match error {
         kube::Error::Api(status) => status.message.clone(),

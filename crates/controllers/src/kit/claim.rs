@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use client::Watched;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource;
+use kube::{Api, Resource};
 use serde::Serialize;
 use serde_json::json;
 
-use super::error::SyncError;
+use super::error::{Context, SyncError};
 use super::key::Key;
 use super::meta::{self, Labels};
 use super::view::View;
@@ -46,6 +47,11 @@ pub fn decide<K: Resource>(
     claim
 }
 
+/// A kind that adopts: it and what it owns are in one namespace.
+pub trait Adopter: Watched + Resource<Scope = NamespaceResourceScope> {}
+
+impl<K: Watched + Resource<Scope = NamespaceResourceScope>> Adopter for K {}
+
 /// Adopts and releases; answers with what belongs to the owner now.
 pub async fn claim<Owner, K>(
     owner: &Owner,
@@ -53,7 +59,7 @@ pub async fn claim<Owner, K>(
     matches: impl Fn(Option<&Labels>) -> bool,
 ) -> Result<Vec<Arc<K>>, SyncError>
 where
-    Owner: Resource<DynamicType = ()>,
+    Owner: Adopter,
     K: Watched + Serialize,
     <K as Resource>::Scope: Reach<K>,
 {
@@ -68,7 +74,7 @@ pub async fn claim_some<Owner, K>(
     may_adopt: impl Fn(&K) -> bool,
 ) -> Result<Vec<Arc<K>>, SyncError>
 where
-    Owner: Resource<DynamicType = ()>,
+    Owner: Adopter,
     K: Watched + Serialize,
     <K as Resource>::Scope: Reach<K>,
 {
@@ -77,6 +83,10 @@ where
     orphans.retain(|orphan| may_adopt(orphan));
     let claim = decide(owner, controlled, orphans, matches);
     let mut ours = claim.ours;
+    if !claim.adopt.is_empty() && !still_lives(owner, view.client()).await? {
+        // What its deletion is about to let go must not be taken back: it would be deleted with it.
+        return Ok(ours);
+    }
     for object in claim.adopt {
         ours.extend(adopt(view, &*object, &meta::controller_reference(owner)).await?);
     }
@@ -101,6 +111,15 @@ pub fn adopters<Owner: Watched>(
         .filter(|owner| picks(owner, object.labels.as_ref()))
         .map(|owner| Key::of(&**owner))
         .collect()
+}
+
+/// Asks the API server, for the news of an owner's deletion may come after that of its dependents' release.
+async fn still_lives<Owner: Adopter>(owner: &Owner, client: kube::Client) -> Result<bool, SyncError> {
+    let api: Api<Owner> = Api::namespaced(client, meta::namespace(owner));
+    let name = meta::name(owner);
+    let found = api.get_metadata_opt(name).await;
+    let found = found.context("get", || format!("{} {name}", Owner::kind(&())))?;
+    Ok(found.is_some_and(|found| found.metadata.uid == owner.meta().uid && !meta::is_terminating(&found)))
 }
 
 async fn adopt<K>(view: &View<K>, object: &K, owner: &OwnerReference) -> Result<Option<Arc<K>>, SyncError>

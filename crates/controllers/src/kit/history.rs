@@ -72,7 +72,7 @@ pub const BY_NAME: Marks =
 
 /// Brings the history of an owner up to date: a revision of the current template is made if there is none, revisions
 /// without an owner are adopted, and of several equal ones the newest stays.
-pub async fn keep<Owner: Resource<DynamicType = ()>>(
+pub async fn keep<Owner: claim::Adopter>(
     world: &World,
     asked: Owned<'_, Owner>,
 ) -> Result<History, SyncError> {

@@ -29,6 +29,11 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     let heartbeats = Heartbeats::default();
     let (due, heard, seen) = (queue.clone(), heartbeats.clone(), world.clone());
     world.nodes.on(move |change| {
+        if !change.is_update()
+            && let Some(node) = change.object()
+        {
+            tell_known(&seen, node, change.new.is_some());
+        }
         let Some(node) = change.new else {
             heard.lock().remove(change.old.map(|node| meta::name(&**node)).unwrap_or_default());
             return;
@@ -63,6 +68,16 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     });
     let controller = NodeLifecycle { world: world.clone(), heartbeats, zones: Mutex::default() };
     loops.add(controller, queue);
+}
+
+fn tell_known(world: &World, node: &Node, comes: bool) {
+    let name = meta::name(node);
+    let (reason, message) = if comes {
+        ("RegisteredNode", format!("Node {name} event: Registered Node {name} in Controller"))
+    } else {
+        ("RemovingNode", format!("Node {name} event: Removing Node {name} from Controller"))
+    };
+    world.events.normal(NodeLifecycle::NAME, node, reason, message);
 }
 
 struct NodeLifecycle {

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::Loops;
 use crate::garbage_collector::Resources;
-use crate::kit::{Controller, Key, Queue, SyncError, World, meta};
+use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 use usage::Usage;
 
 /// Kinds that quotas may also count by their bare plural.
@@ -31,8 +31,10 @@ pub fn start(world: &Arc<World>, loops: &mut Loops, resources: Arc<Resources>) {
     });
     let (due, seen) = (queue.clone(), world.clone());
     world.pods.on(move |change| {
-        if let Some(pod) = change.object() {
-            make_due(&seen, &due, meta::namespace(&**pod));
+        // Those that come and go are counted below.
+        let (Some(old), Some(new)) = (change.old, change.new) else { return };
+        if pods::is_finished(old) != pods::is_finished(new) || old.spec != new.spec {
+            make_due(&seen, &due, meta::namespace(&**new));
         }
     });
     // What Services and claims use changes with their specs, too.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::Loops;
 use crate::kit::history::{self, History, Owned};
-use crate::kit::pods::is_active;
+use crate::kit::pods::{is_active, phase};
 use crate::kit::{Controller, Key, Queue, SyncError, World, claim, meta};
 use plan::{Birth, Plan, Revisions};
 
@@ -116,7 +116,13 @@ impl StatefulSets {
             let Some(ordinal) = pods::ordinal(set, pod) else { continue };
             for wanted in pods::claims(set, spec, ordinal) {
                 let key = Key::of(&wanted);
-                let Some(claim) = self.world.persistent_volume_claims.by_key(&key) else { continue };
+                let Some(claim) = self.world.persistent_volume_claims.by_key(&key) else {
+                    // Without it the pod would wait for ever.
+                    if phase(pod) == "Pending" && !meta::is_terminating(&**pod) {
+                        self.create_claim(set, wanted, meta::name(&**pod)).await?;
+                    }
+                    continue;
+                };
                 if let Some(owners) = retention::owners(set, spec, pod, ordinal, &claim) {
                     let patch = json!({"metadata": {"resourceVersion": claim.metadata.resource_version,
                         "ownerReferences": owners}});
@@ -165,25 +171,33 @@ impl StatefulSets {
                 }
                 continue;
             }
-            let what = format!(
-                "create Claim {} Pod {name} in StatefulSet {}",
-                meta::name(&claim),
-                meta::name(&**set)
-            );
-            match self.world.persistent_volume_claims.create(&claim).await {
-                Ok(_) => events.normal(Self::NAME, &**set, "SuccessfulCreate", format!("{what} success")),
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => {
-                    let message = format!("{what} failed error: {}", error.api_message());
-                    events.warning(Self::NAME, &**set, "FailedCreate", message);
-                    return Err(error);
-                }
-            }
+            self.create_claim(set, claim, &name).await?;
         }
         let what = format!("create Pod {name} in StatefulSet {}", meta::name(&**set));
         match self.world.pods.create(&pods::pod(set, spec, template, &birth.revision, birth.ordinal)).await {
             Ok(_) => events.normal(Self::NAME, &**set, "SuccessfulCreate", format!("{what} successful")),
             Err(error) if error.is_namespace_terminating() => {}
+            Err(error) => {
+                let message = format!("{what} failed error: {}", error.api_message());
+                events.warning(Self::NAME, &**set, "FailedCreate", message);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_claim(
+        &self,
+        set: &Arc<StatefulSet>,
+        claim: PersistentVolumeClaim,
+        pod: &str,
+    ) -> Result<(), SyncError> {
+        let events = &self.world.events;
+        let what =
+            format!("create Claim {} Pod {pod} in StatefulSet {}", meta::name(&claim), meta::name(&**set));
+        match self.world.persistent_volume_claims.create(&claim).await {
+            Ok(_) => events.normal(Self::NAME, &**set, "SuccessfulCreate", format!("{what} success")),
+            Err(error) if error.is_already_exists() => {}
             Err(error) => {
                 let message = format!("{what} failed error: {}", error.api_message());
                 events.warning(Self::NAME, &**set, "FailedCreate", message);

@@ -1,24 +1,36 @@
 //! A control plane in the test's process: an API server in memory, all controllers, and nodes that only pretend.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{ApiServer, UserInfo};
+use bytes::Bytes;
 use client::Informers;
 use futures::StreamExt;
-use http::{Method, Request};
+use http::{Method, Request, Response};
+use http_body_util::{Either, Full};
+use kube::client::Body;
 use kube::core::WatchEvent;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::node;
 
 /// So long may something take that is not meant to wait. Reaching it fails the test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Paths of metrics APIs, and what they answer.
+pub type Answers = Arc<Mutex<HashMap<String, Value>>>;
+
 pub struct Cluster {
+    /// What the extension servers for metrics would say to the controllers.
+    pub metrics: Answers,
     pub client: kube::Client,
     api: ApiServer,
     _files: TempDir,
@@ -65,18 +77,29 @@ impl Cluster {
             node_cidr_mask_size_ipv4: controllers::Config::NODE_CIDR_MASK_SIZE_IPV4,
             node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
             root_ca_pem: keys.authority().to_owned(),
+            metrics: controllers::Metrics::default(),
             cluster_signing: Some(controllers::ClusterSigning {
                 certificate_pem: read("ca.crt"),
                 key_pem: read("ca.key"),
             }),
         };
         let stop = CancellationToken::new();
-        let manager = client::in_process(
-            api.service(UserInfo::authenticated("system:kube-controller-manager", &["system:masters"])),
-        );
+        let metrics = Answers::default();
+        let user = UserInfo::authenticated("system:kube-controller-manager", &["system:masters"]);
+        let (asked, answers) = (api.clone(), metrics.clone());
+        let manager = client::in_process(tower::service_fn(move |request: Request<Body>| {
+            let known = answers.lock().get(request.uri().path()).map(Value::to_string);
+            let service = asked.service(user.clone());
+            async move {
+                match known {
+                    Some(text) => Ok(Response::new(Either::Left(Full::new(Bytes::from(text))))),
+                    None => service.oneshot(request).await.map(|answer| answer.map(Either::Right)),
+                }
+            }
+        }));
         tokio::spawn(controllers::run(Informers::new(manager), config, stop.clone()));
         let client = client::in_process(api.service(UserInfo::authenticated("admin", &["system:masters"])));
-        let cluster = Self { client, api, _files: files, stop };
+        let cluster = Self { metrics, client, api, _files: files, stop };
         // The API server admits pods of accounts that exist only.
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;
         cluster

@@ -34,7 +34,8 @@ async fn conditions_become_taints_and_taints_move_pods() {
     let node =
         cluster.until(&n1, |node| node["spec"]["podCIDR"].is_string() && taints(node).is_empty()).await;
     assert_eq!(node["spec"]["podCIDRs"], json!([node["spec"]["podCIDR"]]));
-    assert_eq!(node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"], "0");
+    cluster.until(&n1, |node| node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] == "0").await;
+    cluster.event("default", "n1", "RegisteredNode", "Node n1 event: Registered Node n1 in Controller").await;
     let stays = json!([{"operator": "Exists"}]);
     let briefly = json!([{"key": "mine", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1},
         {"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]);

@@ -8,6 +8,7 @@ const SETS: &str = "/apis/apps/v1/namespaces/default/statefulsets";
 const SET: &str = "/apis/apps/v1/namespaces/default/statefulsets/db";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+const CLAIM: &str = "/api/v1/namespaces/default/persistentvolumeclaims/data-db-0";
 const REVISIONS: &str = "/apis/apps/v1/namespaces/default/controllerrevisions";
 const DAEMONS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 const DAEMON: &str = "/apis/apps/v1/namespaces/default/daemonsets/agent";
@@ -141,9 +142,23 @@ async fn claims_of_a_stateful_set_stay_or_go_as_its_policy_says() {
                 && claims.iter().all(|claim| claim["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet")
         })
         .await;
+    let mut claims = claims;
+    claims.sort_by(|a, b| name(a).cmp(name(b)));
     assert_eq!(names(&claims), ["data-db-0", "data-db-1", "data-db-2"]);
     let message = "create Claim data-db-0 Pod db-0 in StatefulSet db success";
     cluster.event("default", "db", "SuccessfulCreate", message).await;
+    // A pod that waits gets a claim again that somebody has taken away.
+    let pending = json!({"status": {"phase": "Pending"}});
+    cluster.delete(CLAIM).await;
+    cluster.patch(CLAIM, json!({"metadata": {"finalizers": null}})).await;
+    cluster.patch(&format!("{PODS}/db-0/status"), pending).await;
+    let deleted = &claims[0]["metadata"]["uid"];
+    cluster
+        .until(CLAIM, |claim| {
+            claim["metadata"]["uid"] != *deleted && claim["metadata"]["deletionTimestamp"].is_null()
+        })
+        .await;
+    cluster.patch(&format!("{PODS}/db-0/status"), json!({"status": {"phase": "Running"}})).await;
     cluster.patch(&format!("{SET}/scale"), json!({"spec": {"replicas": 1}})).await;
     cluster.until_all(CLAIMS, |claims| names(claims) == ["data-db-0"]).await;
     cluster.delete(SET).await;

@@ -204,3 +204,65 @@ async fn policies_are_type_checked() {
     assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
     assert!(warning["warning"].as_str().unwrap().contains("no matching overload"), "{warning}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_autoscaler_follows_its_metrics() {
+    let cluster = Cluster::start().await;
+    cluster.post(DEPLOYMENTS, deployment("web", 2)).await;
+    let web = format!("{DEPLOYMENTS}/web");
+    cluster.until(&web, |web| web["status"]["readyReplicas"] == 2).await;
+    // Measured after the pods have begun.
+    let now = k8s_openapi::jiff::Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_hours(1);
+    let usage = |pods: &[Value], cpu: &str| {
+        let item = |pod: &Value| {
+            json!({"metadata": {"name": pod["metadata"]["name"]}, "timestamp": now.to_string(), "window": "30s",
+                "containers": [{"name": "c", "usage": {"cpu": cpu, "memory": "10Mi"}}]})
+        };
+        json!({"items": pods.iter().map(item).collect::<Vec<_>>()})
+    };
+    let pods = cluster.items(PODS).await;
+    let path = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods";
+    cluster.metrics.lock().insert(path.to_owned(), usage(&pods, "100m"));
+    let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}});
+    let scaler = json!({"metadata": {"name": "web"}, "spec": {"minReplicas": 1, "maxReplicas": 10, "metrics": [metric],
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
+    cluster.post(SCALERS, scaler).await;
+    let path = format!("{SCALERS}/web");
+    let told = cluster.until(&path, |hpa| hpa["status"]["desiredReplicas"] == 4).await;
+    assert_eq!(told["status"]["currentMetrics"][0]["resource"]["current"]["averageUtilization"], 100);
+    for (type_, reason) in [
+        ("AbleToScale", "SucceededRescale"),
+        ("ScalingActive", "ValidMetricFound"),
+        ("ScalingLimited", "DesiredWithinRange"),
+    ] {
+        assert_eq!(condition(&told, type_)["reason"], reason);
+    }
+    let message = "New size: 4; reason: cpu resource utilization (percentage of request) above target";
+    cluster.event("default", "web", "SuccessfulRescale", message).await;
+    cluster.until(&web, |web| web["status"]["readyReplicas"] == 4).await;
+
+    // By a metric from outside, and no further than the limit.
+    let queue = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/queue_length";
+    let value =
+        json!({"items": [{"metricName": "queue_length", "timestamp": now.to_string(), "value": "600"}]});
+    cluster.metrics.lock().insert(queue.to_owned(), value);
+    let external = json!({"type": "External", "external": {"metric": {"name": "queue_length"},
+        "target": {"type": "AverageValue", "averageValue": "100"}}});
+    cluster.patch(&path, json!({"spec": {"metrics": [external], "maxReplicas": 5}})).await;
+    let told = cluster.until(&path, |hpa| hpa["status"]["desiredReplicas"] == 5).await;
+    assert_eq!(condition(&told, "ScalingLimited")["reason"], "TooManyReplicas");
+    // Less is called for: that is only believed after a while.
+    let value =
+        json!({"items": [{"metricName": "queue_length", "timestamp": now.to_string(), "value": "100"}]});
+    cluster.metrics.lock().insert(queue.to_owned(), value);
+    cluster.until(&web, |web| web["status"]["readyReplicas"] == 5).await;
+    cluster.patch(&path, json!({"spec": {"maxReplicas": 6}})).await;
+    let told =
+        cluster.until(&path, |hpa| condition(hpa, "AbleToScale")["reason"] == "ScaleDownStabilized").await;
+    assert_eq!(told["status"]["desiredReplicas"], 5);
+    // Unless it is asked for at once.
+    cluster
+        .patch(&path, json!({"spec": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}}}))
+        .await;
+    cluster.until(&web, |web| web["spec"]["replicas"] == 1).await;
+}
