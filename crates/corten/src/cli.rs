@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apiserver_flags::ApiServerFlags;
-use crate::kubelet_flags::KubeletFlags;
+use crate::kubelet_flags::{IgnoredFlags, KubeletFlags};
 use crate::layout::{DEFAULT_ROOT, Layout};
 pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
@@ -202,6 +202,8 @@ pub struct KubeletArgs {
     // Last: the heading of its flags holds for all that follow.
     #[command(flatten)]
     pub flags: KubeletFlags,
+    #[command(flatten)]
+    pub ignored: IgnoredFlags,
 }
 
 #[derive(Args, Clone)]

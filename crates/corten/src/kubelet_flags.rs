@@ -53,7 +53,11 @@ pub struct KubeletFlags {
     /// Give containers that name no seccomp profile the runtime's
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub seccomp_default: Option<bool>,
-    // What scripts of upstream's kubelet pass on and what means nothing here.
+}
+
+/// What scripts of upstream's kubelet pass on and what means nothing here.
+#[derive(Args, Clone, Default)]
+pub struct IgnoredFlags {
     #[arg(long, hide = true, value_name = "IMAGE")]
     pub pod_infra_container_image: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
@@ -125,6 +129,12 @@ impl KubeletFlags {
         set(&mut config.rotate_certificates, &self.rotate_certificates);
         set(&mut config.server_tls_bootstrap, &self.rotate_server_certificates);
         set(&mut config.seccomp_default, &self.seccomp_default);
+    }
+}
+
+impl IgnoredFlags {
+    /// Says of those that were given that they have no effect.
+    pub fn warn(&self) {
         for (flag, given) in [
             ("--pod-infra-container-image", &self.pod_infra_container_image),
             ("--fail-swap-on", &self.fail_swap_on),

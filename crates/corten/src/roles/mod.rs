@@ -75,6 +75,7 @@ pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
 pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
+    args.kubelet.ignored.warn();
     let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network, &args.kubelet.flags)?;
     worker::start_runtime(
         &mut parts,
@@ -93,6 +94,7 @@ pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
 pub async fn kubelet(layout: &Layout, args: KubeletArgs) -> Result<()> {
     layout.ensure()?;
     let mut parts = Parts::new(signals::shutdown()?);
+    args.ignored.warn();
     let node = worker::Node::from_args(&args.node, &args.network, &args.flags)?;
     let informers = kubelet_informers(&parts, layout, &args, &node).await?;
     start_kubelet(&mut parts, layout, &args, &informers, &node)?;
