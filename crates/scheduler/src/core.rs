@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, Slot};
 use crate::config::{Config, Profile};
 use crate::decide::preemption::{self, Preemption, Victims};
 use crate::decide::{self, Attempt, Misfit, Nominated};
-use crate::devices::has_claims;
+use crate::devices::{awaits_claims, has_claims};
 use crate::plugins::{PluginId, PluginSet, Refusal};
 use crate::pod::{self, PodInfo};
 use crate::queue::{Event, Kinds, Pending, Queue, Waiting, hints};
@@ -255,13 +255,17 @@ impl Core {
             None if old.is_some_and(|old| nominated(old).is_some()) => drop(self.forget_nomination(uid)),
             None => {}
         }
-        let gates = self.profiles.get(profile).is_some_and(|profile| profile.gates);
+        let profile_of = self.profiles.get(profile);
+        let held = profile_of.is_some_and(|profile| {
+            (profile.gates && pod::is_gated(pod))
+                || (profile.filters.contains(PluginId::DynamicResources) && awaits_claims(pod))
+        });
         let claims =
             |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
         let same = old.is_some_and(|old| {
             old.spec == pod.spec && old.metadata.labels == pod.metadata.labels && claims(old) == claims(pod)
         });
-        if gates && pod::is_gated(pod) {
+        if held {
             self.queue.gate(info, profile, now);
         } else if !(same && self.queue.update(&info)) {
             self.queue.add(info, profile, now);

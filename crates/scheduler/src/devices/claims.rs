@@ -25,6 +25,16 @@ pub fn has_claims(pod: &Pod) -> bool {
         .is_some_and(|spec| spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()))
 }
 
+/// Whether a claim that is made for the pod is still to be made: until then nothing can be decided.
+pub fn awaits_claims(pod: &Pod) -> bool {
+    let made = |name: &str| {
+        let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
+        made.into_iter().any(|made| made.name == name)
+    };
+    let mut wanted = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    wanted.any(|wanted| wanted.resource_claim_name.is_none() && !made(&wanted.name))
+}
+
 impl Devices {
     /// A pod's claims, or why it can go nowhere.
     pub fn claims_of(&self, pod: &Pod) -> Result<PodClaims<'_>, String> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use client::Delta;
 use k8s_openapi::api::resource::v1::{AllocationResult, Device, DeviceClass, ResourceClaim, ResourceSlice};
 
-pub use claims::{PodClaims, has_claims};
+pub use claims::{PodClaims, awaits_claims, has_claims};
 
 use crate::cluster::NodeState;
 use crate::labels;

@@ -174,10 +174,14 @@ impl Extender {
             source: Box::new(source),
         };
         let body = serde_json::to_vec(body).map_err(|error| failed(kube::Error::SerdeError(error)))?;
-        let request = Request::new(format!("/{}", verb.trim_start_matches('/')));
-        let request = request
+        let path = format!("/{}", verb.trim_start_matches('/'));
+        let mut request = Request::new(path.clone())
             .create(&PostParams::default(), body)
             .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        // Without the empty query that requests to API servers have.
+        if let Ok(uri) = path.parse() {
+            *request.uri_mut() = uri;
+        }
         let timeout = self.file.http_timeout.unwrap_or(TIMEOUT);
         match tokio::time::timeout(timeout, self.client.request::<T>(request)).await {
             Ok(answer) => answer.map_err(failed),

@@ -75,7 +75,8 @@ impl Extenders {
             }
         }
         let mut scores: BTreeMap<String, i64> = BTreeMap::new();
-        for extender in self.0.iter().filter(|extender| extender.prioritizes() && extender.wants(pod)) {
+        let asked = self.0.iter().filter(|extender| extender.prioritizes() && extender.wants(pod));
+        for extender in asked.filter(|_| !left.is_empty()) {
             // What an extender prefers is only a wish: without an answer it has none.
             match extender.prioritize(pod, &left).await {
                 Ok(wishes) => {

@@ -45,7 +45,7 @@ async fn answer(mut stream: TcpStream, answers: Arc<BTreeMap<String, Value>>, as
         };
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();
-        let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap().to_owned();
+        let path = head.split(' ').nth(1).unwrap().to_owned();
         let verb = path.strip_prefix("/scheduler/").unwrap().to_owned();
         asked.lock().unwrap().push((verb.clone(), serde_json::from_slice(&body).unwrap()));
         let Some(answer) = answers.get(&verb) else {

@@ -582,6 +582,20 @@ fn devices_hold_pods_to_their_nodes() {
 }
 
 #[test]
+fn a_pod_waits_until_its_claim_is_made() {
+    let now = Instant::now();
+    let mut one = cluster(&[node("a1", json!({}))], &[]);
+    let wanting = pod("new", json!({"resourceClaims": [{"name": "g", "resourceClaimTemplateName": "t"}]}));
+    one.pod_changed(&Delta::Added(wanting.pod.clone()), now);
+    assert!(one.decide_next(now).is_none());
+    let mut told = (*wanting.pod).clone();
+    // None is needed after all.
+    told.status = serde_json::from_value(json!({"resourceClaimStatuses": [{"name": "g"}]})).unwrap();
+    one.pod_changed(&Delta::Updated { old: wanting.pod.clone(), new: Arc::new(told) }, now);
+    assert!(matches!(one.decide_next(now), Some(Decision::Bind(_))));
+}
+
+#[test]
 fn devices_are_chosen_together() {
     let mut one = cluster(&[node("a1", json!({}))], &[]);
     let device = |name: &str, numa: i64, slots: i64| json!({"name": name, "attributes": {"numa": {"int": numa}}, "consumesCounters": [{"counterSet": "card", "counters": {"slots": {"value": slots.to_string()}}}]});
