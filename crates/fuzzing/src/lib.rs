@@ -91,11 +91,11 @@ fn call(target: &impl Fn(&[u8]), input: &[u8]) {
     target(input);
 }
 
-/// A generator whose whole state is one number.
-struct Chance(u64);
+/// A generator whose whole state is one number, so that a failing case is reproduced by its seed.
+pub struct Chance(pub u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -103,8 +103,12 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.number() % n.max(1) as u64) as usize
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
     }
 
     fn of<'a>(&mut self, seeds: &[&'a [u8]]) -> &'a [u8] {
@@ -130,7 +134,7 @@ fn mutate(input: &mut Vec<u8>, seeds: &[&[u8]], chance: &mut Chance) {
         }
         1 => {
             if let Some(byte) = input.get_mut(range.start) {
-                *byte = chance.next() as u8;
+                *byte = chance.number() as u8;
             }
         }
         2 => drop(input.drain(range)),

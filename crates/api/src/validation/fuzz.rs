@@ -4,6 +4,7 @@
 use crate::gvk::GroupVersionKind;
 use crate::registry::Registry;
 use crate::schema::{Schema, Shape};
+use fuzzing::Chance as Rng;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -49,25 +50,6 @@ const WORDS: [&str; 40] = [
     "é\u{0}",
     "$(A)",
 ];
-
-/// A generator whose whole state is one number, so that a failing case is reproduced by its seed.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// Any built-in kind with an object of it.
 pub fn any_object() -> impl Strategy<Value = (GroupVersionKind, Value)> {

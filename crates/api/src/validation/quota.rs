@@ -14,7 +14,8 @@ pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
     resources::amounts(&spec["hard"], &SPEC.child("hard"), errors);
     let hard = SPEC.child("hard");
     for (name, _) in members(&spec["hard"]) {
-        if !name.contains('/') && !QUOTA_RESOURCES.contains(&name.as_str()) && !name.contains("hugepages-") {
+        let known = COMPUTE.iter().chain(&OBJECTS).any(|known| known == name);
+        if !name.contains('/') && !known && !name.contains("hugepages-") {
             errors.invalid(&hard.key(name), name.as_str(), "must be a standard resource for quota");
         }
     }
@@ -43,17 +44,6 @@ fn scopes(spec: &Value, errors: &mut FieldErrors) {
 
 /// Whether a scope says anything about a resource: those of pods only about what pods have.
 fn counts_within(scope: &str, resource: &str) -> bool {
-    let compute = [
-        "cpu",
-        "ephemeral-storage",
-        "limits.cpu",
-        "limits.ephemeral-storage",
-        "limits.memory",
-        "memory",
-        "requests.cpu",
-        "requests.ephemeral-storage",
-        "requests.memory",
-    ];
     match scope {
         "BestEffort" => matches!(resource, "pods" | "count/pods"),
         "VolumeAttributesClass" => {
@@ -62,7 +52,7 @@ fn counts_within(scope: &str, resource: &str) -> bool {
         }
         _ => {
             matches!(resource, "pods" | "count/pods")
-                || compute.contains(&resource)
+                || COMPUTE.contains(&resource)
                 || resource.contains("hugepages-")
                 || resource.starts_with("requests.") && resource.contains('/')
         }
@@ -79,21 +69,24 @@ const SCOPES: [&str; 7] = [
     "VolumeAttributesClass",
 ];
 
-/// What can be counted without a vendor's prefix.
-const QUOTA_RESOURCES: [&str; 19] = [
-    "configmaps",
+/// What pods have of it can be counted.
+const COMPUTE: [&str; 9] = [
     "cpu",
     "ephemeral-storage",
     "limits.cpu",
     "limits.ephemeral-storage",
     "limits.memory",
     "memory",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
     "requests.cpu",
     "requests.ephemeral-storage",
     "requests.memory",
+];
+/// What else can be counted without a vendor's prefix.
+const OBJECTS: [&str; 10] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
     "requests.storage",
     "resourcequotas",
     "secrets",
