@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::metrics::{self, Side};
+
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
@@ -18,7 +20,7 @@ pub fn to_v1(autoscaler: &mut Map<String, Value>) {
         if let Some(utilization) = cpu {
             spec.insert("targetCPUUtilizationPercentage".to_owned(), utilization);
         }
-        carried.push((METRICS, others));
+        carried.push((METRICS, others.map(|metrics| metrics::to_old(&metrics, Side::Target))));
         carried.push((BEHAVIOR, spec.remove("behavior")));
     }
     if let Some(status) = autoscaler.get_mut("status").and_then(Value::as_object_mut) {
@@ -28,7 +30,7 @@ pub fn to_v1(autoscaler: &mut Map<String, Value>) {
         if let Some(utilization) = cpu {
             status.insert("currentCPUUtilizationPercentage".to_owned(), utilization);
         }
-        carried.push((CURRENT_METRICS, others));
+        carried.push((CURRENT_METRICS, others.map(|metrics| metrics::to_old(&metrics, Side::Current))));
         carried.push((CONDITIONS, status.remove("conditions")));
     }
     for (annotation, value) in carried {
@@ -51,6 +53,8 @@ pub fn from_v1(autoscaler: &mut Map<String, Value>) {
     };
     let (others, behavior) = (carried(METRICS), carried(BEHAVIOR));
     let (current, conditions) = (carried(CURRENT_METRICS), carried(CONDITIONS));
+    let others = others.map(|metrics| metrics::from_old(&metrics, Side::Target));
+    let current = current.map(|metrics| metrics::from_old(&metrics, Side::Current));
     if let Some(spec) = autoscaler.get_mut("spec").and_then(Value::as_object_mut) {
         let cpu = spec.remove("targetCPUUtilizationPercentage");
         let cpu = cpu.map(|utilization| json!({"type": "Utilization", "averageUtilization": utilization}));
@@ -114,8 +118,7 @@ mod tests {
             assert_eq!(Value::Object(object), v2);
         }
         let cpu = cpu_metric("target", json!({"type": "Utilization", "averageUtilization": 60}));
-        let memory =
-            json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue"}}});
+        let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}});
         check(json!({"metadata": {}, "spec": {"maxReplicas": 3, "metrics": [cpu]}}), json!(60));
         check(
             json!({

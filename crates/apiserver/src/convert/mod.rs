@@ -5,6 +5,7 @@
 
 mod autoscaler;
 mod event;
+mod metrics;
 
 use std::borrow::Cow;
 
