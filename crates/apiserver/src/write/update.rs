@@ -69,7 +69,13 @@ impl Writer<'_> {
         if removes(&new, &old) {
             let stripped = self.put(&live.key, &new, Expect::Revision(live.revision)).await?;
             // A failure leaves an object that any later write removes.
-            return self.remove(&stripped).await.map(Outcome::Removed);
+            return match self.remove(&stripped).await {
+                // Nothing held it any more, and somebody else has been faster.
+                Err(Refused::Raced) if self.served.cache.get(&stripped.key).is_none() => {
+                    Ok(Outcome::Removed(stripped))
+                }
+                removed => removed.map(Outcome::Removed),
+            };
         }
         if allocation.is_some() {
             records::record(self.state, &new).await.map_err(Refused::Failed)?;
