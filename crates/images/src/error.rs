@@ -22,6 +22,8 @@ pub enum Error {
     Archive { archive: String, reason: String },
     #[error("image {reference} is broken: {reason}")]
     Broken { reference: String, reason: String },
+    #[error("{path}: {reason}")]
+    Hosts { path: PathBuf, reason: String },
     #[error("image {reference} has no variant for {platform}")]
     NoPlatform { reference: String, platform: String },
     #[error("failed to pull image {reference:?}: {}", in_known_words(source))]

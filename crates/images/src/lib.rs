@@ -14,17 +14,20 @@
 mod archive;
 mod digest;
 mod error;
+mod hosts;
 mod index;
 mod pull;
 mod reference;
 mod store;
+mod transfer;
 mod unpack;
 
 pub use digest::Digest;
 pub use error::Error;
+pub use hosts::Registries;
 pub use index::Image;
 pub use oci_spec::image::ImageConfiguration;
-pub use pull::{Auth, Registries};
+pub use pull::Auth;
 pub use reference::normalize;
 pub use store::{Store, Usage};
 

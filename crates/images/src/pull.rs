@@ -11,19 +11,19 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
-use tracing::debug;
+use tracing::warn;
 
 use crate::archive::architecture;
+use crate::hosts::{Endpoint, Registries};
 use crate::index::Image;
 use crate::reference::{parse, repository};
 use crate::store::{Making, Store, diff_ids};
+use crate::transfer;
 use crate::{Digest, Error, Progress, ProgressFn};
 
 /// As much of a configuration as is read into memory.
 const MAX_CONFIG: u64 = 8 << 20;
 const LAYERS_AT_ONCE: usize = 3;
-/// A layer whose transfer breaks off is begun anew so many times in all.
-const ATTEMPTS: usize = 3;
 /// A registry that says nothing for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -37,13 +37,6 @@ pub enum Auth {
         password: String,
     },
     Bearer(String),
-}
-
-/// How registries are reached.
-#[derive(Clone, Debug, Default)]
-pub struct Registries {
-    /// Registries (`host:port`) spoken to without TLS, besides those on loopback addresses.
-    pub insecure: Vec<String>,
 }
 
 impl Store {
@@ -60,17 +53,44 @@ impl Store {
         let lock = self.pull_lock(&parsed.whole());
         let _alone = lock.lock().await;
         let making = self.making()?;
-        let client = client(&parsed, registries);
-        let pull = Pull { store: self, client: &client, reference: &parsed, progress };
-        pull.run(auth, &making).await
+        let mut endpoints = registries.endpoints(parsed.registry())?.into_iter().peekable();
+        loop {
+            let Some(endpoint) = endpoints.next() else { return Err(Error::NotFound(reference.to_owned())) };
+            // Credentials are for the registry, not for whoever mirrors it.
+            let own = endpoints.peek().is_none();
+            let auth = if own { auth } else { &Auth::Anonymous };
+            match self.pull_from(&parsed, &endpoint, own, auth, &making, progress).await {
+                Err(error) if !own => {
+                    warn!(image = reference, mirror = endpoint.host, %error, "not pulled from a mirror");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn pull_from(
+        &self,
+        reference: &Reference,
+        endpoint: &Endpoint,
+        own: bool,
+        auth: &Auth,
+        making: &Making,
+        progress: &ProgressFn,
+    ) -> Result<Image, Error> {
+        let client = client(endpoint)?;
+        let mut asked = reference.clone();
+        if !own || endpoint.host != reference.registry() {
+            asked.set_mirror_registry(endpoint.host.clone());
+        }
+        Pull { store: self, client: &client, asked: &asked, reference, progress }.run(auth, making).await
     }
 }
 
-fn client(reference: &Reference, registries: &Registries) -> Client {
-    let registry = reference.resolve_registry();
-    let insecure = is_loopback(registry) || registries.insecure.iter().any(|r| r == registry);
-    Client::new(ClientConfig {
-        protocol: if insecure { ClientProtocol::Http } else { ClientProtocol::Https },
+fn client(endpoint: &Endpoint) -> Result<Client, Error> {
+    Ok(Client::new(ClientConfig {
+        protocol: if endpoint.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
+        accept_invalid_certificates: endpoint.skip_verify,
+        extra_root_certificates: endpoint.certificates()?,
         platform_resolver: Some(Box::new(|entries| {
             let fits = |entry: &&oci_client::manifest::ImageIndexEntry| {
                 entry.platform.as_ref().is_some_and(|p| {
@@ -83,19 +103,14 @@ fn client(reference: &Reference, registries: &Registries) -> Client {
         read_timeout: Some(SILENCE),
         user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
-    })
-}
-
-/// Whether a registry is on this machine, where TLS would guard nothing.
-fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }))
 }
 
 struct Pull<'a> {
     store: &'a Store,
     client: &'a Client,
+    /// With the mirror in it that is asked.
+    asked: &'a Reference,
     reference: &'a Reference,
     progress: &'a ProgressFn,
 }
@@ -109,11 +124,12 @@ impl Pull<'_> {
         };
         let (manifest, digest, list_digest) = self
             .client
-            .pull_image_manifest_and_list_digest(self.reference, &auth)
+            .pull_image_manifest_and_list_digest(self.asked, &auth)
             .await
             .map_err(|e| self.registry(e))?;
         let config = self.config(&manifest.config).await?;
         let ids = diff_ids(&config).map_err(|reason| self.broken(reason))?;
+        self.check_platform(&config)?;
         if ids.len() != manifest.layers.len() {
             return Err(self.broken("its configuration and its manifest count different layers"));
         }
@@ -127,10 +143,9 @@ impl Pull<'_> {
     }
 
     async fn config(&self, descriptor: &OciDescriptor) -> Result<Vec<u8>, Error> {
-        let stream =
-            self.client.pull_blob_stream(self.reference, descriptor).await.map_err(|e| self.registry(e))?;
+        let stream = std::pin::pin!(transfer::blob(self.client, self.asked, descriptor));
         let mut bytes = Vec::new();
-        StreamReader::new(stream.stream)
+        StreamReader::new(stream)
             .take(MAX_CONFIG)
             .read_to_end(&mut bytes)
             .await
@@ -160,15 +175,7 @@ impl Pull<'_> {
             size: u64::try_from(descriptor.size).ok(),
         });
         if self.store.layer_usage(diff_id)?.is_none() {
-            let mut attempt = 1;
-            while let Err(error) = self.fetch(descriptor, diff_id).await {
-                let worth_another = matches!(error, Error::Transfer { .. } | Error::Unpack { .. });
-                if !worth_another || attempt == ATTEMPTS {
-                    return Err(error);
-                }
-                debug!(%error, attempt, "layer transfer broke off, beginning anew");
-                attempt += 1;
-            }
+            self.fetch(descriptor, diff_id).await?;
         }
         (self.progress)(Progress::Done { digest: diff_id.to_owned() });
         Ok(())
@@ -176,10 +183,9 @@ impl Pull<'_> {
 
     /// Downloads and unpacks in one go; neither the compressed nor the uncompressed archive is kept.
     async fn fetch(&self, descriptor: &OciDescriptor, diff_id: &str) -> Result<(), Error> {
-        let blob =
-            self.client.pull_blob_stream(self.reference, descriptor).await.map_err(|e| self.registry(e))?;
+        let blob = transfer::blob(self.client, self.asked, descriptor);
         let (progress, digest) = (self.progress.clone(), diff_id.to_owned());
-        let counted = blob.stream.inspect_ok(move |bytes| {
+        let counted = blob.inspect_ok(move |bytes| {
             progress(Progress::Read { digest: digest.clone(), bytes: bytes.len() as u64 });
         });
         let reader = SyncIoBridge::new(StreamReader::new(counted.boxed()));
@@ -194,7 +200,34 @@ impl Pull<'_> {
         Ok(())
     }
 
+    /// An image that is there for one platform only may be there for another.
+    fn check_platform(&self, config: &[u8]) -> Result<(), Error> {
+        #[derive(serde::Deserialize, Default)]
+        #[serde(default)]
+        struct Platform {
+            os: String,
+            architecture: String,
+        }
+        let found: Platform = serde_json::from_slice(config).unwrap_or_default();
+        let runs = match (architecture(), found.architecture.as_str()) {
+            (_, "") | ("amd64", "386") => true,
+            (own, other) => own == other,
+        };
+        if runs && (found.os.is_empty() || found.os == "linux") {
+            return Ok(());
+        }
+        Err(self.no_platform())
+    }
+
+    fn no_platform(&self) -> Error {
+        Error::NoPlatform { reference: self.reference.whole(), platform: format!("linux/{}", architecture()) }
+    }
+
     fn registry(&self, source: OciDistributionError) -> Error {
+        // What the client says of an index in which there is nothing for us.
+        if matches!(&source, OciDistributionError::ImageManifestNotFoundError(m) if m.contains("platform")) {
+            return self.no_platform();
+        }
         Error::Registry { reference: self.reference.whole(), source: Box::new(source) }
     }
 
@@ -204,20 +237,5 @@ impl Pull<'_> {
 
     fn broken(&self, reason: impl Into<String>) -> Error {
         Error::Broken { reference: self.reference.whole(), reason: reason.into() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for yes in ["localhost", "localhost:5000", "127.0.0.1:5000", "[::1]:5000"] {
-            assert!(is_loopback(yes), "{yes}");
-        }
-        for no in ["docker.io", "10.0.0.1:5000", "localhost.example.com", "127.0.0.1.nip.io:80"] {
-            assert!(!is_loopback(no), "{no}");
-        }
     }
 }

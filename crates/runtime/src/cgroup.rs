@@ -73,13 +73,23 @@ impl Cgroups {
         Some(self.directory("memory", group)?.join(name))
     }
 
-    /// Moves a process into a group of its own, so that stopping the service that started it does not end it.
-    pub fn adopt(&self, group: &str, pid: i32) -> Result<()> {
-        let controller = "name=systemd";
-        let Some(directory) = self.directory(controller, group) else { return Ok(()) };
+    /// The group in which shims live, so that stopping the service that started them does not end them: made, and the
+    /// file through which a process enters it. None where services do not hold processes by groups.
+    pub fn refuge(&self, group: &str) -> Result<Option<PathBuf>> {
+        let Some(directory) = self.directory("name=systemd", group) else { return Ok(None) };
         fs::create_dir_all(&directory).map_err(Error::io("make control group", &directory))?;
-        let file = directory.join("cgroup.procs");
-        fs::write(&file, pid.to_string()).map_err(Error::io("write", &file))
+        Ok(Some(directory.join(self.entrance())))
+    }
+
+    /// Moves a process into a group.
+    pub fn adopt(&self, entrance: &Path, pid: i32) -> Result<()> {
+        fs::write(entrance, pid.to_string()).map_err(Error::io("write", entrance))
+    }
+
+    /// A process with one thread that writes 0 into `tasks` enters without waiting for all processors to have taken
+    /// notice, which takes ten milliseconds and more. Version 2 knows no such file; there, children are born in the group.
+    fn entrance(&self) -> &'static str {
+        if self.is_unified() { "cgroup.procs" } else { "tasks" }
     }
 
     fn processes(&self, group: &str) -> Vec<i32> {

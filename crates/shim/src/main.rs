@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use namespaces::Options;
 use supervisor::Supervisor;
 
-/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]... [--uids RANGES --gids RANGES]`, in the sandbox's directory.
+/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]... [--cgroup FILE] [--uids RANGES --gids RANGES]`, in the sandbox's directory.
 fn main() -> ExitCode {
     match start() {
         Ok(mut supervisor) => {
@@ -45,6 +45,10 @@ fn main() -> ExitCode {
 fn start() -> io::Result<Supervisor> {
     let options = Options::parse(std::env::args().skip(2))?;
     sys::detach();
+    if let Some(entrance) = &options.cgroup {
+        // A machine that does not let it go there loses nothing but the shim's independence of its service.
+        let _ = std::fs::write(entrance, "0");
+    }
     let namespaces::Made { pod_init, user } = namespaces::enter(&options)?;
     let supervisor = Supervisor::new(user)?;
     // The runtime waits for this line; what it says is the process in the pod's PID namespace, 0 if there is none.

@@ -17,6 +17,8 @@ pub struct Options {
     /// A PID namespace that the pod's containers share, with a process of ours as its init.
     pub pid: bool,
     pub sysctls: Vec<(String, String)>,
+    /// A file through which the shim enters its control group.
+    pub cgroup: Option<String>,
     /// Lines of `/proc/PID/uid_map` and `gid_map`; none for no user namespace.
     pub uids: Vec<String>,
     pub gids: Vec<String>,
@@ -53,6 +55,7 @@ impl Options {
                         .ok_or_else(|| io::Error::other(format!("--sysctl {value}: expected key=value")))?;
                     options.sysctls.push((key.to_owned(), value.to_owned()));
                 }
+                "--cgroup" => options.cgroup = Some(value),
                 "--uids" => options.uids = ranges(&value)?,
                 "--gids" => options.gids = ranges(&value)?,
                 other => return Err(io::Error::other(format!("unknown flag {other}"))),

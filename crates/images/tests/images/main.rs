@@ -2,4 +2,5 @@
 
 mod common;
 mod hostile_layers;
+mod registry;
 mod store;

@@ -100,7 +100,7 @@ impl Cgroups {
 
     /// The files through which a process enters a group.
     pub fn entrances(&self, group: &str) -> Vec<String> {
-        self.directories(group).iter().map(|d| d.join("cgroup.procs").display().to_string()).collect()
+        self.directories(group).iter().map(|d| d.join(self.entrance()).display().to_string()).collect()
     }
 
     /// Where a container of cgroup v1 sees its groups: the hierarchy's name, and the directory of the host.

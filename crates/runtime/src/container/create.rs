@@ -17,6 +17,9 @@ use crate::spec::{self, Namespaces, security, signal};
 use crate::state::{Runtime, blocking, new_id};
 use crate::{Error, Result, disk};
 
+/// Where beside a container's record its control group is noted.
+pub const CGROUP: &str = "cgroup";
+
 /// Where in a bundle images are mounted, for OCI runtimes other than ours.
 pub const IMAGES: &str = "images";
 
@@ -138,6 +141,7 @@ impl Runtime {
         };
         let mut spec = spec::build(&input)?;
         let mut joined = PidNamespace::New;
+        let built_in = handler == Handler::BuiltIn;
         match (handler, edits.hooks()) {
             (Handler::BuiltIn, Some(_)) => {
                 return Err(Error::Unimplemented(
@@ -146,6 +150,8 @@ impl Runtime {
             }
             (Handler::BuiltIn, None) => {
                 let limits = config.linux.as_ref().and_then(|l| l.resources.as_ref());
+                // Before it is there, so that it is found again if we get no further.
+                disk::replace(&dir.join(CGROUP), cgroup.as_bytes())?;
                 self.cgroups.create(&cgroup, limits, &spec["linux"]["resources"]["devices"])?;
                 let (plan, pid_namespace) = spec::plan::plan(&spec, &overlay, &self.cgroups, &cgroup)?;
                 disk::replace(&bundle.join("plan"), &plan.encode())?;
@@ -178,6 +184,7 @@ impl Runtime {
                 PidNamespace::Host => Some(String::new()),
                 PidNamespace::Join(path) => Some(path),
             },
+            built_in,
             pid: 0,
             started_at: 0,
             finished_at: 0,

@@ -61,6 +61,9 @@ pub struct Record {
     pub state: State,
     /// The PID namespace it joins; empty for the host's, none for one of its own.
     pub pid_namespace: Option<String>,
+    /// Whether our shim started it, and no OCI runtime.
+    #[serde(default)]
+    pub built_in: bool,
     pub pid: i32,
     pub started_at: i64,
     pub finished_at: i64,

@@ -6,7 +6,7 @@ use k8s_cri::v1::ContainerEventType;
 use shim_protocol::Request;
 use tracing::debug;
 
-use super::create::IMAGES;
+use super::create::{CGROUP, IMAGES};
 use super::{Container, State, image_volumes, rootfs};
 use crate::state::{Runtime, blocking};
 use crate::{Result, disk};
@@ -42,6 +42,10 @@ impl Runtime {
         image_volumes::unmount(&bundle.join(IMAGES))?;
         disk::remove_tree(&bundle)?;
         let dir = self.container_dir(id);
+        if let Ok(cgroup) = std::fs::read_to_string(dir.join(CGROUP)) {
+            self.cgroups.kill(&cgroup);
+            self.cgroups.remove(&cgroup)?;
+        }
         disk::remove_tree(&dir.join("work"))?;
         disk::remove_tree(&dir.join("upper"))?;
         self.images.release(id)?;

@@ -43,12 +43,18 @@ impl Runtime {
             .await?;
         }
         // With a PID namespace of its own everything in it dies with the first process; without, not.
-        let (runtime, cgroup) = (self.clone(), container.record.lock().cgroup.clone());
-        blocking(move || {
-            runtime.cgroups.kill(&cgroup);
-            Ok(())
-        })
-        .await?;
+        let (cgroup, alone) = {
+            let record = container.record.lock();
+            (record.cgroup.clone(), record.pid_namespace.is_none() && record.built_in)
+        };
+        if !alone {
+            let runtime = self.clone();
+            blocking(move || {
+                runtime.cgroups.kill(&cgroup);
+                Ok(())
+            })
+            .await?;
+        }
         let ended = tokio::time::timeout(KILL_PATIENCE, container.wait()).await;
         ended.map_err(|_| {
             Error::DeadlineExceeded(format!("container {} has been killed but does not end", container.id))

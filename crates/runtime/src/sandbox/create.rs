@@ -80,7 +80,17 @@ impl Runtime {
             let record = sandbox.record.lock();
             (record.config.clone(), record.host_network())
         };
-        let arguments = shim_arguments(&config)?;
+        let mut arguments = shim_arguments(&config)?;
+        let refuge = self.cgroups.refuge(&format!("{}/shims", self.config.cgroup_parent));
+        let refuge = refuge.unwrap_or_else(|error| {
+            warn!(sandbox = sandbox.id, %error, "the shim stays in the control group of this process");
+            None
+        });
+        // With version 1 it enters by itself, at once; see there.
+        let legacy = refuge.as_ref().filter(|_| !self.cgroups.is_unified());
+        if let Some(tasks) = legacy {
+            arguments.extend(["--cgroup".to_owned(), tasks.display().to_string()]);
+        }
         let dir: PathBuf = sandbox.dir.clone();
         let make_files = blocking(move || files::make(&dir, &config));
         let start = shim_client::spawn(&self.config.shim, &sandbox.id, &sandbox.dir, &arguments);
@@ -92,11 +102,15 @@ impl Runtime {
             record.pod_init = spawned.pod_init;
         }
         made?;
-        self.cgroups.adopt(&format!("{}/shims", self.config.cgroup_parent), spawned.pid).unwrap_or_else(
-            |error| {
-                warn!(sandbox = sandbox.id, %error, "the shim stays in the control group of this process");
-            },
-        );
+        if let Some(entrance) = refuge.filter(|_| self.cgroups.is_unified()) {
+            // Nobody waits for this.
+            let (runtime, id) = (self.clone(), sandbox.id.clone());
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = runtime.cgroups.adopt(&entrance, spawned.pid) {
+                    warn!(sandbox = id, %error, "the shim stays in the control group of this process");
+                }
+            });
+        }
         if !host_network {
             self.attach_network(sandbox, spawned.pid).await?;
         }

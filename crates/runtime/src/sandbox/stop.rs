@@ -41,21 +41,36 @@ impl Runtime {
     pub async fn release_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         // Not ready from here on, so that the end of the shim is no news.
         sandbox.record.lock().ready = false;
-        if !sandbox.record.lock().host_network() {
+        if self.cni.is_some() {
+            // Plugins go into the pod's namespace, so that has to be there still.
             self.detach_network(&sandbox.id).await?;
+            return self.take_down_sandbox(sandbox).await;
         }
-        self.take_down_sandbox(sandbox).await
+        let host_network = sandbox.record.lock().host_network();
+        let detach = async { if host_network { Ok(()) } else { self.detach_network(&sandbox.id).await } };
+        // Its directory goes last, so that what is interrupted is found again.
+        let (detached, ended) = tokio::join!(detach, self.end_shim(sandbox));
+        detached.and(ended)?;
+        disk::remove_tree(&sandbox.dir)
     }
 
     /// All of it but its network.
     pub async fn take_down_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
+        self.end_shim(sandbox).await?;
+        disk::remove_tree(&sandbox.dir)
+    }
+
+    async fn end_shim(&self, sandbox: &Arc<Sandbox>) -> Result<()> {
         let held = sandbox.clone();
-        blocking(move || files::unmount_all(&held.dir)).await?;
+        let unmounted = tokio::spawn(blocking(move || files::unmount_all(&held.dir)));
         if let Err(error) = sandbox.shim.call(Request::Shutdown).await {
             // There is none, or it has just gone.
             tracing::debug!(sandbox = sandbox.id, %error, "shim not shut down");
         }
-        disk::remove_tree(&sandbox.dir)
+        match unmounted.await {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     pub async fn remove_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {

@@ -88,6 +88,27 @@ impl Host {
         mounts.map(|mount| Path::new(mount).join(self.cgroup.trim_start_matches('/'))).collect()
     }
 
+    /// At most so many processes in a pod's group, as a kubelet has it.
+    pub fn limit_processes(&self, pod: &str, count: u32) {
+        for group in self.cgroup_directories() {
+            let group = group.join(pod);
+            if fs::create_dir_all(&group).is_ok() && group.join("pids.max").exists() {
+                fs::write(group.join("pids.max"), count.to_string()).unwrap();
+            }
+        }
+    }
+
+    /// Shims of this runtime.
+    pub fn processes(&self) -> Vec<String> {
+        let here = self.directory.path().display().to_string();
+        let shim = |process: &Path| {
+            let directory = fs::read_link(process.join("cwd")).ok()?.display().to_string();
+            let name = fs::read_to_string(process.join("comm")).ok()?;
+            (name.starts_with("corten-shim") && directory.starts_with(&here)).then_some(directory)
+        };
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|e| shim(&e.path())).collect()
+    }
+
     /// What would be left behind of pods: mounts, control groups, interfaces, files.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();

@@ -5,6 +5,7 @@ mod bench;
 mod cni;
 mod containers;
 mod contract;
+mod faults;
 mod handlers;
 mod host;
 mod image;

@@ -3,6 +3,7 @@
 //! The child tells its parent over a socket what went wrong; when the socket closes without a word, the program runs. A terminal
 //! that the child makes inside the container comes back over the same socket.
 
+mod cgroup;
 mod credentials;
 mod image;
 mod mountapi;
@@ -75,24 +76,34 @@ pub fn container(
     stdio: [BorrowedFd<'_>; 3],
     user: Option<BorrowedFd<'_>>,
 ) -> io::Result<Launch> {
-    let (flags, join) = match namespace {
+    let (pid_flag, join) = match namespace {
         PidNamespace::New => (libc::CLONE_NEWPID, None),
         PidNamespace::Host => (0, None),
         PidNamespace::Join(path) => (0, Some(OwnedFd::from(fs::File::open(path)?))),
     };
+    let bytes = fs::read(plan)?;
+    let plan = Plan::decode(&bytes).map_err(|e| io::Error::other(format!("{plan}: {e}")))?;
+    let group = cgroup::birthplace(&plan.cgroups);
+    let group = group.as_ref();
     match user {
         None => {
-            fork(flags | libc::CLONE_NEWNS, join.as_ref(), |channel| become_container(plan, stdio, channel))
+            fork(&Flags { clone: pid_flag | libc::CLONE_NEWNS, group }, join.as_ref(), |channel, born| {
+                become_container(&plan, born, stdio, channel)
+            })
         }
-        Some(user) => fork(libc::CLONE_NEWNS, None, |channel| {
-            become_mapped_container(
-                plan,
-                stdio,
-                channel,
-                &userns::Entry { user, pid_flags: flags, pid: join },
-            )
+        Some(user) => fork(&Flags { clone: libc::CLONE_NEWNS, group }, None, |channel, born| {
+            let entry = userns::Entry { user, pid_flags: pid_flag, pid: join };
+            become_mapped_container(&plan, born, stdio, channel, &entry)
         }),
     }
+}
+
+/// How a child is made.
+struct Flags<'a> {
+    /// `CLONE_NEW*`.
+    clone: i32,
+    /// The control group to be born in.
+    group: Option<&'a OwnedFd>,
 }
 
 /// Starts a further process in the container whose first process `target` is, a child of ours.
@@ -102,39 +113,42 @@ pub fn exec(plan: &str, target: i32, stdio: [BorrowedFd<'_>; 3]) -> io::Result<L
         let fd = check(libc::syscall(libc::SYS_pidfd_open, target, 0) as i32)?;
         OwnedFd::from_raw_fd(fd)
     };
-    fork(0, Some(&target), |channel| become_exec(plan, target.as_fd(), stdio, channel))
+    let bytes = fs::read(plan)?;
+    let plan = ExecPlan::decode(&bytes).map_err(|e| io::Error::other(format!("{plan}: {e}")))?;
+    let group = cgroup::birthplace(&plan.cgroups);
+    fork(&Flags { clone: 0, group: group.as_ref() }, Some(&target), |channel, born| {
+        become_exec(&plan, born, target.as_fd(), stdio, channel)
+    })
 }
 
 fn become_container(
-    path: &str,
+    plan: &Plan,
+    born: bool,
     stdio: [BorrowedFd<'_>; 3],
     channel: &UnixStream,
 ) -> Result<Infallible, String> {
-    let bytes = fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
-    let plan = Plan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
-    prepare(&plan.cgroups, &plan.process)?;
-    hide_cgroups(&plan)?;
-    let host = rootfs::take(&plan, None)?;
-    rootfs::enter(&plan, &host)?;
-    finish_container(&plan, host, stdio, channel)
+    prepare(if born { &[] } else { &plan.cgroups }, &plan.process)?;
+    hide_cgroups(plan)?;
+    let host = rootfs::take(plan, None)?;
+    rootfs::enter(plan, &host)?;
+    finish_container(plan, host, stdio, channel)
 }
 
 /// What the host's root may do is done first; then a process born in the user namespace does the rest.
 fn become_mapped_container(
-    path: &str,
+    plan: &Plan,
+    born: bool,
     stdio: [BorrowedFd<'_>; 3],
     channel: &UnixStream,
     entry: &userns::Entry<'_>,
 ) -> Result<Infallible, String> {
-    let bytes = fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
-    let plan = Plan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
-    prepare(&plan.cgroups, &plan.process)?;
-    let mut host = rootfs::take(&plan, Some(entry.user))?;
+    prepare(if born { &[] } else { &plan.cgroups }, &plan.process)?;
+    let mut host = rootfs::take(plan, Some(entry.user))?;
     std::env::set_current_dir(&plan.root.target).map_err(|e| format!("go to {}: {e}", plan.root.target))?;
     userns::enter(entry, channel).map_err(|e| format!("enter the pod's user namespace: {e}"))?;
-    hide_cgroups(&plan)?;
-    rootfs::enter_here(&plan, &mut host)?;
-    finish_container(&plan, host, stdio, channel)
+    hide_cgroups(plan)?;
+    rootfs::enter_here(plan, &mut host)?;
+    finish_container(plan, host, stdio, channel)
 }
 
 fn hide_cgroups(plan: &Plan) -> Result<(), String> {
@@ -159,14 +173,13 @@ fn finish_container(
 }
 
 fn become_exec(
-    path: &str,
+    plan: &ExecPlan,
+    born: bool,
     target: BorrowedFd<'_>,
     stdio: [BorrowedFd<'_>; 3],
     channel: &UnixStream,
 ) -> Result<Infallible, String> {
-    let bytes = fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
-    let plan = ExecPlan::decode(&bytes).map_err(|e| format!("{path}: {e}"))?;
-    prepare(&plan.cgroups, &plan.process)?;
+    prepare(if born { &[] } else { &plan.cgroups }, &plan.process)?;
     // The others of the pod are the shim's own already. This changes root and working directory too.
     let user = if plan.user_namespace { libc::CLONE_NEWUSER } else { 0 };
     enter(target, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | user)
@@ -223,11 +236,11 @@ fn enter(namespace: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)
 }
 
-/// Forks into a PID namespace; the child never returns.
+/// Forks into a PID namespace; the child never returns. It hears whether it was born in its control group.
 fn fork(
-    flags: i32,
+    flags: &Flags<'_>,
     pid_namespace: Option<&OwnedFd>,
-    child: impl FnOnce(&UnixStream) -> Result<Infallible, String>,
+    child: impl FnOnce(&UnixStream, bool) -> Result<Infallible, String>,
 ) -> io::Result<Launch> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -235,13 +248,20 @@ fn fork(
     if let Some(namespace) = pid_namespace {
         enter(namespace.as_fd(), libc::CLONE_NEWPID)?;
     }
-    // SAFETY: with no stack given, clone is fork; this process has one thread, so the child may go on as it likes.
-    let forked =
-        unsafe { check(libc::syscall(libc::SYS_clone, i64::from(flags | libc::SIGCHLD), 0, 0, 0, 0) as i32) };
+    let (forked, born) = match flags.group.map(|group| cgroup::fork_into(flags.clone, group)) {
+        Some(Ok(pid)) => (Ok(pid), true),
+        // A kernel before 5.7, or a group that takes nobody in this way: it enters by itself.
+        _ => {
+            let clone = i64::from(flags.clone | libc::SIGCHLD);
+            // SAFETY: with no stack given, clone is fork; this process has one thread, so the child may go on as it likes.
+            let forked = unsafe { check(libc::syscall(libc::SYS_clone, clone, 0, 0, 0, 0) as i32) };
+            (forked, false)
+        }
+    };
     if let Ok(0) = forked {
         drop(ours);
         sys::reset_signals();
-        let Err(message) = child(&theirs);
+        let Err(message) = child(&theirs, born);
         let _ = io::Write::write_all(&mut &theirs, message.as_bytes());
         // SAFETY: ends the child without running what belongs to the parent.
         unsafe { libc::_exit(1) };
