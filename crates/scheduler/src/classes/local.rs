@@ -88,6 +88,8 @@ pub struct LocalClass {
     /// The log's version up to which this is right.
     seen: u64,
     verdicts: Vec<Verdict>,
+    /// The only nodes worth looking at, if it is so.
+    only: Option<Vec<String>>,
     pub used: u64,
 }
 
@@ -104,7 +106,10 @@ pub struct Verdict {
 
 impl LocalClass {
     pub fn new(pod: &PodInfo, profile: &Profile, cluster: &Cluster) -> Self {
-        let mut class = Self { judges: Judges::new(pod, profile), seen: 0, verdicts: Vec::new(), used: 0 };
+        let judges = Judges::new(pod, profile);
+        let only = judges.picky.as_ref().and_then(Picky::only);
+        let only = only.filter(|_| profile.filters.contains(PluginId::NodeAffinity));
+        let mut class = Self { judges, seen: 0, verdicts: Vec::new(), only, used: 0 };
         if let Some((_, images)) = &mut class.judges.images {
             images.refresh(cluster);
         }
@@ -116,7 +121,7 @@ impl LocalClass {
     pub fn refresh(&mut self, cluster: &Cluster) {
         let images_moved = self.judges.images.as_mut().is_some_and(|(_, images)| images.refresh(cluster));
         match cluster.log.since(self.seen) {
-            Missed::Some(changed) if !images_moved => {
+            Missed::Some(changed) if !images_moved && self.only.is_none() => {
                 changed.for_each(|slot| self.look_at(slot, cluster));
                 self.seen = cluster.log.version();
             }
@@ -126,7 +131,14 @@ impl LocalClass {
 
     fn look_at_all(&mut self, cluster: &Cluster) {
         self.verdicts.clear();
-        (0..cluster.nodes.len()).for_each(|slot| self.look_at(slot, cluster));
+        match self.only.take() {
+            None => (0..cluster.nodes.len()).for_each(|slot| self.look_at(slot, cluster)),
+            Some(names) => {
+                let slots = names.iter().filter_map(|name| cluster.slot_of(name));
+                slots.for_each(|slot| self.look_at(slot, cluster));
+                self.only = Some(names);
+            }
+        }
         self.seen = cluster.log.version();
     }
 
@@ -182,9 +194,12 @@ impl LocalClass {
 
     #[cfg(test)]
     pub fn verdicts(&self, cluster: &Cluster) -> Vec<(String, Verdict)> {
-        let known = cluster
-            .live_nodes()
-            .map(|(slot, node)| (node.name.clone(), Verdict { version: 0, ..self.verdicts[slot] }));
+        let known = cluster.live_nodes().map(|(slot, node)| {
+            (
+                node.name.clone(),
+                Verdict { version: 0, ..self.verdicts.get(slot).copied().unwrap_or_default() },
+            )
+        });
         known.collect()
     }
 }

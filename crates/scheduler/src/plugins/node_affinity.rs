@@ -41,6 +41,19 @@ impl Picky {
         node.node.as_ref().is_some_and(|node| fit::selects_node(spec, node))
     }
 
+    /// The only nodes that can be picked, if the pod names them: a DaemonSet's pods do.
+    pub fn only(&self) -> Option<Vec<String>> {
+        let affinity = self.spec.as_ref().and_then(affinity)?;
+        let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+        let mut names = Vec::new();
+        for term in &required.node_selector_terms {
+            let mut fields = term.match_fields.iter().flatten();
+            let named = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
+            names.extend(named.values.iter().flatten().cloned());
+        }
+        Some(names)
+    }
+
     pub fn prefers(&self) -> bool {
         self.preferred().next().is_some()
     }

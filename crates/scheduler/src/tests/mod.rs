@@ -121,6 +121,25 @@ fn filters_say_why() {
 }
 
 #[test]
+fn a_pod_may_name_its_node() {
+    let named = |name: &str| {
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+        [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}]}}}})
+    };
+    let mut two =
+        cluster(&[node("a1", json!({})), node("b1", json!({}))], &[(pod("p", json!({"cpu": "1"})), "b1")]);
+    check(&mut two, named("b1"), "b1");
+    two.cluster.add_pod(pod("q", json!({"cpu": "1"})), "b1");
+    check(
+        &mut two,
+        named("b1"),
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
+    );
+    two.cluster.remove_pod("q");
+    check(&mut two, named("b1"), "b1");
+}
+
+#[test]
 fn ports_of_a_node_are_given_once() {
     let ports = |address: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80, "hostIP": address}]}]});
     let mut one = cluster(&[node("a1", json!({}))], &[(pod("p", ports("127.0.0.1")), "a1")]);
