@@ -23,7 +23,6 @@ use crate::plugins::{PluginId, PluginSet, Refusal};
 use crate::pod::{self, PodInfo};
 use crate::queue::{Event, Kinds, Pending, Queue, Waiting, hints};
 use crate::random::Random;
-use crate::resources;
 use crate::storage::{ClaimState, Key, Plan};
 
 /// What is to be done about a pod.
@@ -213,19 +212,19 @@ impl Core {
         self.queue.remove(uid);
         self.deciding.remove(uid);
         self.forget_nomination(uid);
-        // Most updates of a running pod change its status only: its count stays.
-        let counted = self.cluster.pod(uid).is_some_and(|(known, slot)| {
-            self.cluster.nodes.get(slot).is_some_and(|state| state.name == node)
-                && known.pod.spec == pod.spec
-                && known.pod.metadata.labels == pod.metadata.labels
-                && known.is_terminating() == pod.metadata.deletion_timestamp.is_some()
-                && !resources::grants_differ(&known.pod, pod)
-        });
-        if counted {
-            return;
-        }
         let new = Arc::new(PodInfo::new(pod.clone()));
-        let before = self.cluster.pod(uid).map(|(known, _)| known.clone());
+        let before = self.cluster.pod(uid).map(|(known, slot)| {
+            let here = self.cluster.nodes.get(slot).is_some_and(|state| state.name == node);
+            (known.clone(), here)
+        });
+        let before = match before {
+            // Most updates of a running pod change its status only.
+            Some((known, true)) if known.counts_as(&new) => {
+                self.cluster.refresh_pod(new);
+                return;
+            }
+            before => before.map(|(known, _)| known),
+        };
         self.cluster.add_pod(new.clone(), node);
         // What was decided here has been told of when it was decided.
         if old.is_some_and(|old| pod::node_name(old).is_some()) || before.is_none() {

@@ -54,6 +54,19 @@ impl PodInfo {
         }
     }
 
+    /// Whether a node with one of them looks to everybody like a node with the other.
+    pub fn counts_as(&self, other: &Self) -> bool {
+        let volumes = |pod: &Self| pod.spec().and_then(|spec| spec.volumes.clone());
+        self.requests == other.requests
+            && self.scored == other.scored
+            && self.host_ports == other.host_ports
+            && self.priority == other.priority
+            && self.terms == other.terms
+            && self.pod.metadata.labels == other.pod.metadata.labels
+            && self.is_terminating() == other.is_terminating()
+            && volumes(self) == volumes(other)
+    }
+
     pub fn spec(&self) -> Option<&PodSpec> {
         self.pod.spec.as_ref()
     }

@@ -141,22 +141,6 @@ fn granted(container: &Container, pod: &Pod) -> Resources {
     resources
 }
 
-/// Whether the node has told another amount for some container, so that the pod is to be counted anew.
-pub fn grants_differ(old: &Pod, new: &Pod) -> bool {
-    let grants = |pod: &Pod| -> Vec<_> {
-        let Some(status) = &pod.status else { return Vec::new() };
-        let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-        let told =
-            statuses.filter(|status| status.allocated_resources.is_some() || status.resources.is_some());
-        told.map(|status| {
-            let actual = status.resources.as_ref().and_then(|resources| resources.requests.clone());
-            (status.name.clone(), status.allocated_resources.clone(), actual)
-        })
-        .collect()
-    };
-    grants(old) != grants(new)
-}
-
 /// Containers run together; init containers one after the other before them, beside the sidecars begun so far.
 fn total(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resources {
     let mut sidecars = Resources::default();

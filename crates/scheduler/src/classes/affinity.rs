@@ -10,6 +10,7 @@ use crate::plugins::inter_pod_affinity::{
     ANTI_AFFINITY, NO_AFFINITY, Namespaces, OTHERS_ANTI_AFFINITY, Term, Terms,
 };
 use crate::plugins::{MAX_SCORE, Refusal};
+use crate::pod::PodInfo;
 
 pub struct Affinity {
     terms: Terms,
@@ -70,47 +71,75 @@ impl Affinity {
     fn share<'a>(&'a self, node: &'a NodeState, namespaces: &Namespaces) -> Share<'a> {
         let mut share = Share { refused: vec![0; self.terms.anti.len()], ..Share::default() };
         for other in &node.with_terms {
-            let Some(terms) = &other.terms else { continue };
-            for term in terms.anti.iter().filter(|term| self.picked_by(term, namespaces)) {
-                *share.refusing.entry(&term.topology_key).or_default() += 1;
-            }
-            if self.hard_weight > 0 && self.others_prefer {
-                for term in terms.required.iter().filter(|term| self.picked_by(term, namespaces)) {
-                    *share.preferred.entry(&term.topology_key).or_default() += self.hard_weight;
-                }
-            }
-            if self.others_prefer {
-                for (weight, term) in
-                    terms.preferred.iter().filter(|(_, term)| self.picked_by(term, namespaces))
-                {
-                    *share.preferred.entry(&term.topology_key).or_default() += weight;
-                }
-            }
+            self.wishes_of(other, &mut share, namespaces);
         }
-        if self.wanted.is_empty() && self.refused.is_empty() && self.terms.preferred.is_empty() {
-            return share;
-        }
-        for other in node.pods.values() {
-            let (namespace, labels) = (other.namespace(), other.pod.metadata.labels.as_ref());
-            share.wanted += i64::from(self.terms.requires(namespace, labels, namespaces));
-            for (term, count) in self.terms.anti.iter().zip(&mut share.refused) {
-                *count += i64::from(term.picks(namespace, labels, namespaces));
-            }
-            for (weight, term) in &self.terms.preferred {
-                if term.picks(namespace, labels, namespaces) {
-                    *share.preferred.entry(&term.topology_key).or_default() += weight;
-                }
+        if self.has_terms() {
+            for other in node.pods.values() {
+                self.wishes_about(other, &mut share, namespaces);
             }
         }
         share
     }
 
+    fn has_terms(&self) -> bool {
+        !(self.wanted.is_empty() && self.refused.is_empty() && self.terms.preferred.is_empty())
+    }
+
+    /// What another pod wishes about this one.
+    fn wishes_of<'a>(&'a self, other: &'a PodInfo, share: &mut Share<'a>, namespaces: &Namespaces) {
+        let Some(terms) = &other.terms else { return };
+        for term in terms.anti.iter().filter(|term| self.picked_by(term, namespaces)) {
+            *share.refusing.entry(&term.topology_key).or_default() += 1;
+        }
+        if !self.others_prefer {
+            return;
+        }
+        if self.hard_weight > 0 {
+            for term in terms.required.iter().filter(|term| self.picked_by(term, namespaces)) {
+                *share.preferred.entry(&term.topology_key).or_default() += self.hard_weight;
+            }
+        }
+        for (weight, term) in terms.preferred.iter().filter(|(_, term)| self.picked_by(term, namespaces)) {
+            *share.preferred.entry(&term.topology_key).or_default() += weight;
+        }
+    }
+
+    /// What this pod wishes about another.
+    fn wishes_about<'a>(&'a self, other: &PodInfo, share: &mut Share<'a>, namespaces: &Namespaces) {
+        let (namespace, labels) = (other.namespace(), other.pod.metadata.labels.as_ref());
+        share.wanted += i64::from(self.terms.requires(namespace, labels, namespaces));
+        for (term, count) in self.terms.anti.iter().zip(&mut share.refused) {
+            *count += i64::from(term.picks(namespace, labels, namespaces));
+        }
+        for (weight, term) in &self.terms.preferred {
+            if term.picks(namespace, labels, namespaces) {
+                *share.preferred.entry(&term.topology_key).or_default() += weight;
+            }
+        }
+    }
+
+    /// A pod has come to the node or (`sign` being -1) has gone.
+    pub fn pod_moved(&mut self, slot: Slot, pod: &PodInfo, sign: i64, cluster: &Cluster) {
+        let mut share = Share { refused: vec![0; self.terms.anti.len()], ..Share::default() };
+        self.wishes_of(pod, &mut share, &cluster.namespaces);
+        if self.has_terms() {
+            self.wishes_about(pod, &mut share, &cluster.namespaces);
+        }
+        let (wanted, refused) = (share.wanted, share.refused.clone());
+        let (refusing, preferred) = (owned(share.refusing), owned(share.preferred));
+        if wanted != 0 {
+            self.wanted.iter_mut().for_each(|tally| tally.add(slot, sign * wanted));
+        }
+        for (tally, amount) in self.refused.iter_mut().zip(refused) {
+            tally.add(slot, sign * amount);
+        }
+        add_by_key(&mut self.refusing, refusing, slot, sign, cluster);
+        add_by_key(&mut self.preferred, preferred, slot, sign, cluster);
+    }
+
     pub fn look_at(&mut self, slot: Slot, cluster: &Cluster) {
         let Some(node) = cluster.nodes.get(slot) else { return };
         let share = self.share(node, &cluster.namespaces);
-        let owned = |amounts: BTreeMap<&str, i64>| -> BTreeMap<String, i64> {
-            amounts.into_iter().map(|(key, amount)| (key.to_owned(), amount)).collect()
-        };
         let (wanted, refused) = (share.wanted, share.refused.clone());
         let (refusing, preferred) = (owned(share.refusing), owned(share.preferred));
         for (term, tally) in self.terms.required.iter().zip(&mut self.wanted) {
@@ -211,6 +240,10 @@ impl Affinity {
     }
 }
 
+fn owned(amounts: BTreeMap<&str, i64>) -> BTreeMap<String, i64> {
+    amounts.into_iter().map(|(key, amount)| (key.to_owned(), amount)).collect()
+}
+
 /// Notes a node's amounts; a key that was not counted by so far is counted by from now on.
 fn by_key(
     tallies: &mut Vec<(String, Tally)>,
@@ -224,11 +257,39 @@ fn by_key(
         tally.set(slot, node.label(key), true, amount);
     }
     for (key, amount) in amounts {
-        let mut tally = Tally::default();
-        for (other, node) in cluster.live_nodes() {
-            tally.set(other, node.label(&key), true, 0);
-        }
+        let mut tally = empty(&key, cluster);
         tally.set(slot, node.label(&key), true, amount);
         tallies.push((key, tally));
     }
+}
+
+/// As [`by_key`], by how much the amounts change.
+fn add_by_key(
+    tallies: &mut Vec<(String, Tally)>,
+    amounts: BTreeMap<String, i64>,
+    slot: Slot,
+    sign: i64,
+    cluster: &Cluster,
+) {
+    for (key, amount) in amounts {
+        let at = match tallies.iter().position(|(known, _)| *known == key) {
+            Some(at) => at,
+            None => {
+                tallies.push((key.clone(), empty(&key, cluster)));
+                tallies.len() - 1
+            }
+        };
+        if let Some((_, tally)) = tallies.get_mut(at) {
+            tally.add(slot, sign * amount);
+        }
+    }
+}
+
+/// Nothing on any node.
+fn empty(key: &str, cluster: &Cluster) -> Tally {
+    let mut tally = Tally::default();
+    for (slot, node) in cluster.nodes.iter().enumerate() {
+        tally.set(slot, node.label(key), true, 0);
+    }
+    tally
 }

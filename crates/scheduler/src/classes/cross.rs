@@ -3,7 +3,7 @@
 use super::affinity::Affinity;
 use super::local::Judges;
 use super::spread::Spread;
-use crate::cluster::{Cluster, Missed, NodeState, Slot};
+use crate::cluster::{Changed, Cluster, Missed, NodeState, Slot};
 use crate::config::Profile;
 use crate::labels::Labels;
 use crate::plugins::pod_topology_spread::Constraints;
@@ -81,12 +81,39 @@ impl CrossClass {
         }
         match cluster.log.since(self.seen) {
             Missed::Some(changed) if self.made && !renamed => {
-                changed.for_each(|slot| self.look_at(slot, cluster, judges));
+                for (version, slot, changed) in changed {
+                    match changed {
+                        Changed::Node => self.look_at(slot, cluster, judges),
+                        Changed::PodAdded(pod) => self.pod_moved(version, slot, pod, 1, cluster, judges),
+                        Changed::PodRemoved(pod) => self.pod_moved(version, slot, pod, -1, cluster, judges),
+                    }
+                }
             }
             _ => (0..cluster.nodes.len()).for_each(|slot| self.look_at(slot, cluster, judges)),
         }
         self.made = true;
         self.seen = cluster.log.version();
+    }
+
+    fn pod_moved(
+        &mut self,
+        version: u64,
+        slot: Slot,
+        pod: &PodInfo,
+        sign: i64,
+        cluster: &Cluster,
+        judges: &Judges,
+    ) {
+        let Some(seen) = self.versions.get_mut(slot).filter(|seen| **seen > 0) else {
+            self.look_at(slot, cluster, judges);
+            return;
+        };
+        // Who has looked at the node since has seen it.
+        if version > *seen {
+            *seen = version;
+            self.spread.pod_moved(slot, pod, sign);
+            self.affinity.pod_moved(slot, pod, sign, cluster);
+        }
     }
 
     fn look_at(&mut self, slot: Slot, cluster: &Cluster, judges: &Judges) {

@@ -122,7 +122,7 @@ impl LocalClass {
         let images_moved = self.judges.images.as_mut().is_some_and(|(_, images)| images.refresh(cluster));
         match cluster.log.since(self.seen) {
             Missed::Some(changed) if !images_moved && self.only.is_none() => {
-                changed.for_each(|slot| self.look_at(slot, cluster));
+                changed.for_each(|(_, slot, _)| self.look_at(slot, cluster));
                 self.seen = cluster.log.version();
             }
             _ => self.look_at_all(cluster),

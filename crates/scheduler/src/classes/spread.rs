@@ -6,6 +6,7 @@ use crate::cluster::{NodeState, Slot};
 use crate::labels::Labels;
 use crate::plugins::pod_topology_spread::{Constraint, Constraints, HOSTNAME, NO_LABEL, UNEVEN};
 use crate::plugins::{MAX_SCORE, Refusal};
+use crate::pod::PodInfo;
 
 pub struct Spread {
     counts: Vec<Count>,
@@ -60,6 +61,19 @@ impl Spread {
                 && (!constraint.honors_affinity || judges.picks(node))
                 && (!constraint.honors_taints || judges.tolerates(node));
             count.tally.set(slot, node.label(&constraint.topology_key), member, amount);
+        }
+    }
+
+    /// A pod has come to the node or (`sign` being -1) has gone.
+    pub fn pod_moved(&mut self, slot: Slot, pod: &PodInfo, sign: i64) {
+        if pod.namespace() != self.namespace || pod.is_terminating() {
+            return;
+        }
+        let labels = pod.pod.metadata.labels.as_ref();
+        for count in &mut self.counts {
+            if count.constraint.counts(labels) {
+                count.tally.add(slot, sign);
+            }
         }
     }
 

@@ -46,6 +46,18 @@ impl Tally {
         self.count(new, true);
     }
 
+    /// The node's amount grows, or (negative) shrinks.
+    pub fn add(&mut self, slot: Slot, change: i64) {
+        let Some(place) = self.places.get_mut(slot) else { return };
+        place.amount += change;
+        if place.member
+            && let Some(domain) = self.domains.get_mut(place.domain as usize)
+        {
+            domain.total += change;
+            self.sum += change;
+        }
+    }
+
     fn count(&mut self, place: Place, add: bool) {
         if !place.member {
             return;

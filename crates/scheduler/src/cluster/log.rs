@@ -1,16 +1,27 @@
 //! Which nodes have changed, in order. It is short: who has not looked for long starts anew.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::Slot;
+use crate::pod::PodInfo;
 
 /// Entries beyond this many per node are forgotten: looking at all nodes is cheaper then.
 const PER_NODE: usize = 4;
 const LEAST: usize = 1024;
 
+/// What has changed about a node.
+#[derive(Clone, Debug)]
+pub enum Changed {
+    /// The node itself.
+    Node,
+    PodAdded(Arc<PodInfo>),
+    PodRemoved(Arc<PodInfo>),
+}
+
 #[derive(Debug, Default)]
 pub struct Log {
-    changed: VecDeque<u32>,
+    changed: VecDeque<(u32, Changed)>,
     /// How many changes there have ever been.
     version: u64,
     limit: usize,
@@ -18,7 +29,8 @@ pub struct Log {
 
 /// What has changed since a version.
 pub enum Missed<'a> {
-    Some(Box<dyn Iterator<Item = Slot> + 'a>),
+    /// Each with the version after it.
+    Some(Box<dyn Iterator<Item = (u64, Slot, &'a Changed)> + 'a>),
     /// More than is remembered.
     Everything,
 }
@@ -33,11 +45,11 @@ impl Log {
     }
 
     /// Notes a change; the version after it.
-    pub(super) fn push(&mut self, slot: Slot) -> u64 {
+    pub(super) fn push(&mut self, slot: Slot, changed: Changed) -> u64 {
         if self.changed.len() >= self.limit.max(LEAST) {
             self.changed.pop_front();
         }
-        self.changed.push_back(u32::try_from(slot).unwrap_or(u32::MAX));
+        self.changed.push_back((u32::try_from(slot).unwrap_or(u32::MAX), changed));
         self.version += 1;
         self.version
     }
@@ -47,7 +59,10 @@ impl Log {
         match usize::try_from(missed) {
             Ok(missed) if missed <= self.changed.len() => {
                 let from = self.changed.len() - missed;
-                Missed::Some(Box::new(self.changed.range(from..).map(|slot| *slot as Slot)))
+                let entries = self.changed.range(from..).zip(version + 1..);
+                Missed::Some(Box::new(
+                    entries.map(|((slot, changed), version)| (version, *slot as Slot, changed)),
+                ))
             }
             _ => Missed::Everything,
         }

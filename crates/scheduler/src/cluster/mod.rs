@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node};
 
-pub use log::{Log, Missed};
+pub use log::{Changed, Log, Missed};
 pub use node::NodeState;
 pub use workloads::Workloads;
 
@@ -104,7 +104,7 @@ impl Cluster {
             self.count_images(&old_images, false);
             self.count_images(&new_images, true);
         }
-        self.touch(at);
+        self.touch(at, Changed::Node);
     }
 
     pub fn remove_node(&mut self, name: &str) {
@@ -115,7 +115,7 @@ impl Cluster {
             let images = std::mem::take(&mut state.images);
             self.live -= 1;
             self.count_images(&images, false);
-            self.touch(at);
+            self.touch(at, Changed::Node);
             self.drop_if_empty(at);
         }
     }
@@ -128,9 +128,9 @@ impl Cluster {
         self.count_terms(&pod, true);
         self.count_claims(&pod, true);
         if let Some(state) = self.nodes.get_mut(at) {
-            state.add_pod(pod);
+            state.add_pod(pod.clone());
         }
-        self.touch(at);
+        self.touch(at, Changed::PodAdded(pod));
     }
 
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
@@ -138,13 +138,23 @@ impl Cluster {
         let pod = self.nodes.get_mut(at)?.remove_pod(uid)?;
         self.count_terms(&pod, false);
         self.count_claims(&pod, false);
-        self.touch(at);
+        self.touch(at, Changed::PodRemoved(pod.clone()));
         self.drop_if_empty(at);
         Some(pod)
     }
 
-    fn touch(&mut self, at: Slot) {
-        let version = self.log.push(at);
+    /// A pod that is counted has changed in a way that makes no difference to any judgement.
+    pub fn refresh_pod(&mut self, pod: Arc<PodInfo>) {
+        let Some(state) = self.homes.get(&pod.uid).and_then(|at| self.nodes.get_mut(*at)) else { return };
+        if pod.terms.is_some() {
+            state.with_terms.retain(|other| other.uid != pod.uid);
+            state.with_terms.push(pod.clone());
+        }
+        state.pods.insert(pod.uid.clone(), pod);
+    }
+
+    fn touch(&mut self, at: Slot, changed: Changed) {
+        let version = self.log.push(at, changed);
         if let Some(state) = self.nodes.get_mut(at) {
             state.version = version;
         }
