@@ -1,5 +1,6 @@
 //! The options of a request: its query parameters and, for deletes, its body.
 
+use api::field::{FieldErrors, Path};
 use api::status::Status;
 use http::HeaderMap;
 use http::header::USER_AGENT;
@@ -89,6 +90,8 @@ pub enum VersionMatch {
     Exact,
 }
 
+const LIST: &str = "ListOptions";
+
 /// Options of list and watch.
 #[derive(Debug, Default)]
 pub struct ListOptions {
@@ -112,9 +115,7 @@ impl ListOptions {
             Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
             Some("Exact") => Some(VersionMatch::Exact),
             Some(other) => {
-                return Err(invalid(format!(
-                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-                )));
+                return Err(unsupported(LIST, "resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]));
             }
         };
         let options = Self {
@@ -136,22 +137,28 @@ impl ListOptions {
     fn check(&self, watch: bool) -> Result<(), Status> {
         if !watch {
             if self.send_initial_events.is_some() {
-                return Err(invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"));
+                return Err(forbidden(LIST, "sendInitialEvents", "sendInitialEvents is forbidden for list"));
             }
             if self.version_match.is_some() {
                 if self.resource_version.is_none() {
-                    return Err(invalid(
-                        "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    return Err(forbidden(
+                        LIST,
+                        "resourceVersionMatch",
+                        "resourceVersionMatch is forbidden unless resourceVersion is provided",
                     ));
                 }
                 if self.continue_token.is_some() {
-                    return Err(invalid(
-                        "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+                    return Err(forbidden(
+                        LIST,
+                        "resourceVersionMatch",
+                        "resourceVersionMatch is forbidden when continue is provided",
                     ));
                 }
                 if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
-                    return Err(invalid(
-                        "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                    return Err(forbidden(
+                        LIST,
+                        "resourceVersionMatch",
+                        "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
                     ));
                 }
             }
@@ -163,34 +170,46 @@ impl ListOptions {
             return Ok(());
         }
         match (self.send_initial_events, self.version_match) {
-            (Some(_), None) => Err(invalid(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            (Some(_), None) => Err(forbidden(
+                LIST,
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             )),
-            (Some(_), Some(VersionMatch::Exact)) => Err(invalid(
-                "resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
-            )),
-            (None, Some(_)) => Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            (Some(_), Some(VersionMatch::Exact)) => {
+                Err(unsupported(LIST, "resourceVersionMatch", "Exact", &["NotOlderThan"]))
+            }
+            (None, Some(_)) => Err(forbidden(
+                LIST,
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
             )),
             _ => Ok(()),
         }
     }
 }
 
-/// A `metav1.ListOptions` that contradicts itself.
-fn invalid(why: impl Into<String>) -> Status {
-    let why = why.into();
-    Status::failure(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {why}"))
+/// Options of that kind whose `field` makes no sense, as `judge` says.
+pub fn invalid(kind: &str, field: &str, judge: impl FnOnce(&Path<'_>, &mut FieldErrors)) -> Status {
+    let mut errors = FieldErrors::new();
+    judge(&Path::new(field), &mut errors);
+    Status::invalid("meta.k8s.io", kind, "", &errors)
+}
+
+fn forbidden(kind: &str, field: &str, why: &str) -> Status {
+    invalid(kind, field, |path, errors| errors.forbidden(path, why))
+}
+
+fn unsupported(kind: &str, field: &str, value: &str, supported: &[&str]) -> Status {
+    invalid(kind, field, |path, errors| errors.not_supported(path, value, supported))
 }
 
 /// A resourceVersion as clients send it.
 pub fn parse_version(text: &str) -> Result<u64, Status> {
     text.parse().map_err(|_| {
-        Status::failure(
-            422,
-            "Invalid",
-            format!(" \"\" is invalid: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"),
-        )
+        let mut errors = FieldErrors::new();
+        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+        errors.invalid(&Path::new("resourceVersion"), text, why);
+        Status::invalid("", "", "", &errors)
     })
 }
 
@@ -220,26 +239,17 @@ impl WriteOptions {
             Some("Ignore") => FieldValidation::Ignore,
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
-                return Err(Status::failure(
-                    422,
-                    "Invalid",
-                    format!(
-                        "{kind}.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                    ),
-                ));
+                return Err(unsupported(kind, "fieldValidation", other, &["", "Ignore", "Strict", "Warn"]));
             }
         };
         let field_manager = query.get("fieldManager").map(str::to_owned);
         if let Some(manager) = &field_manager
             && (manager.chars().count() > 128 || manager.chars().any(char::is_control))
         {
-            return Err(Status::failure(
-                422,
-                "Invalid",
-                format!(
-                    "{kind}.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: {manager:?}: may not be more than 128 bytes and should only contain printable characters"
-                ),
-            ));
+            return Err(invalid(kind, "fieldManager", |path, errors| {
+                let why = "may not be more than 128 bytes and should only contain printable characters";
+                errors.invalid(path, manager.as_str(), why);
+            }));
         }
         Ok(Self {
             dry_run: dry_run(query.all("dryRun"), kind)?,
@@ -272,13 +282,7 @@ fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool
             "All" => dry = true,
             "" => {}
             other => {
-                return Err(Status::failure(
-                    422,
-                    "Invalid",
-                    format!(
-                        "{kind}.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other:?}: supported values: \"All\""
-                    ),
-                ));
+                return Err(unsupported(kind, "dryRun", other, &["All"]));
             }
         }
     }
@@ -334,11 +338,10 @@ impl DeleteOptions {
             ),
         };
         if policy.is_some() && orphan.is_some() {
-            return Err(Status::failure(
-                422,
-                "Invalid",
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
-            ));
+            return Err(invalid(KIND, "propagationPolicy", |path, errors| {
+                let given = policy.as_deref().unwrap_or_default();
+                errors.invalid(path, given, "orphanDependents and deletionPropagation cannot be both set");
+            }));
         }
         let propagation = match (policy.as_deref(), orphan) {
             (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
@@ -346,12 +349,11 @@ impl DeleteOptions {
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (Some(""), _) | (None, None) => None,
             (Some(other), _) => {
-                return Err(Status::failure(
-                    422,
-                    "Invalid",
-                    format!(
-                        "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-                    ),
+                return Err(unsupported(
+                    KIND,
+                    "propagationPolicy",
+                    other,
+                    &["Foreground", "Background", "Orphan", "nil"],
                 ));
             }
         };

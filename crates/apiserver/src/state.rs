@@ -28,8 +28,8 @@ use crate::flow_control::FlowControl;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::proxy::NodeProxy;
-use crate::server::StartError;
 use crate::server::in_flight::InFlight;
+use crate::server::{StartError, health};
 use crate::token::Issuer;
 
 /// One API server.
@@ -57,6 +57,7 @@ pub struct State {
     /// None where nothing is recorded.
     pub audit: Option<Arc<Audit>>,
     pub metrics: Metrics,
+    pub health: health::Counts,
     ready: AtomicBool,
     stopping: AtomicBool,
 }
@@ -95,6 +96,7 @@ impl State {
             ),
             audit: Audit::start(&config.audit)?,
             metrics: Metrics::default(),
+            health: health::Counts::default(),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             served: watch::Sender::new(0),

@@ -31,6 +31,7 @@ pub mod volume_resize;
 pub mod webhook;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::gvk::{GroupVersionKind, GroupVersionResource};
 use api::status::Status;
@@ -134,6 +135,13 @@ impl Chain {
     /// Plugins that may change the object. What users' own mutations have changed, plugins see once more, and those
     /// mutations that ask for it.
     pub async fn mutate(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+        let begun = Instant::now();
+        let admitted = self.mutated(request, state).await;
+        state.metrics.admission.step("admit", request.operation, admitted.is_err(), begun.elapsed());
+        admitted
+    }
+
+    async fn mutated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         self.mutate_by_plugins(request).await?;
         let mut round = Round::default();
         self.mutate_by_users(request, state, &mut round).await?;
@@ -175,6 +183,13 @@ impl Chain {
 
     /// Plugins that only say yes or no.
     pub async fn validate(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+        let begun = Instant::now();
+        let admitted = self.validated(request, state).await;
+        state.metrics.admission.step("validate", request.operation, admitted.is_err(), begun.elapsed());
+        admitted
+    }
+
+    async fn validated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         let objects = &*self.caches;
         limit_ranger::validate(request, objects)?;
         service_account::validate(request)?;
@@ -199,7 +214,7 @@ impl Chain {
         policy::validate(&self.validating_policies, request, state).await?;
         webhook::validate(&self.validating_webhooks, request, state).await?;
         // Last: what it lets through is counted.
-        self.quotas.validate(request)
+        self.quotas.validate(request, state).await
     }
 }
 

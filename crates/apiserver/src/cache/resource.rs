@@ -246,6 +246,15 @@ impl ResourceCache {
         Ok(found)
     }
 
+    /// Whether something has become of the object of that key after `revision`. Yes where that is not known any more.
+    pub fn has_changed(&self, key: &str, revision: Revision) -> bool {
+        let state = self.state.read();
+        if state.objects.get(key).is_some_and(|object| object.revision > revision) {
+            return true;
+        }
+        state.after(revision).map_or(true, |mut later| later.any(|event| *event.object.key == *key))
+    }
+
     /// Whether a watch from `revision` is possible.
     pub fn remembers(&self, revision: Revision) -> Result<(), TooOld> {
         self.state.read().after(revision).map(drop)

@@ -10,7 +10,7 @@ use super::call::Call;
 use super::decode;
 use super::write::answer;
 use crate::audit;
-use crate::options::{FieldValidation, WriteOptions};
+use crate::options::{FieldValidation, WriteOptions, invalid};
 use crate::server::respond::Answer;
 use crate::strategy;
 use crate::write::meta;
@@ -59,11 +59,9 @@ pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         return apply(call, body, &options).await;
     }
     if options.force.is_some() {
-        return Err(Status::failure(
-            422,
-            "Invalid",
-            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-        ));
+        return Err(invalid(KIND, "force", |path, errors| {
+            errors.forbidden(path, "may not be specified for non-apply patch");
+        }));
     }
     let patch: Value = serde_json::from_slice(body)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
@@ -107,11 +105,10 @@ fn patched(
 
 async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answer, Status> {
     let resource = &call.served.resource;
-    let invalid = |why: &str| {
-        Status::failure(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"))
-    };
     let Some(manager) = options.field_manager.as_deref() else {
-        return Err(invalid("fieldManager: Required value: is required for apply patch"));
+        return Err(invalid(KIND, "fieldManager", |path, errors| {
+            errors.required(path, "is required for apply patch")
+        }));
     };
     let decoded = decode::decoded("application/yaml", body)?;
     let duplicates: Vec<String> = decoded.duplicate_field_messages().collect();

@@ -10,7 +10,7 @@ use crate::options::WriteOptions;
 use crate::request::RequestInfo;
 use crate::server::respond::Answer;
 use crate::write::update::Change;
-use crate::write::{Outcome, Writer};
+use crate::write::{Outcome, Writer, meta};
 
 impl Call {
     /// A writer of the object (or of the subresource) that this request names.
@@ -50,6 +50,12 @@ pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     const KIND: &str = "UpdateOptions";
     let options = WriteOptions::parse(&call.query, KIND)?;
     let object = decode::object(call, body, options.field_validation)?;
+    if meta::text(&object, "name").is_empty() {
+        let name = &call.info.name;
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
     let writer = call.writer(&options, KIND);
     let missing = call.served.cache.get(&call.key()).is_none();
     if missing && call.served.strategy.create_on_update && call.info.subresource.is_empty() {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -48,6 +48,27 @@ impl ResponseBody {
 
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
         Self::Stream(Box::pin(stream), None)
+    }
+
+    /// The same, holding something until it has been sent, or nobody wants it any more.
+    pub fn holding(self, held: impl Send + 'static) -> Self {
+        match self {
+            Self::Stream(stream, length) => {
+                let holding = stream.inspect(move |_| {
+                    let _ = &held;
+                });
+                Self::Stream(Box::pin(holding), length)
+            }
+            Self::Relayed(body) => {
+                let holding = body.map_frame(move |frame| {
+                    let _ = &held;
+                    frame
+                });
+                Self::Relayed(holding.boxed_unsync())
+            }
+            // Nothing is waited for.
+            pieces => pieces,
+        }
     }
 
     /// Relays the body of another answer.

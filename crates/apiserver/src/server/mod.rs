@@ -3,6 +3,7 @@
 pub mod body;
 pub mod documents;
 mod gzip;
+pub mod health;
 pub mod in_flight;
 mod listener;
 pub mod pipeline;
@@ -23,6 +24,8 @@ use http_body::Body;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use system::version;
 
 use crate::UserInfo;
 use crate::aggregation;

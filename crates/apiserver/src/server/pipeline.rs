@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use api::status::Status;
 use futures::FutureExt;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -26,8 +26,9 @@ use crate::authn::impersonate;
 use crate::authz::{self, Decision};
 use crate::flow_control::{Classified, Ticket, work};
 use crate::handlers;
+use crate::metrics::Manner;
 use crate::negotiate::Accept;
-use crate::request::{Attributes, RequestInfo};
+use crate::request::{Attributes, RequestInfo, query_pairs};
 use crate::state::State;
 
 /// Who a request comes from.
@@ -67,6 +68,7 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
     let audit_id = audit_id(&request);
     let accept_gzip = gzip::accepted(request.headers());
     let accept = request.headers().get(ACCEPT).cloned();
+    let manner = manner(&request);
     let mut course = Course::default();
     let working = respond(&state, identity, &info, request, &audit_id, &mut course);
     let worked = AssertUnwindSafe(working).catch_unwind().await;
@@ -97,7 +99,10 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
     if let Some(trail) = course.trail {
         answer = trail.answered(answer, failure.as_ref(), info.is_long_running()).await;
     }
-    if accept_gzip && !info.is_long_running() {
+    if info.is_long_running() {
+        let going = state.metrics.lasts(&info);
+        answer = answer.map(|body| body.holding(going));
+    } else if accept_gzip {
         gzip::compress(&mut answer);
     }
     let headers = [(AUDIT_ID, Some(audit_id)), (FLOW_SCHEMA, course.schema), (PRIORITY_LEVEL, course.level)];
@@ -106,8 +111,18 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
             answer.headers_mut().insert(name, value);
         }
     }
-    state.metrics.answered(&info, answer.status().as_u16(), begun.elapsed());
+    state.metrics.answered(&info, manner, answer.status().as_u16(), begun.elapsed());
     answer
+}
+
+/// What the metrics tell of it.
+fn manner(request: &Request<RequestBody>) -> Manner {
+    let query = request.uri().query().unwrap_or_default();
+    let content = request.headers().get(CONTENT_TYPE);
+    Manner {
+        dry_run: query.contains("dryRun=") && query_pairs(query).any(|(key, _)| key == "dryRun"),
+        applies: content.is_some_and(|content| content.as_bytes().starts_with(b"application/apply-patch")),
+    }
 }
 
 /// The client's own id where it sent a sane one.

@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::body::ResponseBody;
-use super::documents;
 use super::respond::{self, Answer};
+use super::{documents, health};
 use crate::aggregation;
 use crate::negotiate::{Accept, Offer};
 use crate::options::Query;
@@ -30,16 +30,18 @@ pub async fn serve(
     }
     let query = Query::parse(parts.uri.query());
     let path = if info.path.len() > 1 { info.path.trim_end_matches('/') } else { &info.path };
-    let health = ["/healthz", "/livez", "/readyz"].into_iter().find(|check| path.starts_with(check));
-    if let Some(check) = health {
-        return health_check(state, check, path, &query).await;
+    if let Some(root) = health::root_of(path) {
+        return health::serve(state, root, path, &query).await;
     }
     if let Some((content_type, document)) = oidc::document(&state.issuer, path) {
         let body = serde_json::to_vec(&document).map_err(Status::internal)?;
         return Ok(respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body)));
     }
-    if path == "/metrics" {
-        let text = state.metrics.text(state);
+    if path == "/metrics" || path == "/metrics/slis" {
+        let text = match path {
+            "/metrics" => state.metrics.text(state),
+            _ => health::slis(state).await,
+        };
         let body = ResponseBody::full(text);
         return Ok(respond::with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body));
     }
@@ -65,7 +67,7 @@ pub async fn serve(
 }
 
 /// What `kubectl version` shows and clients decide on.
-fn version() -> Value {
+pub fn version() -> Value {
     json!({
         "major": "1",
         "minor": "36",
@@ -104,6 +106,7 @@ fn root_paths(state: &State) -> Value {
             "/healthz",
             "/livez",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openid/v1/jwks",
@@ -114,54 +117,4 @@ fn root_paths(state: &State) -> Value {
     );
     paths.sort();
     json!({"paths": paths})
-}
-
-/// Each check with a name, so that `?verbose` can tell and `/livez/<name>` ask for one.
-async fn health_check(state: &State, root: &str, path: &str, query: &Query) -> Result<Answer, Status> {
-    let store_answers = state.store.check().await.is_ok();
-    let mut checks = vec![
-        ("ping", true),
-        ("etcd", store_answers),
-        ("informer-sync", true),
-        ("poststarthook/rbac/bootstrap-roles", state.is_ready()),
-        ("shutdown", root != "/readyz" || !state.is_stopping()),
-    ];
-    // Without its keys a server is of no use, but starting it anew does not bring them back.
-    if let Some(health) = state.caches.encryption.health().filter(|_| root != "/livez") {
-        checks.push(("kms-providers", health.is_ok()));
-    }
-    if let Some(name) = path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) {
-        let (_, good) =
-            checks.into_iter().find(|(known, _)| *known == name).ok_or_else(Status::unknown_resource)?;
-        return Ok(match good {
-            true => respond::text(StatusCode::OK, "ok"),
-            false => respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{name} check failed\n")),
-        });
-    }
-    let excluded: Vec<&str> = query.all("exclude").collect();
-    let mut report = String::new();
-    let mut good = true;
-    for (name, passed) in checks {
-        // A server that is not ready yet is alive all the same.
-        let passed = passed || (root != "/readyz" && name.starts_with("poststarthook"));
-        let line = match (excluded.contains(&name), passed) {
-            (true, _) => format!("[+]{name} excluded: ok\n"),
-            (false, true) => format!("[+]{name} ok\n"),
-            (false, false) => {
-                good = false;
-                format!("[-]{name} failed: reason withheld\n")
-            }
-        };
-        report.push_str(&line);
-    }
-    let check = root.trim_start_matches('/');
-    if !good {
-        report.push_str(&format!("{check} check failed\n"));
-        return Ok(respond::text(StatusCode::INTERNAL_SERVER_ERROR, report));
-    }
-    if query.flag("verbose").unwrap_or(false) {
-        report.push_str(&format!("{check} check passed\n"));
-        return Ok(respond::text(StatusCode::OK, report));
-    }
-    Ok(respond::text(StatusCode::OK, "ok"))
 }

@@ -202,3 +202,69 @@ fn any_token_is_answered() {
         );
     });
 }
+
+#[tokio::test]
+async fn pages_of_a_version_are_of_that_version() {
+    let server = Server::start().await;
+    let mut versions = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let made = server.post(CONFIG_MAPS, &config_map(name)).await.ok();
+        versions.push(made["metadata"]["resourceVersion"].as_str().unwrap().to_owned());
+    }
+    let names = async |query: &str| -> Vec<String> {
+        let list = server.get(&format!("{CONFIG_MAPS}?{query}")).await.ok();
+        let items = list["items"].as_array().unwrap().clone();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let second = &versions[1];
+    assert_eq!(names(&format!("resourceVersion={second}")).await, ["a", "b", "c", "d"]);
+    assert_eq!(names(&format!("resourceVersion={second}&limit=5")).await, ["a", "b"]);
+    assert_eq!(names(&format!("resourceVersion={second}&resourceVersionMatch=Exact")).await, ["a", "b"]);
+    assert_eq!(
+        names(&format!("resourceVersion={second}&resourceVersionMatch=NotOlderThan&limit=3")).await,
+        ["a", "b", "c"]
+    );
+    assert_eq!(names("resourceVersion=0&limit=5").await, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense_are_told_with_their_causes() {
+    let server = Server::start().await;
+    let check = async |path: &str, kind: &str, field: &str, reason: &str, message: &str| {
+        let answer = server.get(path).await;
+        let answer = if kind == "CreateOptions" { server.post(path, &config_map("x")).await } else { answer };
+        let answer = if kind == "DeleteOptions" { server.delete(path, "").await } else { answer };
+        assert_eq!(answer.code, 422, "{path}");
+        let status = answer.json();
+        assert_eq!(status["message"], format!("{kind}.meta.k8s.io \"\" is invalid: {field}: {message}"));
+        let cause = json!({"field": field, "reason": reason, "message": message});
+        let details = json!({"group": "meta.k8s.io", "kind": kind, "causes": [cause]});
+        assert_eq!(status["details"], details);
+    };
+    let list = |query: &str| format!("{CONFIG_MAPS}?{query}");
+    let forbidden = "FieldValueForbidden";
+    let why = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided";
+    check(&list("resourceVersionMatch=Exact"), "ListOptions", "resourceVersionMatch", forbidden, why).await;
+    let why = "Forbidden: sendInitialEvents is forbidden for list";
+    check(&list("sendInitialEvents=true"), "ListOptions", "sendInitialEvents", forbidden, why).await;
+    let why = "Unsupported value: \"Some\": supported values: \"All\"";
+    check(&list("dryRun=Some"), "CreateOptions", "dryRun", "FieldValueNotSupported", why).await;
+    let why =
+        "Unsupported value: \"Up\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
+    let path = format!("{CONFIG_MAPS}/a?propagationPolicy=Up");
+    check(&path, "DeleteOptions", "propagationPolicy", "FieldValueNotSupported", why).await;
+}
+
+#[tokio::test]
+async fn requests_that_fit_no_route() {
+    let server = Server::start().await;
+    server.post(CONFIG_MAPS, &config_map("a")).await.ok();
+    let object = format!("{CONFIG_MAPS}/a");
+    assert_eq!(server.post(&object, &config_map("a")).await.failure().0, 405);
+    assert_eq!(server.put(CONFIG_MAPS, &config_map("a")).await.failure().0, 405);
+    let (code, _, message) = server.put(&object, &json!({"data": {"b": "1"}})).await.failure();
+    assert_eq!(
+        (code, message.as_str()),
+        (400, "the name of the object (a based on URL) was undeterminable: name must be provided")
+    );
+}

@@ -14,6 +14,7 @@ mod https;
 mod identity;
 mod kms;
 mod lists;
+mod observed;
 mod patches;
 mod policies;
 mod servers;

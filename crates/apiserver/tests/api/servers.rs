@@ -235,3 +235,32 @@ async fn the_service_leads_to_those_that_are_there() {
     other.api.serve(listener, stop).await;
     assert_eq!(addresses(third.get(slice).await.ok()), ["192.0.2.1", "192.0.2.3"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_what_another_has_left_of_a_quota() {
+    let cluster = Cluster::start(1);
+    let (one, other) = two(&cluster).await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"configmaps": "7"}}});
+    one.post("/api/v1/namespaces/default/resourcequotas", &quota).await.ok();
+    let servers = [&one, &other];
+    let answers = futures::future::join_all((0..24).map(async |count| {
+        let answer = servers[count % 2].post(CONFIG_MAPS, &config_map(&format!("c{count}"))).await;
+        if answer.code == 201 {
+            return 1;
+        }
+        let (code, _, message) = answer.failure();
+        assert_eq!(code, 403, "{message}");
+        let expected =
+            "exceeded quota: q, requested: configmaps=1, used: configmaps=7, limited: configmaps=7";
+        assert!(message.contains(expected), "{message}");
+        0
+    }));
+    assert_eq!(answers.await.into_iter().sum::<usize>(), 7);
+    let list = other.get(CONFIG_MAPS).await.ok();
+    assert_eq!(list["items"].as_array().unwrap().len(), 7);
+    // What is given back at one may be had at the other.
+    let name = list["items"][0]["metadata"]["name"].as_str().unwrap();
+    other.delete(&format!("{CONFIG_MAPS}/{name}"), "").await.ok();
+    one.post(CONFIG_MAPS, &config_map("more")).await.ok();
+    assert_eq!(other.post(CONFIG_MAPS, &config_map("too-many")).await.code, 403);
+}

@@ -3,28 +3,34 @@
 //! Usage is what the watch cache holds, summed up when somebody asks for more; so nothing that was deleted is
 //! still counted, and nothing drifts. Requests that have been let through and are not stored yet are remembered
 //! beside it ([`Admitted`]), and one request is judged at a time: two cannot both take the last place.
-//! `status.used` of the quota is for people to read; a controller writes it.
+//! `status.used` of the quota is for people to read; a controller writes it. Where several API servers share a store,
+//! what they have let through is in the store ([`shared`]).
 
+mod shared;
 pub mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use api::quantity::Quantity;
 use api::status::{GroupResource, Status};
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::objects::{self, CLAIMS, Objects, PODS, QUOTAS, SERVICES, items};
 use super::{AdmissionRequest, Operation};
 use crate::authz::follow::{Derived, Followed};
-use crate::cache::Caches;
+use crate::cache::{Caches, object_key};
+use crate::state::State;
+use shared::Turns;
+use store::Revision;
 use usage::{Amounts, Usage};
 
-/// A write that has not reached the cache by then has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A write that has not reached the cache after so many milliseconds has failed.
+const PATIENCE: i64 = 10_000;
 
 /// The resources whose objects differ in what they use; of others only the number counts.
 const MEASURED: [GroupResource<'static>; 3] = [PODS, SERVICES, CLAIMS];
@@ -45,13 +51,17 @@ struct Entry {
 }
 
 /// A request that was let through.
+#[derive(Serialize, Deserialize)]
 struct Admitted {
     namespace: String,
     key: Key,
     /// The object that it changes, or the uid of the one that it makes.
     before: (String, String),
     usage: Usage,
-    at: Instant,
+    /// When, in milliseconds.
+    at: i64,
+    /// What had happened by then.
+    revision: Revision,
 }
 
 /// Judges requests by the quotas of their namespaces.
@@ -59,6 +69,7 @@ pub struct Quotas {
     caches: Arc<Caches>,
     stored: Followed<Stored>,
     admitted: Mutex<Vec<Admitted>>,
+    turns: Turns,
 }
 
 impl Derived for Stored {
@@ -103,11 +114,12 @@ impl Quotas {
         Self {
             stored: Followed::new(Stored::default(), &caches, &MEASURED),
             admitted: Mutex::default(),
+            turns: Turns::default(),
             caches,
         }
     }
 
-    pub fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
+    pub async fn validate(&self, request: &AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         let resource = GroupResource::new(&request.resource.group, &request.resource.resource);
         let resizes = request.operation == Operation::Update && request.is_subresource("", "pods", "resize");
         if request.namespace.is_empty() || !(request.subresource.is_empty() || resizes) {
@@ -123,25 +135,45 @@ impl Quotas {
             return Ok(());
         }
         let quotas = self.caches.list(QUOTAS, request.namespace);
-        if quotas.is_empty() {
-            return Ok(());
+        let Some(any) = quotas.first() else { return Ok(()) };
+        if !state.store.is_shared() {
+            return self.judge(request, resource, &mut self.admitted.lock());
         }
+        let _turn = self.turns.take(request.namespace).await;
+        for _ in 0..shared::ATTEMPTS {
+            let mut entry = shared::Entry::read(&state.store, request.namespace).await?;
+            self.judge(request, resource, &mut entry.admitted)?;
+            if request.dry_run || entry.write(&state.store).await? {
+                return Ok(());
+            }
+        }
+        Err(shared::busy(any))
+    }
+
+    /// Judges a request beside those that are under way, which it joins.
+    fn judge(
+        &self,
+        request: &AdmissionRequest<'_>,
+        resource: GroupResource<'_>,
+        admitted: &mut Vec<Admitted>,
+    ) -> Result<(), Status> {
+        let quotas = self.caches.list(QUOTAS, request.namespace);
         let after = usage::of(resource, &request.object);
         let before = match request.operation {
             Operation::Update => usage::of(resource, request.old_object),
             _ => Usage::default(),
         };
-        let mut admitted = self.admitted.lock();
+        let now = Timestamp::now().as_millisecond();
         let stored = self.stored.read();
         let known = stored.namespaces.get(request.namespace);
         admitted.retain(|other| {
             let entry = known.and_then(|entries| entries.get(&other.key));
-            let open = other.namespace != request.namespace || is_open(other, entry);
-            open && other.at.elapsed() < PATIENCE
+            let open = other.namespace != request.namespace || self.is_open(other, entry);
+            open && now.saturating_sub(other.at) < PATIENCE
         });
         for quota in quotas.iter().filter(|quota| usage::in_scope(quota, &after)) {
             check_specified(request, resource, quota)?;
-            let used = |name: &str| self.used(request.namespace, resource, quota, name, known, &admitted);
+            let used = |name: &str| self.used(request.namespace, resource, quota, name, known, admitted);
             check_amounts(request, quota, &before.amounts, &after.amounts, used)?;
         }
         if !request.dry_run {
@@ -154,10 +186,23 @@ impl Quotas {
                 key: (resource.to_string(), objects::name(&request.object).to_owned()),
                 before,
                 usage: after,
-                at: Instant::now(),
+                at: now,
+                revision: self.caches.applied(),
             });
         }
         Ok(())
+    }
+
+    /// Whether the write of an admitted request has not been seen yet.
+    fn is_open(&self, admitted: &Admitted, entry: Option<&Entry>) -> bool {
+        if !admitted.before.1.is_empty() {
+            // Changed: stored by now if it is another state, or gone.
+            return entry.is_some_and(|entry| entry.state == admitted.before);
+        }
+        // Made: stored by now if anything has become of the object, be it that it is gone again.
+        let (plural, group) = admitted.key.0.split_once('.').unwrap_or((&admitted.key.0, ""));
+        let key = object_key(&admitted.namespace, &admitted.key.1);
+        !self.caches.resource(group, plural).has_changed(&key, admitted.revision)
     }
 
     /// How much is used of what a quota calls `name`, requests under way included.
@@ -197,18 +242,6 @@ impl Quotas {
             true
         });
         usage::one().times(count) + pending
-    }
-}
-
-/// Whether the write of an admitted request has not been seen yet.
-fn is_open(admitted: &Admitted, entry: Option<&Entry>) -> bool {
-    match entry {
-        // Made: stored by now if it is that object.
-        Some(entry) if admitted.before.1.is_empty() => entry.state.0 != admitted.before.0,
-        // Changed: stored by now if it is another state.
-        Some(entry) => entry.state == admitted.before,
-        // Not there yet, or (had it been there) gone.
-        None => admitted.before.1.is_empty(),
     }
 }
 
@@ -358,28 +391,6 @@ mod tests {
             json!({}),
             r#"pods "x" is forbidden: failed quota: q: must specify limits.memory for: c; requests.cpu for: c"#,
         );
-    }
-
-    #[test]
-    fn what_is_under_way_is_counted_until_it_is_stored() {
-        let admitted = |before: (&str, &str)| Admitted {
-            namespace: "ns".into(),
-            key: ("pods".into(), "x".into()),
-            before: (before.0.into(), before.1.into()),
-            usage: Usage::default(),
-            at: Instant::now(),
-        };
-        let stored =
-            |uid: &str, version: &str| Entry { state: (uid.into(), version.into()), usage: Usage::default() };
-        let check = |before: (&str, &str), entry: Option<Entry>, expected: bool| {
-            assert_eq!(is_open(&admitted(before), entry.as_ref()), expected, "{before:?}");
-        };
-        check(("u", ""), None, true);
-        check(("u", ""), Some(stored("u", "5")), false);
-        check(("u", ""), Some(stored("older", "4")), true);
-        check(("u", "5"), Some(stored("u", "5")), true);
-        check(("u", "5"), Some(stored("u", "6")), false);
-        check(("u", "5"), None, false);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::quantity::Quantity;
 use api::status::GroupResource;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::admission::objects::{CLAIMS, PODS, SERVICES, annotation, items};
@@ -11,7 +12,7 @@ use crate::admission::objects::{CLAIMS, PODS, SERVICES, annotation, items};
 pub type Amounts = BTreeMap<String, Quantity>;
 
 /// What one object uses, by the names that quotas have for it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     pub amounts: Amounts,
     /// What scopes are decided by; none for what is not a pod.
@@ -20,7 +21,7 @@ pub struct Usage {
     pub attributes_class: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodFacts {
     pub best_effort: bool,
     pub terminating: bool,

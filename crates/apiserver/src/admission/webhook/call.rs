@@ -13,6 +13,7 @@ use crate::admission::AdmissionRequest;
 use crate::admission::cel::{Facts, Verdict, described, of_version};
 use crate::admission::matching::Matched;
 use crate::audit;
+use crate::metrics::admission::Called;
 use crate::state::State;
 
 /// All webhooks of one phase of a request together.
@@ -65,7 +66,15 @@ pub async fn ask(
             hook.name
         )));
     }
-    match sent(hook, request, matched, state, deadline, mutating).await {
+    let begun = Instant::now();
+    let answer = sent(hook, request, matched, state, deadline, mutating).await;
+    let called = match &answer {
+        Ok(answer) if answer.allowed => Called::Allowed,
+        Ok(answer) => Called::Refused(answer.status.as_ref().map_or(400, |status| status.code)),
+        Err(_) => Called::Failed { ignored: !hook.fails },
+    };
+    state.metrics.admission.webhook(&hook.name, mutating, request.operation, called, begun.elapsed());
+    match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(why) => {
             let failed = format!("failed calling webhook {:?}: {why}", hook.name);

@@ -1,0 +1,93 @@
+//! What operators see of the server: metrics and health checks.
+
+use serde_json::json;
+
+use crate::fixture::*;
+use crate::watches::Watch;
+
+async fn text(server: &Server, path: &str) -> (u16, String) {
+    let answer = server.get(path).await;
+    (answer.code.as_u16(), String::from_utf8(answer.bytes.to_vec()).unwrap())
+}
+
+/// The value of the metric with exactly these labels, in any order.
+fn value(metrics: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    metrics.lines().find_map(|line| {
+        let (head, value) = line.rsplit_once(' ')?;
+        let (found, rest) = head.split_once('{').unwrap_or((head, "}"));
+        let rest = rest.strip_suffix('}')?;
+        let of = |(key, value): &(&str, &str)| rest.contains(&format!("{key}=\"{value}\""));
+        (found == name && labels.iter().all(of)).then(|| value.parse().ok())?
+    })
+}
+
+#[tokio::test]
+async fn dashboards_find_their_metrics() {
+    let server = Server::start().await;
+    server.post(CONFIG_MAPS, &config_map("a")).await.ok();
+    server.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("b")).await.ok();
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}});
+    server.patch(&format!("{CONFIG_MAPS}/c?fieldManager=m"), "apply-patch+yaml", &applied).await.ok();
+    let watch = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=true")).await;
+    let (_, metrics) = text(&server, "/metrics").await;
+    let check = |name: &str, labels: &[(&str, &str)], expected: f64| {
+        assert_eq!(value(&metrics, name, labels), Some(expected), "{name} {labels:?}");
+    };
+    let maps = |verb: &'static str, more: &[(&'static str, &'static str)]| {
+        let mut labels = vec![
+            ("group", ""),
+            ("version", "v1"),
+            ("resource", "configmaps"),
+            ("verb", verb),
+            ("component", "apiserver"),
+        ];
+        labels.extend(more);
+        labels
+    };
+    let (wet, dry) = ([("dry_run", ""), ("code", "201")], [("dry_run", "All"), ("code", "201")]);
+    check("apiserver_request_total", &maps("POST", &wet), 1.0);
+    check("apiserver_request_total", &maps("POST", &dry), 1.0);
+    check("apiserver_request_total", &maps("APPLY", &wet), 1.0);
+    check("apiserver_request_duration_seconds_count", &maps("POST", &wet[..1]), 1.0);
+    check("apiserver_longrunning_requests", &maps("WATCH", &[("scope", "namespace")]), 1.0);
+    check("apiserver_storage_objects", &[("resource", "configmaps")], 3.0);
+    check("apiserver_resource_objects", &[("group", ""), ("resource", "configmaps")], 3.0);
+    check("kubernetes_build_info", &[("major", "1"), ("minor", "36")], 1.0);
+    for name in [
+        "apiserver_current_inflight_requests",
+        "apiserver_admission_step_admission_duration_seconds_count",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+    ] {
+        assert!(value(&metrics, name, &[]).is_some(), "{name}");
+    }
+    drop(watch);
+    let (_, metrics) = text(&server, "/metrics").await;
+    assert_eq!(value(&metrics, "apiserver_longrunning_requests", &maps("WATCH", &[])), Some(0.0));
+}
+
+#[tokio::test]
+async fn health_is_told_check_by_check() {
+    let server = Server::start().await;
+    for root in ["livez", "readyz", "healthz"] {
+        assert_eq!(text(&server, &format!("/{root}")).await, (200, "ok".to_owned()));
+        let (code, report) = text(&server, &format!("/{root}?verbose")).await;
+        assert_eq!(code, 200);
+        assert!(report.starts_with("[+]ping ok\n[+]log ok\n[+]etcd ok\n"), "{report}");
+        assert!(report.ends_with(&format!("{root} check passed\n")), "{report}");
+        assert_eq!(report.contains("[+]shutdown ok\n"), root == "readyz");
+        let (_, report) = text(&server, &format!("/{root}?verbose&exclude=etcd&exclude=none")).await;
+        assert!(report.contains("[+]etcd excluded: ok\n"), "{report}");
+        assert!(
+            report.contains("warn: some health checks cannot be excluded: no matches for \"none\"\n"),
+            "{report}"
+        );
+        assert_eq!(text(&server, &format!("/{root}/etcd")).await, (200, "ok".to_owned()));
+        assert_eq!(text(&server, &format!("/{root}/none")).await.0, 404);
+    }
+    assert_eq!(text(&server, "/livezz").await.0, 404);
+    let (_, slis) = text(&server, "/metrics/slis").await;
+    assert_eq!(value(&slis, "kubernetes_healthcheck", &[("name", "etcd"), ("type", "readyz")]), Some(1.0));
+    let passed = [("status", "success"), ("type", "livez")];
+    assert_eq!(value(&slis, "kubernetes_healthchecks_total", &passed), Some(3.0));
+}
