@@ -57,11 +57,17 @@ impl Columns {
 impl Column {
     fn parse(column: &Value) -> Self {
         let text = |key: &str| column[key].as_str().unwrap_or_default().to_owned();
+        let description = match text("description") {
+            none if none.is_empty() => {
+                format!("Custom resource definition column (in JSONPath format): {}", text("jsonPath"))
+            }
+            text => text,
+        };
         Self {
             name: text("name"),
             kind: text("type"),
             format: text("format"),
-            description: text("description"),
+            description,
             priority: column["priority"].as_i64().unwrap_or(0),
             // Checked when the definition was accepted; a path of an older server may be none: an empty column.
             path: JsonPath::parse(&text("jsonPath")).ok(),
@@ -69,12 +75,8 @@ impl Column {
     }
 
     fn definition(&self) -> Value {
-        let description = match self.description.as_str() {
-            "" => "Custom resource definition column (in JSONPath format): ".to_owned(),
-            text => text.to_owned(),
-        };
         json!({
-            "name": self.name, "type": self.kind, "format": self.format, "description": description,
+            "name": self.name, "type": self.kind, "format": self.format, "description": self.description,
             "priority": self.priority,
         })
     }
