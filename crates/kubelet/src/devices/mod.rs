@@ -9,13 +9,14 @@ mod plugin;
 mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use plugins::device as api;
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::container::quantity;
 use crate::pod::ext::PodExt;
@@ -37,6 +38,8 @@ pub struct Extras {
 
 /// The devices of this node.
 pub struct Devices {
+    /// A file per resource that a plugin has ever served.
+    served: PathBuf,
     plugins: Mutex<BTreeMap<String, Plugin>>,
     book: Mutex<Book>,
     /// One container at a time is given devices: what one gets the next one cannot have.
@@ -48,6 +51,7 @@ pub struct Devices {
 impl Devices {
     pub fn new(root: &Path) -> Self {
         Self {
+            served: root.join("device-plugins").join("served"),
             plugins: Mutex::default(),
             book: Mutex::new(Book::read(&root.join("device-plugins"))),
             giving: tokio::sync::Mutex::default(),
@@ -90,6 +94,19 @@ impl Devices {
         self.book.lock().pods()
     }
 
+    fn marker(&self, resource: &str) -> PathBuf {
+        self.served.join(resource.replace('/', "~"))
+    }
+
+    /// Remembers that the resource is a plugin's, so that after a restart nobody is started without his devices.
+    fn note(&self, resource: &str) {
+        let marker = self.marker(resource);
+        let noted = std::fs::create_dir_all(&self.served).and_then(|()| std::fs::write(&marker, ""));
+        if let Err(error) = noted {
+            warn!(path = %marker.display(), %error, "cannot note that a plugin serves a resource");
+        }
+    }
+
     /// The pod has ended: its devices are free.
     pub fn release(&self, uid: &str) {
         self.book.lock().release(uid);
@@ -104,7 +121,14 @@ impl Devices {
                 quantity::value_of(limits, name).and_then(|amount| usize::try_from(amount).ok()).unwrap_or(0);
             let known = self.plugins.lock().get(name).cloned();
             let held = self.book.lock().get(pod.uid(), &container.name, name);
-            if wanted == 0 || (known.is_none() && held.is_none()) {
+            if wanted == 0 {
+                continue;
+            }
+            if known.is_none() && held.is_none() {
+                if self.marker(name).exists() {
+                    return Err(format!("no device plugin serves {name} at present"));
+                }
+                // Somebody else's, who only counts it.
                 continue;
             }
             let given = match held {

@@ -89,6 +89,7 @@ fn check_name(resource: &str) -> Result<(), String> {
 /// Takes in a plugin, and follows it for as long as it lives.
 pub fn register(ctx: &Arc<Context>, resource: &str, endpoint: &Path) -> Result<(), String> {
     check_name(resource)?;
+    ctx.devices.note(resource);
     tokio::spawn(follow(ctx.clone(), resource.to_owned(), endpoint.to_owned()));
     Ok(())
 }
