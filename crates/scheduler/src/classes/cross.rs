@@ -48,6 +48,7 @@ pub struct CrossClass {
     origin: (crate::plugins::inter_pod_affinity::Terms, String, Labels),
     seen: u64,
     namespaces_version: u64,
+    selecting: bool,
     versions: Vec<u64>,
     made: bool,
     pub used: u64,
@@ -63,6 +64,7 @@ impl CrossClass {
             origin: (terms, namespace.to_owned(), labels),
             seen: 0,
             namespaces_version: cluster.namespaces_version,
+            selecting: false,
             versions: Vec::new(),
             made: false,
             used: 0,
@@ -71,8 +73,11 @@ impl CrossClass {
 
     /// Looks at what has changed.
     pub fn refresh(&mut self, cluster: &Cluster, judges: &Judges, profile: &Profile) {
-        let looks_at_namespaces = cluster.selecting_namespaces > 0 || self.origin.0.looks_at_namespaces();
-        let renamed = self.namespaces_version != cluster.namespaces_version && looks_at_namespaces;
+        // Somebody who selected by labels of namespaces may have gone since, and was counted by the old ones.
+        let selecting = cluster.selecting_namespaces > 0;
+        let selected = std::mem::replace(&mut self.selecting, selecting) || selecting;
+        let renamed = self.namespaces_version != cluster.namespaces_version
+            && (selected || self.origin.0.looks_at_namespaces());
         self.namespaces_version = cluster.namespaces_version;
         if renamed {
             let (terms, namespace, labels) = &self.origin;
