@@ -29,7 +29,11 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Routes Services on this node until `shutdown`. What is in the kernel then stays there, so that connections
 /// go on and the next process finds it.
-pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+pub fn run(
+    informers: Informers,
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), Error>> {
     // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
     Box::pin(run_until(informers, config, shutdown))
 }
