@@ -13,6 +13,9 @@ use crate::state::Runtime;
 /// What is counted: name, kind, help.
 type Described = (&'static str, MetricType, &'static str);
 
+/// With where it is found.
+type Measured<T, V> = (Described, fn(&T) -> V);
+
 use MetricType::{Counter, Gauge};
 
 /// Nanoseconds; the CRI has no fractions.
@@ -21,7 +24,7 @@ const SECOND: u64 = 1_000_000_000;
 /// In this order in every metric.
 const LABELS: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
 
-const CONTAINER: [(Described, fn(&Usage) -> u64); 22] = [
+const CONTAINER: [Measured<Usage, u64>; 22] = [
     (("container_cpu_usage_seconds_total", Counter, "Cumulative cpu time consumed in seconds."), |u| {
         u.cpu_nanoseconds / SECOND
     }),
@@ -91,9 +94,9 @@ const DISK: [Described; 2] = [
 ];
 
 /// Of a pod's network interfaces.
-const NETWORK: [(Described, fn(&NetworkInterfaceUsage) -> &Option<UInt64Value>); 4] = [
+const NETWORK: [Measured<NetworkInterfaceUsage, Option<UInt64Value>>; 4] = [
     (("container_network_receive_bytes_total", Counter, "Cumulative count of bytes received"), |i| {
-        &i.rx_bytes
+        i.rx_bytes
     }),
     (
         (
@@ -101,10 +104,10 @@ const NETWORK: [(Described, fn(&NetworkInterfaceUsage) -> &Option<UInt64Value>);
             Counter,
             "Cumulative count of errors encountered while receiving",
         ),
-        |i| &i.rx_errors,
+        |i| i.rx_errors,
     ),
     (("container_network_transmit_bytes_total", Counter, "Cumulative count of bytes transmitted"), |i| {
-        &i.tx_bytes
+        i.tx_bytes
     }),
     (
         (
@@ -112,7 +115,7 @@ const NETWORK: [(Described, fn(&NetworkInterfaceUsage) -> &Option<UInt64Value>);
             Counter,
             "Cumulative count of errors encountered while transmitting",
         ),
-        |i| &i.tx_errors,
+        |i| i.tx_errors,
     ),
 ];
 
@@ -159,7 +162,7 @@ impl Runtime {
             let mut labels = labels("", &sandbox.id, "");
             labels.push(interface.name.clone());
             metrics.extend(NETWORK.iter().map(|(described, counter)| {
-                metric(*described, &labels, counter(interface).as_ref().map_or(0, |c| c.value))
+                metric(*described, &labels, counter(interface).map_or(0, |c| c.value))
             }));
         }
         let running = self.containers_of(&sandbox.id);
