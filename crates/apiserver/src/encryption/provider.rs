@@ -24,6 +24,9 @@ const GCM_NONCE: usize = 12;
 const CBC_VECTOR: usize = 16;
 const BOX_NONCE: usize = 24;
 
+/// Data, and the mark of who has sealed them.
+pub type Marked = (Vec<u8>, Arc<str>);
+
 /// One key of one kind.
 pub struct Provider {
     prefix: Arc<str>,
@@ -121,7 +124,7 @@ impl Provider {
     }
 
     /// The data as they are stored, and who has sealed them; else why not.
-    pub fn seal(&self, key: &[u8], plain: &[u8]) -> Result<(Vec<u8>, Arc<str>), String> {
+    pub fn seal(&self, key: &[u8], plain: &[u8]) -> Result<Marked, String> {
         match &self.cipher {
             Cipher::Kms(kms) => kms.seal(key, plain),
             _ => {
@@ -133,7 +136,7 @@ impl Provider {
 
     /// The plain data, and who had sealed them. None for what this key has not made, an error for what it has made but
     /// cannot open.
-    pub fn open(&self, key: &[u8], stored: &[u8]) -> Result<Option<(Vec<u8>, Arc<str>)>, String> {
+    pub fn open(&self, key: &[u8], stored: &[u8]) -> Result<Option<Marked>, String> {
         match &self.cipher {
             Cipher::Kms(kms) => match stored.strip_prefix(self.prefix.as_bytes()) {
                 Some(data) => kms.open(key, data).map(Some),
