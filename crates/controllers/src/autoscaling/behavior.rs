@@ -124,6 +124,7 @@ impl Stabilized {
 }
 
 /// Why a recommendation is not followed to the end.
+#[expect(clippy::enum_variant_names, reason = "they are the reasons that conditions tell")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
     None,

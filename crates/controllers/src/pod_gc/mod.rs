@@ -78,10 +78,11 @@ impl Controller for PodGc {
             Some(node) if !self.node_exists(node).await? => {
                 self.remove(&pod, Some("PodGC: node no longer exists")).await?;
             }
-            Some(node) if meta::is_terminating(&*pod) => {
-                if self.world.nodes.get("", node).is_some_and(|node| is_down(&node)) {
-                    self.remove(&pod, None).await?;
-                }
+            Some(node)
+                if meta::is_terminating(&*pod)
+                    && self.world.nodes.get("", node).is_some_and(|node| is_down(&node)) =>
+            {
+                self.remove(&pod, None).await?;
             }
             _ => {}
         }

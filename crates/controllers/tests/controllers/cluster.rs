@@ -184,8 +184,7 @@ impl Cluster {
         async move {
             let (collection, name) = path.rsplit_once('/').unwrap();
             let selected = format!("{collection}?fieldSelector=metadata.name%3D{name}");
-            let found =
-                self.wait(&selected, |items| items.first().is_some_and(|item| is_so(item)), caller).await;
+            let found = self.wait(&selected, |items| items.first().is_some_and(&is_so), caller).await;
             found.into_iter().next().unwrap()
         }
     }
