@@ -1,6 +1,6 @@
 //! How fast a container runtime is, by its CRI socket: pods one after the other and many at once, and pulls.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,8 +80,8 @@ async fn main() -> Result<()> {
     runtime.parallel().await
 }
 
-async fn connect(socket: &PathBuf) -> Result<Channel> {
-    let path = socket.clone();
+async fn connect(socket: &Path) -> Result<Channel> {
+    let path = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }

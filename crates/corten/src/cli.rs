@@ -45,6 +45,7 @@ impl Directories {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 pub enum Command {
     /// Start a one-node cluster: every part, in this process
     Up(UpArgs),

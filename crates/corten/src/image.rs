@@ -34,7 +34,8 @@ pub async fn run(layout: &Layout, command: ImageCommand) -> Result<()> {
                     Auth::Basic { user: user.to_owned(), password: password.to_owned() }
                 }
             };
-            let pulled = store.pull(&image, &auth, &Registries { insecure }, &bars()).await?;
+            let pulled =
+                store.pull(&image, &auth, &Registries { insecure, ..Registries::default() }, &bars()).await?;
             println!("{}", title(&pulled));
         }
         ImageCommand::List => list(&store)?,

@@ -47,7 +47,11 @@ pub enum Error {
 
 /// Answers until `shutdown`. It listens before it returns to the caller's first await; names of the cluster are
 /// answered with SERVFAIL, which clients try again, until the index is complete.
-pub fn run(informers: Informers, config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+pub fn run(
+    informers: Informers,
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), Error>> {
     // Boxed in this crate, so that its code is generated here and not anew in each crate that runs it.
     Box::pin(run_until(informers, config, shutdown))
 }

@@ -42,11 +42,14 @@ pub enum Message {
     AwaitClaims(Vec<Key>, oneshot::Sender<Result<(), String>>),
 }
 
+/// Claims that must be seen to be as they were written, and who waits for that.
+type Awaited = (Vec<Key>, oneshot::Sender<Result<(), String>>);
+
 pub struct Scheduler {
     client: kube::Client,
     pub core: Core,
     messages: mpsc::UnboundedSender<Message>,
-    awaited: Vec<(Vec<Key>, oneshot::Sender<Result<(), String>>)>,
+    awaited: Vec<Awaited>,
     extenders: Extenders,
     metrics: Metrics,
 }

@@ -208,16 +208,14 @@ pub fn pick(fitting: &[Slot], scores: &[i64], random: &mut Random) -> Option<Slo
     fitting.iter().zip(scores).filter(|(_, score)| **score == most).nth(chosen).map(|(slot, _)| *slot)
 }
 
+type Checks<'a> = Vec<(PluginId, Box<dyn Check + 'a>)>;
+
 /// What is to be asked about this very pod: its claims.
-fn checks<'a>(
-    pod: &'a PodInfo,
-    profile: &'a Profile,
-    cluster: &'a Cluster,
-) -> Result<Vec<(PluginId, Box<dyn Check + 'a>)>, Hopeless> {
+fn checks<'a>(pod: &'a PodInfo, profile: &'a Profile, cluster: &'a Cluster) -> Result<Checks<'a>, Hopeless> {
     fn boxed<'a>(check: impl Check + 'a) -> Box<dyn Check + 'a> {
         Box::new(check)
     }
-    let mut checks: Vec<(PluginId, Box<dyn Check + 'a>)> = Vec::new();
+    let mut checks: Checks<'a> = Vec::new();
     let asked = |id: PluginId| profile.filters.contains(id);
     if asked(PluginId::DynamicResources) && has_claims(&pod.pod) {
         let hopeless = |message| Hopeless { plugin: PluginId::DynamicResources, message };

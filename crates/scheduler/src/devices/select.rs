@@ -19,11 +19,14 @@ const KEPT: usize = 100_000;
 #[derive(Default)]
 pub struct Selectors(Mutex<Known>);
 
+/// By expression and place in the slice.
+type Answers = HashMap<(String, usize), Result<bool, String>>;
+
 #[derive(Default)]
 struct Known {
     programs: HashMap<String, Result<Program, String>>,
-    /// By slice; by expression and place in the slice.
-    answers: HashMap<String, HashMap<(String, usize), Result<bool, String>>>,
+    /// By slice.
+    answers: HashMap<String, Answers>,
 }
 
 impl Selectors {

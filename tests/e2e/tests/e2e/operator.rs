@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use e2e::{Cluster, eventually, repository, shared};
 use serde_json::{Value, json};

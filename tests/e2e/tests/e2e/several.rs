@@ -1,6 +1,8 @@
 //! Several API servers at an etcd cluster of three, several controllers and schedulers of which one of each works; any of
 //! them may die.
 
+#![expect(clippy::zombie_processes, reason = "what is started here ends with its host")]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
