@@ -221,8 +221,7 @@ fn what_was_written_is_read_back() {
         let table = nft.table(Family::Ipv6, TABLE).expect("table").expect("exists");
         assert_eq!((table.name.as_str(), table.comment.as_str()), (TABLE, "layout 1"));
         assert_eq!(nft.chains(Family::Ipv6, TABLE).expect("chains"), ["one"]);
-        let mut found = nft.elements(Family::Ipv6, TABLE, "m").expect("elements");
-        found.sort_by(|a, b| a.key.cmp(&b.key));
+        let found = nft.elements(Family::Ipv6, TABLE, "m").expect("elements");
         let expected: Vec<ListedElement> = (0..count)
             .map(|n| ListedElement {
                 key: key(n),
@@ -231,7 +230,8 @@ fn what_was_written_is_read_back() {
                 chain: None,
             })
             .collect();
-        assert!(found == expected, "{} elements", found.len());
+        let differs = found.iter().zip(&expected).find(|(found, expected)| found != expected);
+        assert!(found.len() == expected.len() && differs.is_none(), "{} elements: {differs:?}", found.len());
 
         // Replace one, remove one, in one transaction.
         let mut batch = Batch::new(Family::Ipv6, TABLE);

@@ -83,10 +83,9 @@ pub fn lease(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     positive(&spec["leaseDurationSeconds"], &SPEC.child("leaseDurationSeconds"), errors);
     not_negative(&spec["leaseTransitions"], &SPEC.child("leaseTransitions"), errors);
-    for field in ["holderIdentity", "strategy"] {
-        if given(&spec[field]) && is_empty(&spec[field]) {
-            errors.invalid(&SPEC.child(field), spec[field].clone(), "must not be empty");
-        }
+    // An empty holder is one who has given the lease up.
+    if given(&spec["strategy"]) && is_empty(&spec["strategy"]) {
+        errors.invalid(&SPEC.child("strategy"), spec["strategy"].clone(), "must not be empty");
     }
     if given(&spec["preferredHolder"]) && is_empty(&spec["strategy"]) {
         let why = "may only be specified if `strategy` is defined";

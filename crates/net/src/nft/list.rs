@@ -1,5 +1,7 @@
 //! What the kernel holds.
 
+use std::time::Duration;
+
 use super::socket::Nft;
 use super::{Family, attr, kind, nfgen};
 use crate::Result;
@@ -8,6 +10,9 @@ use crate::netlink::{Attribute, Message, Reply};
 
 /// `struct nfgenmsg`.
 const NFGEN: usize = 4;
+/// How often a list that cannot be right is asked for again, waiting a little longer each time.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A table found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +61,25 @@ impl Nft {
         Ok(found)
     }
 
-    /// The elements of a set or map. The set must exist.
+    /// The elements of a set or map, by key. The set must exist.
+    ///
+    /// While the kernel makes a hash table larger, which it does some time after a commit, a list that takes several
+    /// messages has elements twice and lacks as many others. Such a list is asked for again.
     pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<ListedElement>> {
+        let mut attempt = 0;
+        loop {
+            let mut found = self.list_elements(family, table, set)?;
+            found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+            let consistent = found.windows(2).all(|pair| pair[0] != pair[1]);
+            if consistent || attempt == ATTEMPTS {
+                return Ok(found);
+            }
+            attempt += 1;
+            std::thread::sleep(attempt * PAUSE);
+        }
+    }
+
+    fn list_elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<ListedElement>> {
         let mut message = dump(libc::NFT_MSG_GETSETELEM, family);
         message.put_str(attr::ELEMS_TABLE, table);
         message.put_str(attr::ELEMS_SET, set);
