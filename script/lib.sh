@@ -39,7 +39,7 @@ need_rust() {
         rustup default stable
     else
         need_packages curl=curl /etc/ssl/certs/ca-certificates.crt=ca-certificates
-        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --component clippy,rustfmt
     fi
     export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 }

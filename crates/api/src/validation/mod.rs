@@ -37,7 +37,7 @@ mod pod_update;
 mod policy;
 mod probe;
 mod projected;
-mod quota;
+pub mod quota;
 mod rbac;
 pub mod read;
 mod resources;

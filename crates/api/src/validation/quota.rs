@@ -70,7 +70,7 @@ const SCOPES: [&str; 7] = [
 ];
 
 /// What pods have of it can be counted.
-const COMPUTE: [&str; 9] = [
+pub const COMPUTE: [&str; 9] = [
     "cpu",
     "ephemeral-storage",
     "limits.cpu",

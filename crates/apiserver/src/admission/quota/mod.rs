@@ -15,6 +15,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use api::quantity::Quantity;
 use api::status::{GroupResource, Status};
+use api::validation::quota::COMPUTE;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -254,17 +255,6 @@ fn check_specified(
     if resource != PODS {
         return Ok(());
     }
-    const COMPUTE: [&str; 9] = [
-        "cpu",
-        "ephemeral-storage",
-        "limits.cpu",
-        "limits.ephemeral-storage",
-        "limits.memory",
-        "memory",
-        "requests.cpu",
-        "requests.ephemeral-storage",
-        "requests.memory",
-    ];
     let spec = &request.object["spec"];
     let of_pod = usage::compute(
         &usage::list(&spec["resources"]["requests"]),
