@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::checkpoint;
 use crate::config::KubeletConfiguration;
 use crate::container::qos::{self, Class};
 use crate::container::quantity::{milli, milli_of};
@@ -118,8 +119,7 @@ impl Cpus {
     pub fn new(config: &KubeletConfiguration, root: &Path) -> Self {
         let path = root.join("cpu_manager_state");
         let machine = (config.cpu_manager_policy == "static").then(|| Machine::read(config));
-        let state: State =
-            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let state: State = checkpoint::read(&path, "which CPUs containers have");
         let mut given = BTreeMap::new();
         if machine.is_some() && state.policy_name == "static" {
             for (uid, containers) in state.entries {
@@ -215,9 +215,7 @@ impl Cpus {
         for ((uid, container), set) in given {
             state.entries.entry(uid.clone()).or_default().insert(container.clone(), shown(set));
         }
-        let failed = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", self.path.display());
-        let text = serde_json::to_string(&state).map_err(|error| failed(&error))?;
-        pki::write_private(&self.path, &text).map_err(|error| failed(&error))
+        checkpoint::write(&self.path, &state)
     }
 }
 

@@ -6,6 +6,7 @@
 //! machine again. Nothing ticks. The kubelet speaks CRI only and never learns how a container is made.
 
 mod cgroups;
+mod checkpoint;
 mod claims;
 mod config;
 mod container;

@@ -1,11 +1,11 @@
 //! Which claims are prepared, for which pods, kept in a file: drivers must be told of the end of each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+
+use crate::checkpoint;
 
 const FILE: &str = "dra_manager_state";
 
@@ -41,20 +41,12 @@ pub struct State {
 impl State {
     pub fn read(root: &Path) -> Self {
         let path = root.join(FILE);
-        let claims = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!(path = %path.display(), %error, "cannot read which claims are prepared: none, for all that is known");
-                Vec::new()
-            }),
-            Err(_) => Vec::new(),
-        };
+        let claims = checkpoint::read(&path, "which claims are prepared");
         Self { path, claims }
     }
 
     fn save(&self) -> Result<(), String> {
-        let failed = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", self.path.display());
-        let text = serde_json::to_string(&self.claims).map_err(|error| failed(&error))?;
-        pki::write_private(&self.path, &text).map_err(|error| failed(&error))
+        checkpoint::write(&self.path, &self.claims)
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Prepared> {

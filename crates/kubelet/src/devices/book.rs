@@ -1,7 +1,6 @@
 //! Who has which devices, kept in a file: a restarted kubelet must not give them away again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use plugins::device as api;
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::Extras;
+use crate::checkpoint;
 
 const FILE: &str = "kubelet_internal_checkpoint";
 
@@ -74,20 +74,12 @@ pub struct Book {
 impl Book {
     pub fn read(dir: &Path) -> Self {
         let path = dir.join(FILE);
-        let entries = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!(path = %path.display(), %error, "cannot read which devices pods have: none, for all that is known");
-                Vec::new()
-            }),
-            Err(_) => Vec::new(),
-        };
+        let entries = checkpoint::read(&path, "which devices pods have");
         Self { path, entries }
     }
 
     fn save(&self) -> Result<(), String> {
-        let failed = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", self.path.display());
-        let text = serde_json::to_string(&self.entries).map_err(|error| failed(&error))?;
-        pki::write_private(&self.path, &text).map_err(|error| failed(&error))
+        checkpoint::write(&self.path, &self.entries)
     }
 
     fn find(&self, pod: &str, container: &str, resource: &str) -> Option<usize> {
