@@ -292,7 +292,7 @@ fn plain(path: &Path) -> String {
 }
 
 /// This machine's architecture, as images name it.
-pub(crate) fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

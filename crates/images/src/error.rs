@@ -26,10 +26,24 @@ pub enum Error {
     Hosts { path: PathBuf, reason: String },
     #[error("image {reference} has no variant for {platform}")]
     NoPlatform { reference: String, platform: String },
-    #[error("failed to pull image {reference:?}: {}", in_known_words(source))]
-    Registry { reference: String, source: Box<oci_client::errors::OciDistributionError> },
-    #[error("failed to pull image {reference:?}: {source}")]
-    Transfer { reference: String, source: io::Error },
+    #[error("{}failed to {operation} image {reference:?}: {}", unavailable(source), in_known_words(source))]
+    Registry {
+        operation: &'static str,
+        reference: String,
+        source: Box<oci_client::errors::OciDistributionError>,
+    },
+    #[error("failed to {operation} image {reference:?}: {source}")]
+    Transfer { operation: &'static str, reference: String, source: io::Error },
+    #[error("no token for registry {registry}: {reason}")]
+    Credentials { registry: String, reason: String },
+    /// A kubelet knows it by its first word.
+    #[error("SignatureValidationFailed: image {reference} may not be used: {reason}")]
+    Policy { reference: String, reason: String },
+}
+
+/// A kubelet knows by this word that the registry, not the image, is at fault.
+fn unavailable(error: &oci_client::errors::OciDistributionError) -> &'static str {
+    if crate::retry::is_unavailable(error) { "RegistryUnavailable: " } else { "" }
 }
 
 /// What the registry answered, in the words that people look for.
@@ -51,6 +65,21 @@ impl Error {
     pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Error::File { operation, path, source }
+    }
+
+    /// Whether the registry has no such image.
+    pub fn is_missing(&self) -> bool {
+        use oci_client::errors::OciDistributionError as E;
+        use oci_client::errors::OciErrorCode as Code;
+        let Error::Registry { source, .. } = self else { return matches!(self, Error::NotFound(_)) };
+        match &**source {
+            E::ImageManifestNotFoundError(_) | E::ServerError { code: 404, .. } => true,
+            E::RegistryError { envelope, .. } => envelope
+                .errors
+                .iter()
+                .any(|e| matches!(e.code, Code::ManifestUnknown | Code::NameUnknown | Code::NotFound)),
+            _ => false,
+        }
     }
 
     /// Whether the registry refused for lack of credentials, or has no such image.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_client::client::{Certificate, CertificateEncoding};
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, Policy};
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -18,12 +18,14 @@ pub struct Registries {
     pub insecure: Vec<String>,
     /// Directories of `hosts.toml` files; the first that knows a registry is asked.
     pub directories: Vec<PathBuf>,
+    /// Which images may be pulled.
+    pub policy: Policy,
 }
 
 impl Default for Registries {
     fn default() -> Self {
         let directories = ["/etc/corten/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from);
-        Self { insecure: Vec::new(), directories: directories.into() }
+        Self { insecure: Vec::new(), directories: directories.into(), policy: Policy::default() }
     }
 }
 
@@ -187,8 +189,11 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let registries =
-            Registries { insecure: vec!["plain.io".into()], directories: vec![root.path().into()] };
+        let registries = Registries {
+            insecure: vec!["plain.io".into()],
+            directories: vec![root.path().into()],
+            ..Registries::default()
+        };
         let hosts = |registry: &str| {
             let endpoints = registries.endpoints(registry).unwrap();
             let show = |e: &Endpoint| {

@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] is a directory: an index of images, and the layers they are made of, each unpacked once under its diff
 //! ID and shared by every image that has it. Images come from a registry ([`Store::pull`]) or an archive
-//! ([`Store::import`]). Containers get the list of layer directories for an overlayfs mount ([`Store::snapshot`]),
+//! ([`Store::import`]), and go there again ([`Store::push`], [`Store::export`]). Containers get the list of layer directories for an overlayfs mount ([`Store::snapshot`]),
 //! which also keeps those layers until [`Store::release`].
 //!
 //! Several processes may have the same store open (the node, and `corten image` at the command line): changes are
@@ -14,22 +14,34 @@
 mod archive;
 mod digest;
 mod error;
+mod export;
 mod hosts;
 mod index;
+mod manage;
+mod overlay;
+mod pack;
+mod policy;
 mod pull;
+mod push;
 mod reference;
+mod retry;
 mod store;
+mod token;
 mod transfer;
 mod unpack;
 
+pub use archive::architecture;
 pub use digest::Digest;
 pub use error::Error;
 pub use hosts::Registries;
 pub use index::Image;
 pub use oci_spec::image::ImageConfiguration;
+pub use overlay::{Writable, overlay};
+pub use policy::Policy;
 pub use pull::Auth;
 pub use reference::normalize;
-pub use store::{Store, Usage};
+pub use store::{Making, Store, Usage};
+pub use unpack::{Place, Root, archive as unpack_archive};
 
 /// What is happening during a pull or an import, for a progress display.
 #[derive(Clone, Debug)]

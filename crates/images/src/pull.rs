@@ -8,7 +8,7 @@ use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use oci_client::{Client, Reference, RegistryOperation};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tracing::warn;
@@ -17,13 +17,14 @@ use crate::archive::architecture;
 use crate::hosts::{Endpoint, Registries};
 use crate::index::Image;
 use crate::reference::{parse, repository};
+use crate::retry::retrying;
 use crate::store::{Making, Store, diff_ids};
-use crate::transfer;
-use crate::{Digest, Error, Progress, ProgressFn};
+use crate::{Digest, Error, Policy, Progress, ProgressFn, token, transfer};
 
 /// As much of a configuration as is read into memory.
 const MAX_CONFIG: u64 = 8 << 20;
 const LAYERS_AT_ONCE: usize = 3;
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// A registry that says nothing for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -37,6 +38,8 @@ pub enum Auth {
         password: String,
     },
     Bearer(String),
+    /// A refresh token, exchanged for one of the above.
+    Identity(String),
 }
 
 impl Store {
@@ -59,7 +62,9 @@ impl Store {
             // Credentials are for the registry, not for whoever mirrors it.
             let own = endpoints.peek().is_none();
             let auth = if own { auth } else { &Auth::Anonymous };
-            match self.pull_from(&parsed, &endpoint, own, auth, &making, progress).await {
+            match self.pull_from(&parsed, &endpoint, own, auth, &making, &registries.policy, progress).await {
+                // Wherever it comes from, it may not be had.
+                Err(error @ Error::Policy { .. }) => return Err(error),
                 Err(error) if !own => {
                     warn!(image = reference, mirror = endpoint.host, %error, "not pulled from a mirror");
                 }
@@ -68,6 +73,7 @@ impl Store {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a pull is, told once")]
     async fn pull_from(
         &self,
         reference: &Reference,
@@ -75,6 +81,7 @@ impl Store {
         own: bool,
         auth: &Auth,
         making: &Making,
+        policy: &Policy,
         progress: &ProgressFn,
     ) -> Result<Image, Error> {
         let client = client(endpoint)?;
@@ -82,11 +89,13 @@ impl Store {
         if !own || endpoint.host != reference.registry() {
             asked.set_mirror_registry(endpoint.host.clone());
         }
-        Pull { store: self, client: &client, asked: &asked, reference, progress }.run(auth, making).await
+        let auth = token::registry_auth(auth, endpoint, &asked, RegistryOperation::Pull).await?;
+        let pull = Pull { store: self, client: &client, asked: &asked, reference, policy, progress };
+        pull.run(&auth, making).await
     }
 }
 
-fn client(endpoint: &Endpoint) -> Result<Client, Error> {
+pub(crate) fn client(endpoint: &Endpoint) -> Result<Client, Error> {
     Ok(Client::new(ClientConfig {
         protocol: if endpoint.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
         accept_invalid_certificates: endpoint.skip_verify,
@@ -99,6 +108,7 @@ fn client(endpoint: &Endpoint) -> Result<Client, Error> {
             };
             entries.iter().find(fits).map(|entry| entry.digest.clone())
         })),
+        use_monolithic_push: true,
         connect_timeout: Some(Duration::from_secs(15)),
         read_timeout: Some(SILENCE),
         user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")),
@@ -112,21 +122,17 @@ struct Pull<'a> {
     /// With the mirror in it that is asked.
     asked: &'a Reference,
     reference: &'a Reference,
+    policy: &'a Policy,
     progress: &'a ProgressFn,
 }
 
 impl Pull<'_> {
-    async fn run(&self, auth: &Auth, making: &Making) -> Result<Image, Error> {
-        let auth = match auth {
-            Auth::Anonymous => RegistryAuth::Anonymous,
-            Auth::Basic { user, password } => RegistryAuth::Basic(user.clone(), password.clone()),
-            Auth::Bearer(token) => RegistryAuth::Bearer(token.clone()),
-        };
-        let (manifest, digest, list_digest) = self
-            .client
-            .pull_image_manifest_and_list_digest(self.asked, &auth)
-            .await
-            .map_err(|e| self.registry(e))?;
+    async fn run(&self, auth: &RegistryAuth, making: &Making) -> Result<Image, Error> {
+        let ask = || self.client.pull_image_manifest_and_list_digest(self.asked, auth);
+        let (manifest, digest, list_digest) = retrying(ask).await.map_err(|e| self.registry(e))?;
+        let resolved = list_digest.as_ref().unwrap_or(&digest);
+        let kind = if list_digest.is_some() { INDEX } else { crate::export::MANIFEST };
+        self.policy.check(self.reference, resolved, 0, kind).await?;
         let config = self.config(&manifest.config).await?;
         let ids = diff_ids(&config).map_err(|reason| self.broken(reason))?;
         self.check_platform(&config)?;
@@ -228,11 +234,11 @@ impl Pull<'_> {
         if matches!(&source, OciDistributionError::ImageManifestNotFoundError(m) if m.contains("platform")) {
             return self.no_platform();
         }
-        Error::Registry { reference: self.reference.whole(), source: Box::new(source) }
+        Error::Registry { operation: "pull", reference: self.reference.whole(), source: Box::new(source) }
     }
 
     fn transfer(&self, source: io::Error) -> Error {
-        Error::Transfer { reference: self.reference.whole(), source }
+        Error::Transfer { operation: "pull", reference: self.reference.whole(), source }
     }
 
     fn broken(&self, reason: impl Into<String>) -> Error {

@@ -16,12 +16,12 @@ use crate::{Digest, Error, ProgressFn, archive, unpack};
 /// Images and layers in one directory. Clones share what is cached.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     root: PathBuf,
-    index: Index,
+    pub index: Index,
     /// One pull at a time per reference, so that a hundred pods that want one image fetch it once.
     pulls: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -34,7 +34,10 @@ pub struct Usage {
 }
 
 /// Layers being made are not garbage while this is held.
-pub(crate) struct Making(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct Making(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Beside a layer's files: what is needed to make its archive again.
+pub(crate) const RECIPE: &str = "recipe.zst";
 
 impl Store {
     /// Opens the store in `root`, making it where there is none.
@@ -181,7 +184,7 @@ impl Store {
         Ok(usage)
     }
 
-    fn lease(&self, container: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn lease(&self, container: &str) -> Result<PathBuf, Error> {
         let plain = !container.is_empty()
             && container.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if !plain {
@@ -190,7 +193,7 @@ impl Store {
         Ok(self.inner.root.join("leases").join(container))
     }
 
-    fn layer(&self, diff_id: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn layer(&self, diff_id: &str) -> Result<PathBuf, Error> {
         match index::layer_name(diff_id) {
             Some(name) => Ok(self.inner.root.join("layers").join(name)),
             None => Err(Error::Unpack {
@@ -216,7 +219,7 @@ impl Store {
     }
 
     /// While the result lives, no layer is removed.
-    pub(crate) fn making(&self) -> Result<Making, Error> {
+    pub fn making(&self) -> Result<Making, Error> {
         self.sweep_lock(FlockOperation::LockShared).map(Making)
     }
 
@@ -230,7 +233,9 @@ impl Store {
             .map_err(Error::file("make a directory in", &tmp))?;
         let root = work.path().join("fs");
         fs::create_dir(&root).map_err(Error::file("make", &root))?;
-        let unpacked = unpack::layer(reader, &root)
+        let recipe = work.path().join(RECIPE);
+        let recipe = File::create_new(&recipe).map_err(Error::file("make", &recipe))?;
+        let unpacked = unpack::layer(reader, &root, Some(recipe))
             .map_err(|e| Error::Unpack { layer: diff_id.to_owned(), reason: e.to_string() })?;
         if unpacked.diff_id.to_string() != diff_id {
             return Err(Error::DigestMismatch {
@@ -359,7 +364,7 @@ pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<String>, String> {
     }
 }
 
-fn read_directory(path: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn read_directory(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(path).map_err(Error::file("list", path))?;
     entries.map(|entry| entry.map(|e| e.path()).map_err(Error::file("list", path))).collect()
 }

@@ -10,6 +10,8 @@ use oci_client::manifest::OciDescriptor;
 use oci_client::{Client, Reference};
 use tracing::debug;
 
+use crate::retry::{is_busy, pause};
+
 /// So often in all a transfer is begun that gets nowhere; one that gets somewhere is begun again and again.
 const ATTEMPTS: usize = 5;
 
@@ -71,6 +73,13 @@ impl Transfer {
             self.fruitless += 1;
             if self.fruitless == ATTEMPTS {
                 return Err(broken);
+            }
+            // What broke off goes on at once; a registry that refuses gets time.
+            let refused = broken.get_ref().and_then(|e| e.downcast_ref::<OciDistributionError>());
+            match refused {
+                Some(refused) if !is_busy(refused) => return Err(broken),
+                Some(_) => tokio::time::sleep(pause(u32::try_from(self.fruitless).unwrap_or(0))).await,
+                None => {}
             }
             debug!(error = %broken, received = self.received, size = self.size, "transfer broke off, going on");
         }

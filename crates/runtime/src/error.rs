@@ -76,6 +76,8 @@ fn image_status(error: &images::Error, message: String) -> tonic::Status {
     match error {
         images::Error::NotFound(_) => tonic::Status::not_found(message),
         images::Error::NoPlatform { .. } => tonic::Status::not_found(message),
+        images::Error::Policy { .. } => tonic::Status::permission_denied(message),
+        _ if error.is_missing() => tonic::Status::not_found(message),
         _ if error.is_invalid() => tonic::Status::invalid_argument(message),
         _ => tonic::Status::unknown(message),
     }

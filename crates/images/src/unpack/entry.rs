@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use tar::{Entry, EntryType};
 
 use super::UnpackError;
+use super::recipe::Marker;
 use super::root::{Place, Root};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -22,6 +23,10 @@ const MAX_XATTR: usize = 64 * 1024;
 pub(super) struct Unpacker {
     root: Root,
     size: u64,
+    /// Whether `.wh.` names hide what lower layers have.
+    whiteouts: bool,
+    /// Told where contents of files begin and end.
+    pub marker: Option<Marker>,
     /// Directories get their times last, since making files inside changes them.
     directory_times: Vec<(PathBuf, Timestamps)>,
 }
@@ -37,7 +42,16 @@ struct Metadata {
 
 impl Unpacker {
     pub fn open(directory: &Path) -> io::Result<Self> {
-        Ok(Self { root: Root::open(directory)?, size: 0, directory_times: Vec::new() })
+        Ok(Self::new(Root::open(directory)?, true))
+    }
+
+    /// For archives that are no layers.
+    pub fn within(directory: OwnedFd) -> Self {
+        Self::new(Root::of(directory), false)
+    }
+
+    fn new(root: Root, whiteouts: bool) -> Self {
+        Self { root, size: 0, whiteouts, marker: None, directory_times: Vec::new() }
     }
 
     pub fn entry<R: Read>(&mut self, mut entry: Entry<'_, R>) -> Result<(), UnpackError> {
@@ -53,16 +67,21 @@ impl Unpacker {
 
     /// Sets what had to wait and makes everything durable. Returns the bytes of all files.
     pub fn finish(self) -> io::Result<u64> {
+        self.set_times()?;
+        let opened =
+            rustix::fs::openat(self.root.fd(), ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::fs::syncfs(&opened)?;
+        Ok(self.size)
+    }
+
+    pub fn set_times(&self) -> io::Result<()> {
         for (path, times) in self.directory_times.iter().rev() {
             // A later entry may have replaced the directory by something else: then there is nothing to set.
             if let Ok(Some(place)) = self.root.place(path) {
                 let _ = rustix::fs::utimensat(&place.parent, &place.name, times, AtFlags::SYMLINK_NOFOLLOW);
             }
         }
-        let opened =
-            rustix::fs::openat(self.root.fd(), ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::fs::syncfs(&opened)?;
-        Ok(self.size)
+        Ok(())
     }
 
     fn unpack<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path) -> io::Result<()> {
@@ -76,10 +95,10 @@ impl Unpacker {
             return metadata.set_on(self.root.fd(), OsStr::new("."), FileType::Directory);
         };
         let name = place.name.as_bytes();
-        if name == OPAQUE {
+        if self.whiteouts && name == OPAQUE {
             return set_xattr(&place.parent, OsStr::new("."), b"trusted.overlay.opaque", b"y");
         }
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT).filter(|_| self.whiteouts) {
             return whiteout(&place, OsStr::from_bytes(hidden));
         }
         let file_type = match kind {
@@ -94,7 +113,7 @@ impl Unpacker {
         };
         place.clear(file_type == FileType::Directory)?;
         match file_type {
-            FileType::RegularFile => self.size += regular(entry, &place)?,
+            FileType::RegularFile => self.size += self.regular(entry, path, &place)?,
             FileType::Directory => {
                 match rustix::fs::mkdirat(&place.parent, &place.name, Mode::from(0o700)) {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -116,6 +135,22 @@ impl Unpacker {
         metadata.set_on(&place.parent, &place.name, file_type)
     }
 
+    fn regular<R: Read>(&self, entry: &mut Entry<'_, R>, path: &Path, place: &Place) -> io::Result<u64> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&place.parent, &place.name, flags, Mode::from(0o600))?;
+        let mut file = File::from(file);
+        // Of a sparse file the archive has only parts.
+        let Some(marker) =
+            self.marker.as_ref().filter(|_| entry.header().entry_type() != EntryType::GNUSparse)
+        else {
+            return io::copy(entry, &mut file);
+        };
+        marker.file_begins(path, entry.size())?;
+        let copied = io::copy(entry, &mut file);
+        marker.file_ends();
+        copied
+    }
+
     /// A hard link's target is a path of the same archive, found below the same root.
     fn hard_link<R: Read>(&mut self, entry: &Entry<'_, R>, place: &Place) -> io::Result<()> {
         let target = entry.link_name()?.ok_or_else(|| refused("the hard link has no target"))?;
@@ -124,12 +159,6 @@ impl Unpacker {
         place.clear(false)?;
         Ok(rustix::fs::linkat(&target.parent, &target.name, &place.parent, &place.name, AtFlags::empty())?)
     }
-}
-
-fn regular<R: Read>(entry: &mut Entry<'_, R>, place: &Place) -> io::Result<u64> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&place.parent, &place.name, flags, Mode::from(0o600))?;
-    io::copy(entry, &mut File::from(file))
 }
 
 fn device_of<R: Read>(entry: &Entry<'_, R>, file_type: FileType) -> io::Result<(u32, u32)> {

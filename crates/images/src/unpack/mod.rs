@@ -5,15 +5,20 @@
 //! knows: a character device 0:0, or the opaque attribute of a directory.
 
 mod entry;
+pub(crate) mod recipe;
 mod root;
 
+use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use tar::Archive;
 
 use crate::digest::{Digest, HashingReader};
 use entry::Unpacker;
+use recipe::Recorder;
+pub use root::{Place, Root};
 
 /// Why a layer could not be unpacked; the caller knows which.
 #[derive(Debug, thiserror::Error)]
@@ -45,21 +50,46 @@ pub(crate) struct Unpacked {
 const MAX_ENTRIES: usize = 5_000_000;
 
 /// Unpacks the layer that `reader` gives into `directory`, which exists and is empty, and waits until it is on disk.
-pub(crate) fn layer(reader: impl Read, directory: &Path) -> Result<Unpacked, UnpackError> {
-    let mut hashed = HashingReader::new(decompress(reader).map_err(UnpackError::Read)?);
+/// What is needed to make the same archive again goes to `recipe`, if there is to be one.
+pub(crate) fn layer(
+    reader: impl Read,
+    directory: &Path,
+    recipe: Option<File>,
+) -> Result<Unpacked, UnpackError> {
+    let hashed = HashingReader::new(decompress(reader).map_err(UnpackError::Read)?);
     let mut unpacker = Unpacker::open(directory).map_err(UnpackError::Sync)?;
-    let mut archive = Archive::new(&mut hashed);
+    let (mut recorder, marker) = Recorder::new(hashed, recipe).map_err(UnpackError::Sync)?;
+    unpacker.marker = Some(marker.clone());
+    let files = entries(&mut recorder, &mut unpacker, || marker.entry())?;
+    let size = unpacker.finish().map_err(UnpackError::Sync)?;
+    let (hashed, _) = recorder.finish().map_err(UnpackError::Read)?;
+    let diff_id = hashed.finish().map_err(UnpackError::Read)?;
+    Ok(Unpacked { diff_id, size, files })
+}
+
+/// Unpacks an archive, perhaps compressed, below `directory`, as `ADD` of a Dockerfile does: what is there stays, unless
+/// the archive has something of that name.
+pub fn archive(reader: impl Read, directory: OwnedFd) -> io::Result<()> {
+    let (mut recorder, marker) = Recorder::new(decompress(reader)?, None)?;
+    let mut unpacker = Unpacker::within(directory);
+    unpacker.marker = Some(marker.clone());
+    let unpacked = entries(&mut recorder, &mut unpacker, || marker.entry());
+    unpacked.and_then(|_| unpacker.set_times().map_err(UnpackError::Sync)).map_err(io::Error::other)
+}
+
+fn entries(reader: impl Read, unpacker: &mut Unpacker, each: impl Fn()) -> Result<u64, UnpackError> {
+    let mut archive = Archive::new(reader);
     let mut files = 0;
     for (count, entry) in archive.entries().map_err(UnpackError::Read)?.enumerate() {
         if count == MAX_ENTRIES {
             return Err(UnpackError::TooMany(MAX_ENTRIES));
         }
+        each();
         unpacker.entry(entry.map_err(UnpackError::Read)?)?;
+        each();
         files += 1;
     }
-    let size = unpacker.finish().map_err(UnpackError::Sync)?;
-    let diff_id = hashed.finish().map_err(UnpackError::Read)?;
-    Ok(Unpacked { diff_id, size, files })
+    Ok(files)
 }
 
 /// The uncompressed stream, by the first bytes of what it begins with.

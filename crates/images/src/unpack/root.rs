@@ -9,11 +9,11 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// The directory that nothing leaves.
-pub(super) struct Root(OwnedFd);
+/// The directory that nothing leaves: links in it lead, at most, to itself.
+pub struct Root(OwnedFd);
 
 /// A path's parent, opened, and its last component.
-pub(super) struct Place {
+pub struct Place {
     pub parent: OwnedFd,
     pub name: OsString,
 }
@@ -22,6 +22,36 @@ impl Root {
     pub fn open(directory: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::open(directory, flags, Mode::empty())?))
+    }
+
+    pub fn of(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// Opens a regular file for reading.
+    pub fn open_file(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = relative(path)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let file = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+        }
+    }
+
+    /// What is at `path`, links followed: a place only, not its contents. Nothing if there is nothing.
+    pub fn find(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        match self.resolve(&relative(path)?, OFlags::empty()) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// As [`Root::directory`], from outside: `..` is refused.
+    pub fn make_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.directory(&relative(path)?)
     }
 
     pub fn fd(&self) -> &OwnedFd {

@@ -164,3 +164,14 @@ fn walk(root: &Path) -> Vec<String> {
     }
     names
 }
+
+#[test]
+fn a_name_without_end_is_not_taken_into_memory() {
+    let machine = Machine::new();
+    let name = vec![b'a'; 20 << 20];
+    let long =
+        Entry { path: "././@LongLink", kind: EntryType::GNULongName, target: "", data: &name, mode: 0 };
+    let error = machine.one(&[long, file("x", b"")]).unwrap_err();
+    assert!(error.to_string().contains("header is larger"), "{error}");
+    machine.assert_nothing_stays();
+}

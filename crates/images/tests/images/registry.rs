@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::common::{config, digest, file, gzip, tar};
+use crate::common::{config, digest, dir, file, gzip, link, oci_archive, tar};
 use images::{Auth, Error, Image, Registries, Store, no_progress};
+use tar::EntryType;
 
 /// What is at which path, and how often a blob breaks off.
 struct Registry {
@@ -16,6 +17,10 @@ struct Registry {
     files: Mutex<HashMap<String, Vec<u8>>>,
     breaks: AtomicUsize,
     ranges: AtomicUsize,
+    /// So many requests are told to come again.
+    busy: AtomicUsize,
+    /// The identity token that is taken, if there has to be one.
+    identity: Mutex<Option<&'static str>>,
 }
 
 impl Registry {
@@ -26,6 +31,8 @@ impl Registry {
             files: Mutex::default(),
             breaks: AtomicUsize::new(0),
             ranges: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            identity: Mutex::default(),
         });
         let served = registry.clone();
         std::thread::spawn(move || {
@@ -47,8 +54,43 @@ impl Registry {
             }
             lines.push(line.trim().to_ascii_lowercase());
         }
-        let Some(path) = lines.first().and_then(|l| l.split(' ').nth(1)) else { return };
-        let path = path.split('?').next().unwrap_or_default();
+        let mut words = lines.first().map(|l| l.split(' ')).into_iter().flatten();
+        let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let length = lines.iter().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let mut sent = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut sent).unwrap();
+        let less = |n: usize| n.checked_sub(1);
+        let head = if self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            Some("429 Too Many Requests\r\nretry-after: 1".to_owned())
+        } else if let Some(identity) = *self.identity.lock().unwrap() {
+            let known = lines.iter().any(|l| l == "authorization: bearer exchanged");
+            let form = String::from_utf8_lossy(&sent);
+            match path {
+                "/token" if form.contains(&format!("refresh_token={identity}")) => {
+                    let body = "{\"access_token\":\"exchanged\"}";
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                        body.len()
+                    );
+                    return (&stream).write_all(head.as_bytes()).unwrap();
+                }
+                _ if known => None,
+                _ => {
+                    let realm = format!("http://{}/token", self.address);
+                    Some(format!(
+                        "401 Unauthorized\r\nwww-authenticate: Bearer realm=\"{realm}\",service=\"r\""
+                    ))
+                }
+            }
+        } else {
+            None
+        };
+        let head = head.or_else(|| self.upload(method, path, query, sent));
+        if let Some(head) = head {
+            let head = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return (&stream).write_all(head.as_bytes()).unwrap();
+        }
         let body = self.files.lock().unwrap().get(path).cloned();
         let (status, mut body) = match body {
             _ if path == "/v2/" => ("200 OK", b"{}".to_vec()),
@@ -76,8 +118,26 @@ impl Registry {
         if self.breaks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, broken).is_ok() {
             body.truncate(body.len() / 2);
         }
+        if method == "head" {
+            body.clear();
+        }
         let mut stream = stream;
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+    }
+
+    /// The answer's head, to whoever sends something.
+    fn upload(&self, method: &str, path: &str, query: &str, sent: Vec<u8>) -> Option<String> {
+        match method {
+            "post" => Some("202 Accepted\r\nlocation: /v2/app/blobs/uploads/1".to_owned()),
+            "put" => {
+                let blob =
+                    query.split('&').find_map(|q| q.strip_prefix("digest=")).map(|d| d.replace("%3a", ":"));
+                let path = blob.map_or(path.to_owned(), |digest| format!("/v2/app/blobs/{digest}"));
+                self.put(&path, &sent);
+                Some(format!("201 Created\r\nlocation: {path}"))
+            }
+            _ => None,
+        }
     }
 
     fn put(&self, path: &str, body: &[u8]) {
@@ -131,7 +191,7 @@ fn pull(registries: &Registries, reference: &str) -> Result<(tempfile::TempDir, 
 }
 
 fn registries() -> Registries {
-    Registries { insecure: Vec::new(), directories: Vec::new() }
+    Registries { insecure: Vec::new(), directories: Vec::new(), ..Registries::default() }
 }
 
 #[test]
@@ -184,7 +244,7 @@ fn mirrors_are_asked_first_and_need_not_answer() {
     let dead = "http://127.0.0.1:1";
     let text = format!("[host.\"{dead}\"]\n[host.\"http://{}\"]\n", mirror.address);
     fs::write(hosts.join("hosts.toml"), text).unwrap();
-    let registries = Registries { insecure: Vec::new(), directories: vec![root.path().to_owned()] };
+    let registries = Registries { directories: vec![root.path().to_owned()], ..Registries::default() };
     let (_directory, _store, image) = pull(&registries, "images.example/app:1").unwrap();
     assert_eq!(image.repo_tags, ["images.example/app:1"], "named as asked for, wherever it came from");
     // The registry has it, its mirror has not.
@@ -193,4 +253,68 @@ fn mirrors_are_asked_first_and_need_not_answer() {
     let text = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", registry.address, mirror.address);
     fs::write(hosts.join("hosts.toml"), text).unwrap();
     pull(&registries, "images.example/app:1").unwrap();
+}
+
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    threads.block_on(work)
+}
+
+#[test]
+fn a_busy_registry_is_asked_again() {
+    let registry = Registry::serve();
+    let layer = layer();
+    registry.push(&config(&[digest(&layer)]), &layer, |_, bytes| bytes);
+    registry.busy.store(2, Ordering::SeqCst);
+    pull(&registries(), &format!("{}/app:1", registry.address)).unwrap();
+    assert_eq!(registry.busy.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn identity_tokens_are_exchanged() {
+    let registry = Registry::serve();
+    let layer = layer();
+    registry.push(&config(&[digest(&layer)]), &layer, |_, bytes| bytes);
+    *registry.identity.lock().unwrap() = Some("secret");
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let reference = format!("{}/app:1", registry.address);
+    for (token, expected) in [("wrong", false), ("secret", true)] {
+        let auth = Auth::Identity(token.to_owned());
+        let pulled = wait(store.pull(&reference, &auth, &registries(), &no_progress()));
+        assert_eq!(pulled.is_ok(), expected, "{token}: {pulled:?}");
+        assert!(!format!("{:?}", pulled.err()).contains(token), "no secret in messages");
+    }
+}
+
+#[test]
+fn what_is_pushed_or_exported_is_what_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("one")).unwrap();
+    // A layer as no archiver of ours would write it: odd order, a file twice linked, one hidden.
+    let first =
+        tar(&[file("z", b"zz"), dir("d/"), file("d/a", &[7; 3000]), link(EntryType::Link, "d/b", "z")]);
+    let second = tar(&[file(".wh.z", b""), link(EntryType::Symlink, "s", "d/a")]);
+    let archive = oci_archive("docker.io/library/odd:1", &[first, second], |_, blob| blob);
+    let image = store.import_from(&archive[..], "test", None, &no_progress()).unwrap().remove(0);
+
+    let registry = Registry::serve();
+    let name = format!("{}/app:2", registry.address);
+    store.tag("odd:1", &name).unwrap();
+    registry.busy.store(1, Ordering::SeqCst);
+    let pushed = wait(store.push(&name, &Auth::Anonymous, &registries(), &no_progress())).unwrap();
+    let known = store.get(&name).unwrap().unwrap();
+    assert_eq!(known.repo_digests[0], format!("{}/app@{pushed}", registry.address));
+    let (_directory, _other, pulled) = pull(&registries(), &name).unwrap();
+    assert_eq!((&pulled.id, &pulled.layers), (&image.id, &image.layers));
+    assert_eq!(pulled.repo_digests, known.repo_digests[..1]);
+
+    let mut exported = Vec::new();
+    store.export(&["odd:1".to_owned()], &mut exported, &no_progress()).unwrap();
+    let other = Store::open(&directory.path().join("two")).unwrap();
+    let imported = other.import_from(&exported[..], "test", None, &no_progress()).unwrap().remove(0);
+    assert_eq!((imported.id, imported.layers), (image.id, image.layers));
+    assert_eq!(imported.repo_tags, ["docker.io/library/odd:1"]);
+    assert!(store.export(&["none:1".to_owned()], Vec::new(), &no_progress()).is_err());
 }

@@ -130,3 +130,44 @@ mod any_bytes {
         }
     }
 }
+
+#[test]
+fn pinned_used_and_named_images_are_not_pruned() {
+    let (_directory, store) = store();
+    let layer = |name: &'static str| tar(&[file(name, b"x")]);
+    let kept = import(&store, "a.io/kept:1", &[layer("kept")]).unwrap();
+    let used = import(&store, "a.io/used:1", &[layer("used")]).unwrap();
+    import(&store, "a.io/gone:1", &[layer("gone")]).unwrap();
+    // A newer one takes its name: the older has none.
+    import(&store, "a.io/moved:1", &[layer("old")]).unwrap();
+    import(&store, "a.io/moved:1", &[layer("new")]).unwrap();
+    store.tag("a.io/kept:1", "a.io/also:2").unwrap();
+    store.pin("a.io/also:2", true).unwrap();
+    store.snapshot(&used, "container").unwrap();
+    assert_eq!(store.prune(false).unwrap().len(), 1);
+    let removed = store.prune(true).unwrap();
+    let names: Vec<&str> = removed.iter().flat_map(|i| &i.repo_tags).map(String::as_str).collect();
+    assert_eq!(names, ["a.io/gone:1", "a.io/moved:1"]);
+    assert_eq!(layers_on_disk(&store), 2);
+    let kept = store.get(&kept.id).unwrap().unwrap();
+    assert_eq!((kept.repo_tags.len(), kept.pinned), (2, true));
+    assert!(store.tag("a.io/none:1", "a.io/x:1").is_err() && store.tag(&kept.id, "bad name").is_err());
+}
+
+#[test]
+fn what_builds_note_stays_until_it_is_dropped() {
+    let (directory, store) = store();
+    let upper = directory.path().join("upper");
+    std::fs::create_dir(&upper).unwrap();
+    let making = store.making().unwrap();
+    assert_eq!(store.commit(&making, &upper, &|_| false).unwrap(), None);
+    std::fs::write(upper.join("made"), "x").unwrap();
+    let layer = store.commit(&making, &upper, &|_| false).unwrap().unwrap();
+    store.cache("key", &[layer.clone(), "note".to_owned()]).unwrap();
+    drop(making);
+    store.sweep();
+    assert_eq!(store.cached("key").unwrap().unwrap(), [layer.clone(), "note".to_owned()]);
+    assert_eq!(std::fs::read_to_string(store.layer_directory(&layer).unwrap().join("made")).unwrap(), "x");
+    assert_eq!((store.cached("other").unwrap(), store.drop_cache().unwrap()), (None, 1));
+    assert_eq!((layers_on_disk(&store), store.cached("key").unwrap()), (0, None));
+}

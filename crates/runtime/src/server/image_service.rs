@@ -143,7 +143,7 @@ fn auth(config: Option<AuthConfig>) -> Result<images::Auth> {
         return Ok(images::Auth::Basic { user: config.username, password: config.password });
     }
     if !config.identity_token.is_empty() {
-        return Err(Error::Unimplemented("registry identity tokens"));
+        return Ok(images::Auth::Identity(config.identity_token));
     }
     if config.auth.is_empty() {
         return Ok(images::Auth::Anonymous);
