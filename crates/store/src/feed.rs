@@ -16,6 +16,8 @@ use crate::{Entry, Event, Observer, Revision};
 pub(crate) struct Feed {
     pub log: Arc<Log>,
     followers: Mutex<Vec<Follower>>,
+    /// Up to here every observer has been told. The log is ahead of it while they are being told.
+    told: AtomicU64,
     /// Who waits for a revision to be told.
     waiting: Mutex<BTreeMap<Revision, Vec<oneshot::Sender<()>>>>,
     next_id: AtomicU64,
@@ -94,6 +96,7 @@ impl Feed {
         Self {
             log: Arc::new(Log::new(revision, recent_events)),
             followers: Mutex::default(),
+            told: AtomicU64::new(revision),
             waiting: Mutex::default(),
             next_id: AtomicU64::new(0),
         }
@@ -106,6 +109,7 @@ impl Feed {
         for follower in followers.iter_mut() {
             follower.tell(&events, revision);
         }
+        self.told.store(revision, Ordering::SeqCst);
         drop(followers);
         self.wake(revision);
     }
@@ -127,6 +131,7 @@ impl Feed {
                 stage => *stage = Stage::Missed,
             }
         }
+        self.told.store(revision, Ordering::SeqCst);
         drop(followers);
         // Whoever waits for a revision that is no more must not wait for ever.
         self.wake(Revision::MAX);
@@ -155,13 +160,13 @@ impl Feed {
 
     /// Resolves when everything up to `revision` has been told; at once where it has.
     pub async fn told(&self, revision: Revision) {
-        if self.log.revision() >= revision {
+        if self.told.load(Ordering::SeqCst) >= revision {
             return;
         }
         let (sender, told) = oneshot::channel();
         self.waiting.lock().entry(revision).or_default().push(sender);
         // It may have been told before the line above.
-        if self.log.revision() >= revision {
+        if self.told.load(Ordering::SeqCst) >= revision {
             return;
         }
         // The other end goes only with this feed.
@@ -174,5 +179,58 @@ impl Feed {
         let prefix = Bytes::copy_from_slice(prefix);
         self.followers.lock().push(Follower { id, prefix, stage: Stage::Loading(Vec::new()) });
         Joining { feed: self, id }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// While it is told of a revision, nobody may believe that it has been.
+    struct Doubting {
+        feed: Weak<Feed>,
+        seen: Arc<AtomicU64>,
+    }
+
+    fn is_told(feed: &Feed, revision: Revision) -> bool {
+        let told = std::pin::pin!(feed.told(revision));
+        told.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    impl Observer for Doubting {
+        fn begin(&mut self) {}
+
+        fn found(&mut self, _: Entry) {}
+
+        fn loaded(&mut self, _: Revision) {}
+
+        fn changed(&mut self, _: &[Event], revision: Revision) {
+            let feed = self.feed.upgrade().expect("whoever tells is there");
+            assert_eq!(feed.log.revision(), revision);
+            assert!(is_told(&feed, revision - 1) && !is_told(&feed, revision));
+            self.seen.store(revision, Ordering::SeqCst);
+        }
+
+        fn compacted(&mut self, _: Revision) {}
+    }
+
+    #[test]
+    fn what_is_told_has_reached_every_observer() {
+        let feed = Arc::new(Feed::new(4, 16));
+        let seen = Arc::new(AtomicU64::new(0));
+        let observer = Doubting { feed: Arc::downgrade(&feed), seen: seen.clone() };
+        assert!(feed.joining(b"").join(Box::new(observer), 4).is_ok());
+        for revision in 5..8 {
+            assert!(!is_told(&feed, revision));
+            feed.publish(Vec::new(), revision);
+            assert!(is_told(&feed, revision));
+            assert_eq!(seen.load(Ordering::SeqCst), revision);
+        }
+        // What was set back is waited for anew.
+        feed.reload(&[], 3);
+        assert!(is_told(&feed, 3) && !is_told(&feed, 4));
     }
 }

@@ -205,6 +205,14 @@ impl Store {
         }
     }
 
+    /// Bytes that the file of the store takes; nothing where there is none here.
+    pub fn file_size(&self) -> Option<u64> {
+        match &self.engine {
+            Engine::Embedded(engine) => engine.file_size(),
+            Engine::Etcd(_) => None,
+        }
+    }
+
     /// Blocks.
     pub fn status(&self) -> Result<Status, Error> {
         match &self.engine {

@@ -20,6 +20,8 @@ pub(crate) enum Frame {
     Data { stream: u32, bytes: Bytes },
     /// A stream's end in our direction.
     End { stream: u32 },
+    /// A stream that we open (SPDY).
+    Open { stream: u32, headers: Vec<(&'static str, String)> },
     /// The peer's stream is accepted (SPDY).
     Accept { stream: u32 },
     /// The peer's stream is not accepted (SPDY).

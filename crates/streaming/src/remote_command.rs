@@ -17,11 +17,11 @@ use crate::upgrade::{Answer, Transport, agree};
 use crate::websocket::{self, Encoding};
 use crate::{Error, Rejection, spdy};
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
+pub(crate) const STDIN: u8 = 0;
+pub(crate) const STDOUT: u8 = 1;
+pub(crate) const STDERR: u8 = 2;
+pub(crate) const ERROR: u8 = 3;
+pub(crate) const RESIZE: u8 = 4;
 
 /// How long a client has to open the streams that it asked for.
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -267,7 +267,7 @@ impl Exit {
         }
     }
 
-    fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         match self {
             Exit::Code(0) => json!({"metadata": {}, "status": "Success"}),
             Exit::Code(code) => json!({

@@ -41,10 +41,10 @@ pub(crate) struct Channels {
     pub closed: CancellationToken,
 }
 
-async fn websocket<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T> {
+async fn websocket<T: AsyncRead + AsyncWrite + Unpin>(io: T, role: Role) -> WebSocketStream<T> {
     let config =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+    WebSocketStream::from_raw_socket(io, role, Some(config)).await
 }
 
 /// Begins to serve channels on an upgraded connection; the peer may send on `readable` ones.
@@ -52,7 +52,7 @@ pub(crate) async fn serve<T>(io: T, encoding: Encoding, readable: &[u8]) -> Chan
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sink, mut stream) = websocket(io).await.split();
+    let (mut sink, mut stream) = websocket(io, Role::Server).await.split();
     let (frames, mut outgoing) = mpsc::channel(QUEUE);
     let closed = CancellationToken::new();
     let flushed = CancellationToken::new();
@@ -148,9 +148,16 @@ pub(crate) fn tunnel<T>(io: T) -> tokio::io::DuplexStream
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    tunnel_as(io, Role::Server)
+}
+
+pub(crate) fn tunnel_as<T>(io: T, role: Role) -> tokio::io::DuplexStream
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
-        let (mut sink, mut stream) = websocket(io).await.split();
+        let (mut sink, mut stream) = websocket(io, role).await.split();
         let (mut read, mut write) = tokio::io::split(theirs);
         let inward = async {
             while let Some(message) = stream.next().await {

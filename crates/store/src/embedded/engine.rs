@@ -4,7 +4,7 @@
 //! the same table, under a key that no caller's key can equal, so that a commit touches one tree.
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -21,6 +21,7 @@ const HEADER: usize = 16;
 pub(crate) struct RedbEngine {
     /// Locked for writing only while the file is rearranged.
     database: RwLock<Database>,
+    path: Option<PathBuf>,
 }
 
 /// What a scan comes upon.
@@ -48,7 +49,7 @@ impl RedbEngine {
         };
         let database =
             opened().map_err(|source| Error::Open { path: path.to_owned(), source: source.into() })?;
-        Ok(Self { database: RwLock::new(database) })
+        Ok(Self { database: RwLock::new(database), path: Some(path.to_owned()) })
     }
 
     /// Keeps everything in memory: for tests and throw-away clusters.
@@ -60,7 +61,7 @@ impl RedbEngine {
             Ok(database)
         };
         let database = opened().map_err(Error::engine("make a store in memory"))?;
-        Ok(Self { database: RwLock::new(database) })
+        Ok(Self { database: RwLock::new(database), path: None })
     }
 
     fn prepare(database: &Database) -> Result<(), redb::Error> {
@@ -200,6 +201,10 @@ impl RedbEngine {
             stored_revision(&table)
         };
         read().map_err(Error::engine("read the store's revision"))
+    }
+
+    pub fn file_size(&self) -> Option<u64> {
+        Some(std::fs::metadata(self.path.as_ref()?).ok()?.len())
     }
 
     pub fn layout(&self) -> Result<Layout, Error> {

@@ -156,6 +156,10 @@ impl Embedded {
         self.shared.maintenance.try_lock().ok_or(Error::Busy)
     }
 
+    pub fn file_size(&self) -> Option<u64> {
+        self.shared.engine.file_size()
+    }
+
     pub fn layout(&self) -> Result<Layout, Error> {
         self.shared.engine.layout()
     }

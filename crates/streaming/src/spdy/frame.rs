@@ -98,6 +98,11 @@ fn control(kind: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Opens a stream of the highest priority that belongs to no other.
+pub(super) fn syn_stream(stream: u32, block: &[u8]) -> Vec<u8> {
+    control(SYN_STREAM, &[&stream.to_be_bytes(), [0; 6].as_slice(), block].concat())
+}
+
 pub(super) fn syn_reply(stream: u32, block: &[u8]) -> Vec<u8> {
     control(SYN_REPLY, &[&stream.to_be_bytes(), block].concat())
 }
@@ -143,6 +148,7 @@ mod tests {
         check(refuse(3), Control::Reset { stream: 3 });
         check(go_away(), Control::GoAway);
         check(syn_reply(5, b"block"), Control::Headers { block: b"block" });
+        check(syn_stream(7, b"block"), Control::SynStream { stream: 7, fin: false, block: b"block" });
     }
 
     #[test]

@@ -129,6 +129,18 @@ impl HeadersWriter {
         self.write(&0u32.to_be_bytes())
     }
 
+    /// A block of these headers, whose names are lower case.
+    pub fn some(&mut self, headers: &[(&str, String)]) -> io::Result<Vec<u8>> {
+        let mut block = (headers.len() as u32).to_be_bytes().to_vec();
+        for (name, value) in headers {
+            for text in [*name, value] {
+                block.extend((text.len() as u32).to_be_bytes());
+                block.extend(text.bytes());
+            }
+        }
+        self.write(&block)
+    }
+
     fn write(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
         let mut packed = Vec::with_capacity(block.len() + 128);
         self.0.compress_vec(block, &mut packed, FlushCompress::Sync).map_err(io::Error::other)?;
@@ -141,17 +153,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn block(headers: &[(&str, &str)]) -> Vec<u8> {
-        let mut block = (headers.len() as u32).to_be_bytes().to_vec();
-        for (name, value) in headers {
-            for text in [name, value] {
-                block.extend((text.len() as u32).to_be_bytes());
-                block.extend(text.bytes());
-            }
-        }
-        block
-    }
 
     #[test]
     fn the_dictionary_is_the_one_that_every_peer_has() {
@@ -168,7 +169,7 @@ mod tests {
         let (mut writer, mut reader) = (HeadersWriter::new(), HeadersReader::new());
         for round in 0..3 {
             let value = format!("value-{round}").repeat(40);
-            let packed = writer.write(&block(&[("streamtype", "error"), ("x", &value)])).unwrap();
+            let packed = writer.some(&[("streamtype", "error".to_owned()), ("x", value.clone())]).unwrap();
             let headers = reader.read(&packed).unwrap();
             assert_eq!(headers.get("streamtype"), Some("error"));
             assert_eq!(headers.get("x"), Some(value.as_str()));

@@ -1,4 +1,5 @@
-//! SPDY/3.1, as much of it as `kubectl` and client-go speak: the client opens streams, both sides send data.
+//! SPDY/3.1, as much of it as `kubectl` and client-go speak: the client opens streams, both sides send data. Here are
+//! both ends: [`serve`], and [`connect`] for peers that speak nothing else.
 //!
 //! One task reads frames and hands their contents to the streams; another writes what the streams send. Flow control
 //! windows are not used by these peers: a stream that is not read makes the connection wait.
@@ -27,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Data frames may be 16 MiB long; they are passed on in pieces of this size.
 const PIECE: usize = 32 * 1024;
 
-/// A stream that the peer opened.
+/// A stream that the peer opened, or that we did: then without headers.
 pub(crate) struct Stream {
     pub headers: Headers,
     pub input: Input,
@@ -44,15 +45,46 @@ pub(crate) struct Connection {
 
 /// Begins to serve SPDY on an upgraded connection.
 pub(crate) fn serve(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Connection {
-    let (read, write) = tokio::io::split(io);
     let (frames, outgoing) = mpsc::channel(QUEUE);
+    run(io, HashMap::new(), frames, outgoing)
+}
+
+/// Begins to speak SPDY as a client, and opens a stream for each of the headers, in this order.
+pub(crate) async fn connect(
+    io: impl AsyncRead + AsyncWrite + Send + 'static,
+    opened: Vec<Vec<(&'static str, String)>>,
+) -> (Vec<Stream>, Connection) {
+    let (frames, outgoing) = mpsc::channel(QUEUE.max(opened.len()));
+    let (mut inputs, mut streams) = (HashMap::new(), Vec::new());
+    // A client's streams have odd numbers.
+    for (stream, headers) in (1..).step_by(2).zip(opened) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        inputs.insert(stream, sender);
+        streams.push(Stream {
+            headers: Headers::default(),
+            input: Input::new(receiver),
+            output: Output::new(stream, frames.clone()),
+        });
+        // There is room for all of them.
+        let _ = frames.send(Frame::Open { stream, headers }).await;
+    }
+    (streams, run(io, inputs, frames, outgoing))
+}
+
+fn run(
+    io: impl AsyncRead + AsyncWrite + Send + 'static,
+    inputs: HashMap<u32, mpsc::Sender<Bytes>>,
+    frames: mpsc::Sender<Frame>,
+    outgoing: mpsc::Receiver<Frame>,
+) -> Connection {
+    let (read, write) = tokio::io::split(io);
     let (accepted, streams) = mpsc::channel(QUEUE);
     let closed = CancellationToken::new();
     let flushed = CancellationToken::new();
     let reader = Reader {
         io: BufReader::new(read),
         headers: HeadersReader::new(),
-        inputs: HashMap::new(),
+        inputs,
         frames: frames.clone(),
         accepted,
     };
@@ -175,6 +207,9 @@ async fn write_frames(mut io: impl AsyncWrite + Unpin, mut frames: mpsc::Receive
                 io.write_all(&bytes).await?;
             }
             Frame::End { stream } => io.write_all(&frame::data(stream, true, 0)).await?,
+            Frame::Open { stream, headers: of } => {
+                io.write_all(&frame::syn_stream(stream, &headers.some(&of)?)).await?;
+            }
             Frame::Accept { stream } => io.write_all(&frame::syn_reply(stream, &headers.none()?)).await?,
             Frame::Refuse { stream } => io.write_all(&frame::refuse(stream)).await?,
             Frame::Pong { id } => io.write_all(&frame::ping(id)).await?,
