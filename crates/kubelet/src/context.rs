@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::Options;
+use crate::affinity::Affinity;
 use crate::cgroups::Cgroups;
 use crate::claims::Claims;
 use crate::container::resources::NodeDefaults;
@@ -23,7 +24,9 @@ use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::eviction::Pressure;
 use crate::images::Images;
+use crate::memory::Memory;
 use crate::node::machine_info::MachineInfo;
+use crate::numa::machine::Machine;
 use crate::objects::Objects;
 use crate::pod::ext::PodExt;
 use crate::users::Users;
@@ -31,6 +34,14 @@ use crate::users::Users;
 /// A kubelet that lives here is the machine's only one, and keeps to what everybody knows of such.
 const ROOT_OF_THE_MACHINE: &str = "/var/lib/kubelet";
 pub const LOGS_OF_THE_MACHINE: &str = "/var/log/pods";
+
+/// The configuration asks a resource manager for something that it cannot do.
+#[derive(Debug, thiserror::Error)]
+#[error("the {manager} manager cannot start: {reason}: correct the kubelet's configuration")]
+pub struct ManagerError {
+    manager: &'static str,
+    reason: String,
+}
 
 pub struct Context {
     pub options: Options,
@@ -59,6 +70,8 @@ pub struct Context {
     pub devices: Devices,
     pub claims: Claims,
     pub cpus: Cpus,
+    pub memory: Memory,
+    pub affinity: Affinity,
     pub users: Users,
     pub probes: crate::probe::counts::Counts,
     host_dns: cri::DnsConfig,
@@ -66,13 +79,19 @@ pub struct Context {
 
 impl Context {
     /// `systemd` tells whether the runtime has systemd make its cgroups, as far as it has said so.
-    pub fn new(options: Options, cri: Cri, systemd: Option<bool>) -> Self {
+    pub fn new(options: Options, cri: Cri, systemd: Option<bool>) -> Result<Self, ManagerError> {
         let client = options.client.clone();
         let informers = Informers::new(client.clone());
         let name = &options.node_name;
         let events = Recorder::start(client.clone(), name.clone());
         let resolv_conf = std::fs::read_to_string(&options.config.resolv_conf).unwrap_or_default();
-        Self {
+        let (config, root) = (&options.config, &options.root_dir);
+        let hardware = Arc::new(Machine::read(Path::new("/sys")));
+        let failed = |manager| move |reason| ManagerError { manager, reason };
+        let cpus = Cpus::new(config, root, hardware.clone()).map_err(failed("CPU"))?;
+        let memory = Memory::new(config, root, &hardware).map_err(failed("memory"))?;
+        let affinity = Affinity::new(config, hardware.clone()).map_err(failed("topology"))?;
+        Ok(Self {
             pods: informers.fields(&format!("spec.nodeName={name}")),
             services: informers.all(),
             node: informers.fields(&format!("metadata.name={name}")),
@@ -88,16 +107,18 @@ impl Context {
             statics: Mutex::default(),
             mounted: Mutex::default(),
             claims: Claims::new(&options.root_dir),
-            devices: Devices::new(&options.root_dir),
+            devices: Devices::new(root, hardware.mask()),
             users: Users::new(&options.config, &options.root_dir),
-            cpus: Cpus::new(&options.config, &options.root_dir),
+            cpus,
+            memory,
+            affinity,
             csi: Csi::new(&options.root_dir),
             probes: Default::default(),
             events,
             cri,
             client,
             options,
-        }
+        })
     }
 
     pub fn pod_dir(&self, uid: &str) -> PathBuf {

@@ -5,6 +5,7 @@
 //! container runtime, and what comes back (results, container events, probe results, timers) is fed to the
 //! machine again. Nothing ticks. The kubelet speaks CRI only and never learns how a container is made.
 
+mod affinity;
 mod cgroups;
 mod checkpoint;
 mod claims;
@@ -24,7 +25,9 @@ mod identity;
 mod image_gc;
 mod images;
 mod log_rotation;
+mod memory;
 mod node;
+mod numa;
 mod objects;
 mod plugin;
 mod pod;
@@ -90,6 +93,8 @@ pub enum Error {
     Serve(#[from] server::ServeError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Manager(#[from] context::ManagerError),
 }
 
 impl Options {
@@ -140,7 +145,7 @@ async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), 
     };
     info!(runtime = %cri.name, version = %cri.version, "connected to the container runtime");
     let systemd = cri.has_systemd_cgroups().await;
-    let ctx = Arc::new(Context::new(options, cri.clone(), systemd));
+    let ctx = Arc::new(Context::new(options, cri.clone(), systemd)?);
     let ready = Arc::new(Notify::new());
     let (news_sender, news) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();

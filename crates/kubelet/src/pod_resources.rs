@@ -53,6 +53,15 @@ impl Lister {
         api::ContainerDevices { resource_name: resource, device_ids: ids, topology }
     }
 
+    fn memory(blocks: Vec<(Vec<u32>, String, u64)>) -> Vec<api::ContainerMemory> {
+        let block = |(nodes, memory_type, size): (Vec<u32>, String, u64)| api::ContainerMemory {
+            memory_type,
+            size,
+            topology: Self::topology(nodes.into_iter().map(i64::from).collect()),
+        };
+        blocks.into_iter().map(block).collect()
+    }
+
     fn of(&self, pod: &Pod) -> api::PodResources {
         let spec = pod.pod_spec();
         let sidecars = spec.init_containers.iter().flatten();
@@ -72,7 +81,7 @@ impl Lister {
                     .into_iter()
                     .map(i64::from)
                     .collect(),
-                memory: Vec::new(),
+                memory: Self::memory(self.0.memory.blocks(pod.runtime_uid(), &container.name)),
                 dynamic_resources: Vec::new(),
             }
         });
@@ -107,7 +116,7 @@ impl PodResourcesLister for Lister {
         Ok(Response::new(api::AllocatableResourcesResponse {
             devices: devices.map(|(resource, id)| self.devices(resource, vec![id])).collect(),
             cpu_ids: self.0.cpus.allocatable().into_iter().map(i64::from).collect(),
-            memory: Vec::new(),
+            memory: Self::memory(self.0.memory.allocatable()),
         }))
     }
 

@@ -6,7 +6,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("configMapAndSecretChangeDetectionStrategy", "objects are always watched"),
     ("containerLogMaxWorkers", "rotating a log is a rename: one worker does them all"),
     ("contentType", "the client decides"),
-    ("cpuManagerPolicyOptions", "whole cores are always preferred, nothing else can be chosen"),
     ("cpuManagerReconcilePeriod", "containers are moved when the CPUs that they share change"),
     ("enableContentionProfiling", "there is no Go profiler"),
     ("enableControllerAttachDetach", "attaching is the controller's"),
@@ -18,7 +17,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("eventRecordQPS", "each object has a bucket of its own: one in five minutes"),
     ("failCgroupV1", "both versions are supported"),
     ("failSwapOn", "swap is no reason to fail"),
-    ("featureGates", "what is released is on"),
     ("fileCheckFrequency", "manifests are watched"),
     ("hairpinMode", "the runtime's bridge always lets pods reach themselves"),
     ("httpCheckFrequency", "manifests come from files only"),
@@ -36,7 +34,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("makeIPTablesUtilChains", "no iptables rules are made"),
     ("maxOpenFiles", "limits are the service manager's"),
     ("maxParallelImagePulls", "images are pulled at the same time, the same one once"),
-    ("memoryManagerPolicy", "memory is shared"),
     ("memoryThrottlingFactor", "memory is limited, not throttled"),
     ("oomScoreAdj", "scores are the service manager's"),
     ("podCIDR", "addresses come from the Node object"),
@@ -46,7 +43,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("readOnlyPort", "the API is served with authentication only"),
     ("registryBurst", "pulls are not throttled"),
     ("registryPullQPS", "pulls are not throttled"),
-    ("reservedMemory", "memory is shared"),
     ("runOnce", "deprecated: a kubelet runs on"),
     ("runtimeRequestTimeout", "two minutes, four for sandboxes"),
     ("serializeImagePulls", "images are pulled at the same time, the same one once"),
@@ -63,9 +59,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("tlsCipherSuites", "rustls offers the safe ones"),
     ("tlsCurvePreferences", "rustls offers the safe ones"),
     ("tlsMinVersion", "TLS 1.2 at least"),
-    ("topologyManagerPolicy", "CPUs and memory are shared"),
-    ("topologyManagerPolicyOptions", "CPUs and memory are shared"),
-    ("topologyManagerScope", "CPUs and memory are shared"),
     ("tracing", "no spans are exported"),
     ("volumePluginDir", "flexVolume is not supported"),
     ("volumeStatsAggPeriod", "volumes are measured when somebody asks"),
@@ -84,7 +77,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted() {
         assert!(WITHOUT_EFFECT.is_sorted_by_key(|(name, _)| *name));
-        assert!(reason("topologyManagerScope").is_some());
+        assert!(reason("volumePluginDir").is_some());
         assert_eq!(reason("nonsense"), None);
     }
 }

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub use fields::WITHOUT_EFFECT;
 pub use load::ConfigError;
-pub use parts::{Authentication, Authorization, CrashLoopBackOff, MemorySwap, UserNamespaces};
+pub use parts::{
+    Authentication, Authorization, CrashLoopBackOff, MemoryReservation, MemorySwap, UserNamespaces,
+};
 
 /// `kubelet.config.k8s.io/v1beta1`, `KubeletConfiguration`; defaults are upstream's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +120,18 @@ pub struct KubeletConfiguration {
     pub user_namespaces: UserNamespaces,
     /// `none`, or `static`: whole CPUs for containers of Guaranteed pods that ask for such.
     pub cpu_manager_policy: String,
+    pub cpu_manager_policy_options: BTreeMap<String, String>,
+    /// `None`, or `Static`: memory of certain NUMA nodes for containers of Guaranteed pods.
+    pub memory_manager_policy: String,
+    /// Memory kept from pods, by NUMA node; for the policy `Static`.
+    pub reserved_memory: Vec<MemoryReservation>,
+    /// `none`, `best-effort`, `restricted`, `single-numa-node`: how near to each other a container's resources are.
+    pub topology_manager_policy: String,
+    /// `container` or `pod`: whose resources are to be near each other.
+    pub topology_manager_scope: String,
+    pub topology_manager_policy_options: BTreeMap<String, String>,
+    /// Of those that are asked about; what is released is on, whatever they say.
+    pub feature_gates: BTreeMap<String, bool>,
     /// The client certificate is renewed in time.
     pub rotate_certificates: bool,
     /// The serving certificate is asked of the API.
@@ -198,6 +212,13 @@ impl Default for KubeletConfiguration {
             crash_loop_back_off: CrashLoopBackOff::default(),
             user_namespaces: UserNamespaces::default(),
             cpu_manager_policy: "none".into(),
+            cpu_manager_policy_options: BTreeMap::new(),
+            memory_manager_policy: "None".into(),
+            reserved_memory: Vec::new(),
+            topology_manager_policy: "none".into(),
+            topology_manager_scope: "container".into(),
+            topology_manager_policy_options: BTreeMap::new(),
+            feature_gates: BTreeMap::new(),
             rotate_certificates: false,
             server_tls_bootstrap: false,
             unknown: BTreeMap::new(),
@@ -211,6 +232,10 @@ impl KubeletConfiguration {
         let default = || EVICTION_HARD.iter().find(|(name, _)| *name == signal).map(|(_, bound)| *bound);
         let named = self.eviction_hard.get(signal).map(String::as_str);
         named.or_else(|| if self.merge_default_eviction_settings { default() } else { None })
+    }
+
+    pub fn gate(&self, name: &str, default: bool) -> bool {
+        self.feature_gates.get(name).copied().unwrap_or(default)
     }
 
     /// Pods that the node takes.

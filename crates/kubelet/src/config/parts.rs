@@ -1,5 +1,6 @@
 //! The structured fields of the configuration.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -91,4 +92,12 @@ pub struct CrashLoopBackOff {
 pub struct UserNamespaces {
     /// User and group IDs of a pod with a user namespace; 65536 when nothing is said, and at least.
     pub ids_per_pod: Option<i64>,
+}
+
+/// Memory of a NUMA node that pods do not get: `memory`, `hugepages-2Mi`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemoryReservation {
+    pub numa_node: u32,
+    pub limits: BTreeMap<String, String>,
 }

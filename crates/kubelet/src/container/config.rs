@@ -29,6 +29,10 @@ pub struct Found<'a> {
     pub block: Option<Block>,
     /// The CPUs that it may run on; all when empty.
     pub cpuset: String,
+    /// The NUMA nodes that its memory comes from; any when empty.
+    pub memory_nodes: String,
+    /// Some of the CPUs are its own.
+    pub own_cpus: bool,
     pub node: NodeDefaults,
     pub seccomp_root: &'a Path,
     pub seccomp_default: bool,
@@ -64,6 +68,11 @@ pub fn config(pod: &Pod, container: &Container, found: Found<'_>) -> cri::Contai
     let (command, args) = (expanded(&container.command), expanded(&container.args));
     let mut linux_resources = resources::linux(pod, container, &found.node);
     linux_resources.cpuset_cpus = found.cpuset;
+    linux_resources.cpuset_mems = found.memory_nodes;
+    if found.own_cpus {
+        // Whose CPUs nobody else uses needs no quota, which would only hold it up.
+        linux_resources.cpu_quota = -1;
+    }
     let extras = found.extras;
     let mut annotations = annotations(pod, container, found.attempt);
     annotations.extend(extras.annotations);

@@ -1,101 +1,174 @@
 //! Who has which devices, kept in a file: a restarted kubelet must not give them away again.
+//!
+//! `kubelet_internal_checkpoint` is written as upstream writes it: agents read from it which devices a pod has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use plugins::device as api;
+use prost::Message;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::Extras;
-use crate::checkpoint;
+use crate::checkpoint::{self, printed_map};
 
 const FILE: &str = "kubelet_internal_checkpoint";
+/// Stands for the NUMA node of a device that is near none.
+pub const NO_NODE: i64 = -1;
 
 /// The devices of one resource that one container was given, and what the plugin said to that.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     pub ids: Vec<String>,
-    envs: BTreeMap<String, String>,
-    /// In the container, on the node, and whether it is read-only.
-    mounts: Vec<(String, String, bool)>,
-    /// In the container, on the node, and what may be done with it.
-    devices: Vec<(String, String, String)>,
-    annotations: BTreeMap<String, String>,
-    cdi_devices: Vec<String>,
+    by_node: BTreeMap<i64, Vec<String>>,
+    response: api::ContainerAllocateResponse,
 }
 
 impl Given {
-    pub fn new(ids: Vec<String>, answer: api::ContainerAllocateResponse) -> Self {
-        let mount = |mount: api::Mount| (mount.container_path, mount.host_path, mount.read_only);
-        let device = |device: api::DeviceSpec| (device.container_path, device.host_path, device.permissions);
-        Self {
-            ids,
-            envs: answer.envs.into_iter().collect(),
-            mounts: answer.mounts.into_iter().map(mount).collect(),
-            devices: answer.devices.into_iter().map(device).collect(),
-            annotations: answer.annotations.into_iter().collect(),
-            cdi_devices: answer.cdi_devices.into_iter().map(|device| device.name).collect(),
+    /// `nodes` tells which NUMA nodes a device is near.
+    pub fn new(
+        ids: Vec<String>,
+        nodes: impl Fn(&str) -> Vec<i64>,
+        response: api::ContainerAllocateResponse,
+    ) -> Self {
+        let mut by_node: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+        for id in &ids {
+            let near = Some(nodes(id)).filter(|near| !near.is_empty()).unwrap_or_else(|| vec![NO_NODE]);
+            near.into_iter().for_each(|node| by_node.entry(node).or_default().push(id.clone()));
         }
+        Self { ids, by_node, response }
     }
 
     pub fn add_to(self, extras: &mut Extras) {
-        extras.envs.extend(self.envs);
-        extras.annotations.extend(self.annotations);
-        extras.cdi_devices.extend(self.cdi_devices);
-        let mount =
-            |(container_path, host_path, read_only)| api::Mount { container_path, host_path, read_only };
-        extras.mounts.extend(self.mounts.into_iter().map(mount));
-        let device = |(container_path, host_path, permissions)| api::DeviceSpec {
-            container_path,
-            host_path,
-            permissions,
-        };
-        extras.devices.extend(self.devices.into_iter().map(device));
+        let response = self.response;
+        extras.envs.extend(response.envs);
+        extras.annotations.extend(response.annotations);
+        extras.cdi_devices.extend(response.cdi_devices.into_iter().map(|device| device.name));
+        extras.mounts.extend(response.mounts);
+        extras.devices.extend(response.devices);
     }
 }
 
+/// Field names are upstream's, which are those of Go.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
+struct File {
+    #[serde(rename = "Data")]
+    data: Data,
+    #[serde(rename = "Checksum")]
+    checksum: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Data {
+    pod_device_entries: Option<Vec<Entry>>,
+    /// Devices that are well, by resource.
+    registered_devices: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct Entry {
+    #[serde(rename = "PodUID")]
     pod: String,
-    container: String,
-    resource: String,
-    given: Given,
+    container_name: String,
+    resource_name: String,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: BTreeMap<i64, Vec<String>>,
+    alloc_resp: String,
+}
+
+impl Entry {
+    fn given(&self) -> Given {
+        let response = BASE64.decode(&self.alloc_resp).unwrap_or_default();
+        let ids: BTreeSet<&String> = self.device_ids.values().flatten().collect();
+        Given {
+            ids: ids.into_iter().cloned().collect(),
+            by_node: self.device_ids.clone(),
+            response: api::ContainerAllocateResponse::decode(response.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    fn printed(&self) -> String {
+        let response: Vec<String> =
+            BASE64.decode(&self.alloc_resp).unwrap_or_default().iter().map(u8::to_string).collect();
+        format!(
+            "{{PodUID:(string){} ContainerName:(string){} ResourceName:(string){} \
+             DeviceIDs:(checkpoint.DevicesPerNUMA){} AllocResp:([]uint8)[{}]}}",
+            self.pod,
+            self.container_name,
+            self.resource_name,
+            printed_map(&self.device_ids, |ids| printed_list(ids)),
+            response.join(" ")
+        )
+    }
+}
+
+fn printed_list(words: &[String]) -> String {
+    format!("[{}]", words.join(" "))
+}
+
+impl Data {
+    fn compute(&self) -> u32 {
+        let entries = match &self.pod_device_entries {
+            Some(entries) => {
+                let entries: Vec<String> = entries.iter().map(Entry::printed).collect();
+                printed_list(&entries)
+            }
+            None => "<nil>".into(),
+        };
+        checkpoint::checksum(&format!(
+            "(checkpoint.checkpointData){{PodDeviceEntries:([]checkpoint.PodDevicesEntry){entries} \
+             RegisteredDevices:(map[string][]string){}}}",
+            printed_map(&self.registered_devices, |ids| printed_list(ids))
+        ))
+    }
 }
 
 #[derive(Debug, Default)]
 pub struct Book {
     path: PathBuf,
     entries: Vec<Entry>,
+    registered: BTreeMap<String, Vec<String>>,
 }
 
 impl Book {
     pub fn read(dir: &Path) -> Self {
         let path = dir.join(FILE);
-        let entries = checkpoint::read(&path, "which devices pods have");
-        Self { path, entries }
+        let file: File = checkpoint::read_checked(&path, "which devices pods have", |file: &File| {
+            (file.checksum, file.data.compute())
+        });
+        let entries = file.data.pod_device_entries.unwrap_or_default();
+        Self { path, entries, registered: file.data.registered_devices }
     }
 
     fn save(&self) -> Result<(), String> {
-        checkpoint::write(&self.path, &self.entries)
+        let data = Data {
+            pod_device_entries: (!self.entries.is_empty()).then(|| self.entries.clone()),
+            registered_devices: self.registered.clone(),
+        };
+        checkpoint::write(&self.path, &File { checksum: data.compute(), data })
     }
 
     fn find(&self, pod: &str, container: &str, resource: &str) -> Option<usize> {
-        let is =
-            |entry: &Entry| entry.pod == pod && entry.container == container && entry.resource == resource;
+        let is = |entry: &Entry| {
+            entry.pod == pod && entry.container_name == container && entry.resource_name == resource
+        };
         self.entries.iter().position(is)
     }
 
     pub fn get(&self, pod: &str, container: &str, resource: &str) -> Option<Given> {
         let at = self.find(pod, container, resource)?;
-        self.entries.get(at).map(|entry| entry.given.clone())
+        self.entries.get(at).map(Entry::given)
     }
 
     pub fn of(&self, pod: &str, container: &str) -> Vec<(String, Given)> {
-        let own = self.entries.iter().filter(|entry| entry.pod == pod && entry.container == container);
-        own.map(|entry| (entry.resource.clone(), entry.given.clone())).collect()
+        let own = self.entries.iter().filter(|entry| entry.pod == pod && entry.container_name == container);
+        own.map(|entry| (entry.resource_name.clone(), entry.given())).collect()
     }
 
     pub fn pods(&self) -> BTreeSet<String> {
@@ -103,26 +176,32 @@ impl Book {
     }
 
     pub fn taken(&self, resource: &str) -> BTreeSet<String> {
-        let of = self.entries.iter().filter(|entry| entry.resource == resource);
-        of.flat_map(|entry| entry.given.ids.iter().cloned()).collect()
+        let of = self.entries.iter().filter(|entry| entry.resource_name == resource);
+        of.flat_map(|entry| entry.device_ids.values().flatten().cloned()).collect()
+    }
+
+    /// A plugin has told of its devices, and these are well.
+    pub fn register(&mut self, resource: &str, healthy: Vec<String>) {
+        if self.registered.get(resource) == Some(&healthy) {
+            return;
+        }
+        self.registered.insert(resource.to_owned(), healthy);
+        if let Err(error) = self.save() {
+            warn!(error, "devices of a plugin are not known after a restart");
+        }
     }
 
     /// Written down before the container starts.
-    pub fn give(&mut self, pod: &str, container: &str, resource: &str, given: Given) -> Result<(), String> {
+    pub fn give(&mut self, pod: &str, container: &str, resource: &str, given: &Given) -> Result<(), String> {
         let entry = Entry {
             pod: pod.to_owned(),
-            container: container.to_owned(),
-            resource: resource.to_owned(),
-            given,
+            container_name: container.to_owned(),
+            resource_name: resource.to_owned(),
+            device_ids: given.by_node.clone(),
+            alloc_resp: BASE64.encode(given.response.encode_to_vec()),
         };
         self.entries.push(entry);
         self.save().inspect_err(|_| drop(self.entries.pop()))
-    }
-
-    pub fn release_of(&mut self, pod: &str, container: &str, resource: &str) {
-        if let Some(at) = self.find(pod, container, resource) {
-            self.entries.remove(at);
-        }
     }
 
     pub fn release(&mut self, pod: &str) {
@@ -148,14 +227,35 @@ mod tests {
             ..Default::default()
         };
         let mut book = Book::read(dir.path());
-        book.give("u", "c", "r/x", Given::new(vec!["d1".into()], answer)).unwrap();
+        let given = Given::new(vec!["d1".into(), "d2".into()], |id| vec![i64::from(id == "d2")], answer);
+        book.give("u", "c", "r/x", &given).unwrap();
         let mut book = Book::read(dir.path());
-        assert_eq!(book.taken("r/x"), ["d1".to_owned()].into());
+        assert_eq!(book.taken("r/x"), ["d1".to_owned(), "d2".to_owned()].into());
+        assert_eq!(book.get("u", "c", "r/x").as_ref(), Some(&given));
         let mut extras = Extras::default();
-        book.get("u", "c", "r/x").unwrap().add_to(&mut extras);
+        given.add_to(&mut extras);
         assert_eq!(extras.envs["A"], "1");
         book.release("u");
         assert!(Book::read(dir.path()).taken("r/x").is_empty());
         assert!(book.get("u", "c", "r/x").is_none());
+    }
+
+    /// Files that upstream's kubelet has written.
+    #[test]
+    fn files_of_another_kubelet() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |text: &str, taken: &[&str]| {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            let taken: BTreeSet<String> = taken.iter().map(|id| (*id).to_owned()).collect();
+            let book = Book::read(dir.path());
+            assert_eq!(book.taken("nvidia.com/gpu"), taken, "{text}");
+            book.save().unwrap();
+            std::fs::read_to_string(dir.path().join(FILE)).unwrap()
+        };
+        let one = r#"{"Data":{"PodDeviceEntries":[{"PodUID":"bf52b2cd-b611-4e79-86b1-280b283185c3","ContainerName":"check","ResourceName":"nvidia.com/gpu","DeviceIDs":{"-1":["tegra"]},"AllocResp":"Ch8KFk5WSURJQV9WSVNJQkxFX0RFVklDRVMSBXRlZ3Jh"}],"RegisteredDevices":{"nvidia.com/gpu":["tegra"]}},"Checksum":3660592824}"#;
+        assert_eq!(check(one, &["tegra"]), one);
+        let none = r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["GPU-0650a168-e770-3ea8-8ac3-8a1d419763e0"]}},"Checksum":3952659280}"#;
+        assert_eq!(check(none, &[]), none);
+        check(&one.replace("3660592824", "1"), &[]);
     }
 }

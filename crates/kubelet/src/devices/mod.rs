@@ -1,10 +1,11 @@
 //! Devices that plugins lend to containers: resources such as `example.com/gpu`.
 //!
 //! A plugin registers ([`registry`]) and tells of its devices for as long as its stream lasts ([`plugin`]). The node
-//! advertises them. A container is given devices when it is started for the first time ([`Devices::allocate`]) and keeps
-//! them across its restarts and ours: what was given to whom is in [`book`], which is on disk.
+//! advertises them. A container is given devices when its pod is admitted ([`Devices::admit`]) and keeps them across its
+//! restarts and ours: what was given to whom is in [`book`], which is on disk.
 
 mod book;
+mod choose;
 mod plugin;
 mod registry;
 
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::container::quantity;
+use crate::numa::{Hint, Hints, Mask};
 use crate::pod::ext::PodExt;
 pub use book::{Book, Given};
 use plugin::Plugin;
@@ -44,17 +46,20 @@ pub struct Devices {
     book: Mutex<Book>,
     /// One container at a time is given devices: what one gets the next one cannot have.
     giving: tokio::sync::Mutex<()>,
+    /// NUMA nodes of the machine.
+    nodes: Mask,
     /// There are other devices than before.
     pub changed: Notify,
 }
 
 impl Devices {
-    pub fn new(root: &Path) -> Self {
+    pub fn new(root: &Path, nodes: Mask) -> Self {
         Self {
             served: root.join("device-plugins").join("served"),
             plugins: Mutex::default(),
             book: Mutex::new(Book::read(&root.join("device-plugins"))),
             giving: tokio::sync::Mutex::default(),
+            nodes,
             changed: Notify::new(),
         }
     }
@@ -112,7 +117,93 @@ impl Devices {
         self.book.lock().release(uid);
     }
 
-    /// Gives a container the devices that it asks for, unless it has them, and gets it ready to use them.
+    /// What the container asks for of resources that plugins serve.
+    fn wants(&self, container: &Container) -> Vec<(String, usize)> {
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        let plugins = self.plugins.lock();
+        let names = limits.into_iter().flat_map(BTreeMap::keys).filter(|name| plugins.contains_key(*name));
+        let amount = |name: &String| usize::try_from(quantity::value_of(limits, name)?).ok();
+        names
+            .filter_map(|name| Some((name.clone(), amount(name)?)))
+            .filter(|(_, wanted)| *wanted > 0)
+            .collect()
+    }
+
+    /// Whether plugins have a say about the container.
+    pub fn concerns(&self, container: &Container) -> bool {
+        !self.wants(container).is_empty()
+    }
+
+    fn free(plugin: &Plugin, book: &Book, resource: &str) -> BTreeSet<String> {
+        let taken = book.taken(resource);
+        plugin.healthy().filter(|id| !taken.contains(*id)).cloned().collect()
+    }
+
+    /// What plain init containers of the pod have, and no container that runs on beside the others.
+    fn reusable(pod: &Pod, book: &Book, resource: &str) -> BTreeSet<String> {
+        let of = |container: &Container| {
+            book.get(pod.uid(), &container.name, resource).map(|given| given.ids).unwrap_or_default()
+        };
+        let sidecar = |init: &&Container| init.restart_policy.as_deref() == Some("Always");
+        let inits = || pod.pod_spec().init_containers.iter().flatten();
+        let mut reusable: BTreeSet<String> = inits().filter(|init| !sidecar(init)).flat_map(of).collect();
+        let lasting: BTreeSet<String> =
+            inits().filter(sidecar).chain(&pod.pod_spec().containers).flat_map(of).collect();
+        reusable.retain(|id| !lasting.contains(id));
+        reusable
+    }
+
+    /// The NUMA nodes whose devices could serve the container.
+    pub fn hints(&self, pod: &Pod, container: &Container) -> Hints {
+        let hints = |(name, wanted): (String, usize)| {
+            let plugin = self.plugins.lock().get(&name).cloned()?;
+            let book = self.book.lock();
+            let (free, reusable) = match book.get(pod.uid(), &container.name, &name) {
+                Some(given) => (given.ids.into_iter().collect(), BTreeSet::new()),
+                None => (Self::free(&plugin, &book, &name), Self::reusable(pod, &book, &name)),
+            };
+            let hints = choose::hints_for(self.nodes, &plugin.devices, &free, &reusable, wanted);
+            Some((name, hints))
+        };
+        self.wants(container).into_iter().filter_map(hints).collect()
+    }
+
+    /// The same, for all of the pod's containers at once.
+    pub fn pod_hints(&self, pod: &Pod) -> Hints {
+        let spec = pod.pod_spec();
+        let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
+        let names: BTreeSet<String> =
+            containers().flat_map(|one| self.wants(one)).map(|(name, _)| name).collect();
+        let hints = |name: String| {
+            let amount = |container: &Container| {
+                self.wants(container).into_iter().find(|(of, _)| *of == name).map_or(0, |(_, wanted)| wanted)
+            };
+            let wanted = crate::affinity::most(spec, amount);
+            let plugin = self.plugins.lock().get(&name).cloned()?;
+            let book = self.book.lock();
+            let own: BTreeSet<String> = containers()
+                .filter_map(|one| book.get(pod.uid(), &one.name, &name))
+                .flat_map(|given| given.ids)
+                .collect();
+            let free = if own.is_empty() { Self::free(&plugin, &book, &name) } else { own };
+            let hints = choose::hints_for(self.nodes, &plugin.devices, &free, &BTreeSet::new(), wanted);
+            Some((name, hints))
+        };
+        names.into_iter().filter_map(hints).collect()
+    }
+
+    /// Gives a container of a new pod the devices that it asks for, near the hint's nodes.
+    pub async fn admit(&self, pod: &Pod, container: &Container, hint: Option<Hint>) -> Result<(), String> {
+        for (name, wanted) in self.wants(container) {
+            if self.book.lock().get(pod.uid(), &container.name, &name).is_none() {
+                self.give(pod, container, &name, wanted, hint).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets a container ready to use its devices, which it is given now if it has none yet: its pod was admitted by a
+    /// kubelet that knew no plugin.
     pub async fn allocate(&self, pod: &Pod, container: &Container) -> Result<Extras, String> {
         let mut extras = Extras::default();
         let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
@@ -133,11 +224,7 @@ impl Devices {
             }
             let given = match held {
                 Some(given) => given,
-                None => {
-                    let _one_at_a_time = self.giving.lock().await;
-                    let plugin = known.clone().ok_or_else(|| format!("no plugin for {name}"))?;
-                    self.give(&plugin, pod, container, name, wanted).await?
-                }
+                None => self.give(pod, container, name, wanted, None).await?,
             };
             if let Some(plugin) = known.filter(|plugin| plugin.options.pre_start_required) {
                 plugin.pre_start(&given.ids).await?;
@@ -149,34 +236,42 @@ impl Devices {
 
     async fn give(
         &self,
-        plugin: &Plugin,
         pod: &Pod,
         container: &Container,
         resource: &str,
         wanted: usize,
+        hint: Option<Hint>,
     ) -> Result<Given, String> {
-        // What init containers that have ended were given serves the ones that follow.
-        let follows = pod.pod_spec().containers.iter().any(|main| main.name == container.name);
-        let taken = {
-            let mut book = self.book.lock();
-            if follows {
-                let plain = pod.pod_spec().init_containers.iter().flatten();
-                let plain = plain.filter(|init| init.restart_policy.as_deref() != Some("Always"));
-                plain.for_each(|init| book.release_of(pod.uid(), &init.name, resource));
-            }
-            book.taken(resource)
+        let _one_at_a_time = self.giving.lock().await;
+        let plugin = self.plugins.lock().get(resource).cloned();
+        let plugin = plugin.ok_or_else(|| format!("no plugin serves {resource}"))?;
+        let (mut ids, free) = {
+            let book = self.book.lock();
+            let reusable = Self::reusable(pod, &book, resource);
+            (reusable.into_iter().take(wanted).collect::<Vec<_>>(), Self::free(&plugin, &book, resource))
         };
-        let free: Vec<String> = plugin.healthy().filter(|id| !taken.contains(*id)).cloned().collect();
-        if free.len() < wanted {
+        let missing = wanted - ids.len();
+        if free.len() < missing {
             return Err(format!(
-                "requested number of devices unavailable for {resource}. Requested: {wanted}, Available: {}",
+                "requested number of devices unavailable for {resource}. Requested: {missing}, Available: {}",
                 free.len()
             ));
         }
-        let ids = plugin.choose(free, wanted).await;
+        let (near, free) = choose::ordered(&plugin.devices, free.into_iter().collect(), hint);
+        if near >= missing {
+            // The plugin may prefer some of those that are near.
+            let near = free.into_iter().take(near).collect();
+            ids.extend(plugin.choose(near, &ids, missing).await);
+        } else {
+            let mut free = free.into_iter();
+            ids.extend(free.by_ref().take(near));
+            ids.extend(plugin.choose(free.collect(), &ids, missing - near).await);
+        }
         let response = plugin.allocate(&ids).await?;
-        let given = Given::new(ids, response);
-        self.book.lock().give(pod.uid(), &container.name, resource, given.clone())?;
+        let nodes =
+            |id: &str| plugin.devices.get(id).map(|device| device.numa_nodes.clone()).unwrap_or_default();
+        let given = Given::new(ids, nodes, response);
+        self.book.lock().give(pod.uid(), &container.name, resource, &given)?;
         Ok(given)
     }
 }

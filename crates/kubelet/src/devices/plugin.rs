@@ -51,17 +51,18 @@ impl Plugin {
         self.devices.iter().filter(|(_, device)| device.healthy).map(|(id, _)| id)
     }
 
-    /// Which of the free ones: the plugin may have preferences. What it prefers is only taken when it can be had.
-    pub async fn choose(&self, free: Vec<String>, wanted: usize) -> Vec<String> {
+    /// Which of the free ones, beside those that are taken anyway: the plugin may have preferences. What it prefers is
+    /// only taken when it can be had.
+    pub async fn choose(&self, free: Vec<String>, anyway: &[String], wanted: usize) -> Vec<String> {
         let first = || free.iter().take(wanted).cloned().collect();
-        if !self.options.get_preferred_allocation_available {
+        if wanted == 0 || !self.options.get_preferred_allocation_available {
             return first();
         }
         let request = api::PreferredAllocationRequest {
             container_requests: vec![api::ContainerPreferredAllocationRequest {
-                available_device_i_ds: free.clone(),
-                must_include_device_i_ds: Vec::new(),
-                allocation_size: i32::try_from(wanted).unwrap_or(i32::MAX),
+                available_device_i_ds: free.iter().chain(anyway).cloned().collect(),
+                must_include_device_i_ds: anyway.to_vec(),
+                allocation_size: i32::try_from(wanted + anyway.len()).unwrap_or(i32::MAX),
             }],
         };
         let answer = self.client.clone().get_preferred_allocation(timed(request)).await;
@@ -70,6 +71,7 @@ impl Plugin {
         let mut ids = preferred.map(|preferred| preferred.device_i_ds).unwrap_or_default();
         ids.sort();
         ids.dedup();
+        ids.retain(|id| !anyway.contains(id));
         if ids.len() == wanted && ids.iter().all(|id| free.contains(id)) { ids } else { first() }
     }
 

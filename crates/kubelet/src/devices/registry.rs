@@ -148,7 +148,9 @@ fn update(ctx: &Context, resource: &str, generation: u64, change: impl FnOnce(&m
         return false;
     };
     change(plugin);
+    let healthy = plugin.healthy().cloned().collect();
     drop(plugins);
+    ctx.devices.book.lock().register(resource, healthy);
     ctx.devices.changed.notify_one();
     true
 }

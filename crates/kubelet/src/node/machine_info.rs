@@ -37,7 +37,7 @@ impl MachineInfo {
             memory: meminfo("MemTotal:").unwrap_or(0),
             ephemeral_storage: disk_size(root_dir).unwrap_or(0),
             swap: meminfo("SwapTotal:").unwrap_or(0) > 0,
-            hugepages: hugepages(),
+            hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
             machine_id: read("/etc/machine-id"),
             boot_id: read("/proc/sys/kernel/random/boot_id"),
             system_uuid: read("/sys/class/dmi/id/product_uuid"),
@@ -126,9 +126,10 @@ fn disk_size(path: &Path) -> Option<i64> {
     i64::try_from(stat.f_blocks.saturating_mul(stat.f_frsize)).ok()
 }
 
-fn hugepages() -> BTreeMap<String, i64> {
+/// By size of the pages: bytes.
+pub fn hugepages(dir: &Path) -> BTreeMap<String, i64> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let kib =
             name.strip_prefix("hugepages-").and_then(|name| name.strip_suffix("kB")?.parse::<i64>().ok());

@@ -5,12 +5,26 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use super::ext::PodExt;
+use super::machine::Input;
 use crate::container::qos;
+use crate::context::Context;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
     pub reason: String,
     pub message: String,
+}
+
+impl Rejection {
+    /// Told as an event; what ends the pod.
+    pub fn told(self, ctx: &Context, pod: &Pod) -> Input {
+        ctx.events.warning(pod, None, &self.reason, &self.message);
+        Input::Kill {
+            reason: self.reason,
+            message: format!("Pod was rejected: {}", self.message),
+            grace: None,
+        }
+    }
 }
 
 /// What the node has for pods: CPU in thousandths, the rest in units.

@@ -92,11 +92,22 @@ pub fn restored(pod: &Arc<Pod>) -> Arc<Pod> {
     replace(pod, of, || pod.pod_spec().resources.clone())
 }
 
-/// Whether the node can give the pod what it wants now, beside what `others` have.
-pub fn resize(wanted: &Pod, others: &[Arc<Pod>], allocatable: &Allocatable) -> Result<(), Pending> {
+/// Whether the node can give the pod what it wants now, beside what `others` have. `fixed` names a manager that gives
+/// containers of Guaranteed pods what they keep.
+pub fn resize(
+    wanted: &Pod,
+    others: &[Arc<Pod>],
+    allocatable: &Allocatable,
+    fixed: Option<&str>,
+) -> Result<(), Pending> {
     let infeasible = |message: String| Err(Pending { reason: "Infeasible", message });
     if is_static(wanted) {
         return infeasible("In-place resize of static-pods is not supported".into());
+    }
+    if let Some(manager) = fixed.filter(|_| qos::class(wanted.pod_spec()) == qos::Class::Guaranteed) {
+        return infeasible(format!(
+            "Resize is infeasible for Guaranteed Pods alongside {manager} Manager static policy"
+        ));
     }
     let requests = qos::requests(wanted.pod_spec());
     for (name, what) in [("cpu", "cpu"), ("memory", "memory")] {
@@ -140,12 +151,18 @@ mod tests {
     fn what_the_node_can_give() {
         let allocatable: Allocatable = [("cpu".to_owned(), 2000), ("memory".to_owned(), 1 << 30)].into();
         let check = |wanted: &str, other: &str, expected: Option<&str>| {
-            let result = resize(&pod(wanted), &[pod(other)], &allocatable);
+            let result = resize(&pod(wanted), &[pod(other)], &allocatable, None);
             assert_eq!(result.err().map(|pending| pending.reason), expected, "{wanted} beside {other}");
         };
         check("1", "1", None);
         check("1500m", "1", Some("Deferred"));
         check("2500m", "0", Some("Infeasible"));
+        let guaranteed: Pod = serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Mi"}}}]}}))
+        .unwrap();
+        assert!(resize(&guaranteed, &[], &allocatable, None).is_ok());
+        assert_eq!(resize(&guaranteed, &[], &allocatable, Some("CPU")).unwrap_err().reason, "Infeasible");
+        assert!(resize(&pod("1"), &[], &allocatable, Some("CPU")).is_ok());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::allocation;
 use super::exec;
 use super::ext::PodExt;
 use super::machine::Input;
-use super::worker::{self, Handle};
+use super::worker::{self, First, Handle};
 use crate::context::Context;
 use crate::cri::events::{self, News, PodNews};
 use crate::cri::view::{PodView, State};
@@ -167,6 +167,7 @@ impl Manager {
             dirs.map(|dir| dir.file_name().to_string_lossy().into_owned()).collect();
         gone.extend(ctx.devices.pods());
         gone.extend(ctx.cpus.pods());
+        gone.extend(ctx.memory.pods());
         gone.extend(ctx.claims.pods());
         gone.retain(|uid| !self.pods.contains_key(uid) && !self.suspects.contains(uid));
         for uid in gone {
@@ -226,20 +227,14 @@ impl Manager {
         let view = self.found.remove(pod.uid()).map(|found| found.view);
         let new = view.is_none() && matches!(pod.phase(), "Pending") && pod.deletion().is_none();
         let first = match if new { self.admit(&pod) } else { Ok(()) } {
-            Ok(()) => None,
-            Err(rejection) => {
-                self.ctx.events.warning(&pod, None, &rejection.reason, &rejection.message);
-                Some(Input::Kill {
-                    reason: rejection.reason,
-                    message: format!("Pod was rejected: {}", rejection.message),
-                    grace: None,
-                })
-            }
+            Ok(()) if new => First::Admission,
+            Ok(()) => First::Input(Input::Tick),
+            Err(rejection) => First::Input(rejection.told(&self.ctx, &pod)),
         };
         self.start(pod, view.unwrap_or_default(), first);
     }
 
-    fn start(&mut self, wanted: Arc<Pod>, view: PodView, first: Option<Input>) {
+    fn start(&mut self, wanted: Arc<Pod>, view: PodView, first: First) {
         let pod = if view.containers.is_empty() { wanted.clone() } else { allocation::restored(&wanted) };
         let handle = worker::start(self.ctx.clone(), pod.clone(), view, first, &mut self.workers);
         let uid = wanted.uid().to_owned();
@@ -273,8 +268,13 @@ impl Manager {
     fn allocate(&mut self, uid: &str) {
         let others: Vec<Arc<Pod>> = self.admitted(Some(uid));
         let allocatable = self.ctx.allocatable();
+        let fixed = match (self.ctx.cpus.is_static(), self.ctx.memory.is_static()) {
+            (true, _) => Some("CPU"),
+            (_, true) => Some("Memory"),
+            _ => None,
+        };
         let Some(known) = self.pods.get_mut(uid) else { return };
-        let pending = allocation::resize(&known.wanted, &others, &allocatable).err();
+        let pending = allocation::resize(&known.wanted, &others, &allocatable, fixed).err();
         if pending.is_none() {
             known.pod = known.wanted.clone();
             let _ = known.handle.inbox.send(Input::Desired(known.pod.clone()));
@@ -305,10 +305,6 @@ impl Manager {
         let node = self.ctx.node.get("", &self.ctx.options.node_name);
         let max_pods = self.ctx.options.config.pod_limit(self.ctx.machine.cpus);
         self.ctx.pressure.admit(pod)?;
-        self.ctx
-            .cpus
-            .admit(pod)
-            .map_err(|message| Rejection { reason: "UnexpectedAdmissionError".into(), message })?;
         sysctls_allowed(pod, &self.ctx.options.config.allowed_unsafe_sysctls)?;
         admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)
     }
@@ -369,7 +365,7 @@ impl Manager {
             spec: Some(orphan_spec(&found.view)),
             ..Default::default()
         };
-        self.start(Arc::new(pod), found.view, Some(Input::Gone));
+        self.start(Arc::new(pod), found.view, First::Input(Input::Gone));
     }
 }
 

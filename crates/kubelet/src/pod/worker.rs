@@ -20,6 +20,7 @@ use super::probed::Kind;
 use super::slot::Slot;
 use super::status::{NodeFacts, status};
 use super::status_writer::StatusWriter;
+use crate::affinity;
 use crate::context::Context;
 use crate::cri::view::PodView;
 use crate::probe::{self, Probing};
@@ -37,6 +38,14 @@ enum Done {
     Input(Input),
     Refreshed(Input),
     Finalized,
+}
+
+/// What a worker begins with.
+pub enum First {
+    /// A new pod, which the node's managers of CPUs, memory and devices have to admit.
+    Admission,
+    /// The rejection, the absence, or just the time.
+    Input(Input),
 }
 
 pub struct Worker {
@@ -64,7 +73,7 @@ pub fn start(
     ctx: Arc<Context>,
     pod: Arc<Pod>,
     view: PodView,
-    first: Option<Input>,
+    first: First,
     workers: &mut JoinSet<String>,
 ) -> Handle {
     let (sender, inbox) = mpsc::unbounded_channel();
@@ -78,7 +87,7 @@ pub fn start(
     if let Some(longest) = longest.and_then(crate::config::duration).and_then(|d| d.try_into().ok()) {
         machine.limit_backoff(longest);
     }
-    let worker = Worker {
+    let mut worker = Worker {
         status: StatusWriter::new(ctx.client.clone(), &pod),
         env: Arc::new(PodEnv::new(ctx, pod.namespace())),
         machine,
@@ -94,9 +103,8 @@ pub fn start(
         refresh_error: None,
         ended: false,
     };
-    // The first step is made by an input: the rejection, the absence, or just the time.
-    let _ = sender.send(first.unwrap_or(Input::Tick));
     workers.spawn(async move {
+        worker.begin(first).await;
         worker.run().await;
         pod.uid().to_owned()
     });
@@ -104,6 +112,20 @@ pub fn start(
 }
 
 impl Worker {
+    async fn begin(&mut self, first: First) {
+        let input = match first {
+            First::Input(input) => input,
+            First::Admission => {
+                let (ctx, pod) = (self.env.ctx.clone(), self.machine.pod.clone());
+                match affinity::admit(&ctx, &pod).await {
+                    Ok(()) => Input::Tick,
+                    Err(rejection) => rejection.told(&ctx, &pod),
+                }
+            }
+        };
+        self.input(input);
+    }
+
     async fn run(mut self) {
         while !self.ended {
             let wake = self.wake_in();

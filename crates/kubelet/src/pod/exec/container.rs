@@ -99,6 +99,7 @@ async fn describe(
 ) -> Result<cri::ContainerConfig, String> {
     let ctx = &env.ctx;
     let container = &start.container;
+    let name = &container.name;
     let image = if security::depends_on_image_user(pod, container) {
         ctx.cri.image_status(&start.image).await.map_err(|error| error.to_string())?
     } else {
@@ -132,7 +133,9 @@ async fn describe(
     let devices = volumes::devices(container, &places)?;
     let mut extras = ctx.devices.allocate(pod, container).await?;
     extras.cdi_devices.extend(ctx.claims.cdi_devices(pod, container)?);
-    let cpuset = ctx.cpus.allocate(pod, container)?;
+    // Given on admission, unless that was another kubelet's.
+    ctx.cpus.allocate(pod, container, None).map_err(|refused| refused.message)?;
+    ctx.memory.allocate(pod, container, None).map_err(|refused| refused.message)?;
     let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips, images))?;
     let seccomp_root = ctx.options.root_dir.join("seccomp");
     Ok(config::config(
@@ -146,7 +149,9 @@ async fn describe(
             devices,
             extras,
             block: ctx.users.of(pod)?,
-            cpuset: cpuset.unwrap_or_default(),
+            cpuset: ctx.cpus.list(pod, container).unwrap_or_default(),
+            memory_nodes: ctx.memory.list(pod.uid(), name).unwrap_or_default(),
+            own_cpus: !ctx.cpus.given(pod.uid(), name).is_empty(),
             node: ctx.container_defaults(),
             seccomp_root: &seccomp_root,
             seccomp_default: ctx.options.config.seccomp_default,

@@ -51,6 +51,7 @@ pub async fn give_back(ctx: &Context, uid: &str) -> Result<(), String> {
     ctx.claims.release(uid).await?;
     ctx.devices.release(uid);
     ctx.cpus.release(uid);
+    ctx.memory.release(uid);
     ctx.users.release(uid);
     tokio::task::block_in_place(|| volumes::remove_pod_dir(&dir)).map_err(|error| error.to_string())
 }
