@@ -269,12 +269,23 @@ pub struct RuntimeArgs {
     /// Where CNI plugins are; may be repeated
     #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     pub cni_bin_dir: Vec<PathBuf>,
+    /// When packets to pods of other nodes go through VXLAN tunnels: to nodes on no shared link, or always (where the
+    /// network between nodes drops addresses that it does not know)
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub tunnels: Tunnels,
     /// The pod network of this node, where no kubelet tells it
     #[arg(long, value_name = "CIDR")]
     pub pod_cidr: Option<String>,
     /// A RuntimeClass handler and its OCI runtime, such as runc=/usr/bin/runc; may be repeated
     #[arg(long = "handler", value_name = "NAME=PATH", value_parser = parse_handler)]
     pub handlers: Vec<(String, PathBuf)>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+pub enum Tunnels {
+    #[default]
+    Auto,
+    Always,
 }
 
 fn parse_handler(text: &str) -> Result<(String, PathBuf), String> {

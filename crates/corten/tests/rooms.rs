@@ -23,7 +23,9 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("streaming", &["cri", "kube", "k8s-openapi", "runtime"]),
     ("shim", &["tokio", "serde", "serde_json", "runtime", "net", "images"]),
     ("net", &["kube", "k8s-openapi", "client", "cri"]),
+    ("overlay", &["apiserver", "store", "runtime", "kubelet", "proxy"]),
     ("proxy", &["apiserver", "store", "runtime", "kubelet"]),
+    ("metrics", &["apiserver", "store", "kubelet", "controllers"]),
     ("dns", &["apiserver", "store", "runtime", "kubelet", "net"]),
 ];
 

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::error::Context;
-use crate::link::{self, Route};
+use crate::link;
 use crate::netlink::Socket;
+use crate::route::{self, Route};
 use crate::{IpNet, Result};
 
 /// Makes `ip` an address of this node, on interface `name` (a bridge, or `lo`), as a host address. Doing it
@@ -30,6 +31,5 @@ pub fn remove_local(ip: IpAddr, name: &str) -> Result<()> {
 pub fn ensure_route(to: IpNet, name: &str) -> Result<()> {
     let mut socket = Socket::route().context("open", "a route netlink socket")?;
     let interface = link::index(&mut socket, name)?;
-    let route = Route { to, gateway: None, interface };
-    link::replace_route(&mut socket, &route)
+    route::replace(&mut socket, &Route::fixed(to, None, interface))
 }

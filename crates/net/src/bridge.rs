@@ -15,16 +15,19 @@ use parking_lot::Mutex;
 use crate::error::Context;
 use crate::hostport::{self, HostPort, Mapping};
 use crate::ipam::{self, Ipam, Lease};
-use crate::link::{self, Route, Veth};
+use crate::link::{self, Veth};
 use crate::netlink::Socket;
 use crate::nft::{self, Family};
 use crate::reaper::Reaper;
+use crate::route::{self, Route};
 use crate::rules::Rules;
-use crate::{Error, IpNet, Result, netns, sysctl};
+use crate::{Error, IpNet, Result, netns, sysctl, vxlan};
 
 /// The name of a pod's interface inside it.
 const POD_INTERFACE: &str = "eth0";
 const LOOPBACK_INDEX: u32 = 1;
+/// IPv6 needs as much.
+const MINIMUM_MTU: u32 = 1280;
 
 /// Names and places of one node's pod network.
 #[derive(Clone, Debug)]
@@ -33,7 +36,9 @@ pub struct BridgeConfig {
     pub name: String,
     /// Where leases are kept.
     pub state_dir: PathBuf,
-    /// MTU of the bridge and the pods; by default that of the link to which the default route leads.
+    /// MTU of the bridge and the pods; by default that of the link to which the default route leads, less what a
+    /// tunnel to another node needs. All pods of a node have the same: a bridge drops in silence what is too large for
+    /// a port.
     pub mtu: Option<u32>,
     /// Where pods go with their own address: the pod CIDRs of the whole cluster. What goes elsewhere leaves with
     /// the node's address. When empty, only the node's own pod CIDRs.
@@ -132,7 +137,7 @@ impl Bridge {
         let name = &self.config.name;
         let mtu = match self.config.mtu {
             Some(mtu) => mtu,
-            None => link::uplink_mtu(socket)?.unwrap_or(1500),
+            None => pod_mtu(route::uplink_mtu(socket)?),
         };
         let mac = link::mac_of(gateway);
         match link::get(socket, name)? {
@@ -280,6 +285,12 @@ impl Bridge {
     }
 }
 
+/// What is left for pods of the MTU of a link, which has IPv6 routes only when the flag says so.
+fn pod_mtu(uplink: Option<(u32, bool)>) -> u32 {
+    let (mtu, ipv6) = uplink.unwrap_or((1500, false));
+    mtu.saturating_sub(vxlan::overhead(ipv6)).max(MINIMUM_MTU)
+}
+
 fn route_socket() -> Result<Socket> {
     Socket::route().context("open", "a route netlink socket")
 }
@@ -297,9 +308,8 @@ fn configure_pod(lease: &Lease, cidrs: &[IpNet]) -> Result<()> {
         };
         link::add_address(&mut socket, interface, *ip, cidr.prefix_len())?;
         let everywhere = if ip.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        let route =
-            Route { to: everywhere.parse().unwrap_or(*cidr), gateway: Some(ipam::gateway(*cidr)), interface };
-        link::replace_route(&mut socket, &route)?;
+        let to = everywhere.parse().unwrap_or(*cidr);
+        route::replace(&mut socket, &Route::fixed(to, Some(ipam::gateway(*cidr)), interface))?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub enum Error {
     NoInterface { name: String },
     #[error("interface {name} is not a bridge: remove it, or choose another bridge name")]
     NotABridge { name: String },
+    #[error("interface {name} is not a VXLAN interface: remove or rename it, Corten needs one of that name")]
+    NotAVxlan { name: String },
     #[error("bridge {bridge} has no pod CIDR yet: the node's spec.podCIDR must reach it first")]
     NoPodCidr { bridge: String },
     #[error(

@@ -11,14 +11,20 @@ mod error;
 pub mod hostport;
 mod ipam;
 mod link;
+pub mod mesh;
+pub mod monitor;
+mod neighbour;
 pub mod netlink;
 mod netns;
 pub mod nft;
 mod reaper;
+mod route;
 mod rules;
+pub mod segment;
 mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod vxlan;
 
 pub use error::Error;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

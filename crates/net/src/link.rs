@@ -1,4 +1,4 @@
-//! Links, addresses and routes by route netlink.
+//! Links and addresses by route netlink; routes are in [`crate::route`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,22 +7,22 @@ use crate::error::Context;
 use crate::netlink::{Attributes, KernelError, Message, Reply, Socket};
 use crate::{Error, IpNet, Result};
 
-const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
-const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
-const UP: u32 = libc::IFF_UP as u32;
+pub(crate) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+pub(crate) const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
+pub(crate) const UP: u32 = libc::IFF_UP as u32;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 0x02;
-const IFINFO: usize = 16;
+pub(crate) const IFINFO: usize = 16;
 const IFADDR: usize = 8;
-const RTMSG: usize = 12;
 
 /// What [`get`] tells about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub index: u32,
     pub mtu: u32,
+    pub up: bool,
     pub kind: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn mac_of(ip: IpAddr) -> Mac {
 }
 
 /// `struct ifinfomsg`.
-fn ifinfo(family: i32, index: u32, flags: u32, change: u32) -> [u8; IFINFO] {
+pub(crate) fn ifinfo(family: i32, index: u32, flags: u32, change: u32) -> [u8; IFINFO] {
     let mut header = [0; IFINFO];
     header[0] = family as u8;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -52,21 +52,21 @@ fn ifinfo(family: i32, index: u32, flags: u32, change: u32) -> [u8; IFINFO] {
     header
 }
 
-fn octets(ip: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
-fn family(ip: IpAddr) -> u8 {
+pub(crate) fn family(ip: IpAddr) -> u8 {
     match ip {
         IpAddr::V4(_) => libc::AF_INET as u8,
         IpAddr::V6(_) => libc::AF_INET6 as u8,
     }
 }
 
-fn ip_from(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip_from(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
         16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
@@ -81,7 +81,7 @@ pub(crate) fn get(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     query_link(socket, &mut message).context("look up interface", name)
 }
 
-fn get_index(socket: &mut Socket, index: u32) -> std::result::Result<Option<Link>, KernelError> {
+pub(crate) fn get_index(socket: &mut Socket, index: u32) -> std::result::Result<Option<Link>, KernelError> {
     let mut message = Message::new(libc::RTM_GETLINK, 0).raw(&ifinfo(libc::AF_UNSPEC, index, 0, 0));
     query_link(socket, &mut message)
 }
@@ -100,11 +100,13 @@ fn parse_link(reply: &Reply<'_>) -> Option<Link> {
         return None;
     }
     let index = u32::from_ne_bytes(reply.body.get(4..8)?.try_into().ok()?);
+    let flags = u32::from_ne_bytes(reply.body.get(8..12)?.try_into().ok()?);
     let attributes = reply.attributes(IFINFO);
     let info = attributes.find_kind(libc::IFLA_LINKINFO);
     let kind = info.and_then(|info| info.nested().find_kind(libc::IFLA_INFO_KIND));
     Some(Link {
         index,
+        up: flags & UP != 0,
         mtu: attributes.find_kind(libc::IFLA_MTU)?.u32()?,
         kind: kind.and_then(|kind| kind.str()).map(str::to_owned),
     })
@@ -249,20 +251,28 @@ pub(crate) fn remove_address(socket: &mut Socket, index: u32, net: IpNet) -> Res
 
 /// The addresses of a link, without the link-local ones.
 pub(crate) fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>> {
+    let found = dump_addresses(socket, index).context("list addresses of", format!("interface {index}"))?;
+    Ok(found.into_iter().filter(|(link, _)| *link == index).map(|(_, net)| net).collect())
+}
+
+/// The addresses of all links, each with the index of its link, without the link-local ones.
+pub(crate) fn all_addresses(socket: &mut Socket) -> Result<Vec<(u32, IpNet)>> {
+    dump_addresses(socket, 0).context("list", "addresses")
+}
+
+fn dump_addresses(socket: &mut Socket, index: u32) -> std::result::Result<Vec<(u32, IpNet)>, KernelError> {
     // The family is left unspecified: both are asked for.
     let mut header = [0; IFADDR];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     let mut message = Message::new(libc::RTM_GETADDR, libc::NLM_F_DUMP as u16).raw(&header);
     let mut found = Vec::new();
-    socket
-        .query(&mut message, |reply| found.extend(parse_address(&reply, index)))
-        .context("list addresses of", format!("interface {index}"))?;
+    socket.query(&mut message, |reply| found.extend(parse_address(&reply)))?;
     Ok(found)
 }
 
-fn parse_address(reply: &Reply<'_>, wanted: u32) -> Option<IpNet> {
+fn parse_address(reply: &Reply<'_>) -> Option<(u32, IpNet)> {
     let index = u32::from_ne_bytes(reply.body.get(4..8)?.try_into().ok()?);
-    if reply.kind != libc::RTM_NEWADDR || index != wanted {
+    if reply.kind != libc::RTM_NEWADDR {
         return None;
     }
     let attributes: Attributes<'_> = reply.attributes(IFADDR);
@@ -271,73 +281,6 @@ fn parse_address(reply: &Reply<'_>, wanted: u32) -> Option<IpNet> {
     let net = IpNet::new(ip_from(address.payload)?, *reply.body.get(1)?).ok()?;
     match net {
         IpNet::V6(net) if net.addr().is_unicast_link_local() => None,
-        net => Some(net),
+        net => Some((index, net)),
     }
-}
-
-/// A route to be made in the main table.
-pub(crate) struct Route {
-    pub to: IpNet,
-    pub gateway: Option<IpAddr>,
-    pub interface: u32,
-}
-
-fn rtmsg(net: IpNet, scope: u8) -> [u8; RTMSG] {
-    let mut header = [0; RTMSG];
-    header[0] = family(net.addr());
-    header[1] = net.prefix_len();
-    header[4] = libc::RT_TABLE_MAIN;
-    header[5] = libc::RTPROT_STATIC;
-    header[6] = scope;
-    header[7] = libc::RTN_UNICAST;
-    header
-}
-
-/// Makes a route, or changes the one to the same destination.
-pub(crate) fn replace_route(socket: &mut Socket, route: &Route) -> Result<()> {
-    let scope = match route.gateway {
-        None if route.to.addr().is_ipv4() => libc::RT_SCOPE_LINK,
-        _ => libc::RT_SCOPE_UNIVERSE,
-    };
-    let mut message = Message::new(libc::RTM_NEWROUTE, REPLACE).raw(&rtmsg(route.to, scope));
-    if route.to.prefix_len() > 0 {
-        message.put(libc::RTA_DST, &octets(route.to.network()));
-    }
-    if let Some(gateway) = route.gateway {
-        message.put(libc::RTA_GATEWAY, &octets(gateway));
-    }
-    message.put_u32(libc::RTA_OIF, route.interface);
-    socket.request(&mut message).context("add route to", route.to.to_string())
-}
-
-/// The MTU of the link that the IPv4 default route leads to, or failing that the IPv6 one.
-pub(crate) fn uplink_mtu(socket: &mut Socket) -> Result<Option<u32>> {
-    for kind in [libc::AF_INET, libc::AF_INET6] {
-        let mut header = [0; RTMSG];
-        header[0] = kind as u8;
-        let mut message = Message::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP as u16).raw(&header);
-        let mut uplink = None;
-        socket
-            .query(&mut message, |reply| uplink = uplink.or(parse_default_route(&reply)))
-            .context("list", "routes")?;
-        if let Some(index) = uplink {
-            let link = get_index(socket, index).context("look up interface", index.to_string())?;
-            return Ok(link.map(|link| link.mtu));
-        }
-    }
-    Ok(None)
-}
-
-fn parse_default_route(reply: &Reply<'_>) -> Option<u32> {
-    let prefix = *reply.body.get(1)?;
-    let table = *reply.body.get(4)?;
-    let kind = *reply.body.get(7)?;
-    let wanted = reply.kind == libc::RTM_NEWROUTE
-        && prefix == 0
-        && table == libc::RT_TABLE_MAIN
-        && kind == libc::RTN_UNICAST;
-    if !wanted {
-        return None;
-    }
-    reply.attributes(RTMSG).find_kind(libc::RTA_OIF)?.u32()
 }

@@ -8,6 +8,9 @@ use net::bridge::{Bridge, BridgeConfig};
 use net::hostport::HostPort;
 use net::testing::Namespace;
 
+#[path = "bridge/mesh.rs"]
+mod mesh;
+
 fn config(directory: &Path) -> BridgeConfig {
     BridgeConfig { name: "br-test".to_owned(), state_dir: directory.to_owned(), ..BridgeConfig::default() }
 }

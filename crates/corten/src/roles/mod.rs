@@ -87,6 +87,7 @@ pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
     let informers = kubelet_informers(&parts, layout, &args.kubelet, &node).await?;
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
     worker::start_network(&mut parts, &informers, &node)?;
+    worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
     notify::ready();
     parts.finish().await
 }

@@ -47,6 +47,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     };
     worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
     worker::start_network(&mut parts, &informers, &node)?;
+    worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
     addons::ensure(&informers.client(), &node.network).await?;
 
     let (shutdown, name) = (parts.shutdown(), node.name.clone());

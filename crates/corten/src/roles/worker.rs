@@ -8,7 +8,7 @@ use client::Informers;
 use kubelet::KubeletConfiguration;
 
 use super::address;
-use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs};
+use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs, Tunnels};
 use crate::kubelet_flags::KubeletFlags;
 use crate::layout::Layout;
 use crate::parts::Parts;
@@ -146,8 +146,22 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
     Ok(())
 }
 
-/// Takes back what [`start_network`] did to this machine.
+/// Ways to the pods of other nodes, unless CNI plugins are to make them.
+pub fn start_overlay(parts: &mut Parts, informers: &Informers, node: &Node, args: &RuntimeArgs) {
+    if args.cni_conf_dir.is_some() {
+        return;
+    }
+    let mut config = overlay::Config { node_name: node.name.clone(), ..overlay::Config::default() };
+    config.mesh.mode = match args.tunnels {
+        Tunnels::Auto => net::mesh::Mode::Auto,
+        Tunnels::Always => net::mesh::Mode::Tunnel,
+    };
+    parts.start("network between nodes", overlay::run(informers.clone(), config, parts.shutdown()));
+}
+
+/// Takes back what [`start_network`] and [`start_overlay`] did to this machine.
 pub fn clear_network(network: &NetworkArgs) -> Result<()> {
+    overlay::remove(&overlay::Config::default()).context("cannot remove the ways to other nodes")?;
     proxy::remove(&proxy::Config::default()).context("cannot remove the service routing")?;
     net::addr::remove_local(network.cluster_dns, DNS_INTERFACE)
         .with_context(|| format!("cannot remove the address of the cluster DNS, {}", network.cluster_dns))

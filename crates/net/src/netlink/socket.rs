@@ -1,7 +1,7 @@
 //! A netlink socket: requests acknowledged, dumps collected, the kernel's own words kept in errors.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{self, MsgFlags, NetlinkAddr, sockopt};
 
@@ -124,7 +124,16 @@ impl Socket {
         Self::open(libc::NETLINK_NETFILTER)
     }
 
+    /// What happens to links, addresses and routes: the messages of these groups (`RTMGRP_*`).
+    pub fn route_events(groups: u32) -> Result<Self, KernelError> {
+        Self::open_for(libc::NETLINK_ROUTE, groups)
+    }
+
     fn open(protocol: i32) -> Result<Self, KernelError> {
+        Self::open_for(protocol, 0)
+    }
+
+    fn open_for(protocol: i32, groups: u32) -> Result<Self, KernelError> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: plain system call; the result is checked before use.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
@@ -139,7 +148,7 @@ impl Socket {
         if protocol == libc::NETLINK_ROUTE {
             set_option(&fd, libc::NETLINK_GET_STRICT_CHK)?;
         }
-        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { fd, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
     }
 
@@ -242,6 +251,12 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 
