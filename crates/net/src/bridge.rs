@@ -1,5 +1,9 @@
 //! The pod network of one node: a bridge, and a veth pair from it into each pod.
 //!
+//! Pods of a node are no neighbours: each has its address alone and the gateway, and what it sends to another pod is
+//! routed by the node. So service routing and network policies, which work on routed packets, see all of them, whether
+//! or not the kernel shows bridged packets to its packet filter.
+//!
 //! Attaching is a handful of netlink messages: one makes the pair, one end a port of the bridge and the other
 //! inside the pod's namespace; a few more, from a socket opened in that namespace, bring it up and give it
 //! address and default route. What is attached is known from the leases on disk and from interface names made
@@ -21,7 +25,7 @@ use crate::nft::{self, Family};
 use crate::reaper::Reaper;
 use crate::route::{self, Route};
 use crate::rules::Rules;
-use crate::{Error, IpNet, Result, netns, sysctl, vxlan};
+use crate::{Error, IpNet, Result, netns, qdisc, sysctl, vxlan};
 
 /// The name of a pod's interface inside it.
 const POD_INTERFACE: &str = "eth0";
@@ -57,6 +61,13 @@ impl Default for BridgeConfig {
             table: "corten-net".to_owned(),
         }
     }
+}
+
+/// How fast a pod may receive and send, in bits per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    pub ingress: Option<u64>,
+    pub egress: Option<u64>,
 }
 
 /// What a pod got.
@@ -246,6 +257,26 @@ impl Bridge {
         Ok(())
     }
 
+    /// Limits what an attached sandbox receives and sends, in bits per second.
+    pub fn set_bandwidth(&self, id: &str, netns: &Path, limits: Bandwidth) -> Result<()> {
+        let in_sandbox = |source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) };
+        let limit = |interface: &str, bits| {
+            let mut socket = route_socket()?;
+            let index = link::index(&mut socket, interface)?;
+            qdisc::limit(&mut socket, index, bits)
+        };
+        let both = || {
+            if let Some(bits) = limits.ingress {
+                limit(&host_interface(id), bits)?;
+            }
+            if let Some(bits) = limits.egress {
+                netns::inside(&netns::open(netns)?, netns, || limit(POD_INTERFACE, bits))?;
+            }
+            Ok(())
+        };
+        both().map_err(in_sandbox)
+    }
+
     /// Removes the sandbox's pair and gives its addresses back. A sandbox that is not attached is fine.
     pub fn detach(&self, id: &str) -> Result<()> {
         let in_sandbox = |source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) };
@@ -301,15 +332,25 @@ fn configure_pod(lease: &Lease, cidrs: &[IpNet]) -> Result<()> {
     link::up(&mut socket, LOOPBACK_INDEX)?;
     let interface = link::index(&mut socket, POD_INTERFACE)?;
     link::up(&mut socket, interface)?;
+    // The gateway sends packets back by the interface that they came from, and would like to tell of a shorter way.
+    for who in ["all", POD_INTERFACE] {
+        sysctl::set(&format!("net/ipv4/conf/{who}/accept_redirects"), "0")?;
+    }
     for ip in &lease.ips {
         // A lease from a CIDR that the node no longer has reaches nobody; it is replaced with its pod.
         let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(ip)) else {
             continue;
         };
-        link::add_address(&mut socket, interface, *ip, cidr.prefix_len())?;
+        let alone = IpNet::from(*ip).prefix_len();
+        link::add_address(&mut socket, interface, *ip, alone)?;
         let everywhere = if ip.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
         let to = everywhere.parse().unwrap_or(*cidr);
-        route::replace(&mut socket, &Route::fixed(to, Some(ipam::gateway(*cidr)), interface))?;
+        let gateway = ipam::gateway(*cidr);
+        route::replace(&mut socket, &Route::fixed(IpNet::from(gateway), None, interface))?;
+        route::replace(&mut socket, &Route::fixed(to, Some(gateway), interface))?;
+        if ip.is_ipv6() {
+            sysctl::set(&format!("net/ipv6/conf/{POD_INTERFACE}/accept_redirects"), "0")?;
+        }
     }
     Ok(())
 }

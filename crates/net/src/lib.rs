@@ -17,6 +17,7 @@ mod neighbour;
 pub mod netlink;
 mod netns;
 pub mod nft;
+mod qdisc;
 mod reaper;
 mod route;
 mod rules;

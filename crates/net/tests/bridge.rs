@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
-use net::bridge::{Bridge, BridgeConfig};
+use net::bridge::{Bandwidth, Bridge, BridgeConfig};
 use net::hostport::HostPort;
 use net::testing::Namespace;
 
@@ -63,6 +63,13 @@ fn pods_and_node_reach_each_other_in_both_families() {
         let gateway: IpAddr = ["10.77.1.1", "fd77:1::1"][family].parse().expect("address");
         assert_eq!(echo(&node, &pods[0], gateway), ips[0][family], "pod to node");
     }
+    // Through the node, never straight: it must be able to say no.
+    node.command(
+        "nft add table ip t && nft 'add chain ip t f { type filter hook forward priority 0; policy drop; }'",
+    );
+    let to = SocketAddr::new(ips[0][0], 9);
+    let refused = pods[1].run(|| TcpStream::connect_timeout(&to, std::time::Duration::from_millis(300)));
+    assert_eq!(refused.map_err(|e| e.kind()).expect_err("dropped"), std::io::ErrorKind::TimedOut);
     let hairpin = node.command("cat /sys/class/net/br-test/mtu 2>/dev/null; bridge -d link show");
     assert_eq!(hairpin.matches("hairpin on").count(), 2, "{hairpin}");
 }
@@ -229,6 +236,23 @@ fn pods_do_not_reach_the_nodes_loopback() {
     // Without it the same attempt gets through: the test is worth something.
     node.command("nft flush chain inet corten-net guard");
     assert!(pod.run(|| TcpStream::connect_timeout(&to, std::time::Duration::from_secs(5))).is_ok());
+}
+
+#[test]
+fn bandwidth_is_limited_both_ways() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (node, pod) = (Namespace::new(), Namespace::new());
+    node.run(|| {
+        let bridge = bridge(directory.path());
+        bridge.attach("a", &pod.path()).expect("attach");
+        let limits = Bandwidth { ingress: Some(8_000_000), egress: Some(40_000_000_000) };
+        bridge.set_bandwidth("a", &pod.path(), limits).expect("limit");
+        bridge.set_bandwidth("a", &pod.path(), limits).expect("and again");
+    });
+    let shown = node.command("tc qdisc show");
+    assert!(shown.contains("tbf") && shown.contains("rate 8Mbit"), "{shown}");
+    let shown = pod.command("tc qdisc show dev eth0");
+    assert!(shown.contains("rate 40Gbit"), "{shown}");
 }
 
 fn detach_all(bridge: &Bridge, node: &Namespace, count: usize) {

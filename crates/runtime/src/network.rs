@@ -66,12 +66,18 @@ impl Runtime {
             return Ok(());
         }
         let ports = crate::sandbox::host_ports(&config.port_mappings)?;
-        let (runtime, sandbox) = (self.clone(), sandbox.clone());
+        let rates = rates(&config)?;
+        let (runtime, sandbox, netns) = (self.clone(), sandbox.clone(), PathBuf::from(netns));
         blocking(move || {
-            let attachment = runtime.bridge.attach(&sandbox.id, &PathBuf::from(netns))?;
+            let attachment = runtime.bridge.attach(&sandbox.id, &netns)?;
             sandbox.record.lock().ips = attachment.ips;
             if !ports.is_empty() {
                 runtime.bridge.set_host_ports(&sandbox.id, &ports)?;
+            }
+            let [ingress, egress] = rates;
+            if ingress.is_some() || egress.is_some() {
+                let limits = net::bridge::Bandwidth { ingress, egress };
+                runtime.bridge.set_bandwidth(&sandbox.id, &netns, limits)?;
             }
             Ok(())
         })
@@ -125,10 +131,8 @@ fn pod(id: &str, netns: String, config: &PodSandboxConfig, cidrs: Option<&str>) 
         capabilities.insert("portMappings".to_owned(), ports.into());
     }
     let mut bandwidth = Map::new();
-    for (annotation, direction) in BANDWIDTH {
-        let Some(text) = config.annotations.get(annotation) else { continue };
-        let rate = bits(text)
-            .ok_or_else(|| Error::InvalidArgument(format!("annotation {annotation}: {text:?} is no rate")))?;
+    for ((_, direction), rate) in BANDWIDTH.into_iter().zip(rates(config)?) {
+        let Some(rate) = rate else { continue };
         bandwidth.insert(format!("{direction}Rate"), rate.into());
         // As much as there can be: the rate is what is asked for.
         bandwidth.insert(format!("{direction}Burst"), i32::MAX.into());
@@ -156,6 +160,18 @@ fn pod(id: &str, netns: String, config: &PodSandboxConfig, cidrs: Option<&str>) 
         uid: metadata.uid,
         capabilities,
     })
+}
+
+/// How fast the pod may receive and send.
+fn rates(config: &PodSandboxConfig) -> Result<[Option<u64>; 2]> {
+    let rate = |annotation: &str| {
+        let Some(text) = config.annotations.get(annotation) else { return Ok(None) };
+        let rate = bits(text);
+        rate.map(Some)
+            .ok_or_else(|| Error::InvalidArgument(format!("annotation {annotation}: {text:?} is no rate")))
+    };
+    let [(ingress, _), (egress, _)] = BANDWIDTH;
+    Ok([rate(ingress)?, rate(egress)?])
 }
 
 /// Bits per second: `10M`, `1Gi`, `100000`.
