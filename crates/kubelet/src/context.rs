@@ -87,6 +87,7 @@ impl Context {
         let resolv_conf = std::fs::read_to_string(&options.config.resolv_conf).unwrap_or_default();
         let (config, root) = (&options.config, &options.root_dir);
         let hardware = Arc::new(Machine::read(Path::new("/sys")));
+        let machine = MachineInfo::read(root);
         let failed = |manager| move |reason| ManagerError { manager, reason };
         let cpus = Cpus::new(config, root, hardware.clone()).map_err(failed("CPU"))?;
         let memory = Memory::new(config, root, &hardware).map_err(failed("memory"))?;
@@ -98,8 +99,8 @@ impl Context {
             images: Images::new(cri.clone(), events.clone()),
             changes: broadcast::channel(256).0,
             objects: Arc::new(Objects::new(client.clone())),
-            cgroups: Cgroups::new(&options.config, systemd),
-            machine: MachineInfo::read(&options.root_dir),
+            cgroups: Cgroups::new(config, systemd, &machine),
+            machine,
             host_dns: parse_resolv_conf(&resolv_conf),
             pressure: Pressure::new(&options.config),
             image_fs: Mutex::default(),
@@ -158,11 +159,10 @@ impl Context {
     pub fn container_defaults(&self) -> NodeDefaults {
         let config = &self.options.config;
         let unified = self.cgroups.is_unified();
-        let period = crate::config::duration(&config.cpu_cfs_quota_period);
         NodeDefaults {
             memory_capacity: self.machine.memory,
             cfs_quota: config.cpu_cfs_quota,
-            cfs_period: period.and_then(|period| i64::try_from(period.as_micros()).ok()).unwrap_or(100_000),
+            cfs_period: config.cfs_period(),
             oom_group: self.cgroups.limits_memory()
                 && unified
                 && config.single_process_oom_kill != Some(true),
@@ -170,6 +170,9 @@ impl Context {
                 && unified
                 && self.machine.swap
                 && config.memory_swap.swap_behavior != "LimitedSwap",
+            throttled: config.throttling().filter(|_| unified),
+            tiers: unified && config.protects_memory(),
+            memory_allocatable: self.machine.allocatable(config).get("memory").copied().unwrap_or(0),
         }
     }
 

@@ -68,6 +68,12 @@ pub struct KubeletConfiguration {
     #[serde(rename = "singleProcessOOMKill")]
     pub single_process_oom_kill: Option<bool>,
     pub memory_swap: MemorySwap,
+    /// `pods`: they are held to what the node has for them, as a whole. Reserved cgroups are only counted.
+    pub enforce_node_allocatable: Vec<String>,
+    /// With the feature gate `MemoryQoS`: where between request and limit reclaiming begins.
+    pub memory_throttling_factor: Option<f64>,
+    /// With the feature gate `MemoryQoS`: `TieredReservation` protects what pods ask for, by QoS class.
+    pub memory_reservation_policy: String,
     /// Resources kept from pods: `cpu`, `memory`, `ephemeral-storage`.
     pub system_reserved: BTreeMap<String, String>,
     pub kube_reserved: BTreeMap<String, String>,
@@ -178,6 +184,9 @@ impl Default for KubeletConfiguration {
             cpu_cfs_quota_period: "100ms".into(),
             single_process_oom_kill: None,
             memory_swap: MemorySwap::default(),
+            enforce_node_allocatable: vec!["pods".into()],
+            memory_throttling_factor: Some(0.9),
+            memory_reservation_policy: "None".into(),
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             reserved_system_cpus: String::new(),
@@ -236,6 +245,24 @@ impl KubeletConfiguration {
 
     pub fn gate(&self, name: &str, default: bool) -> bool {
         self.feature_gates.get(name).copied().unwrap_or(default)
+    }
+
+    /// Microseconds that CPU limits are counted over.
+    pub fn cfs_period(&self) -> i64 {
+        let period = duration(&self.cpu_cfs_quota_period);
+        period.and_then(|period| i64::try_from(period.as_micros()).ok()).unwrap_or(100_000)
+    }
+
+    /// Hundredths of what is between request and limit; nothing unless asked for.
+    pub fn throttling(&self) -> Option<i64> {
+        let factor = self.memory_throttling_factor.filter(|factor| (0.0..=1.0).contains(factor))?;
+        #[allow(clippy::cast_possible_truncation)]
+        let hundredths = (factor * 100.0).round() as i64;
+        self.gate("MemoryQoS", false).then_some(hundredths)
+    }
+
+    pub fn protects_memory(&self) -> bool {
+        self.gate("MemoryQoS", false) && self.memory_reservation_policy == "TieredReservation"
     }
 
     /// Pods that the node takes.

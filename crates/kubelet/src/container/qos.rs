@@ -131,7 +131,12 @@ pub fn limits(spec: &PodSpec) -> Sums {
     let pod_level = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     limits.amounts.retain(|name, _| {
         pod_level.is_some_and(|pod| pod.contains_key(name))
-            || spec.containers.iter().all(|container| limited(container, name))
+            || spec
+                .init_containers
+                .iter()
+                .flatten()
+                .chain(&spec.containers)
+                .all(|container| limited(container, name))
     });
     limits
 }

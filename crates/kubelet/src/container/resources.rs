@@ -9,6 +9,7 @@ use crate::pod::ext::PodExt;
 
 const PERIOD: i64 = 100_000;
 const LEAST_QUOTA: i64 = 1_000;
+const PAGE: i64 = 4096;
 const LEAST_SHARES: i64 = 2;
 const MOST_SHARES: i64 = 262_144;
 
@@ -53,6 +54,12 @@ pub struct NodeDefaults {
     pub oom_group: bool,
     /// There is swap on a unified hierarchy, and containers are to have none.
     pub no_swap: bool,
+    /// Memory is reclaimed early from containers that come near to their limits; how near, in hundredths.
+    pub throttled: Option<i64>,
+    /// Requests are protected from being reclaimed.
+    pub tiers: bool,
+    /// What a container without a limit may use.
+    pub memory_allocatable: i64,
 }
 
 pub fn linux(pod: &Pod, container: &Container, node: &NodeDefaults) -> cri::LinuxContainerResources {
@@ -81,13 +88,23 @@ pub fn linux(pod: &Pod, container: &Container, node: &NodeDefaults) -> cri::Linu
         cpu_shares: shares(cpu_request),
         memory_limit_in_bytes: value_of(limits, "memory").unwrap_or(0),
         oom_score_adj: oom_score_adj(pod, container, node.memory_capacity),
-        unified: unified(node),
+        unified: unified(
+            node,
+            qos::class(pod.pod_spec()),
+            value_of(requests, "memory"),
+            value_of(limits, "memory"),
+        ),
         hugepage_limits,
         ..Default::default()
     }
 }
 
-fn unified(node: &NodeDefaults) -> std::collections::HashMap<String, String> {
+fn unified(
+    node: &NodeDefaults,
+    class: Class,
+    request: Option<i64>,
+    limit: Option<i64>,
+) -> std::collections::HashMap<String, String> {
     let mut files = std::collections::HashMap::new();
     if node.oom_group {
         files.insert("memory.oom.group".to_owned(), "1".to_owned());
@@ -95,11 +112,29 @@ fn unified(node: &NodeDefaults) -> std::collections::HashMap<String, String> {
     if node.no_swap {
         files.insert("memory.swap.max".to_owned(), "0".to_owned());
     }
+    let request = request.or(limit).unwrap_or(0);
+    if let Some(hundredths) = node.throttled
+        && class != Class::Guaranteed
+    {
+        let most = limit.unwrap_or(node.memory_allocatable);
+        let room = most.saturating_sub(request).max(0);
+        let high = request.saturating_add(room / 100 * hundredths) / PAGE * PAGE;
+        if high > request {
+            files.insert("memory.high".to_owned(), high.to_string());
+        }
+    }
+    if node.tiers && request > 0 {
+        match class {
+            Class::Guaranteed => drop(files.insert("memory.min".to_owned(), request.to_string())),
+            Class::Burstable => drop(files.insert("memory.low".to_owned(), request.to_string())),
+            Class::BestEffort => {}
+        }
+    }
     files
 }
 
 /// As the kernel names hugepage sizes: `2MB`, `1GB`.
-fn page_size(bytes: i64) -> String {
+pub fn page_size(bytes: i64) -> String {
     match bytes {
         b if b >= 1 << 30 => format!("{}GB", b >> 30),
         b if b >= 1 << 20 => format!("{}MB", b >> 20),
@@ -124,6 +159,9 @@ mod tests {
             cfs_period: 100_000,
             oom_group: true,
             no_swap: false,
+            throttled: None,
+            tiers: false,
+            memory_allocatable: 1 << 30,
         };
         let linux = linux(&pod, &pod.pod_spec().containers[0], &node);
         assert_eq!(linux.unified, [("memory.oom.group".to_owned(), "1".to_owned())].into());
@@ -131,6 +169,38 @@ mod tests {
         assert_eq!(linux.memory_limit_in_bytes, 64 << 20);
         assert_eq!(linux.oom_score_adj, 969);
         assert_eq!(linux.hugepage_limits[0].page_size, "2MB");
+    }
+
+    #[test]
+    fn memory_by_class() {
+        let check = |resources: serde_json::Value, expected: &[(&str, &str)]| {
+            let pod: Pod = serde_json::from_value(
+                json!({"spec": {"containers": [{"name": "c", "resources": resources}]}}),
+            )
+            .unwrap();
+            let node = NodeDefaults {
+                memory_capacity: 1 << 30,
+                cfs_quota: true,
+                cfs_period: 100_000,
+                oom_group: false,
+                no_swap: false,
+                throttled: Some(90),
+                tiers: true,
+                memory_allocatable: 1 << 30,
+            };
+            let mut files: Vec<(String, String)> =
+                linux(&pod, &pod.pod_spec().containers[0], &node).unified.into_iter().collect();
+            files.sort();
+            let expected: Vec<(String, String)> =
+                expected.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
+            assert_eq!(files, expected, "{resources}");
+        };
+        check(json!({"limits": {"cpu": "1", "memory": "512Mi"}}), &[("memory.min", "536870912")]);
+        check(
+            json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}),
+            &[("memory.high", "199229440"), ("memory.low", "104857600")],
+        );
+        check(json!({}), &[("memory.high", "966365184")]);
     }
 
     #[test]

@@ -61,6 +61,16 @@ impl MachineInfo {
         capacity
     }
 
+    /// What pods are held to as a whole: the capacity less what is reserved. Eviction begins before that is used up.
+    pub fn enforced(&self, config: &KubeletConfiguration) -> BTreeMap<String, i64> {
+        let unevicted = KubeletConfiguration {
+            eviction_hard: BTreeMap::new(),
+            merge_default_eviction_settings: false,
+            ..config.clone()
+        };
+        self.allocatable(&unevicted)
+    }
+
     /// The capacity less what is reserved and what would make pods be evicted.
     pub fn allocatable(&self, config: &KubeletConfiguration) -> BTreeMap<String, i64> {
         let mut allocatable = self.capacity(config);

@@ -236,6 +236,9 @@ impl Manager {
 
     fn start(&mut self, wanted: Arc<Pod>, view: PodView, first: First) {
         let pod = if view.containers.is_empty() { wanted.clone() } else { allocation::restored(&wanted) };
+        if !view.containers.is_empty() {
+            self.ctx.cgroups.know(&pod);
+        }
         let handle = worker::start(self.ctx.clone(), pod.clone(), view, first, &mut self.workers);
         let uid = wanted.uid().to_owned();
         let resize = allocation::differ(&pod, &wanted);

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::PodEnv;
 use crate::container::resources;
+use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
 
 pub async fn resize(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: String) -> Input {
@@ -17,7 +18,10 @@ pub async fn resize(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: S
 
 async fn try_resize(env: &PodEnv, pod: &Pod, container: &Container, id: &str) -> Result<(), String> {
     let ctx = &env.ctx;
-    let linux = resources::linux(pod, container, &ctx.container_defaults());
+    let mut linux = resources::linux(pod, container, &ctx.container_defaults());
+    if !ctx.cpus.given(pod.uid(), &container.name).is_empty() {
+        linux.cpu_quota = -1;
+    }
     if linux.memory_limit_in_bytes > 0 {
         let usage = ctx.cri.container_memory(id).await.map_err(|error| error.to_string())?;
         let limit = u64::try_from(linux.memory_limit_in_bytes).unwrap_or(0);
@@ -29,7 +33,8 @@ async fn try_resize(env: &PodEnv, pod: &Pod, container: &Container, id: &str) ->
         }
     }
     // The pod's limits grow before its containers' and shrink after them.
-    tokio::task::block_in_place(|| ctx.cgroups.widen(pod));
+    let own_cpus = ctx.cpus.has_own(pod.uid());
+    tokio::task::block_in_place(|| ctx.cgroups.widen(pod, own_cpus));
     let request = cri::UpdateContainerResourcesRequest {
         container_id: id.to_owned(),
         linux: Some(linux),
@@ -41,5 +46,6 @@ async fn try_resize(env: &PodEnv, pod: &Pod, container: &Container, id: &str) ->
 }
 
 pub fn resize_pod(env: &PodEnv, pod: &Pod) {
-    tokio::task::block_in_place(|| env.ctx.cgroups.update(pod));
+    let own_cpus = env.ctx.cpus.has_own(pod.uid());
+    tokio::task::block_in_place(|| env.ctx.cgroups.update(pod, own_cpus));
 }

@@ -52,7 +52,7 @@ async fn try_run(
     }
     let logs = ctx.log_dir(pod);
     tokio::task::block_in_place(|| {
-        ctx.cgroups.make(pod);
+        ctx.cgroups.make(pod, ctx.cpus.has_own(pod.uid()));
         std::fs::create_dir_all(&logs)
     })
     .map_err(|error| format!("cannot make the log directory {}: {error}", logs.display()))?;
@@ -68,7 +68,7 @@ async fn try_run(
         .map_err(|error| error.to_string())?;
     if ctx.cgroups.is_systemd() {
         // systemd has made the slice its own, with limits of its own.
-        tokio::task::block_in_place(|| ctx.cgroups.update(pod));
+        tokio::task::block_in_place(|| ctx.cgroups.update(pod, ctx.cpus.has_own(pod.uid())));
     }
     let status = ctx.cri.pod_sandbox_status(&id).await.map_err(|error| error.to_string())?;
     Ok(Sandbox::new(status))
