@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::audit::options::AuditOptions;
 use crate::authn::request_header::RequestHeader;
 use crate::authz::modes::AuthorizationOptions;
+use crate::outbound::Inside;
 
 /// Everything comes from the caller, so that several servers can run on one machine.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Config {
     /// With what this server identifies itself, as a front proxy, to the servers that it aggregates.
     pub proxy_client_cert: Option<PathBuf>,
     pub proxy_client_key: Option<PathBuf>,
+    /// Aggregated APIs that other parts of this process serve.
+    pub inside: Inside,
     /// Whether a request without credentials is `system:anonymous` (else it is 401).
     pub anonymous_auth: bool,
     /// An AuthenticationConfiguration, followed while the server runs.
@@ -102,6 +105,7 @@ impl Config {
             request_header: RequestHeader::default(),
             proxy_client_cert: Some(file("front-proxy-client.crt")),
             proxy_client_key: Some(file("front-proxy-client.key")),
+            inside: Inside::default(),
             anonymous_auth: true,
             authentication_config: None,
             oidc: None,

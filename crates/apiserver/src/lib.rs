@@ -46,6 +46,7 @@ pub mod write;
 
 pub use authn::user::UserInfo;
 pub use config::Config;
+pub use outbound::{Extension, Inside};
 pub use request::{Attributes, RequestInfo};
 pub use server::ApiServer;
 pub use state::State;

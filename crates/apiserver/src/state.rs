@@ -79,7 +79,9 @@ impl State {
         .await?;
         let issuer = Arc::new(Issuer::new(&config)?);
         let identity = config.proxy_client_cert.as_deref().zip(config.proxy_client_key.as_deref());
-        let outbound = Arc::new(Outbound::new(caches.clone(), identity).map_err(Status::internal)?);
+        let outbound = Arc::new(
+            Outbound::new(caches.clone(), config.inside.clone(), identity).map_err(Status::internal)?,
+        );
         let objects: Arc<dyn Objects> = caches.clone();
         let authorizer = Arc::new(Authorizer::new(caches.clone(), &config.authorization)?);
         Ok(Arc::new(Self {

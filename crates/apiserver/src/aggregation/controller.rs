@@ -79,7 +79,7 @@ impl Followed {
     fn look(mut self, state: &Arc<State>) -> Self {
         let mut now = AHashMap::new();
         state.caches.resource(GROUP, PLURAL).scan("", "", |object| {
-            if let Some(remote) = Remote::of(&object.value()) {
+            if let Some(remote) = Remote::of(&object.value(), &state.config.inside) {
                 let task = match self.0.remove(&remote.name) {
                     Some(known) if known.remote.is(&remote) => known,
                     _ => {

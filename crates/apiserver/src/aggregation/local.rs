@@ -32,10 +32,20 @@ pub async fn ensure(state: &Arc<State>, catalog: &Catalog) -> Result<(), Status>
             let gv = GroupVersion::new(&group.name, version);
             let name = format!("{version}.{}", group.name);
             if cache.get(&name).is_none() {
-                create(state, &name, &gv).await?;
+                create(state, &name, &gv, Rank::local(&gv.group, &gv.version)).await?;
+                let local = condition(true, "Local", "Local APIServices are always available");
+                tell(state, &name, &local).await?;
             }
             wanted.insert(name);
         }
+    }
+    for extension in state.config.inside.iter() {
+        let gv = GroupVersion::new(&extension.group, &extension.version);
+        let name = format!("{}.{}", gv.version, gv.group);
+        if cache.get(&name).is_none() {
+            create(state, &name, &gv, Rank::INSIDE).await?;
+        }
+        wanted.insert(name);
     }
     let mut gone = Vec::new();
     cache.scan("", "", |object| {
@@ -50,10 +60,9 @@ pub async fn ensure(state: &Arc<State>, catalog: &Catalog) -> Result<(), Status>
     Ok(())
 }
 
-async fn create(state: &Arc<State>, name: &str, gv: &GroupVersion) -> Result<(), Status> {
-    let builtin = Registry::builtin().has_group_version(&gv.group, &gv.version);
+async fn create(state: &Arc<State>, name: &str, gv: &GroupVersion, rank: Rank) -> Result<(), Status> {
+    let builtin = Registry::builtin().has_group_version(&gv.group, &gv.version) || rank == Rank::INSIDE;
     let managed = if builtin { "onstart" } else { "true" };
-    let rank = Rank::local(&gv.group, &gv.version);
     let object = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": {"name": name, "labels": {LABEL: managed}},
@@ -65,10 +74,9 @@ async fn create(state: &Arc<State>, name: &str, gv: &GroupVersion) -> Result<(),
     let (catalog, user, warnings) = (state.catalog(), crd::controller::user(), Mutex::default());
     let served = catalog.stored(GROUP, PLURAL).ok_or_else(Status::unknown_resource)?;
     match writer(state, served, &user, &warnings, name, "").create(object, false).await {
-        Err(status) if !status.is("AlreadyExists") => return Err(status),
-        _ => {}
+        Err(status) if !status.is("AlreadyExists") => Err(status),
+        _ => Ok(()),
     }
-    tell(state, name, &condition(true, "Local", "Local APIServices are always available")).await
 }
 
 async fn remove(state: &Arc<State>, name: &str) -> Result<(), Status> {

@@ -91,9 +91,11 @@ fn part_of(mut document: Value, group: &str) -> Value {
     let mut part = Map::new();
     let mut needed = AHashSet::new();
     let mut open = Vec::new();
+    let shared = document["parameters"].take();
     if let Value::Object(paths) = document["paths"].take() {
-        for (path, item) in paths {
+        for (path, mut item) in paths {
             if path.starts_with(&prefix) {
+                with_parameters(&mut item, &shared);
                 references(&item, &mut |name| open.push(name.to_owned()));
                 part.insert(path, item);
             }
@@ -110,6 +112,25 @@ fn part_of(mut document: Value, group: &str) -> Value {
         }
     }
     serde_json::json!({"paths": part, "definitions": definitions})
+}
+
+/// Puts parameters that the document has for all in the place of what refers to them, in a path and its operations.
+fn with_parameters(item: &mut Value, shared: &Value) {
+    let Value::Object(members) = item else { return };
+    for (key, member) in members {
+        match member {
+            Value::Array(parameters) if key == "parameters" => {
+                for parameter in parameters {
+                    let name = parameter["$ref"].as_str().and_then(|text| text.strip_prefix("#/parameters/"));
+                    if let Some(meant) = name.and_then(|name| shared.get(name)) {
+                        *parameter = meant.clone();
+                    }
+                }
+            }
+            Value::Object(_) => with_parameters(member, shared),
+            _ => {}
+        }
+    }
 }
 
 /// Calls `found` with the name of every definition that is referred to. Documents are read with a bound on their depth.
@@ -198,7 +219,11 @@ mod tests {
     fn parts_bring_what_they_need_under_names_that_are_free() {
         let schema = |name: &str| json!({"$ref": format!("{DEFINITIONS}{name}")});
         let other = json!({
-            "paths": {"/apis/g/v1/things": {"get": {"schema": schema("Thing")}}, "/apis/other/v1/": {}},
+            "paths": {
+                "/apis/g/v1/things": {"get": {"schema": schema("Thing"), "parameters": [{"$ref": "#/parameters/limit-1"}]}},
+                "/apis/other/v1/": {},
+            },
+            "parameters": {"limit-1": {"name": "limit", "in": "query"}},
             "definitions": {
                 "Thing": {"properties": {"metadata": schema("Meta"), "same": schema("Same")}},
                 "Meta": {"description": "theirs"}, "Same": {"type": "string"}, "Unused": {},
@@ -207,7 +232,12 @@ mod tests {
         let mut own = json!({"paths": {"/version/": {}}, "definitions": {"Meta": {"description": "ours"}, "Same": {"type": "string"}}});
         merge(&mut own, &part_of(other, "g"));
         let expected = json!({
-            "paths": {"/version/": {}, "/apis/g/v1/things": {"get": {"schema": schema("Thing")}}},
+            "paths": {
+                "/version/": {},
+                "/apis/g/v1/things": {"get": {
+                    "schema": schema("Thing"), "parameters": [{"name": "limit", "in": "query"}],
+                }},
+            },
             "definitions": {
                 "Meta": {"description": "ours"}, "Meta_v2": {"description": "theirs"}, "Same": {"type": "string"},
                 "Thing": {"properties": {"metadata": schema("Meta_v2"), "same": schema("Same")}},

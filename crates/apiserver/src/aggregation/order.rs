@@ -42,6 +42,8 @@ const GROUPS: &[(&str, i64)] = &[
 ];
 
 impl Rank {
+    /// Of what something else in this process serves; as the usual extension servers ask for.
+    pub const INSIDE: Self = Self { group: 100, version: 100 };
     /// Of a custom resource.
     const CUSTOM: Self = Self { group: 1000, version: 100 };
 

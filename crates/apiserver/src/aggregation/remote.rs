@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::openapi::Documents;
 use crate::admission::objects::{Objects, SERVICES, items, label};
-use crate::outbound::{Destination, Outbound, Trust};
+use crate::outbound::{Destination, Inside, Outbound, Trust};
 use crate::proxy::target::endpoints;
 
 /// As long as upstream waits for discovery.
@@ -49,13 +49,23 @@ pub struct Unavailable {
 pub type Reach = Result<Vec<(String, u16)>, Unavailable>;
 
 impl Remote {
-    /// Of an APIService that names a Service.
-    pub fn of(object: &Value) -> Option<Self> {
+    /// Of an APIService that names a Service, or whose group version something inside this process serves.
+    pub fn of(object: &Value, inside: &Inside) -> Option<Self> {
         let spec = &object["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (namespace, service) = (text(&spec["service"]["namespace"]), text(&spec["service"]["name"]));
         if service.is_empty() {
-            return None;
+            let extension = inside.of(spec["group"].as_str()?, spec["version"].as_str()?)?;
+            return Some(Self {
+                name: text(&object["metadata"]["name"]),
+                group: extension.group.clone(),
+                version: extension.version.clone(),
+                to: Destination::of_extension(extension),
+                namespace,
+                service,
+                port: 0,
+                found: Mutex::default(),
+            });
         }
         let port = spec["service"]["port"].as_u64().unwrap_or(443);
         let trust = match (spec["insecureSkipTLSVerify"] == true, spec["caBundle"].as_str()) {
@@ -90,6 +100,9 @@ impl Remote {
     /// What its Service and endpoints say; nobody is asked.
     pub fn reach(&self, objects: &dyn Objects) -> Reach {
         let (namespace, name) = (&self.namespace, &self.service);
+        if name.is_empty() {
+            return Ok(Vec::new());
+        }
         let unavailable = |reason, message: String| Err(Unavailable { reason, message });
         let Some(service) = objects.get(SERVICES, namespace, name) else {
             return unavailable("ServiceNotFound", format!("service/{name} in {namespace:?} is not present"));

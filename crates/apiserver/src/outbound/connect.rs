@@ -13,10 +13,11 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::inside::Inside;
 use crate::admission::objects::{Objects, SERVICES, items};
 use crate::proxy::target::endpoints;
 
@@ -45,17 +46,21 @@ pub enum Unreachable {
 #[derive(Clone)]
 pub struct Connector {
     objects: Arc<dyn Objects>,
+    inside: Inside,
     tls: TlsConnector,
 }
 
 impl Connector {
-    pub(super) fn new(objects: Arc<dyn Objects>, tls: rustls::ClientConfig) -> Self {
-        Self { objects, tls: TlsConnector::from(Arc::new(tls)) }
+    pub(super) fn new(objects: Arc<dyn Objects>, inside: Inside, tls: rustls::ClientConfig) -> Self {
+        Self { objects, inside, tls: TlsConnector::from(Arc::new(tls)) }
     }
 
     async fn connect(self, uri: Uri) -> Result<Stream, Unreachable> {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(443);
+        if let Some(connected) = self.inside.connect(&host).await {
+            return connected.map(Stream::new).map_err(|source| Unreachable::Dial { address: host, source });
+        }
         let (address, port) = resolve(&*self.objects, &host, port)?;
         let shown = format!("{address}:{port}");
         let name = ServerName::try_from(host).map_err(|_| Unreachable::Address(shown.clone()))?;
@@ -67,7 +72,7 @@ impl Connector {
             self.tls.connect(name, tcp).await.map_err(Unreachable::Tls)
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-        Ok(Stream(TokioIo::new(stream.map_err(|_| Unreachable::Timeout(shown.clone()))??)))
+        Ok(Stream::new(stream.map_err(|_| Unreachable::Timeout(shown.clone()))??))
     }
 }
 
@@ -109,7 +114,18 @@ impl tower::Service<Uri> for Connector {
 }
 
 /// A connection in the form that the client's pool keeps.
-pub struct Stream(TokioIo<TlsStream<TcpStream>>);
+pub struct Stream(TokioIo<Box<dyn Duplex>>);
+
+/// TLS to elsewhere, or a pipe within this process.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+impl Stream {
+    fn new(connected: impl Duplex + 'static) -> Self {
+        Self(TokioIo::new(Box::new(connected)))
+    }
+}
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {

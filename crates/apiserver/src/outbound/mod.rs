@@ -6,6 +6,7 @@
 
 pub mod client;
 mod connect;
+mod inside;
 mod kubeconfig;
 mod trust;
 
@@ -30,6 +31,7 @@ use crate::admission::objects::Objects;
 use crate::server::body::{RequestBody, boxed};
 use connect::Connector;
 pub use connect::Unreachable;
+pub use inside::{Extension, Inside};
 pub use trust::Identity;
 
 /// As much of an answer is read.
@@ -128,6 +130,12 @@ impl Destination {
         Self { authority, path: String::new(), trust, identify: false }
     }
 
+    /// Something in this process.
+    pub fn of_extension(extension: &Extension) -> Self {
+        let authority = format!("https://{}", extension.host());
+        Self { authority, path: String::new(), trust: Trust::System, identify: false }
+    }
+
     /// The same, for requests that this server makes as a front proxy.
     pub fn identified(self) -> Self {
         Self { identify: true, ..self }
@@ -144,6 +152,7 @@ type HttpClient = Client<Connector, RequestBody>;
 /// Sends requests; one for the whole server.
 pub struct Outbound {
     objects: Arc<dyn Objects>,
+    inside: Inside,
     identity: Option<Identity>,
     clients: Mutex<AHashMap<(Trust, bool), HttpClient>>,
 }
@@ -153,9 +162,14 @@ const MAX_CLIENTS: usize = 256;
 
 impl Outbound {
     /// `identity` are the certificate and key with which this server is a front proxy.
-    pub fn new(objects: Arc<dyn Objects>, identity: Option<(&Path, &Path)>) -> Result<Self, OutboundError> {
+    pub fn new(
+        objects: Arc<dyn Objects>,
+        inside: Inside,
+        identity: Option<(&Path, &Path)>,
+    ) -> Result<Self, OutboundError> {
         let identity = identity.map(|(certificate, key)| Identity::read(certificate, key)).transpose();
-        Ok(Self { objects, identity: identity.map_err(OutboundError::Trust)?, clients: Mutex::default() })
+        let identity = identity.map_err(OutboundError::Trust)?;
+        Ok(Self { objects, inside, identity, clients: Mutex::default() })
     }
 
     /// Posts JSON and returns what is answered with 200.
@@ -257,7 +271,7 @@ impl Outbound {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT_FOR)
-            .build(Connector::new(self.objects.clone(), tls));
+            .build(Connector::new(self.objects.clone(), self.inside.clone(), tls));
         let mut clients = self.clients.lock();
         if clients.len() >= MAX_CLIENTS {
             clients.clear();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use apiserver::{ApiServer, UserInfo};
+use apiserver::{ApiServer, Extension, Inside, UserInfo};
 use client::Informers;
 use pki::Cluster;
 use proxy::http::{self, Page};
@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::address;
 use super::leading::Leading;
+use super::{addons, address};
 use crate::cli::{ClusterArgs, NetworkArgs};
 use crate::layout::Layout;
-use crate::notify;
 use crate::parts::Parts;
+use crate::{join, notify};
 
 /// Upstream's port of the controllers.
 const CONTROLLERS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10257);
@@ -27,6 +27,8 @@ const CONTROLLERS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10257);
 pub struct ControlPlane {
     api: ApiServer,
     pki: Cluster,
+    /// How other machines reach the API server.
+    server: String,
 }
 
 impl ControlPlane {
@@ -57,6 +59,13 @@ impl ControlPlane {
         signing(&directory.join("ca.crt"), &directory.join("ca.key"))
     }
 
+    /// Makes what every cluster of ours has, and tells those who would join what they need to know.
+    pub async fn publish(&self, client: &kube::Client, args: &ClusterArgs) -> Result<()> {
+        addons::ensure(client, &args.network).await?;
+        let services = &args.service_cluster_ip_range;
+        join::publish(client, &self.server, self.authority(), services, &args.network).await
+    }
+
     pub fn pki(&self) -> &Cluster {
         &self.pki
     }
@@ -69,9 +78,12 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
         None => address::default_route()?,
     };
     let (pki_directory, names) = (layout.pki(), names(advertise, args)?);
+    let server = names.server.clone();
     let pki = Cluster::ensure(&pki_directory, names)?;
     let store = open_store(parts, layout, args).await.context("cannot open the store")?;
+    let (metrics, connections) = Extension::new(metrics::GROUP, metrics::VERSION);
     let config = apiserver::Config {
+        inside: Inside::new(vec![metrics]),
         service_cidr: args.service_cluster_ip_range.clone(),
         issuer: format!("https://kubernetes.default.svc.{}", args.network.cluster_domain),
         ..apiserver::Config::from_pki(&pki_directory, advertise, args.secure_port)
@@ -85,7 +97,15 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
         anyhow::Ok(())
     });
     notify::status("API server answers");
-    Ok(ControlPlane { api, pki })
+    let plane = ControlPlane { api, pki, server };
+    // As the server itself: it has found out that who asks may know.
+    let asking = plane.client("system:apiserver", &["system:masters"]);
+    let shutdown = parts.shutdown();
+    parts.start("resource metrics", async move {
+        metrics::serve(asking, connections, shutdown).await;
+        anyhow::Ok(())
+    });
+    Ok(plane)
 }
 
 /// The etcd cluster that is named, or the embedded store with its socket.
@@ -107,12 +127,20 @@ fn names(advertise: IpAddr, args: &ClusterArgs) -> Result<pki::Names> {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
+    let (mut addresses, mut hostnames) =
+        (vec![advertise, first_address(&args.service_cluster_ip_range)?], vec![address::hostname()?]);
+    for name in &args.tls_san {
+        match name.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => hostnames.push(name.clone()),
+        }
+    }
     Ok(pki::Names {
         cluster: "corten".to_owned(),
         server: format!("https://{host}:{}", args.secure_port),
         domain: args.network.cluster_domain.clone(),
-        addresses: vec![advertise, first_address(&args.service_cluster_ip_range)?],
-        hostnames: vec![address::hostname()?],
+        addresses,
+        hostnames,
     })
 }
 

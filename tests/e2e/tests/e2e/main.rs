@@ -7,6 +7,7 @@ mod faults;
 mod images;
 mod joining;
 mod kubectl;
+mod metrics;
 mod node;
 mod operator;
 mod pods;
