@@ -3,6 +3,7 @@
 //! kubectl reads them for `explain`, to see whether the server validates fields, and to merge lists on the client
 //! side. They are made when asked for, as bytes, and not kept: whoever serves them caches what is used.
 
+mod convert;
 mod definitions;
 mod gnostic;
 mod paths;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::gvk::GroupVersion;
 use crate::registry::{Registry, Resource};
+pub use convert::v3_of_v2;
 use definitions::Definitions;
 
 /// The two dialects differ in where definitions stand and in how parameters and bodies are described.

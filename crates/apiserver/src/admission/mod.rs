@@ -142,14 +142,14 @@ impl Chain {
     }
 
     async fn mutated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
-        self.mutate_by_plugins(request).await?;
+        self.mutate_by_plugins(request, state).await?;
         let mut round = Round::default();
         self.mutate_by_users(request, state, &mut round).await?;
         if !round.changed {
             return Ok(());
         }
         round.end(&request.object);
-        self.mutate_by_plugins(request).await?;
+        self.mutate_by_plugins(request, state).await?;
         let mut second = round.second(&request.object);
         self.mutate_by_users(request, state, &mut second).await
     }
@@ -160,25 +160,38 @@ impl Chain {
         state: &State,
         round: &mut Round,
     ) -> Result<(), Status> {
-        policy::mutate(&self.mutating_policies, request, state, round).await?;
-        webhook::mutate(&self.mutating_webhooks, request, state, round).await
+        let mut counted = state.metrics.admission.plugins("admit", request.operation);
+        let admitted = policy::mutate(&self.mutating_policies, request, state, round).await;
+        counted.ran("MutatingAdmissionPolicy", admitted)?;
+        let admitted = webhook::mutate(&self.mutating_webhooks, request, state, round).await;
+        counted.ran("MutatingAdmissionWebhook", admitted)
     }
 
-    async fn mutate_by_plugins(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+    async fn mutate_by_plugins(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        state: &State,
+    ) -> Result<(), Status> {
         let objects = &*self.caches;
-        namespace_lifecycle::admit(request, objects)?;
-        limit_ranger::mutate(request, objects)?;
+        let mut counted = state.metrics.admission.plugins("admit", request.operation);
+        counted.ran("NamespaceLifecycle", namespace_lifecycle::admit(request, objects))?;
+        counted.ran("LimitRanger", limit_ranger::mutate(request, objects))?;
         service_account::wait_for_default(request, &self.caches).await;
-        service_account::mutate(request, objects)?;
+        counted.ran("ServiceAccount", service_account::mutate(request, objects))?;
         taint_nodes_by_condition::mutate(request);
+        counted.ran("TaintNodesByCondition", Ok(()))?;
         pod_topology_labels::mutate(request, objects);
-        priority::mutate(request, objects)?;
+        counted.ran("PodTopologyLabels", Ok(()))?;
+        counted.ran("Priority", priority::mutate(request, objects))?;
         default_toleration_seconds::mutate(request);
+        counted.ran("DefaultTolerationSeconds", Ok(()))?;
         default_storage_class::mutate(request, objects);
+        counted.ran("DefaultStorageClass", Ok(()))?;
         storage_object_in_use::mutate(request);
-        runtime_class::mutate(request, objects)?;
+        counted.ran("StorageObjectInUseProtection", Ok(()))?;
+        counted.ran("RuntimeClass", runtime_class::mutate(request, objects))?;
         default_ingress_class::mutate(request, objects);
-        Ok(())
+        counted.ran("DefaultIngressClass", Ok(()))
     }
 
     /// Plugins that only say yes or no.
@@ -191,15 +204,15 @@ impl Chain {
 
     async fn validated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         let objects = &*self.caches;
-        limit_ranger::validate(request, objects)?;
-        service_account::validate(request)?;
-        node_restriction::validate(request, objects)?;
-        node_audience::validate(request, objects, &self.authorizer).await?;
-        pod_security::validate(request, objects)?;
-        priority::validate(request, objects)?;
-        volume_resize::validate(request, objects)?;
-        runtime_class::validate(request, objects)?;
-        certificates::validate(request, &self.authorizer).await?;
+        let mut counted = state.metrics.admission.plugins("validate", request.operation);
+        counted.ran("LimitRanger", limit_ranger::validate(request, objects))?;
+        counted.ran("ServiceAccount", service_account::validate(request))?;
+        counted.ran("NodeRestriction", self.restricted(request).await)?;
+        counted.ran("PodSecurity", pod_security::validate(request, objects))?;
+        counted.ran("Priority", priority::validate(request, objects))?;
+        counted.ran("PersistentVolumeClaimResize", volume_resize::validate(request, objects))?;
+        counted.ran("RuntimeClass", runtime_class::validate(request, objects))?;
+        counted.ran("CertificateApproval", certificates::validate(request, &self.authorizer).await)?;
         let target = escalation::Target {
             group: &request.resource.group,
             resource: &request.resource.resource,
@@ -211,10 +224,19 @@ impl Chain {
             escalation::check(&self.authorizer, request.user, &target, new, old).await?;
         }
         policy::check::validate(request)?;
-        policy::validate(&self.validating_policies, request, state).await?;
-        webhook::validate(&self.validating_webhooks, request, state).await?;
+        // What is between them is no plugin's.
+        let mut counted = state.metrics.admission.plugins("validate", request.operation);
+        let admitted = policy::validate(&self.validating_policies, request, state).await;
+        counted.ran("ValidatingAdmissionPolicy", admitted)?;
+        let admitted = webhook::validate(&self.validating_webhooks, request, state).await;
+        counted.ran("ValidatingAdmissionWebhook", admitted)?;
         // Last: what it lets through is counted.
-        self.quotas.validate(request, state).await
+        counted.ran("ResourceQuota", self.quotas.validate(request, state).await)
+    }
+
+    async fn restricted(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        node_restriction::validate(request, &*self.caches)?;
+        node_audience::validate(request, &*self.caches, &self.authorizer).await
     }
 }
 

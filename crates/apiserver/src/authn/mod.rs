@@ -18,7 +18,6 @@ pub mod x509;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use api::status::Status;
 use arc_swap::ArcSwap;
@@ -99,8 +98,6 @@ pub struct Authenticator {
     tokens: TokenFile,
     webhook: Option<Webhook>,
     verified: service_account::Verified,
-    accepted: AtomicU64,
-    refused: AtomicU64,
     /// Follow the files.
     _following: Vec<Task>,
 }
@@ -156,8 +153,6 @@ impl Authenticator {
             tokens: tokens.map_err(AuthnStartError::TokenFile)?.unwrap_or_default(),
             webhook: config.token_webhook.as_ref().map(Webhook::new).transpose()?,
             verified: service_account::Verified::default(),
-            accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             _following: following,
         })
     }
@@ -169,7 +164,7 @@ impl Authenticator {
         info: &RequestInfo,
         peer_certificates: &[CertificateDer<'static>],
     ) -> Result<UserInfo, Status> {
-        let identified = match self.identify(request, peer_certificates).await {
+        match self.identify(request, peer_certificates).await {
             Ok(Some(user)) => Ok(user),
             Ok(None) if self.settings.load().anonymous.allows(&info.path) => Ok(UserInfo::anonymous()),
             Ok(None) => Err(Status::unauthorized()),
@@ -177,9 +172,7 @@ impl Authenticator {
                 debug!(%error, path = request.uri.path(), "unable to authenticate the request");
                 Err(Status::unauthorized())
             }
-        };
-        if identified.is_ok() { &self.accepted } else { &self.refused }.fetch_add(1, Relaxed);
-        identified
+        }
     }
 
     async fn identify(
@@ -269,18 +262,6 @@ impl Authenticator {
         }
         let user = service_account::user(&claims, &*self.objects, now)?;
         Ok(TokenUser { user, audiences })
-    }
-
-    /// The Prometheus text.
-    pub fn metrics(&self) -> String {
-        format!(
-            "# HELP authentication_attempts Counter of authenticated attempts.\n\
-             # TYPE authentication_attempts counter\n\
-             authentication_attempts{{result=\"success\"}} {}\n\
-             authentication_attempts{{result=\"failure\"}} {}\n",
-            self.accepted.load(Relaxed),
-            self.refused.load(Relaxed),
-        )
     }
 }
 

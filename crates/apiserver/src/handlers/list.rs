@@ -184,8 +184,9 @@ async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Resu
     }
     let applied = reach(call, exact.or(options.resource_version)).await?;
     if let (Some(key), None, 0) = (selection.single_key(), exact, options.limit) {
-        let found = call.served.cache.get(&key).filter(|object| selection.matches(object));
+        // Read before the object: what becomes of it after this revision is told to a watch from there.
         let revision = call.served.cache.revision().max(applied);
+        let found = call.served.cache.get(&key).filter(|object| selection.matches(object));
         return Ok(Page { objects: found.into_iter().collect(), revision, more: None });
     }
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };

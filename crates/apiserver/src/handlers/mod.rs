@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::UserInfo;
 use crate::access_review;
+use crate::audit;
 use crate::negotiate::{Accept, Offer};
 use crate::options::Query;
 use crate::proxy;
@@ -109,9 +110,11 @@ pub async fn serve(
     };
     if let Some(warning) = api::warnings::of_resource(&call.served.resource.gvk) {
         call.warn(warning);
+        deprecated(&call);
     }
     if let Some(warning) = call.served.custom.as_ref().and_then(|custom| custom.version.deprecation.clone()) {
         call.warn(warning);
+        deprecated(&call);
     }
     if call.info.verb == "watch" {
         let warnings = std::mem::take(&mut *call.warnings.lock());
@@ -122,6 +125,12 @@ pub async fn serve(
     let mut answer = dispatch(&call, &body).await?;
     respond::warn(&mut answer, &call.warnings.lock());
     Ok(answer)
+}
+
+/// Tells who runs the cluster that somebody still uses what is to go.
+fn deprecated(call: &Call) {
+    call.state.metrics.deprecated(&call.info);
+    audit::annotate("k8s.io/deprecated", "true");
 }
 
 async fn dispatch(call: &Call, body: &bytes::Bytes) -> Result<Answer, Status> {

@@ -14,6 +14,7 @@ use api::status::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::StatusCode;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
 
@@ -69,8 +70,10 @@ pub async fn watch(call: Call) -> Result<Answer, Status> {
         |seconds| Duration::from_secs(seconds.min(u64::from(u32::MAX))),
     );
     let now = Instant::now();
+    let events = call.state.metrics.watched(&call.info);
     let stream = Stream {
         call,
+        events,
         watcher,
         initial: initial.into(),
         // The end of the initial events is told by a bookmark.
@@ -120,6 +123,8 @@ fn framed(call: &Call, kind: &str, object: &Value) -> Result<Bytes, Status> {
 
 struct Stream {
     call: Call,
+    /// Those that have been sent.
+    events: Counter,
     watcher: Watcher,
     initial: VecDeque<Arc<Object>>,
     initial_end: bool,
@@ -150,9 +155,11 @@ impl Stream {
 
     async fn try_next(&mut self) -> Result<Option<Bytes>, Status> {
         if let Some(object) = self.initial.pop_front() {
+            self.events.inc();
             let first = self.frame(Change::Added, &object)?;
             return self.gather(first, |stream| {
                 let object = stream.initial.front()?;
+                stream.events.inc();
                 let frame = stream.frame(Change::Added, object);
                 stream.initial.pop_front();
                 Some(frame)
@@ -224,6 +231,7 @@ impl Stream {
     }
 
     fn told(&self, told: &Told) -> Result<Bytes, Status> {
+        self.events.inc();
         match told {
             Told::Shared(event) if render::bytes_suffice(&self.call) => match self.call.accept.format {
                 Encoding::Protobuf => event.protobuf_frame(|| self.frame(event.change, &event.object)),

@@ -1,7 +1,8 @@
 //! How long admission takes, and what webhooks are about it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use api::status::Status;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +16,14 @@ type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Step {
+    operation: &'static str,
+    rejected: &'static str,
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Plugin {
+    name: &'static str,
     operation: &'static str,
     rejected: &'static str,
     r#type: &'static str,
@@ -54,6 +63,7 @@ struct Open {
 
 pub struct Admission {
     steps: Durations<Step>,
+    plugins: Durations<Plugin>,
     webhooks: Durations<Webhook>,
     requests: Family<Request, Counter>,
     rejections: Family<Rejection, Gauge>,
@@ -93,6 +103,13 @@ impl Admission {
             "Admission sub-step latency in seconds, broken out for each operation and API resource and step type (validate or admit)",
             steps.clone(),
         );
+        let plugins: Durations<Plugin> =
+            Family::new_with_constructor(|| Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 2.5]));
+        registry.register(
+            "apiserver_admission_controller_admission_duration_seconds",
+            "Admission controller latency in seconds, identified by name and broken out for each operation and API resource and type (validate or admit)",
+            plugins.clone(),
+        );
         let webhooks: Durations<Webhook> =
             Family::new_with_constructor(|| Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0]));
         registry.register(
@@ -118,13 +135,18 @@ impl Admission {
             "Admission webhook fail open count, identified by name and broken out for each admission type",
             open.clone(),
         );
-        Self { steps, webhooks, requests, rejections, open }
+        Self { steps, plugins, webhooks, requests, rejections, open }
     }
 
     /// All plugins of a phase together: `admit` or `validate`.
     pub fn step(&self, phase: &'static str, operation: Operation, rejected: bool, took: Duration) {
         let step = Step { operation: verb(operation), rejected: word(rejected), r#type: phase };
         self.steps.get_or_create(&step).observe(took.as_secs_f64());
+    }
+
+    /// For the plugins of a phase, one after the other from now on.
+    pub fn plugins(&self, phase: &'static str, operation: Operation) -> Plugins<'_> {
+        Plugins { admission: self, phase, operation: verb(operation), begun: Instant::now() }
     }
 
     /// A webhook has been called.
@@ -156,5 +178,25 @@ impl Admission {
         };
         let rejection = Rejection { error_type, name, operation, rejection_code: code, r#type: kind };
         self.rejections.get_or_create(&rejection).inc();
+    }
+}
+
+/// Counts how long each plugin of a phase takes.
+pub struct Plugins<'a> {
+    admission: &'a Admission,
+    phase: &'static str,
+    operation: &'static str,
+    begun: Instant,
+}
+
+impl Plugins<'_> {
+    /// The plugin that has run since the one before is this one.
+    pub fn ran(&mut self, name: &'static str, admitted: Result<(), Status>) -> Result<(), Status> {
+        let now = Instant::now();
+        let took = now.duration_since(std::mem::replace(&mut self.begun, now));
+        let rejected = word(admitted.is_err());
+        let labels = Plugin { name, operation: self.operation, rejected, r#type: self.phase };
+        self.admission.plugins.get_or_create(&labels).observe(took.as_secs_f64());
+        admitted
     }
 }

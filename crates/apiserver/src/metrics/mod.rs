@@ -1,7 +1,10 @@
 //! What the server counts, under upstream's names.
 
+pub mod access;
 pub mod admission;
+mod present;
 mod process;
+pub mod storage;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,12 +14,14 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::request::RequestInfo;
 use crate::state::State;
+use access::Access;
 use admission::Admission;
+use storage::Storage;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -43,6 +48,39 @@ struct Timed {
     component: &'static str,
 }
 
+/// As [`Timed`], of what is not only tried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Served {
+    verb: String,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    scope: &'static str,
+    component: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Deprecated {
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    removed_release: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Watched {
+    group: String,
+    version: String,
+    resource: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: u16,
+}
+
 /// Those that last, such as watches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Lasting {
@@ -60,7 +98,31 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     durations: Family<Timed, Histogram, fn() -> Histogram>,
     lasting: Family<Lasting, Gauge>,
+    /// Without what clients wait for by their own number.
+    indicators: Family<Served, Histogram, fn() -> Histogram>,
+    sizes: Family<Served, Histogram, fn() -> Histogram>,
+    deprecated: Family<Deprecated, Gauge>,
+    watched: Family<Watched, Counter>,
+    translated: Family<Code, Counter>,
+    tunnelled: Family<Code, Counter>,
+    pub access: Access,
     pub admission: Admission,
+    pub storage: Storage,
+}
+
+/// How long a request has taken, and how much of that it waited for its turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    pub whole: Duration,
+    pub waited: Duration,
+}
+
+/// Of a whole request, as upstream has them.
+fn durations() -> Histogram {
+    Histogram::new([
+        0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0,
+        15.0, 20.0, 30.0, 45.0, 60.0,
+    ])
 }
 
 /// What of a request is not in its attributes.
@@ -90,11 +152,7 @@ impl Default for Metrics {
             "Counter of apiserver requests broken out for each verb, group, version, resource, scope, and HTTP response code",
             requests.clone(),
         );
-        let durations: Family<Timed, Histogram, fn() -> Histogram> = Family::new_with_constructor(|| {
-            Histogram::new([
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-            ])
-        });
+        let durations: Family<Timed, Histogram, fn() -> Histogram> = Family::new_with_constructor(durations);
         registry.register(
             "apiserver_request_duration_seconds",
             "Response latency distribution in seconds for each verb, group, version, resource, subresource and scope",
@@ -106,14 +164,68 @@ impl Default for Metrics {
             "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component",
             lasting.clone(),
         );
+        let indicators: Family<Served, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(self::durations);
+        registry.register(
+            "apiserver_request_sli_duration_seconds",
+            "Response latency distribution (not counting priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+            indicators.clone(),
+        );
+        let sizes: Family<Served, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(1000.0, 10.0, 7)));
+        registry.register(
+            "apiserver_response_sizes",
+            "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
+            sizes.clone(),
+        );
+        let deprecated = Family::default();
+        registry.register(
+            "apiserver_requested_deprecated_apis",
+            "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release",
+            deprecated.clone(),
+        );
+        let watched = Family::default();
+        registry.register(
+            "apiserver_watch_events",
+            "Number of events sent in watch clients",
+            watched.clone(),
+        );
+        let translated = Family::default();
+        registry.register(
+            "apiserver_stream_translator_requests",
+            "Total number of requests that were handled by the StreamTranslatorProxy, which processes streaming RemoteCommand/V5",
+            translated.clone(),
+        );
+        let tunnelled = Family::default();
+        registry.register(
+            "apiserver_stream_tunnel_requests",
+            "Total number of requests that were handled by the StreamTunnelProxy, which processes streaming PortForward/V2",
+            tunnelled.clone(),
+        );
+        let access = Access::new(&mut registry);
         let admission = Admission::new(&mut registry);
-        Self { registry, requests, durations, lasting, admission }
+        let storage = Storage::new(&mut registry);
+        Self {
+            registry,
+            requests,
+            durations,
+            lasting,
+            indicators,
+            sizes,
+            deprecated,
+            watched,
+            translated,
+            tunnelled,
+            access,
+            admission,
+            storage,
+        }
     }
 }
 
 impl Metrics {
-    /// A request has been answered.
-    pub fn answered(&self, info: &RequestInfo, manner: Manner, code: u16, took: Duration) {
+    /// A request has been answered, with so many bytes where that is known.
+    pub fn answered(&self, info: &RequestInfo, manner: Manner, code: u16, took: Took, length: Option<u64>) {
         // What does not exist is not counted by name: clients could make up any number of them.
         let named = info.is_resource && code != 404 && code != 403;
         let label = |text: &str| if named { text.to_owned() } else { String::new() };
@@ -128,12 +240,55 @@ impl Metrics {
             component: COMPONENT,
         };
         if !info.is_long_running() {
-            self.durations.get_or_create(&timed).observe(took.as_secs_f64());
+            self.durations.get_or_create(&timed).observe(took.whole.as_secs_f64());
+            self.served(&timed, took, length);
         }
         let Timed { verb, group, version, resource, subresource, scope, dry_run, component } = timed;
         let request =
             Request { verb, group, version, resource, subresource, scope, dry_run, component, code };
         self.requests.get_or_create(&request).inc();
+    }
+
+    fn served(&self, timed: &Timed, took: Took, length: Option<u64>) {
+        if !timed.dry_run.is_empty() {
+            return;
+        }
+        let Timed { verb, group, version, resource, subresource, .. } = timed.clone();
+        let (scope, component) = (timed.scope, timed.component);
+        let served = Served { verb, group, version, resource, subresource, scope, component };
+        let worked = took.whole.saturating_sub(took.waited);
+        self.indicators.get_or_create(&served).observe(worked.as_secs_f64());
+        if let (Some(length), "GET" | "LIST") = (length, served.verb.as_str()) {
+            self.sizes.get_or_create(&served).observe(length as f64);
+        }
+    }
+
+    /// Somebody asked for what will not be there for ever.
+    pub fn deprecated(&self, info: &RequestInfo) {
+        let labels = Deprecated {
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            // Nothing that is served has a release in which it goes.
+            removed_release: "",
+        };
+        self.deprecated.get_or_create(&labels).set(1);
+    }
+
+    /// To be counted up with every event that a watch is sent.
+    pub fn watched(&self, info: &RequestInfo) -> Counter {
+        self.watched.get_or_create_owned(&Watched {
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+        })
+    }
+
+    /// A stream was translated for a kubelet, or failed with this code.
+    pub fn translated(&self, port_forward: bool, code: u16) {
+        let family = if port_forward { &self.tunnelled } else { &self.translated };
+        family.get_or_create(&Code { code }).inc();
     }
 
     /// A request that lasts has begun.
@@ -162,42 +317,11 @@ impl Metrics {
         if state.config.priority_and_fairness {
             text.push_str(&state.flow_control.metrics());
         }
-        text.push_str(&state.authenticator.metrics());
         if let Some(audit) = &state.audit {
             text.push_str(&audit.metrics());
         }
-        let (reading, writing) = state.in_flight.now();
-        let _ = writeln!(
-            text,
-            "# HELP apiserver_current_inflight_requests Maximal number of currently used inflight request limit of this apiserver per request kind in last second\n\
-             # TYPE apiserver_current_inflight_requests gauge\n\
-             apiserver_current_inflight_requests{{request_kind=\"readOnly\"}} {reading}\n\
-             apiserver_current_inflight_requests{{request_kind=\"mutating\"}} {writing}\n\
-             # HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind\n\
-             # TYPE apiserver_storage_objects gauge"
-        );
-        let resources = state.caches.resources();
-        let mut counts: Vec<(String, usize)> = resources
-            .iter()
-            .flat_map(|(group, of_group)| of_group.iter().map(move |(plural, cache)| (group, plural, cache)))
-            .map(|(group, plural, cache)| {
-                let name = if group.is_empty() { plural.to_string() } else { format!("{plural}.{group}") };
-                (name, cache.len())
-            })
-            .collect();
-        counts.sort();
-        for (name, count) in &counts {
-            let _ = writeln!(text, "apiserver_storage_objects{{resource={name:?}}} {count}");
-        }
-        text.push_str(
-            "# HELP apiserver_resource_objects Number of stored objects at the time of last check split by kind\n\
-             # TYPE apiserver_resource_objects gauge\n",
-        );
-        for (name, count) in &counts {
-            let (resource, group) = name.split_once('.').unwrap_or((name, ""));
-            let _ =
-                writeln!(text, "apiserver_resource_objects{{group={group:?},resource={resource:?}}} {count}");
-        }
+        text.push_str(&self.access.text());
+        text.push_str(&present::text(state));
         let version = crate::server::version();
         let of = |field: &str| version[field].as_str().unwrap_or_default();
         let _ = writeln!(

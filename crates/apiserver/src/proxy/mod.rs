@@ -2,7 +2,7 @@
 //!
 //! [`target`] finds out where a request goes, [`backend`] opens connections there, [`relay`] sends it on and brings
 //! the answer back. After a protocol upgrade only bytes are copied: SPDY and WebSocket are spoken by the client and
-//! the far end.
+//! the far end, but for what [`translate`] is for.
 
 pub mod backend;
 pub mod container;
@@ -10,6 +10,7 @@ pub mod log;
 pub mod relay;
 pub mod streaming;
 pub mod target;
+pub mod translate;
 
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ async fn relayed(
     user: UserInfo,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Status> {
+    // Another server may have written what this request is about.
+    state.settle().await?;
     let objects: &dyn Objects = &*state.caches;
     let query = request.uri().query().unwrap_or_default();
     if matches!(info.subresource.as_str(), "exec" | "attach" | "portforward") {
@@ -75,7 +78,16 @@ async fn relayed(
         ("nodes", "proxy") => Target::node(objects, &info, request.uri())?,
         (resource, _) => return Err(Status::not_found(("", resource), &info.name)),
     };
-    relay::relay(&state.nodes.connector, target, request).await
+    match info.subresource.as_str() {
+        "portforward" if ::streaming::translated(request.headers(), true) => {
+            translate::port_forward(&state, target, request).await
+        }
+        "exec" | "attach" if ::streaming::translated(request.headers(), false) => {
+            let streams = streaming::streams(query);
+            translate::remote_command(state, target, streams, request)
+        }
+        _ => relay::relay(&state.nodes.connector, target, request).await,
+    }
 }
 
 /// WebSockets begin with GET, so the verb is `get`; running something in a pod takes `create` all the same.

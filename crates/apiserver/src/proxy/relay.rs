@@ -40,7 +40,7 @@ pub async fn relay(
 }
 
 /// In upstream's words.
-fn unreachable(target: &Target, method: &Method, error: &BackendError) -> Status {
+pub fn unreachable(target: &Target, method: &Method, error: &BackendError) -> Status {
     match target.purpose {
         Purpose::Proxy => Status::service_unavailable(format!("error trying to reach service: {error}")),
         Purpose::Stream => Status::internal(format!("error dialing backend: {error}")),
@@ -152,7 +152,7 @@ pub fn relayed(answer: Response<Incoming>) -> Response<ResponseBody> {
 }
 
 /// What a kubelet says in plain text (or as a Status) is told as a Status.
-async fn error_of(answer: Response<Incoming>) -> Status {
+pub async fn error_of(answer: Response<Incoming>) -> Status {
     let code = answer.status();
     let body = http_body_util::Limited::new(answer.into_body(), MAX_ERROR).collect().await;
     let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use api::status::Status;
 use serde_json::Value;
+use streaming::Streams;
 
 use super::container;
 use super::log::escape;
@@ -57,8 +58,7 @@ fn remote_command(info: &RequestInfo, pod: &Value, query: &str) -> Result<String
             "tty" => "tty",
             _ => continue,
         };
-        // As Kubernetes reads a boolean of a query, in whatever case: the Python client sends `False`.
-        if &*value != "0" && !value.eq_ignore_ascii_case("false") {
+        if truth(&value) {
             pairs.push(format!("{stream}=1"));
         }
     }
@@ -74,6 +74,26 @@ fn remote_command(info: &RequestInfo, pod: &Value, query: &str) -> Result<String
         path = format!("{path}?{}", pairs.join("&"));
     }
     Ok(path)
+}
+
+/// As Kubernetes reads a boolean of a query, in whatever case: the Python client sends `False`.
+fn truth(value: &str) -> bool {
+    value != "0" && !value.eq_ignore_ascii_case("false")
+}
+
+/// Which streams a query asks for.
+pub fn streams(query: &str) -> Streams {
+    let mut streams = Streams::default();
+    for (key, value) in query_pairs(query) {
+        match &*key {
+            "stdin" => streams.stdin = truth(&value),
+            "stdout" => streams.stdout = truth(&value),
+            "stderr" => streams.stderr = truth(&value),
+            "tty" => streams.tty = truth(&value),
+            _ => {}
+        }
+    }
+    streams
 }
 
 fn port_forward(namespace: &str, name: &str, query: &str) -> String {

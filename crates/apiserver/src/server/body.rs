@@ -46,6 +46,15 @@ impl ResponseBody {
         Self::Pieces(VecDeque::from([bytes.into()]))
     }
 
+    /// How many bytes it has, where that is known before it is sent.
+    pub fn known_length(&self) -> Option<u64> {
+        match self {
+            Self::Pieces(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            Self::Stream(_, length) => *length,
+            Self::Relayed(_) => None,
+        }
+    }
+
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
         Self::Stream(Box::pin(stream), None)
     }

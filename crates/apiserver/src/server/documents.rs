@@ -58,9 +58,7 @@ impl Documents {
         let Some(body) = make() else {
             return Ok(None);
         };
-        let hash = digest::digest(&digest::SHA256, &body);
-        let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        let etag = HeaderValue::from_str(&format!("\"{hex}\"")).map_err(Status::internal)?;
+        let etag = HeaderValue::from_str(&format!("\"{}\"", digest_of(&body))).map_err(Status::internal)?;
         let body = match name.starts_with("/openapi/") {
             true => Body::Gzip(gzip::compressed(&body).map_err(Status::internal)?),
             false => Body::Plain(body.into()),
@@ -102,7 +100,14 @@ pub fn serve(state: &State, path: &str, request: &http::request::Parts) -> Resul
         "/openapi/v2" => Some(v2(&catalog)),
         "/openapi/v3" => Some(v3_index(&catalog).to_string().into()),
         _ => match path.strip_prefix("/openapi/v3/") {
-            Some(rest) => openapi::v3_group(catalog.local(), &group_version(rest)?),
+            Some(rest) => {
+                let asked = group_version(rest)?;
+                openapi::v3_group(catalog.local(), &asked).or_else(|| {
+                    let GroupVersion { group, version } = &asked;
+                    let v2 = v2_of_another(&catalog, group, version)?;
+                    Some(openapi::v3_of_v2(v2, group, version).to_string().into())
+                })
+            }
             None => legacy(registry, path, &address).map(|document| document.to_string().into()),
         },
     })?;
@@ -137,11 +142,34 @@ fn v3_index(catalog: &Catalog) -> Value {
     let mut index = openapi::v3_index(catalog.local());
     for foreign in &catalog.shown.versions {
         let name = format!("apis/{}/{}", foreign.group, foreign.version);
-        if let (Some(paths), Some(url)) = (index["paths"].as_object_mut(), &foreign.openapi_v3) {
+        let url = match (&foreign.openapi_v3, v2_of_another(catalog, &foreign.group, &foreign.version)) {
+            (Some(url), _) => url.clone(),
+            (None, Some(v2)) => format!("/openapi/v3/{name}?hash={}", digest_of(v2.to_string().as_bytes())),
+            (None, None) => continue,
+        };
+        if let Some(paths) = index["paths"].as_object_mut() {
             paths.insert(name, json!({"serverRelativeURL": url}));
         }
     }
     index
+}
+
+/// What a server says of a group version that has no document of version 3.
+fn v2_of_another<'a>(catalog: &'a Catalog, group: &str, version: &str) -> Option<&'a Value> {
+    let mut others = catalog.shown.versions.iter();
+    let foreign = others.find(|foreign| foreign.group == group && foreign.version == version)?;
+    let v2 = foreign.openapi_v2.as_ref().filter(|_| foreign.openapi_v3.is_none())?;
+    let below = format!("/apis/{group}/{version}/");
+    v2["paths"].as_object()?.keys().any(|path| path.starts_with(&below)).then_some(v2)
+}
+
+/// Whether the document at a path is made here of another server's document of version 2.
+pub fn is_converted(state: &State, group: &str, version: &str) -> bool {
+    v2_of_another(&state.catalog(), group, version).is_some()
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// Of `api/v1` or `apis/<group>/<version>`.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::status::Status;
 use futures::FutureExt;
@@ -26,7 +26,7 @@ use crate::authn::impersonate;
 use crate::authz::{self, Decision};
 use crate::flow_control::{Classified, Ticket, work};
 use crate::handlers;
-use crate::metrics::Manner;
+use crate::metrics::{Manner, Took};
 use crate::negotiate::Accept;
 use crate::request::{Attributes, RequestInfo, query_pairs};
 use crate::state::State;
@@ -58,6 +58,8 @@ struct Course {
     trail: Option<Arc<Trail>>,
     schema: Option<HeaderValue>,
     level: Option<HeaderValue>,
+    /// For its turn.
+    waited: Duration,
 }
 
 /// Answers a request, whatever happens.
@@ -111,7 +113,8 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
             answer.headers_mut().insert(name, value);
         }
     }
-    state.metrics.answered(&info, manner, answer.status().as_u16(), begun.elapsed());
+    let took = Took { whole: begun.elapsed(), waited: course.waited };
+    state.metrics.answered(&info, manner, answer.status().as_u16(), took, answer.body().known_length());
     answer
 }
 
@@ -147,7 +150,11 @@ async fn respond(
     parts.headers.insert(AUDIT_ID, audit_id.clone());
     let (user, address, may_impersonate) = match identity {
         Identity::Connection(peer) => {
-            (state.authenticator.authenticate(&parts, info, &peer.certificates).await, peer.address, true)
+            let begun = Instant::now();
+            let user = state.authenticator.authenticate(&parts, info, &peer.certificates).await;
+            let name = user.as_ref().ok().map(|user| user.name.as_str());
+            state.metrics.access.authenticated(name, begun.elapsed());
+            (user, peer.address, true)
         }
         Identity::Known(user) => (Ok(user), None, false),
     };
@@ -190,7 +197,10 @@ async fn admitted(
     }
     let _in_flight = state.in_flight.enter(info, &user)?;
     // A watch needs its seats only until it begins: they are given back when this returns.
-    let _ticket = take_turn(state, info, &user, &parts, course).await?;
+    let waiting = Instant::now();
+    let ticket = take_turn(state, info, &user, &parts, course).await;
+    course.waited = waiting.elapsed();
+    let _ticket = ticket?;
     authorized(state, &user, info, course.trail.is_some()).await?;
     if let Some(remote) = state.aggregation.of_path(&info.path) {
         return aggregation::proxy::serve(&remote, &state.outbound, &user, info, parts, body).await;
@@ -236,7 +246,9 @@ async fn authorized(
     recorded: bool,
 ) -> Result<(), Status> {
     let attributes = Attributes { user, request: info };
+    let begun = Instant::now();
     let decision = state.authorizer.authorize(&attributes).await;
+    state.metrics.access.authorized(decision.is_allowed(), begun.elapsed());
     if recorded {
         let (word, reason) = match &decision {
             Decision::Allow { reason } => ("allow", reason.to_string()),

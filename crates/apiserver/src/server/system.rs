@@ -45,7 +45,9 @@ pub async fn serve(
         let body = ResponseBody::full(text);
         return Ok(respond::with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body));
     }
-    if let Some(remote) = state.aggregation.of_openapi(path) {
+    if let Some(remote) = state.aggregation.of_openapi(path)
+        && !documents::is_converted(state, &remote.group, &remote.version)
+    {
         let asked = parts.uri.path_and_query().map_or(path, |asked| asked.as_str());
         return aggregation::openapi::serve(&remote, &state.outbound, asked, &parts.headers).await;
     }

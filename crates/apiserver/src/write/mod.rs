@@ -10,6 +10,7 @@ pub mod meta;
 pub mod update;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::status::{GroupResource, Status};
 use parking_lot::Mutex;
@@ -203,7 +204,10 @@ impl Writer<'_> {
         if let Some(encoded) = Arc::get_mut(&mut encoded) {
             encoded.set_sealed(sealed);
         }
+        let operation = if expect == Expect::Absent { "create" } else { "update" };
+        let begun = Instant::now();
         let written = self.state.store.put(store_key, stored, expect, Some(encoded.clone())).await;
+        self.stored(operation, begun, &written);
         let Written { revision, .. } = refused(written)?;
         // The cache has it already, unless somebody has changed it again.
         if let Some(object) = self.served.cache.get(key).filter(|object| object.revision == revision) {
@@ -212,11 +216,21 @@ impl Writer<'_> {
         Ok(Arc::new(Object::new(key.into(), revision, &encoded)))
     }
 
+    /// Counts what the store was asked.
+    fn stored(&self, operation: &'static str, begun: Instant, written: &Result<Written, store::Error>) {
+        let failed = matches!(written, Err(error) if !matches!(error, store::Error::Conflict { .. }));
+        let storage = &self.served.storage;
+        let (group, resource) = (&storage.group, &storage.plural);
+        self.state.metrics.storage.asked(operation, group, resource, begun.elapsed(), failed);
+    }
+
     /// Removes the object that was last seen as `live`.
     async fn remove(&self, live: &Object) -> Result<Arc<Object>, Refused> {
         let storage = &self.served.storage;
         let key = store_key(&storage.group, &storage.plural, &live.key);
+        let begun = Instant::now();
         let written = self.state.store.delete(key, Expect::Revision(live.revision), None).await;
+        self.stored("delete", begun, &written);
         let Written { revision, .. } = refused(written)?;
         if storage.group.is_empty() && storage.plural == "services" {
             records::release(self.state, &live.value(), None).await;

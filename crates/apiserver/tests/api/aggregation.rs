@@ -43,11 +43,16 @@ async fn unavailable_for(server: &Server, name: &str, reason: &str) -> String {
 
 /// An extension server that believes this cluster's front proxies, behind a Service.
 async fn extended() -> (Server, Extension) {
+    extended_by(|_| ()).await
+}
+
+async fn extended_by(prepared: impl Fn(&Extension)) -> (Server, Extension) {
     let server = Server::start().await;
     let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
     let published = server.get(path).await.ok();
     let extension =
         Extension::start(published["data"]["requestheader-client-ca-file"].as_str().unwrap()).await;
+    prepared(&extension);
     let service = json!({
         "metadata": {"name": "metrics"}, "spec": {"type": "ExternalName", "externalName": "localhost"},
     });
@@ -262,6 +267,30 @@ async fn openapi_has_what_others_say() {
         }
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_server_without_openapi_v3_has_it_made_of_v2() {
+    let (server, _extension) = extended_by(Extension::grow_old).await;
+    let name = "apis/metrics.example.com/v1";
+    let url = loop {
+        let index = server.get("/openapi/v3").await.ok();
+        if let Some(url) = index["paths"][name]["serverRelativeURL"].as_str() {
+            break url.to_owned();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(url.starts_with("/openapi/v3/apis/metrics.example.com/v1?hash="), "{url}");
+    let answer = server.get(&url).await;
+    let etag = answer.headers["etag"].clone();
+    let document = answer.ok();
+    let read = &document["paths"]["/apis/metrics.example.com/v1/widgets"]["get"]["responses"]["200"];
+    let expected = "#/components/schemas/com.example.Widget";
+    assert_eq!(read["content"]["*/*"]["schema"]["$ref"], expected);
+    assert_eq!(document["components"]["schemas"]["com.example.Widget"]["description"], "A widget.");
+    let mut again = request(Method::GET, &url, "", "");
+    again.headers_mut().insert("if-none-match", etag);
+    assert_eq!(server.send(again).await.code, 304);
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub struct Arrived {
 struct Inner {
     arrived: Mutex<Vec<Arrived>>,
     broken: AtomicBool,
+    /// Knows no OpenAPI v3.
+    old: AtomicBool,
     events: broadcast::Sender<Value>,
 }
 
@@ -93,6 +95,7 @@ impl Extension {
         let inner = Arc::new(Inner {
             arrived: Mutex::default(),
             broken: AtomicBool::new(false),
+            old: AtomicBool::new(false),
             events: broadcast::Sender::new(16),
         });
         let shared = inner.clone();
@@ -114,6 +117,11 @@ impl Extension {
             spec[key] = value.clone();
         }
         json!({"metadata": {"name": format!("{version}.{GROUP}")}, "spec": spec})
+    }
+
+    /// From now on it has no OpenAPI v3.
+    pub fn grow_old(&self) {
+        self.inner.old.store(true, Ordering::Release);
     }
 
     pub fn bundle(&self) -> Value {
@@ -190,6 +198,7 @@ fn answer(inner: &Arc<Inner>, from: String, mut request: Request<Incoming>) -> R
             answer.headers_mut().insert("etag", "\"1\"".parse().unwrap());
             answer
         }
+        "/openapi/v3" if inner.old.load(Ordering::Acquire) => full(404, ""),
         "/openapi/v3" => {
             let of = |version: &str| json!({"serverRelativeURL": format!("/openapi/v3/apis/{GROUP}/{version}?hash=1")});
             full(

@@ -28,7 +28,11 @@ async fn dashboards_find_their_metrics() {
     server.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("b")).await.ok();
     let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}});
     server.patch(&format!("{CONFIG_MAPS}/c?fieldManager=m"), "apply-patch+yaml", &applied).await.ok();
-    let watch = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=true")).await;
+    let mut watch = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=true")).await;
+    server.get("/api/v1/namespaces/default/endpoints").await.ok();
+    for _ in 0..2 {
+        watch.next().await.unwrap();
+    }
     let (_, metrics) = text(&server, "/metrics").await;
     let check = |name: &str, labels: &[(&str, &str)], expected: f64| {
         assert_eq!(value(&metrics, name, labels), Some(expected), "{name} {labels:?}");
@@ -52,10 +56,27 @@ async fn dashboards_find_their_metrics() {
     check("apiserver_longrunning_requests", &maps("WATCH", &[("scope", "namespace")]), 1.0);
     check("apiserver_storage_objects", &[("resource", "configmaps")], 3.0);
     check("apiserver_resource_objects", &[("group", ""), ("resource", "configmaps")], 3.0);
+    let plugin =
+        [("name", "ServiceAccount"), ("operation", "CREATE"), ("rejected", "false"), ("type", "admit")];
+    assert!(
+        value(&metrics, "apiserver_admission_controller_admission_duration_seconds_count", &plugin)
+            > Some(2.0)
+    );
+    check("apiserver_request_sli_duration_seconds_count", &maps("POST", &[("scope", "namespace")]), 1.0);
+    // What is only tried out never gets to the store.
+    let stored = [("operation", "create"), ("group", ""), ("resource", "configmaps"), ("type", "configmaps")];
+    check("etcd_request_duration_seconds_count", &stored, 3.0);
+    check("etcd_requests_total", &stored, 3.0);
+    check("apiserver_watch_events_total", &[("resource", "configmaps")], 2.0);
+    check("apiserver_requested_deprecated_apis", &[("resource", "endpoints"), ("removed_release", "")], 1.0);
+    check("aggregator_unavailable_apiservice", &[("name", "v1.apps")], 0.0);
     check("kubernetes_build_info", &[("major", "1"), ("minor", "36")], 1.0);
     for name in [
         "apiserver_current_inflight_requests",
         "apiserver_admission_step_admission_duration_seconds_count",
+        "authorization_duration_seconds_count",
+        "authorization_attempts_total",
+        "apiserver_response_sizes_count",
         "process_resident_memory_bytes",
         "process_start_time_seconds",
     ] {
