@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use hyper_rustls::FixedServerNameResolver;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 
 #[derive(Debug)]
@@ -63,7 +64,13 @@ pub fn client(config: kube::Config, certificate: &Path, key: &Path) -> kube::Res
     });
     let mut http = HttpConnector::new();
     http.enforce_http(false);
-    let https = hyper_rustls::HttpsConnector::from((http, tls));
+    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let named = config.tls_server_name.clone().and_then(|name| ServerName::try_from(name).ok());
+    let connector = match named {
+        Some(name) => connector.with_server_name_resolver(FixedServerNameResolver::new(name)),
+        None => connector,
+    };
+    let https = connector.enable_http1().enable_http2().wrap_connector(http);
     let service = tower::ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)

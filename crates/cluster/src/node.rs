@@ -72,10 +72,16 @@ pub fn start(
     let log = directory.join("log/host.log");
     init.stderr(LogFile::create(&log).map_err(|source| NodeError::Directory { path: log, source })?);
     let host = Host::start(init, &spec)?;
-    segment(record)
-        .attach(&node.port, &host.identity.namespace("net"), node.ip)
-        .map_err(|source| NodeError::Network { node: node.name.clone(), source })?;
-    Ok(host.go()?)
+    let identity = host.identity;
+    let plugged = segment(record)
+        .attach(&node.port, &identity.namespace("net"), node.ip)
+        .map_err(|source| NodeError::Network { node: node.name.clone(), source });
+    let started = plugged.and_then(|()| Ok(host.go()?));
+    if started.is_err() {
+        // Nobody else knows of it.
+        let _ = identity.kill();
+    }
+    started
 }
 
 pub fn segment(record: &Record) -> Segment {

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod cluster;
+mod join;
 mod store;
 
 use std::net::IpAddr;
@@ -10,6 +12,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::apiserver_flags::ApiServerFlags;
 use crate::kubelet_flags::{IgnoredFlags, KubeletFlags};
 use crate::layout::{DEFAULT_ROOT, Layout};
+pub use cluster::{
+    ClusterCommand, CreateArgs, DEFAULT_NAME, DeleteArgs, ExportCommand, GetCommand, LoadCommand,
+};
+pub use join::{
+    DrainArgs, JoinArgs, NodeClientArgs, NodeCommand, SystemdCommand, TokenArgs, TokenCommand, UnitArgs,
+};
 pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
 /// Kubernetes in one binary: a cluster, a worker node, or any single part of one.
@@ -55,7 +63,7 @@ pub enum Command {
     Reset(ResetArgs),
     /// Start a control plane: API server, scheduler and controllers
     Server(ClusterArgs),
-    /// Start a worker node: kubelet, proxy, DNS and container runtime
+    /// Start a worker node: kubelet, proxy, DNS and container runtime; with --server, join a cluster first
     Node(NodeArgs),
     /// Start only the API server
     Apiserver(ClusterArgs),
@@ -69,6 +77,18 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// Start only the container runtime
     Runtime(RuntimeRoleArgs),
+    /// Make and delete clusters of several nodes on this machine
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Say who may join the cluster
+    Token(TokenArgs),
+    /// Have systemd run a role
+    Systemd {
+        #[command(subcommand)]
+        command: SystemdCommand,
+    },
     /// Look after the embedded store, also while the cluster runs (for etcd: etcdctl)
     Store {
         #[command(subcommand)]
@@ -118,6 +138,9 @@ pub struct ClusterArgs {
     pub bind_address: Option<IpAddr>,
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
     pub secure_port: u16,
+    /// Further names and addresses for the API server's certificate: of a load balancer, mostly
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub tls_san: Vec<String>,
     /// Where the addresses of Services come from
     #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
     pub service_cluster_ip_range: String,
@@ -168,7 +191,12 @@ pub struct KubeconfigArgs {
 }
 
 #[derive(Args, Clone)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct NodeArgs {
+    #[command(subcommand)]
+    pub command: Option<NodeCommand>,
+    #[command(flatten)]
+    pub join: JoinArgs,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
     #[command(flatten)]
@@ -177,8 +205,8 @@ pub struct NodeArgs {
 
 #[derive(Args, Clone)]
 pub struct KubeletArgs {
-    #[command(flatten)]
-    pub kubeconfig: KubeconfigArgs,
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     pub node: NodeIdentity,
     #[command(flatten)]

@@ -5,8 +5,11 @@
 
 mod apiserver_flags;
 mod cli;
+mod cluster;
 mod detach;
+mod drain;
 mod image;
+mod join;
 mod kubelet_flags;
 mod layout;
 mod logging;
@@ -18,13 +21,14 @@ mod roles;
 mod shim;
 mod signals;
 mod store;
+mod systemd;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, ClusterCommand, Command, NodeCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,6 +50,9 @@ fn run(cli: Cli) -> Result<()> {
     if let Command::Down = &cli.command {
         return detach::down(&cli.directories);
     }
+    if let Command::Cluster { command: ClusterCommand::Host } = &cli.command {
+        return cluster::host();
+    }
     logging::start(&cli.command);
     memory::use_small_pages();
     // Every TLS connection of this process, whichever library makes it, uses ring.
@@ -57,7 +64,12 @@ fn run(cli: Cli) -> Result<()> {
         match cli.command {
             Command::Up(args) => roles::up(&layout, args).await,
             Command::Server(args) => roles::server(&layout, args).await,
-            Command::Node(args) => roles::node(&layout, args).await,
+            Command::Node(args) => match args.command.clone() {
+                None => roles::node(&layout, args).await,
+                Some(NodeCommand::Drain(args)) => drain::drain(&layout, args).await,
+                Some(NodeCommand::Uncordon(args)) => drain::uncordon(&layout, args).await,
+                Some(NodeCommand::Reset(args)) => reset::run(&cli.directories, args).await,
+            },
             Command::Apiserver(args) => roles::apiserver(&layout, args).await,
             Command::Controllers(args) => roles::controllers(&layout, args).await,
             Command::Scheduler(args) => roles::scheduler(args).await,
@@ -65,6 +77,9 @@ fn run(cli: Cli) -> Result<()> {
             Command::Proxy(args) => roles::proxy(args).await,
             Command::Runtime(args) => roles::runtime(&layout, args).await,
             Command::Reset(args) => reset::run(&cli.directories, args).await,
+            Command::Cluster { command } => cluster::run(&cli.directories, command).await,
+            Command::Token(args) => join::tokens(&layout, args).await,
+            Command::Systemd { command } => systemd::run(&cli.directories, command),
             Command::Store { command } => tokio::task::block_in_place(|| store::run(&layout, command)),
             Command::Image { command } => image::run(&layout, command).await,
             Command::Down => unreachable!("handled before threads were started"),

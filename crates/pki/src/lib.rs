@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod kubeconfig;
 mod leaf;
+mod pem;
 mod request;
 
 pub use authority::Authority;
@@ -18,4 +19,5 @@ pub use error::Error;
 pub use files::{write_private, write_public};
 pub use kubeconfig::Kubeconfig;
 pub use leaf::{CertAndKey, Leaf};
+pub use pem::{certificates, public_key_hash, split_pem};
 pub use request::{Request, validity};

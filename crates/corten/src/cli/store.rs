@@ -59,7 +59,7 @@ pub struct LeaderArgs {
     pub leader_elect_retry_period: Duration,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match text {
         "0" => Ok(Duration::ZERO),
         _ => kubelet::duration(text).ok_or_else(|| "expected a duration such as 15s or 1m30s".to_owned()),

@@ -9,21 +9,23 @@ mod scheduling;
 mod up;
 mod worker;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use client::Informers;
+use tokio::sync::watch;
 
 use crate::cli::{
-    ClusterArgs, ControllersArgs, KubeconfigArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs,
-    SchedulerArgs,
+    ClusterArgs, ControllersArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs, SchedulerArgs,
 };
 use crate::kubelet_flags::KubeletFlags;
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
-use crate::{notify, shim, signals};
+use crate::{join, notify, shim, signals};
 use leading::Leading;
 
+pub use address::hostname;
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
 
@@ -37,7 +39,7 @@ pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     control_plane::start_controllers(&mut parts, &informers, authority, signing, &args.network, &leading)?;
     let scheduling = informers.acting_as(plane.scheduler_client());
     scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
-    addons::ensure(&informers.client(), &args.network).await?;
+    plane.publish(&informers.client(), &args).await?;
     notify::ready();
     parts.finish().await
 }
@@ -46,7 +48,7 @@ pub async fn apiserver(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     let plane = control_plane::start(&mut parts, layout, &args).await?;
-    addons::ensure(&plane.informers().client(), &args.network).await?;
+    plane.publish(&plane.informers().client(), &args).await?;
     notify::ready();
     parts.finish().await
 }
@@ -55,7 +57,7 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let root_ca_file = args.root_ca_file.unwrap_or_else(|| layout.pki().join("ca.crt"));
     let authority = read(&root_ca_file)?;
-    let informers = informers(&args.kubeconfig).await?;
+    let informers = informers(&args.kubeconfig.kubeconfig).await?;
     let certificate = args.cluster_signing_cert_file.unwrap_or_else(|| layout.pki().join("ca.crt"));
     let key = args.cluster_signing_key_file.unwrap_or_else(|| layout.pki().join("ca.key"));
     let signing = control_plane::signing(&certificate, &key)?;
@@ -72,10 +74,12 @@ pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
     parts.finish().await
 }
 
-pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
+pub async fn node(layout: &Layout, mut args: NodeArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     args.kubelet.ignored.warn();
+    let joined =
+        if args.join.server.is_empty() { None } else { Some(member(&mut parts, layout, &mut args).await?) };
     let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network, &args.kubelet.flags)?;
     worker::start_runtime(
         &mut parts,
@@ -88,8 +92,31 @@ pub async fn node(layout: &Layout, args: NodeArgs) -> Result<()> {
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
     worker::start_network(&mut parts, &informers, &node)?;
     worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
+    if let Some((membership, servers)) = joined {
+        let following =
+            join::follow(informers, join::Files::of(layout), membership, servers, parts.shutdown());
+        parts.start("list of API servers", following);
+    }
     notify::ready();
     parts.finish().await
+}
+
+/// Joins the cluster that is named, and has the kubelet use what came of that. The way to its servers is there when this
+/// returns.
+async fn member(
+    parts: &mut Parts,
+    layout: &Layout,
+    args: &mut NodeArgs,
+) -> Result<(join::Membership, watch::Sender<Vec<SocketAddr>>)> {
+    let membership = join::join(layout, &args.join, parts.shutdown()).await?;
+    membership.network.apply(&mut args.kubelet.network);
+    let files = join::Files::of(layout);
+    let kubelet = &mut args.kubelet;
+    kubelet.kubeconfig = Some(files.kubeconfig());
+    kubelet.bootstrap_kubeconfig = Some(files.bootstrap_kubeconfig());
+    kubelet.client_ca_file.get_or_insert_with(|| files.authority());
+    let servers = join::relay(parts, membership.servers.clone()).await?;
+    Ok((membership, servers))
 }
 
 pub async fn kubelet(layout: &Layout, args: KubeletArgs) -> Result<()> {
@@ -114,14 +141,17 @@ async fn kubelet_informers(
     args: &KubeletArgs,
     node: &worker::Node,
 ) -> Result<Informers> {
+    let kubeconfig = args.kubeconfig.as_ref().context(
+        "which API server? name a kubeconfig with --kubeconfig, or join a cluster with corten node --server",
+    )?;
     if let Some(bootstrap) = &args.bootstrap_kubeconfig {
         let dir = cert_dir(layout, args);
         tokio::select! {
             () = parts.shutdown().cancelled_owned() => anyhow::bail!("stopped while waiting for a client certificate"),
-            ready = kubelet::bootstrap(bootstrap, &args.kubeconfig.kubeconfig, &dir, &node.name) => ready?,
+            ready = kubelet::bootstrap(bootstrap, kubeconfig, &dir, &node.name) => ready?,
         }
     }
-    informers(&args.kubeconfig).await
+    informers(kubeconfig).await
 }
 
 fn start_kubelet(
@@ -148,7 +178,7 @@ fn start_kubelet(
 pub async fn proxy(args: ProxyArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let node = worker::Node::from_args(&args.node, &args.network, &KubeletFlags::default())?;
-    worker::start_network(&mut parts, &informers(&args.kubeconfig).await?, &node)?;
+    worker::start_network(&mut parts, &informers(&args.kubeconfig.kubeconfig).await?, &node)?;
     notify::ready();
     parts.finish().await
 }
@@ -161,8 +191,8 @@ pub async fn runtime(layout: &Layout, args: RuntimeRoleArgs) -> Result<()> {
     parts.finish().await
 }
 
-async fn informers(args: &KubeconfigArgs) -> Result<Informers> {
-    Ok(Informers::new(client::from_kubeconfig(&args.kubeconfig).await?))
+async fn informers(kubeconfig: &Path) -> Result<Informers> {
+    Ok(Informers::new(client::from_kubeconfig(kubeconfig).await?))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -7,9 +7,9 @@ use client::{Delta, Informer, Informers};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use tracing::info;
 
+use super::control_plane;
 use super::leading::Leading;
 use super::worker::{self, KubeletFiles, Node};
-use super::{addons, control_plane};
 use crate::cli::UpArgs;
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
@@ -48,7 +48,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
     worker::start_network(&mut parts, &informers, &node)?;
     worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
-    addons::ensure(&informers.client(), &node.network).await?;
+    plane.publish(&informers.client(), &args.cluster).await?;
 
     let (shutdown, name) = (parts.shutdown(), node.name.clone());
     tokio::spawn(async move {
