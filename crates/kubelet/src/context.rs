@@ -29,6 +29,7 @@ use crate::node::machine_info::MachineInfo;
 use crate::numa::machine::Machine;
 use crate::objects::Objects;
 use crate::pod::ext::PodExt;
+use crate::shutdown::Shutdown;
 use crate::users::Users;
 
 /// A kubelet that lives here is the machine's only one, and keeps to what everybody knows of such.
@@ -73,6 +74,7 @@ pub struct Context {
     pub memory: Memory,
     pub affinity: Affinity,
     pub users: Users,
+    pub shutdown: Shutdown,
     pub probes: crate::probe::counts::Counts,
     host_dns: cri::DnsConfig,
 }
@@ -115,6 +117,7 @@ impl Context {
             affinity,
             csi: Csi::new(&options.root_dir),
             probes: Default::default(),
+            shutdown: Shutdown::default(),
             events,
             cri,
             client,

@@ -15,6 +15,7 @@ mod context;
 mod cpus;
 mod cri;
 mod csi;
+mod dbus;
 mod devices;
 #[cfg(test)]
 mod documented;
@@ -34,6 +35,7 @@ mod pod;
 mod pod_resources;
 mod probe;
 mod server;
+mod shutdown;
 mod static_pods;
 mod unix;
 mod users;
@@ -167,6 +169,7 @@ async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), 
     tasks.spawn(plugin::follow(ctx.clone(), shutdown.clone()));
     tasks.spawn(node::keep_lease(ctx.clone(), shutdown.clone()));
     let (kill_sender, kills) = mpsc::unbounded_channel();
+    tasks.spawn(shutdown::keep(ctx.clone(), kill_sender.clone(), shutdown.clone()));
     tasks.spawn(eviction::keep(ctx.clone(), kill_sender, shutdown.clone()));
     let (static_sender, statics) = mpsc::unbounded_channel();
     tasks.spawn(static_pods::follow(ctx.clone(), static_sender, shutdown.clone()));

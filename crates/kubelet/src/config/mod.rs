@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use fields::WITHOUT_EFFECT;
 pub use load::ConfigError;
 pub use parts::{
-    Authentication, Authorization, CrashLoopBackOff, MemoryReservation, MemorySwap, UserNamespaces,
+    Authentication, Authorization, CrashLoopBackOff, MemoryReservation, MemorySwap, ShutdownPeriod,
+    UserNamespaces,
 };
 
 /// `kubelet.config.k8s.io/v1beta1`, `KubeletConfiguration`; defaults are upstream's.
@@ -138,6 +139,12 @@ pub struct KubeletConfiguration {
     pub topology_manager_policy_options: BTreeMap<String, String>,
     /// Of those that are asked about; what is released is on, whatever they say.
     pub feature_gates: BTreeMap<String, bool>,
+    /// How long a shutdown of the machine waits for its pods; not at all when zero.
+    pub shutdown_grace_period: String,
+    /// The part of it that critical pods have for themselves, at the end.
+    pub shutdown_grace_period_critical_pods: String,
+    /// Instead of the two: how long pods have by their priority.
+    pub shutdown_grace_period_by_pod_priority: Vec<ShutdownPeriod>,
     /// The client certificate is renewed in time.
     pub rotate_certificates: bool,
     /// The serving certificate is asked of the API.
@@ -228,6 +235,9 @@ impl Default for KubeletConfiguration {
             topology_manager_scope: "container".into(),
             topology_manager_policy_options: BTreeMap::new(),
             feature_gates: BTreeMap::new(),
+            shutdown_grace_period: "0s".into(),
+            shutdown_grace_period_critical_pods: "0s".into(),
+            shutdown_grace_period_by_pod_priority: Vec::new(),
             rotate_certificates: false,
             server_tls_bootstrap: false,
             unknown: BTreeMap::new(),

@@ -101,3 +101,11 @@ pub struct MemoryReservation {
     pub numa_node: u32,
     pub limits: BTreeMap<String, String>,
 }
+
+/// How long pods of at least that priority have when the machine goes down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ShutdownPeriod {
+    pub priority: i32,
+    pub shutdown_grace_period_seconds: i64,
+}

@@ -38,12 +38,13 @@ async fn renew(ctx: &Context, seconds: i32) -> Result<(), kube::Error> {
     let name = &ctx.options.node_name;
     let now = MicroTime(Timestamp::now());
     let patch = serde_json::json!({"spec": {"renewTime": now, "holderIdentity": name, "leaseDurationSeconds": seconds}});
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => return Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
+    let found = match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(lease) if lease.metadata.owner_references.is_some() => return Ok(()),
+        Ok(_) => true,
+        Err(kube::Error::Api(status)) if status.code == 404 => false,
         Err(error) => return Err(error),
-    }
-    // The node owns it, so that it goes with the node.
+    };
+    // The node owns it, so that it goes with the node. It may not be known yet when the first lease is made.
     let node = ctx.node.get("", name);
     let owner = node.and_then(|node| node.metadata.uid.clone()).map(|uid| OwnerReference {
         api_version: "v1".into(),
@@ -52,6 +53,13 @@ async fn renew(ctx: &Context, seconds: i32) -> Result<(), kube::Error> {
         uid,
         ..Default::default()
     });
+    if found {
+        if let Some(owner) = owner {
+            let patch = serde_json::json!({"metadata": {"ownerReferences": [owner]}});
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        }
+        return Ok(());
+    }
     let lease = Lease {
         metadata: ObjectMeta {
             name: Some(name.clone()),

@@ -60,6 +60,7 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
             () = changed.notified() => {}
             () = ctx.csi.in_use_changed.notified() => {}
             () = ctx.devices.changed.notified() => {}
+            () = ctx.shutdown.changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -158,7 +159,9 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
         ctx.handlers.lock().clone_from(&status.runtime_handlers);
     }
     let (handlers, features) = abilities(runtime.as_ref().ok());
-    let health = Health { runtime: runtime_trouble(runtime), ..ctx.pressure.health(ctx) };
+    let down = || ctx.shutdown.is_now().then(|| "node is shutting down".to_owned());
+    let runtime = runtime_trouble(runtime).or_else(down);
+    let health = Health { runtime, ..ctx.pressure.health(ctx) };
     let conditions = conditions(&health, old.conditions.as_deref().unwrap_or_default(), Timestamp::now());
     NodeStatus {
         conditions: Some(conditions),

@@ -307,6 +307,7 @@ impl Manager {
         let others = self.admitted(None);
         let node = self.ctx.node.get("", &self.ctx.options.node_name);
         let max_pods = self.ctx.options.config.pod_limit(self.ctx.machine.cpus);
+        self.ctx.shutdown.admit()?;
         self.ctx.pressure.admit(pod)?;
         sysctls_allowed(pod, &self.ctx.options.config.allowed_unsafe_sysctls)?;
         admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)

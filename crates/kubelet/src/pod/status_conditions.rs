@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::ext::PodExt;
 use super::machine::{Machine, Stage};
 use super::slot::{Op, Role, Slot};
+use crate::shutdown;
 
 /// Conditions of ours that are there only while they hold.
 pub const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
@@ -41,7 +42,8 @@ pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timesta
     verdicts.extend(resize_pending(machine));
     verdicts.extend(resize_in_progress(machine));
     verdicts.extend(restarting_all(machine, last));
-    if let Some(evicted) = machine.failed.as_ref().filter(|failed| failed.reason == "Evicted") {
+    let by_kubelet = |reason: &str| matches!(reason, "Evicted" | shutdown::REASON);
+    if let Some(evicted) = machine.failed.as_ref().filter(|failed| by_kubelet(&failed.reason)) {
         verdicts.push(Verdict {
             reason: Some("TerminationByKubelet"),
             message: Some(evicted.message.clone()),

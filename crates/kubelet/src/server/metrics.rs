@@ -102,6 +102,20 @@ pub async fn kubelet(ctx: &Context) -> Response<Body> {
     }
     page.family("kubelet_desired_pods", "gauge", "The number of pods the kubelet is being instructed to run");
     page.sample("kubelet_desired_pods", &[], float(ctx.pods.len() as u64));
+    let at = |time: Option<jiff::Timestamp>| time.map_or(0.0, |time| time.as_duration().as_secs_f64());
+    let (began, ended) = *ctx.shutdown.times.lock();
+    page.family(
+        "kubelet_graceful_shutdown_start_time_seconds",
+        "gauge",
+        "Last graceful shutdown start time since unix epoch in seconds",
+    );
+    page.sample("kubelet_graceful_shutdown_start_time_seconds", &[], at(began));
+    page.family(
+        "kubelet_graceful_shutdown_end_time_seconds",
+        "gauge",
+        "Last graceful shutdown end time since unix epoch in seconds",
+    );
+    page.sample("kubelet_graceful_shutdown_end_time_seconds", &[], at(ended));
     volume_metrics::add(ctx, &mut page).await;
     page.answer()
 }
