@@ -44,10 +44,12 @@ mod validatingadmissionpolicy_status;
 mod volume_expand;
 mod volume_protection;
 
+use std::time::Duration;
 use std::future::Future;
 use std::sync::Arc;
 
 use client::Informers;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +69,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// The authority that signs certificate requests; without it, others have to.
     pub cluster_signing: Option<ClusterSigning>,
+    /// A node that has not been heard of for this long is given up.
+    pub node_monitor_grace_period: Duration,
     /// Told of the controllers' work queues.
     pub metrics: Metrics,
 }
@@ -74,6 +78,7 @@ pub struct Config {
 impl Config {
     pub const NODE_CIDR_MASK_SIZE_IPV4: u8 = 24;
     pub const NODE_CIDR_MASK_SIZE_IPV6: u8 = 64;
+    pub const NODE_MONITOR_GRACE_PERIOD: Duration = node_lifecycle::health::GRACE;
 }
 
 /// A certificate authority: certificate and private key in PEM.
@@ -130,7 +135,7 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
     job::start(&world, &mut loops);
     namespace::start(&world, &mut loops, &resources);
     node_ipam::start(&world, &mut loops, &config)?;
-    node_lifecycle::start(&world, &mut loops);
+    node_lifecycle::start(&world, &mut loops, config.node_monitor_grace_period);
     persistent_volume::start(&world, &mut loops);
     pod_gc::start(&world, &mut loops);
     replicaset::start(&world, &mut loops);
@@ -169,18 +174,19 @@ impl Loops {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.running.spawn(task(self.shutdown.clone()));
+        self.running.spawn(task(self.shutdown.clone()).boxed());
     }
 
     fn add<C: kit::Controller>(&mut self, controller: C, queue: kit::Queue) {
         self.metrics.add(C::QUEUE, queue.clone());
         let (started, shutdown) = (self.started.clone(), self.shutdown.clone());
-        self.running.spawn(async move {
+        let running = async move {
             tokio::select! {
                 () = started.cancelled() => {}
                 () = shutdown.cancelled() => return,
             }
             kit::run(Arc::new(controller), queue, shutdown).await;
-        });
+        };
+        self.running.spawn(running.boxed());
     }
 }

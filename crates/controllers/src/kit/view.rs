@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use client::{Delta, Informer, Informers, Watched};
+use futures::FutureExt;
 use kube::ResourceExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -101,7 +102,7 @@ impl<K: Watched> View<K> {
         }
         let inner = self.0.clone();
         let mut deltas = inner.informer.subscribe();
-        tokio::spawn(async move {
+        let following = async move {
             while let Some(delta) = deltas.recv().await {
                 match delta {
                     Delta::Added(new) | Delta::Updated { new, .. } => inner.observe(new),
@@ -111,7 +112,9 @@ impl<K: Watched> View<K> {
                     }
                 }
             }
-        });
+        };
+        // Boxed, as all tasks that there is a kind of for each kind of object.
+        tokio::spawn(following.boxed());
     }
 
     /// Resolves once everything that existed at the start is in the view.

@@ -28,6 +28,9 @@ pub trait Controller: Send + Sync + 'static {
 }
 
 /// Runs until `shutdown`; work that has begun is finished.
+///
+/// Tasks are boxed: what runs a task is compiled anew for each type of task otherwise, of which there is one for each
+/// controller here.
 pub async fn run<C: Controller>(controller: Arc<C>, queue: Queue, shutdown: CancellationToken) {
     let mut working = JoinSet::new();
     loop {
@@ -35,7 +38,7 @@ pub async fn run<C: Controller>(controller: Arc<C>, queue: Queue, shutdown: Canc
             () = shutdown.cancelled() => break,
             Some(_) = working.join_next(), if !working.is_empty() => {}
             key = queue.next(), if working.len() < C::WORKERS => {
-                working.spawn(work(controller.clone(), queue.clone(), key));
+                working.spawn(work(controller.clone(), queue.clone(), key).boxed());
             }
         }
     }

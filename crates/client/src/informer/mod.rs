@@ -1,18 +1,23 @@
 //! Shared informers: one cache per kind (and selector) per process, kept by one watch.
 
+mod cache;
+mod follow;
+mod raw;
+
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource, ResourceExt};
+use kube::Resource;
+use kube::api::ApiResource;
+use kube::runtime::watcher;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
+
+use cache::{Cache, Writer};
+use follow::follow;
 
 /// A kind that can be watched: any typed object of `k8s-openapi`.
 pub trait Watched:
@@ -52,61 +57,6 @@ impl<K> Delta<K> {
 /// The receiving end of [`Informer::subscribe`].
 pub type Subscription<K> = mpsc::UnboundedReceiver<Delta<K>>;
 
-/// Namespace and name; the namespace of a cluster-scoped object is empty.
-type Key = (String, String);
-
-struct Cache<K> {
-    objects: HashMap<Key, Arc<K>>,
-    subscribers: Vec<mpsc::UnboundedSender<Delta<K>>>,
-    synced: bool,
-}
-
-impl<K: Watched> Cache<K> {
-    fn tell(&mut self, delta: &Delta<K>) {
-        self.subscribers.retain(|subscriber| subscriber.send(delta.clone()).is_ok());
-    }
-
-    fn apply(&mut self, object: K) {
-        let new = Arc::new(object);
-        let delta = match self.objects.insert(key_of(&*new), new.clone()) {
-            Some(old) if old.resource_version() == new.resource_version() => return,
-            Some(old) => Delta::Updated { old, new },
-            None => Delta::Added(new),
-        };
-        self.tell(&delta);
-    }
-
-    fn delete(&mut self, object: K) {
-        if self.objects.remove(&key_of(&object)).is_some() {
-            self.tell(&Delta::Deleted(Arc::new(object)));
-        }
-    }
-
-    /// After a (re)list: what it did not name is gone.
-    fn retain(&mut self, listed: &[Key]) {
-        let listed: std::collections::HashSet<&Key> = listed.iter().collect();
-        let gone: Vec<Key> = self.objects.keys().filter(|key| !listed.contains(key)).cloned().collect();
-        for key in gone {
-            if let Some(old) = self.objects.remove(&key) {
-                self.tell(&Delta::Deleted(old));
-            }
-        }
-        if !self.synced {
-            self.synced = true;
-            self.tell(&Delta::Synced);
-        }
-    }
-}
-
-fn key_of<K: Resource>(object: &K) -> Key {
-    let meta = object.meta();
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-}
-
-fn is_not_served(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
-}
-
 /// A read-only view of one kind, kept current by a watch. Clones share the cache.
 pub struct Informer<K> {
     cache: Arc<Mutex<Cache<K>>>,
@@ -120,39 +70,11 @@ impl<K> Clone for Informer<K> {
 }
 
 impl<K: Watched> Informer<K> {
-    fn start(api: Api<K>, config: watcher::Config) -> Self {
-        let cache =
-            Arc::new(Mutex::new(Cache { objects: HashMap::new(), subscribers: Vec::new(), synced: false }));
-        let (synced_sender, synced) = watch::channel(false);
-        let task_cache = cache.clone();
-        tokio::spawn(async move {
-            let mut events = watcher::watcher(api, config).default_backoff().boxed();
-            let mut listed = Vec::new();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Init) => listed.clear(),
-                    Ok(Event::InitApply(object)) => {
-                        listed.push(key_of(&object));
-                        task_cache.lock().apply(object);
-                    }
-                    Ok(Event::InitDone) => {
-                        task_cache.lock().retain(&std::mem::take(&mut listed));
-                        synced_sender.send_replace(true);
-                        debug!(kind = %K::kind(&()), "informer synced");
-                    }
-                    Ok(Event::Apply(object)) => task_cache.lock().apply(object),
-                    Ok(Event::Delete(object)) => task_cache.lock().delete(object),
-                    // Not served (any more), so there are none: whoever waits for all that exists has them.
-                    Err(error) if is_not_served(&error) => {
-                        debug!(kind = %K::kind(&()), "the API server does not serve this kind");
-                        listed.clear();
-                        task_cache.lock().retain(&[]);
-                        synced_sender.send_replace(true);
-                    }
-                    Err(error) => warn!(kind = %K::kind(&()), %error, "watch failed, trying again"),
-                }
-            }
-        });
+    fn start(client: kube::Client, config: watcher::Config) -> Self {
+        let cache = Arc::new(Mutex::new(Cache::default()));
+        let (sender, synced) = watch::channel(false);
+        let writer = Box::new(Writer::new(cache.clone()));
+        tokio::spawn(follow(client, ApiResource::erase::<K>(&()), config, sender, writer));
         Self { cache, synced }
     }
 
@@ -249,7 +171,7 @@ impl Informers {
         if !field_selector.is_empty() {
             config = config.fields(&field_selector);
         }
-        let informer = Informer::start(Api::all(self.client.clone()), config);
+        let informer = Informer::start(self.client.clone(), config);
         running.insert(key, Box::new(informer.clone()));
         informer
     }
