@@ -2,10 +2,12 @@
 //!
 //! [`target`] finds out where a request goes, [`backend`] opens connections there, [`relay`] sends it on and brings
 //! the answer back. After a protocol upgrade only bytes are copied: SPDY and WebSocket are spoken by the client and
-//! the far end, but for what [`translate`] is for.
+//! the far end, but for what [`translate`] is for. [`links`] in what `proxy` brings back lead through it again.
 
 pub mod backend;
 pub mod container;
+mod html;
+mod links;
 pub mod log;
 pub mod relay;
 pub mod streaming;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 
 use api::status::Status;
 use futures::future::BoxFuture;
+use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{Request, Response};
 
 use crate::UserInfo;
@@ -26,6 +29,7 @@ use crate::request::RequestInfo;
 use crate::server::body::{RequestBody, ResponseBody};
 use crate::state::State;
 use backend::Connector;
+use links::Links;
 use target::Target;
 
 #[cfg(test)]
@@ -86,8 +90,31 @@ async fn relayed(
             let streams = streaming::streams(query);
             translate::remote_command(state, target, streams, request)
         }
+        "proxy" => proxied(&state.nodes.connector, target, request).await,
         _ => relay::relay(&state.nodes.connector, target, request).await,
     }
+}
+
+/// A client that speaks to the far end itself, and is not to be led astray by what that says of its own paths.
+async fn proxied(
+    connector: &Connector,
+    target: Target,
+    mut request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Status> {
+    let method = request.method().clone();
+    if !relay::wants_upgrade(request.headers())
+        && let Some(answer) = links::to_root(&method, request.uri())
+    {
+        return Ok(answer);
+    }
+    let accepted = request.headers().get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains("text/html")) {
+        // Links can only be followed in what can be read.
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    let links = Links::new(request.uri(), &target);
+    let answer = relay::relay(connector, target, request).await?;
+    Ok(links.through(&method, answer))
 }
 
 /// WebSockets begin with GET, so the verb is `get`; running something in a pod takes `create` all the same.
