@@ -44,13 +44,13 @@ impl Log {
         let _ = file.write_all(&out);
     }
 
-    /// The stream has ended: what is left of it is a line.
+    /// The stream has ended. What is left of it had no line break, and so it is told: as a part.
     pub fn finish(&mut self, stream: Stream) {
         let rest = std::mem::take(&mut self.rest[stream as usize]);
         let Some(file) = &mut self.file else { return };
         if !rest.is_empty() {
             let mut out = Vec::with_capacity(rest.len() + 64);
-            line(&mut out, &timestamp(sys::now()), stream, b'F', &rest);
+            line(&mut out, &timestamp(sys::now()), stream, b'P', &rest);
             let _ = file.write_all(&out);
         }
     }
