@@ -77,6 +77,8 @@ fn matches_are_shown_as_meant() {
     check(&[meta(MetaKey::Family, 0), cmp(&[2]), accept()], "meta nfproto ipv4 accept");
     let state = Expr::Ct { key: CtKey::State, to: Reg(0) };
     check(&[state, cmp(&8u32.to_ne_bytes()), accept()], "ct state == new accept");
+    let direction = Expr::Ct { key: CtKey::Direction, to: Reg(0) };
+    check(&[direction, cmp(&[1]), accept()], "ct direction reply accept");
     let dnat = vec![0x20, 0, 0, 0];
     let status = [
         Expr::Ct { key: CtKey::Status, to: Reg(0) },

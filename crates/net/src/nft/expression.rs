@@ -83,6 +83,8 @@ pub enum CtKey {
     State,
     /// `IPS_*` bits.
     Status,
+    /// `IP_CT_DIR_*`, one byte.
+    Direction,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +261,7 @@ impl Expr {
                 let key = match key {
                     CtKey::State => libc::NFT_CT_STATE,
                     CtKey::Status => libc::NFT_CT_STATUS,
+                    CtKey::Direction => libc::NFT_CT_DIRECTION,
                 };
                 data.put_be32(1, to.number());
                 data.put_be32(2, key as u32);
