@@ -30,6 +30,13 @@ pub struct Evaluation {
     pub problems: Vec<(&'static str, String)>,
 }
 
+/// Why no size can be told.
+pub struct Refusal {
+    pub message: String,
+    /// The metrics that could not be had.
+    pub problems: Vec<(&'static str, String)>,
+}
+
 /// The workload as it is now.
 pub struct Target<'a> {
     world: &'a World,
@@ -64,10 +71,13 @@ impl<'a> Target<'a> {
         &self,
         client: &kube::Client,
         conditions: &mut Conditions,
-    ) -> Result<Evaluation, String> {
-        let selector = self.parse_selector().inspect_err(|message| {
-            conditions.set("ScalingActive", false, "InvalidSelector", message.clone());
-        })?;
+    ) -> Result<Evaluation, Refusal> {
+        let selector = self
+            .parse_selector()
+            .inspect_err(|message| {
+                conditions.set("ScalingActive", false, "InvalidSelector", message.clone());
+            })
+            .map_err(|message| Refusal { message, problems: Vec::new() })?;
         let mut pods = self.world.pods.by_namespace(meta::namespace(self.hpa));
         pods.retain(|pod| {
             let none = meta::Labels::new();
@@ -95,16 +105,19 @@ impl<'a> Target<'a> {
         if let Some((reason, error)) = refused {
             let message = format!("the HPA was unable to compute the replica count: {error}");
             conditions.set("ScalingActive", false, reason, message);
-            return Err(format!(
-                "invalid metrics ({} invalid out of {}), first error is: {error}",
+            let failed = specs.iter().find(|spec| failure_reason(spec) == *reason).map(what_failed);
+            let message = format!(
+                "invalid metrics ({} invalid out of {}), first error is: {}: {error}",
                 problems.len(),
-                specs.len()
-            ));
+                specs.len(),
+                failed.unwrap_or_default(),
+            );
+            return Err(Refusal { message, problems });
         }
         let Some(best) = best else {
             let message = "no metrics are specified".to_owned();
             conditions.set("ScalingActive", false, "InvalidMetricSourceType", message.clone());
-            return Err(message);
+            return Err(Refusal { message, problems });
         };
         let message =
             format!("the HPA was able to successfully calculate a replica count from {}", best.name);
@@ -128,12 +141,18 @@ impl<'a> Target<'a> {
         pods: &[Arc<Pod>],
     ) -> Result<Judged, String> {
         if let Some(source) = &spec.resource {
-            self.by_resource(client, pods, &source.name, None, &source.target).await
+            let judged = self.by_resource(client, pods, &source.name, None, &source.target).await;
+            judged
+                .map_err(|error| format!("failed to get {}: {error}", aimed_at(&source.name, &source.target)))
         } else if let Some(source) = &spec.container_resource {
-            self.by_resource(client, pods, &source.name, Some(&source.container), &source.target).await
+            let (name, container) = (&source.name, Some(&*source.container));
+            let judged = self.by_resource(client, pods, name, container, &source.target).await;
+            judged.map_err(|error| format!("failed to get {}: {error}", aimed_at(name, &source.target)))
         } else if let Some(source) = &spec.pods {
             let metric = metric(&source.metric);
-            let samples = metrics::of_pods(client, meta::namespace(self.hpa), self.selector, &metric).await?;
+            let samples = metrics::of_pods(client, meta::namespace(self.hpa), self.selector, &metric)
+                .await
+                .map_err(|error| format!("unable to get metric {}: {error}", metric.name))?;
             let name = format!("pods metric {}", metric.name);
             self.by_pods(pods, samples, None, false, average(&source.target)?, name)
         } else if let Some(source) = &spec.object {
@@ -143,11 +162,22 @@ impl<'a> Target<'a> {
             let namespace = meta::namespace(self.hpa);
             let value =
                 metrics::of_object(client, namespace, &resource, &object.name, &metric(&source.metric))
-                    .await?;
+                    .await
+                    .map_err(|error| {
+                        let (metric, kind) = (&source.metric.name, &object.kind);
+                        format!(
+                            "unable to get metric {metric}: {kind} on {namespace} {}/{error}",
+                            object.name
+                        )
+                    })?;
             Ok(self.by_value(value, &source.target, pods, name))
         } else if let Some(source) = &spec.external {
             let name = format!("external metric {}", source.metric.name);
-            let value = metrics::external(client, meta::namespace(self.hpa), &metric(&source.metric)).await?;
+            let (namespace, metric) = (meta::namespace(self.hpa), metric(&source.metric));
+            let value = metrics::external(client, namespace, &metric).await.map_err(|error| {
+                let selector = &metric.selector;
+                format!("unable to get external metric {namespace}/{}/{selector}: {error}", metric.name)
+            })?;
             Ok(self.by_value(value, &source.target, pods, name))
         } else {
             Err(format!("unknown metric source type {:?}", spec.type_))
@@ -163,7 +193,9 @@ impl<'a> Target<'a> {
         target: &MetricTarget,
     ) -> Result<Judged, String> {
         let namespace = meta::namespace(self.hpa);
-        let samples = metrics::resource(client, namespace, self.selector, resource, container).await?;
+        let samples = metrics::resource(client, namespace, self.selector, resource, container)
+            .await
+            .map_err(|error| format!("unable to get metrics for resource {resource}: {error}"))?;
         let what = if container.is_some() { "container resource" } else { "resource" };
         let is_cpu = resource == "cpu";
         if target.average_value.is_some() {
@@ -206,6 +238,27 @@ impl<'a> Target<'a> {
         let whole = milli(target.value.as_ref()).unwrap_or(0);
         let replicas = ratio::of_value(value, whole, self.replicas, ready, self.tolerance);
         Judged { replicas, name, current: Current { value: Some(value), ..Default::default() } }
+    }
+}
+
+/// What of a resource a target is about.
+fn aimed_at(resource: &str, target: &MetricTarget) -> String {
+    let what = if target.average_value.is_some() { "usage" } else { "utilization" };
+    format!("{resource} {what}")
+}
+
+fn what_failed(spec: &MetricSpec) -> String {
+    if let Some(source) = &spec.resource {
+        format!("failed to get {} resource metric value", source.name)
+    } else if let Some(source) = &spec.container_resource {
+        format!("failed to get {} container metric value", source.name)
+    } else if spec.pods.is_some() {
+        "failed to get pods metric value".to_owned()
+    } else if spec.object.is_some() {
+        "failed to get object metric value".to_owned()
+    } else {
+        let name = spec.external.as_ref().map(|source| &*source.metric.name);
+        format!("failed to get {} external metric value", name.unwrap_or_default())
     }
 }
 

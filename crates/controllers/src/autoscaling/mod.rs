@@ -183,9 +183,13 @@ impl Autoscalers {
         let target = Target::new(&self.world, hpa, scale, &rules);
         let evaluation = match target.evaluate(&self.world.client, conditions).await {
             Ok(evaluation) => evaluation,
-            Err(error) => {
+            Err(refusal) => {
                 status.current_metrics = None;
-                self.world.events.warning(Self::NAME, &**hpa, "FailedComputeMetricsReplicas", error);
+                for (reason, message) in refusal.problems {
+                    self.world.events.warning(Self::NAME, &**hpa, reason, message);
+                }
+                let message = refusal.message;
+                self.world.events.warning(Self::NAME, &**hpa, "FailedComputeMetricsReplicas", message);
                 return None;
             }
         };

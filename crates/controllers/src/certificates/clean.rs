@@ -1,4 +1,5 @@
-//! Removes requests that are no longer of use: an hour after they were decided, a day after they were made.
+//! Removes requests that are no longer of use: an hour after they were decided, a day after they were made, and those
+//! whose certificate has expired, which are at least an hour old then: who made one may still look at it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +51,9 @@ fn time_left(csr: &CertificateSigningRequest, now: Timestamp) -> Duration {
         let passed = time.map(|time| now.duration_since(time)).unwrap_or_default();
         Duration::try_from(passed).unwrap_or_default()
     };
+    let age = since(csr.metadata.creation_timestamp.as_ref().map(|time| time.0));
     if expiry(csr).is_some_and(|expiry| expiry <= now) {
-        return Duration::ZERO;
+        return DECIDED.saturating_sub(age);
     }
     let decided = [APPROVED, DENIED, FAILED].iter().filter_map(|type_| condition(csr, type_));
     let decided =
@@ -59,7 +61,7 @@ fn time_left(csr: &CertificateSigningRequest, now: Timestamp) -> Duration {
     if decided.is_some() {
         return DECIDED.saturating_sub(since(decided));
     }
-    PENDING.saturating_sub(since(csr.metadata.creation_timestamp.as_ref().map(|time| time.0)))
+    PENDING.saturating_sub(age)
 }
 
 fn expiry(csr: &CertificateSigningRequest) -> Option<Timestamp> {
