@@ -50,7 +50,6 @@ pub struct Mount {
     pub source: String,
     pub from: Option<String>,
     pub id: String,
-    pub writable: bool,
     pub required: bool,
 }
 
@@ -183,7 +182,9 @@ fn run(rest: &str, line: &Line) -> Result<Run> {
     let command = match line.heredocs.as_slice() {
         [] => command(text),
         // Nothing but the document's name: the document is the command.
-        [only] if text.strip_prefix("<<").is_some_and(|t| bare(t) == only.name) => Command::Script(only.text.clone()),
+        [only] if text.strip_prefix("<<").is_some_and(|t| bare(t) == only.name) => {
+            Command::Script(only.text.clone())
+        }
         documents => {
             let mut script = format!("{text}\n");
             for document in documents {
@@ -207,9 +208,9 @@ fn mount(text: &str) -> std::result::Result<Mount, String> {
         source: String::new(),
         from: None,
         id: String::new(),
-        writable: false,
         required: false,
     };
+    let mut writable = false;
     for field in text.split(',') {
         let (key, value) = field.split_once('=').unwrap_or((field, "true"));
         let yes = matches!(value, "true" | "1");
@@ -227,13 +228,17 @@ fn mount(text: &str) -> std::result::Result<Mount, String> {
             "source" | "src" => value.clone_into(&mut mount.source),
             "from" => mount.from = Some(value.to_owned()),
             "id" => value.clone_into(&mut mount.id),
-            "rw" | "readwrite" => mount.writable = yes,
-            "ro" | "readonly" => mount.writable = !yes,
+            "rw" | "readwrite" if yes => writable = true,
+            "ro" | "readonly" if !yes => writable = true,
+            "rw" | "readwrite" | "ro" | "readonly" => {}
             "required" => mount.required = yes,
             // They shape a cache or a secret; ours belong to root and are one for all.
             "sharing" | "mode" | "uid" | "gid" | "size" => {}
             other => return Err(format!("--mount has no option {other:?}")),
         }
+    }
+    if writable && mount.kind == MountKind::Bind {
+        return Err("--mount of type bind is always read-only".to_owned());
     }
     if mount.target.is_empty() {
         match mount.kind {
@@ -314,7 +319,8 @@ fn health(rest: &str) -> std::result::Result<Health, String> {
             }
             other => return Err(format!("has no flag --{other}")),
         };
-        let time = nanoseconds(&value).ok_or_else(|| format!("--{flag}={value} is no duration such as 30s"))?;
+        let time =
+            nanoseconds(&value).ok_or_else(|| format!("--{flag}={value} is no duration such as 30s"))?;
         health.times.push((key, time));
     }
     let (kind, text) = super::lines::instruction(text);
@@ -360,9 +366,15 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, expected) in
-            [("30s", Some(30_000_000_000)), ("1m30s", Some(90_000_000_000)), ("1.5s", Some(1_500_000_000)), ("5", None), ("", None), ("0s", None), ("9999999999h", None)]
-        {
+        for (text, expected) in [
+            ("30s", Some(30_000_000_000)),
+            ("1m30s", Some(90_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            ("5", None),
+            ("", None),
+            ("0s", None),
+            ("9999999999h", None),
+        ] {
             assert_eq!(nanoseconds(text), expected, "{text}");
         }
     }
@@ -373,9 +385,9 @@ mod tests {
         assert_eq!((cache.kind, cache.id.as_str()), (MountKind::Cache, "/root/.cache"));
         let secret = mount("type=secret,id=token,required").unwrap();
         assert_eq!((secret.target.as_str(), secret.required), ("/run/secrets/token", true));
-        let bind = mount("from=base,source=/x,target=/y,rw").unwrap();
-        assert_eq!((bind.from.as_deref(), bind.writable), (Some("base"), true));
-        for bad in ["type=ssh,target=/x", "type=cache", "target=/x,nope=1"] {
+        let bind = mount("from=base,source=/x,target=/y,ro").unwrap();
+        assert_eq!((bind.from.as_deref(), bind.source.as_str()), (Some("base"), "/x"));
+        for bad in ["target=/y,rw", "type=ssh,target=/x", "type=cache", "target=/x,nope=1"] {
             assert!(mount(bad).is_err(), "{bad}");
         }
     }

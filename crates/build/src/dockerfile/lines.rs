@@ -32,7 +32,9 @@ pub fn logical(text: &str) -> Result<(char, Vec<Line>)> {
     let mut escape = '\\';
     // Directives are comments before anything else.
     while let Some((number, line)) = physical.peek() {
-        let Some((name, value)) = line.trim_start().strip_prefix('#').and_then(|d| d.split_once('=')) else { break };
+        let Some((name, value)) = line.trim_start().strip_prefix('#').and_then(|d| d.split_once('=')) else {
+            break;
+        };
         match (name.trim().to_ascii_lowercase().as_str(), value.trim()) {
             ("escape", "`") => escape = '`',
             ("escape", "\\") => escape = '\\',

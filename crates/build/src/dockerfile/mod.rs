@@ -137,13 +137,22 @@ mod tests {
         check("FROM a\nrun [\"a\", \"b c\"]", Ok(&run(r#"Exec(["a", "b c"])"#)));
         check("FROM a\nRUN [\"a\", b]", Ok(&run(r#"Shell("[\"a\", b]")"#)));
         check("# escape=`\nFROM a\nRUN a `\n b", Ok(&run(r#"Shell("a  b")"#)));
-        check("FROM a\nENV a=1 b=\"2 3\" c=4\\ 5", Ok(r#"Env([("a", "1"), ("b", "\"2 3\""), ("c", "4\\ 5")])"#));
+        check(
+            "FROM a\nENV a=1 b=\"2 3\" c=4\\ 5",
+            Ok(r#"Env([("a", "1"), ("b", "\"2 3\""), ("c", "4\\ 5")])"#),
+        );
         check("FROM a\nENV a 1 2", Ok(r#"Env([("a", "1 2")])"#));
         check("FROM a\nARG x\nARG y=1 z", Ok(r#"Arg([("x", None)]); Arg([("y", Some("1")), ("z", None)])"#));
         check("FROM a\nUSER me:us\nWORKDIR /a b", Ok(r#"User("me:us"); Workdir("/a b")"#));
         check("FROM a\nCMD [\"x\"]\nENTRYPOINT y z", Ok(r#"Cmd(Exec(["x"])); Entrypoint(Shell("y z"))"#));
-        check("FROM a\nVOLUME [\"/a\", \"/b c\"]\nVOLUME /c /d", Ok(r#"Volume(["/a", "/b c"]); Volume(["/c", "/d"])"#));
-        check("FROM a\nHEALTHCHECK NONE", Ok("Healthcheck(Health { test: [\"NONE\"], times: [], retries: None })"));
+        check(
+            "FROM a\nVOLUME [\"/a\", \"/b c\"]\nVOLUME /c /d",
+            Ok(r#"Volume(["/a", "/b c"]); Volume(["/c", "/d"])"#),
+        );
+        check(
+            "FROM a\nHEALTHCHECK NONE",
+            Ok("Healthcheck(Health { test: [\"NONE\"], times: [], retries: None })"),
+        );
         check("FROM a\nSHELL [\"/bin/ash\", \"-c\"]", Ok(r#"Shell(["/bin/ash", "-c"])"#));
         check("FROM a\nONBUILD RUN x", Ok(r#"OnBuild("RUN x")"#));
     }
@@ -175,12 +184,14 @@ mod tests {
 
     #[test]
     fn here_documents() {
-        let file = parse("FROM a\nRUN <<EOF\na\n  b\nEOF\nCOPY <<-'X' <<Y /d/\n\t$a\n\tX\n$b\nY\nUSER x").unwrap();
+        let file =
+            parse("FROM a\nRUN <<EOF\na\n  b\nEOF\nCOPY <<-'X' <<Y /d/\n\t$a\n\tX\n$b\nY\nUSER x").unwrap();
         let [run, copy, user] = file.stages[0].steps.as_slice() else { panic!("{file:?}") };
         let Instruction::Run(run) = &run.instruction else { panic!("{run:?}") };
         assert_eq!(run.command, Command::Script("a\n  b\n".into()));
         let Instruction::Copy(copy) = &copy.instruction else { panic!("{copy:?}") };
-        let documents: Vec<_> = copy.documents.iter().map(|d| (d.name.as_str(), d.text.as_str(), d.expand)).collect();
+        let documents: Vec<_> =
+            copy.documents.iter().map(|d| (d.name.as_str(), d.text.as_str(), d.expand)).collect();
         assert_eq!(documents, [("X", "$a\n", false), ("Y", "$b\n", true)]);
         assert_eq!((copy.sources.len(), copy.target.as_str(), user.line), (0, "/d/", 11));
         let file = parse("FROM a\nRUN cat <<A && cat <<<x\nb\nA\n").unwrap();
@@ -190,11 +201,17 @@ mod tests {
 
     #[test]
     fn copies() {
-        let file = parse("FROM a AS One\nCOPY --from=b --chown=1:2 --chmod=755 --link x y /z\nADD [\"a b\", \"/c d\"]").unwrap();
+        let file = parse(
+            "FROM a AS One\nCOPY --from=b --chown=1:2 --chmod=755 --link x y /z\nADD [\"a b\", \"/c d\"]",
+        )
+        .unwrap();
         assert_eq!(file.stages[0].name.as_deref(), Some("one"));
         let Instruction::Copy(copy) = &file.stages[0].steps[0].instruction else { panic!("{file:?}") };
         assert_eq!((copy.sources.join(","), copy.target.as_str()), ("x,y".into(), "/z"));
-        assert_eq!((copy.from.as_deref(), copy.chown.as_deref(), copy.chmod.as_deref()), (Some("b"), Some("1:2"), Some("755")));
+        assert_eq!(
+            (copy.from.as_deref(), copy.chown.as_deref(), copy.chmod.as_deref()),
+            (Some("b"), Some("1:2"), Some("755"))
+        );
         let Instruction::Add(add) = &file.stages[0].steps[1].instruction else { panic!("{file:?}") };
         assert_eq!((add.sources.join(","), add.target.as_str()), ("a b".into(), "/c d"));
     }

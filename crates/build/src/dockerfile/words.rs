@@ -162,10 +162,10 @@ impl Lexer<'_> {
             }
             '/' => {
                 let all = self.left.next_if_eq(&'/').is_some();
-                let both = self.word('}')?;
-                let (pattern, with) = both.split_once('/').unwrap_or((&both, ""));
-                let value = matchable(value, pattern)?;
-                out.push_str(&replaced(&value, pattern, with, all));
+                let (pattern, more) = self.pattern()?;
+                let with = if more { self.word('}')? } else { String::new() };
+                let value = matchable(value, &pattern)?;
+                out.push_str(&replaced(&value, &pattern, &with, all));
             }
             other => return Err(format!("${{{name}{other} is not known")),
         }
@@ -185,6 +185,21 @@ impl Lexer<'_> {
         self.until(Some(stop), false, &mut word)?;
         self.depth -= 1;
         Ok(word)
+    }
+
+    /// To the slash that a replacement follows, or to the brace; whether it was a slash.
+    fn pattern(&mut self) -> Result<(String, bool), String> {
+        let mut pattern = String::new();
+        while let Some(c) = self.left.next() {
+            match c {
+                '/' => return Ok((pattern, true)),
+                '}' => return Ok((pattern, false)),
+                '$' => self.variable(&mut pattern)?,
+                c if c == self.escape => pattern.extend(self.left.next()),
+                c => pattern.push(c),
+            }
+        }
+        Err("a variable does not end: '}' is missing".to_owned())
     }
 
     fn name(&mut self) -> String {

@@ -109,3 +109,20 @@ fn peek(reader: &mut impl io::BufRead) -> io::Result<Vec<u8>> {
     let buffer = reader.fill_buf()?;
     Ok(buffer[..buffer.len().min(4)].to_vec())
 }
+
+/// Whether what is compressed, or not, is an archive: its first entry can be read.
+pub fn is_tar(reader: impl Read) -> io::Result<bool> {
+    let mut begin = [0; 512];
+    let mut unpacked = match decompress(reader) {
+        Ok(unpacked) => unpacked,
+        Err(_) => return Ok(false),
+    };
+    let mut filled = 0;
+    while filled < begin.len() {
+        match unpacked.read(&mut begin[filled..]) {
+            Ok(0) | Err(_) => return Ok(false),
+            Ok(n) => filled += n,
+        }
+    }
+    Ok(begin.get(257..262) == Some(b"ustar"))
+}
