@@ -53,6 +53,12 @@ pub struct KubeletFlags {
     /// Give containers that name no seccomp profile the runtime's
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub seccomp_default: Option<bool>,
+    /// Which programs know credentials for which registries
+    #[arg(long, value_name = "FILE")]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// Where those programs are
+    #[arg(long, value_name = "DIR")]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
 }
 
 /// What scripts of upstream's kubelet pass on and what means nothing here.
@@ -119,6 +125,8 @@ impl KubeletFlags {
                 field.clone_from(value);
             }
         }
+        set(&mut config.image_credential_provider_config, &self.image_credential_provider_config);
+        set(&mut config.image_credential_provider_bin_dir, &self.image_credential_provider_bin_dir);
         set(&mut config.register_node, &self.register_node);
         set(&mut config.max_pods, &self.max_pods);
         set(&mut config.static_pod_path, &self.pod_manifest_path);

@@ -93,12 +93,14 @@ impl Context {
         let failed = |manager| move |reason| ManagerError { manager, reason };
         let cpus = Cpus::new(config, root, hardware.clone()).map_err(failed("CPU"))?;
         let memory = Memory::new(config, root, &hardware).map_err(failed("memory"))?;
+        let images = Images::new(config, root, client.clone(), cri.clone(), events.clone());
+        let images = images.map_err(failed("image"))?;
         let affinity = Affinity::new(config, hardware.clone()).map_err(failed("topology"))?;
         Ok(Self {
             pods: informers.fields(&format!("spec.nodeName={name}")),
             services: informers.all(),
             node: informers.fields(&format!("metadata.name={name}")),
-            images: Images::new(cri.clone(), events.clone()),
+            images,
             changes: broadcast::channel(256).0,
             objects: Arc::new(Objects::new(client.clone())),
             cgroups: Cgroups::new(config, systemd, &machine),

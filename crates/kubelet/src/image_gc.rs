@@ -68,6 +68,8 @@ impl ImageCollector {
             .flat_map(|container| [container.image_id, container.image_ref])
             .collect();
         let images = images.images;
+        let ids: Vec<String> = images.iter().map(|image| image.id.clone()).collect();
+        ctx.images.keep_records_of(&ids);
         self.seen.retain(|id, _| images.iter().any(|image| image.id == *id));
         for image in &images {
             let entry = self.seen.entry(image.id.clone()).or_insert(Seen { first: now, used: now });

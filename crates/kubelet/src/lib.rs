@@ -37,6 +37,7 @@ mod probe;
 mod server;
 mod shutdown;
 mod static_pods;
+mod turns;
 mod unix;
 mod users;
 mod volumes;
@@ -164,6 +165,8 @@ async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), 
     }
     tasks.spawn(csi::keep_node_object(ctx.clone(), shutdown.clone()));
     tasks.spawn(devices::serve(ctx.clone(), shutdown.clone()));
+    let recovering = ctx.clone();
+    tasks.spawn(async move { recovering.images.recover().await });
     tasks.spawn(cpus::keep(ctx.clone(), shutdown.clone()));
     tasks.spawn(pod_resources::serve(ctx.clone(), shutdown.clone()));
     tasks.spawn(plugin::follow(ctx.clone(), shutdown.clone()));

@@ -145,6 +145,17 @@ pub struct KubeletConfiguration {
     pub shutdown_grace_period_critical_pods: String,
     /// Instead of the two: how long pods have by their priority.
     pub shutdown_grace_period_by_pod_priority: Vec<ShutdownPeriod>,
+    /// Whether images are pulled one at a time; not unless asked for.
+    pub serialize_image_pulls: Option<bool>,
+    pub max_parallel_image_pulls: Option<usize>,
+    /// Who has to show credentials for an image that is there.
+    pub image_pull_credentials_verification_policy: String,
+    pub preloaded_images_verification_allowlist: Vec<String>,
+    /// Upstream's flags `--image-credential-provider-config` and `--image-credential-provider-bin-dir`.
+    #[serde(skip)]
+    pub image_credential_provider_config: PathBuf,
+    #[serde(skip)]
+    pub image_credential_provider_bin_dir: PathBuf,
     /// The client certificate is renewed in time.
     pub rotate_certificates: bool,
     /// The serving certificate is asked of the API.
@@ -235,6 +246,12 @@ impl Default for KubeletConfiguration {
             topology_manager_scope: "container".into(),
             topology_manager_policy_options: BTreeMap::new(),
             feature_gates: BTreeMap::new(),
+            serialize_image_pulls: None,
+            max_parallel_image_pulls: None,
+            image_pull_credentials_verification_policy: "NeverVerifyPreloadedImages".into(),
+            preloaded_images_verification_allowlist: Vec::new(),
+            image_credential_provider_config: PathBuf::new(),
+            image_credential_provider_bin_dir: PathBuf::new(),
             shutdown_grace_period: "0s".into(),
             shutdown_grace_period_critical_pods: "0s".into(),
             shutdown_grace_period_by_pod_priority: Vec::new(),

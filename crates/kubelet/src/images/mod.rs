@@ -1,0 +1,235 @@
+//! Images of containers: pull policies, credentials, one pull at a time per image.
+//!
+//! An image that was brought with somebody's credentials is only for those who have them ([`records`]): a pod that cannot
+//! show that it may have the image pulls it anew, and the registry decides.
+
+mod credentials;
+mod provider;
+mod records;
+mod reference;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::config::KubeletConfiguration;
+use crate::cri::{Cri, CriError};
+use crate::events::Recorder;
+use crate::objects::PodObjects;
+use crate::pod::machine::Failure;
+use credentials::{Credential, Source};
+use provider::Providers;
+use records::{PullCredentials, Records};
+use reference::{valid_reference, with_tag};
+
+pub struct Images {
+    cri: Cri,
+    events: Recorder,
+    pulling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// So many pulls at a time; nothing for no bound.
+    turns: Option<Semaphore>,
+    records: Records,
+    providers: Providers,
+}
+
+impl Images {
+    pub fn new(
+        config: &KubeletConfiguration,
+        root: &Path,
+        client: kube::Client,
+        cri: Cri,
+        events: Recorder,
+    ) -> Result<Self, String> {
+        let at_once = match (config.serialize_image_pulls, config.max_parallel_image_pulls) {
+            (Some(true), _) => Some(1),
+            (_, most) => most.filter(|most| *most > 0),
+        };
+        Ok(Self {
+            cri,
+            events,
+            pulling: Mutex::default(),
+            turns: at_once.map(Semaphore::new),
+            records: Records::new(config, root)?,
+            providers: Providers::new(config, client)?,
+        })
+    }
+
+    /// The images that the runtime has: nothing need be known of others any more.
+    pub fn keep_records_of(&self, images: &[String]) {
+        self.records.prune(images);
+    }
+
+    /// What was being pulled when the kubelet was last killed may be there: with whose credentials, nobody knows.
+    pub async fn recover(&self) {
+        for image in self.records.interrupted() {
+            match self.cri.image_status(&image).await {
+                Ok(found) => self.records.recovered(&image, found.map(|found| found.id).as_deref()),
+                Err(error) => tracing::warn!(image, %error, "cannot tell whether an image was brought"),
+            }
+        }
+    }
+
+    /// Makes sure that the image is there; answers with what the runtime calls it.
+    pub async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        objects: &PodObjects,
+    ) -> Result<String, Failure> {
+        let image = container.image.as_deref().unwrap_or_default();
+        if !valid_reference(image) {
+            let message = format!(
+                "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
+            );
+            self.events.warning(pod, Some(&container.name), "InspectFailed", &message);
+            return Err(failure("InvalidImageName", message));
+        }
+        let reference = with_tag(image);
+        let policy = policy(container, image);
+        if policy != "Always" {
+            match self.cri.image_status(&reference).await {
+                Ok(Some(found)) if self.may_use(pod, &reference, &found.id, objects).await => {
+                    let message = format!(
+                        "Container image {image:?} already present on machine and can be accessed by the pod"
+                    );
+                    self.events.normal(pod, Some(&container.name), "Pulled", &message);
+                    return Ok(found.id);
+                }
+                Ok(Some(_)) if policy == "Never" => {
+                    let message = format!(
+                        "Container image {image:?} is present with pull policy of Never but does not have the proper credentials to access the image"
+                    );
+                    self.events.warning(pod, Some(&container.name), "ErrImageNeverPull", &message);
+                    return Err(failure("ErrImageNeverPull", message));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) if policy == "Never" => {
+                    let message =
+                        format!("Container image {image:?} is not present with pull policy of Never");
+                    self.events.warning(pod, Some(&container.name), "ErrImageNeverPull", &message);
+                    return Err(failure("ErrImageNeverPull", message));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let message = format!("Failed to inspect image {image:?}: {error}");
+                    self.events.warning(pod, Some(&container.name), "InspectFailed", &message);
+                    return Err(failure("ImageInspectError", message));
+                }
+            }
+        }
+        let message = format!("Pulling image {image:?}");
+        self.events.normal(pod, Some(&container.name), "Pulling", &message);
+        let asked = Instant::now();
+        let lock = self.lock(&reference);
+        let _one_at_a_time = lock.lock().await;
+        // Another pod may have brought it meanwhile.
+        if policy != "Always"
+            && let Ok(Some(found)) = self.cri.image_status(&reference).await
+            && self.may_use(pod, &reference, &found.id, objects).await
+        {
+            return Ok(found.id);
+        }
+        let _turn = match &self.turns {
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
+        let began = Instant::now();
+        let intent = self.records.intend(&reference);
+        let pulled = self.pull(pod, &reference, objects).await;
+        if let Ok((id, used)) = &pulled {
+            self.records.pulled(&reference, id, used.clone());
+        }
+        drop(intent);
+        match pulled {
+            Ok((id, _)) => {
+                let size = self.cri.image_status(&id).await.ok().flatten().map_or(0, |image| image.size);
+                let message = format!(
+                    "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {size} bytes.",
+                    seconds(began),
+                    seconds(asked)
+                );
+                self.events.normal(pod, Some(&container.name), "Pulled", &message);
+                Ok(id)
+            }
+            Err(error) => {
+                let message = format!("Failed to pull image {image:?}: {error}");
+                self.events.warning(pod, Some(&container.name), "Failed", &message);
+                Err(failure("ErrImagePull", error.to_string()))
+            }
+        }
+    }
+
+    fn lock(&self, reference: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut pulling = self.pulling.lock();
+        if let Some(lock) = pulling.get(reference).and_then(Weak::upgrade) {
+            return lock;
+        }
+        pulling.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::default();
+        pulling.insert(reference.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
+
+    /// Whether the image may be used by the pod as it is, without asking the registry.
+    async fn may_use(&self, pod: &Pod, reference: &str, id: &str, objects: &PodObjects) -> bool {
+        let Some(known) = self.records.to_be_shown(reference, id) else { return true };
+        let secrets = credentials::of_secrets(pod, reference, objects).await;
+        let account = self.providers.account(pod, reference).await;
+        let shown: Vec<Source> =
+            secrets.into_iter().map(|one| one.source).chain(account.map(Source::Account)).collect();
+        let Some(proof) = records::proof(&known, &shown) else { return false };
+        // What was shown differently is known next time.
+        self.records.pulled(reference, id, proof);
+        true
+    }
+
+    /// Tries each credential that fits, then none. Tells what opened the registry.
+    async fn pull(
+        &self,
+        pod: &Pod,
+        reference: &str,
+        objects: &PodObjects,
+    ) -> Result<(String, PullCredentials), CriError> {
+        let mut last = None;
+        let mut all: Vec<Credential> = credentials::of_secrets(pod, reference, objects).await;
+        all.extend(self.providers.credentials(pod, reference).await);
+        for Credential { auth, source } in all {
+            match self.cri.pull_image(reference, Some(auth), None).await {
+                Ok(id) => return Ok((id, PullCredentials::of(source))),
+                Err(error) => last = Some(error),
+            }
+        }
+        match (self.cri.pull_image(reference, None, None).await, last) {
+            (Ok(id), _) => Ok((id, PullCredentials::of(Source::Node))),
+            // With a credential is how it should have worked; that error says more.
+            (Err(_), Some(error)) | (Err(error), None) => Err(error),
+        }
+    }
+}
+
+fn failure(reason: &str, message: String) -> Failure {
+    Failure { reason: reason.to_owned(), message }
+}
+
+/// As Go prints durations to the millisecond.
+fn seconds(since: Instant) -> String {
+    let elapsed = since.elapsed();
+    if elapsed.as_secs() == 0 {
+        format!("{}ms", elapsed.as_millis())
+    } else {
+        format!("{:.3}s", elapsed.as_secs_f64())
+    }
+}
+
+fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
+    match container.image_pull_policy.as_deref() {
+        Some(policy) if !policy.is_empty() => policy,
+        _ if with_tag(image).ends_with(":latest") => "Always",
+        _ => "IfNotPresent",
+    }
+}
