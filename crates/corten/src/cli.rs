@@ -1,11 +1,13 @@
 //! The command line.
 
 mod cluster;
+mod containers;
 mod join;
 mod store;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -15,6 +17,7 @@ use crate::layout::{DEFAULT_ROOT, Layout};
 pub use cluster::{
     ClusterCommand, CreateArgs, DEFAULT_NAME, DeleteArgs, ExportCommand, GetCommand, LoadCommand,
 };
+pub use containers::{BuildArgs, CtrArgs, CtrCommand, CtrNetwork, CtrRunArgs, ImageCommand, RegistryArgs};
 pub use join::{
     DrainArgs, JoinArgs, NodeClientArgs, NodeCommand, SystemdCommand, TokenArgs, TokenCommand, UnitArgs,
 };
@@ -75,6 +78,8 @@ pub enum Command {
     Kubelet(KubeletArgs),
     /// Start only the service proxy and node DNS
     Proxy(ProxyArgs),
+    /// Start only the enforcement of network policies, beside any pod network
+    Netpolicy(ProxyArgs),
     /// Start only the container runtime
     Runtime(RuntimeRoleArgs),
     /// Make and delete clusters of several nodes on this machine
@@ -98,6 +103,15 @@ pub enum Command {
     Image {
         #[command(subcommand)]
         command: ImageCommand,
+    },
+    /// Build an image from a Dockerfile
+    Build(BuildArgs),
+    /// Work with the containers of this machine
+    Ctr {
+        #[command(flatten)]
+        args: CtrArgs,
+        #[command(subcommand)]
+        command: CtrCommand,
     },
 }
 
@@ -130,6 +144,8 @@ pub struct ResetArgs {
 
 #[derive(Args, Clone)]
 pub struct ClusterArgs {
+    #[command(flatten)]
+    pub lifecycle: LifecycleArgs,
     /// The address at which clients, nodes and pods reach the API server [default: that of the default route]
     #[arg(long, value_name = "IP")]
     pub advertise_address: Option<IpAddr>,
@@ -153,6 +169,14 @@ pub struct ClusterArgs {
     // Last: the heading of its flags holds for all that follow.
     #[command(flatten)]
     pub apiserver: ApiServerFlags,
+}
+
+/// When controllers give up what is silent.
+#[derive(Args, Clone)]
+pub struct LifecycleArgs {
+    /// A node that has not been heard of for this long is not ready, and its pods are to go
+    #[arg(long, default_value = "50s", value_name = "DURATION", value_parser = store::duration)]
+    pub node_monitor_grace_period: Duration,
 }
 
 /// What every part has to agree on.
@@ -259,6 +283,8 @@ pub struct SchedulerArgs {
 #[derive(Args, Clone)]
 pub struct ControllersArgs {
     #[command(flatten)]
+    pub lifecycle: LifecycleArgs,
+    #[command(flatten)]
     pub kubeconfig: KubeconfigArgs,
     #[command(flatten)]
     pub leader: LeaderArgs,
@@ -321,35 +347,6 @@ fn parse_handler(text: &str) -> Result<(String, PathBuf), String> {
         Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), path.into())),
         _ => Err("expected a name, '=' and an absolute path".to_owned()),
     }
-}
-
-#[derive(Subcommand)]
-pub enum ImageCommand {
-    /// Add the images of an OCI or docker archive; `-` reads it from standard input
-    Import {
-        archive: PathBuf,
-        /// The image's name, where the archive has none
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-    },
-    /// Fetch an image from a registry
-    Pull {
-        image: String,
-        /// User and password for the registry, as user:password
-        #[arg(long, env = "CORTEN_REGISTRY_CREDS", hide_env_values = true, value_name = "USER:PASSWORD")]
-        creds: Option<String>,
-        /// A registry to speak to without TLS; may be repeated
-        #[arg(long = "insecure-registry", value_name = "HOST:PORT")]
-        insecure: Vec<String>,
-    },
-    /// List the images
-    #[command(alias = "ls")]
-    List,
-    /// Remove images by name or ID
-    Rm {
-        #[arg(required = true)]
-        images: Vec<String>,
-    },
 }
 
 #[cfg(test)]

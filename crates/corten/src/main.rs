@@ -4,8 +4,10 @@
 //! nothing of what the parts do.
 
 mod apiserver_flags;
+mod build;
 mod cli;
 mod cluster;
+mod ctr;
 mod detach;
 mod drain;
 mod image;
@@ -75,6 +77,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Scheduler(args) => roles::scheduler(args).await,
             Command::Kubelet(args) => roles::kubelet(&layout, args).await,
             Command::Proxy(args) => roles::proxy(args).await,
+            Command::Netpolicy(args) => roles::netpolicy(args).await,
             Command::Runtime(args) => roles::runtime(&layout, args).await,
             Command::Reset(args) => reset::run(&cli.directories, args).await,
             Command::Cluster { command } => cluster::run(&cli.directories, command).await,
@@ -82,6 +85,8 @@ fn run(cli: Cli) -> Result<()> {
             Command::Systemd { command } => systemd::run(&cli.directories, command),
             Command::Store { command } => tokio::task::block_in_place(|| store::run(&layout, command)),
             Command::Image { command } => image::run(&layout, command).await,
+            Command::Build(args) => build::run(&layout, args).await,
+            Command::Ctr { args, command } => ctr::run(&layout, args, command).await,
             Command::Down => unreachable!("handled before threads were started"),
         }
     });

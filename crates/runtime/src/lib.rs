@@ -12,6 +12,7 @@
 //! - [`network`], [`cni`]: what connects pods
 //! - [`shim_client`]: the conversation with the shims; [`events`], [`stats`], [`cgroup`]
 
+mod admission;
 mod cgroup;
 mod clear;
 mod cni;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+pub use admission::{Admission, PodNetwork};
 pub use clear::clear;
 pub use error::{Error, Result};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub cni: Option<CniConfig>,
     /// RuntimeClass handlers besides the built-in one: handler name to OCI runtime binary.
     pub handlers: Vec<(String, PathBuf)>,
+    /// Who must know of a pod before its processes run.
+    pub admission: Option<Admission>,
 }
 
 /// Where the CNI is found.

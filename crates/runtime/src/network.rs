@@ -55,8 +55,18 @@ impl Runtime {
         }
     }
 
-    /// Gives a sandbox its addresses.
+    /// Gives a sandbox its addresses, and tells of it whoever must know.
     pub async fn attach_network(self: &Arc<Self>, sandbox: &Arc<Sandbox>, shim: i32) -> Result<()> {
+        self.attach(sandbox, shim).await?;
+        let Some(admission) = &self.config.admission else { return Ok(()) };
+        let (config, ips) = {
+            let record = sandbox.record.lock();
+            (record.config.clone(), record.ips.clone())
+        };
+        admission.admit(&config, ips).await
+    }
+
+    async fn attach(self: &Arc<Self>, sandbox: &Arc<Sandbox>, shim: i32) -> Result<()> {
         let netns = format!("/proc/{shim}/ns/net");
         let config = sandbox.record.lock().config.clone();
         if let Some(cni) = &self.cni {

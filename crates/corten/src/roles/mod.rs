@@ -22,12 +22,18 @@ use crate::cli::{
 use crate::kubelet_flags::KubeletFlags;
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
-use crate::{join, notify, shim, signals};
+use crate::{join, memory, notify, shim, signals};
 use leading::Leading;
 
 pub use address::hostname;
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
+
+/// All parts of the role have started.
+fn started() {
+    notify::ready();
+    memory::give_startup_code_back();
+}
 
 pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
@@ -36,11 +42,19 @@ pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let informers = plane.informers();
     let leading = Leading::beside(&args.leader, args.etcd.options().is_some());
     let (authority, signing) = (plane.authority(), plane.signing()?);
-    control_plane::start_controllers(&mut parts, &informers, authority, signing, &args.network, &leading)?;
+    control_plane::start_controllers(
+        &mut parts,
+        &informers,
+        authority,
+        signing,
+        &args.network,
+        &args.lifecycle,
+        &leading,
+    )?;
     let scheduling = informers.acting_as(plane.scheduler_client());
     scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
     plane.publish(&informers.client(), &args).await?;
-    notify::ready();
+    started();
     parts.finish().await
 }
 
@@ -49,7 +63,7 @@ pub async fn apiserver(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let plane = control_plane::start(&mut parts, layout, &args).await?;
     plane.publish(&plane.informers().client(), &args).await?;
-    notify::ready();
+    started();
     parts.finish().await
 }
 
@@ -62,15 +76,23 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let key = args.cluster_signing_key_file.unwrap_or_else(|| layout.pki().join("ca.key"));
     let signing = control_plane::signing(&certificate, &key)?;
     let leading = Leading::alone(args.leader);
-    control_plane::start_controllers(&mut parts, &informers, &authority, signing, &args.network, &leading)?;
-    notify::ready();
+    control_plane::start_controllers(
+        &mut parts,
+        &informers,
+        &authority,
+        signing,
+        &args.network,
+        &args.lifecycle,
+        &leading,
+    )?;
+    started();
     parts.finish().await
 }
 
 pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     scheduling::alone(&mut parts, args).await?;
-    notify::ready();
+    started();
     parts.finish().await
 }
 
@@ -81,23 +103,26 @@ pub async fn node(layout: &Layout, mut args: NodeArgs) -> Result<()> {
     let joined =
         if args.join.server.is_empty() { None } else { Some(member(&mut parts, layout, &mut args).await?) };
     let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network, &args.kubelet.flags)?;
+    let (gate, requests) = netpolicy::Gate::new();
     worker::start_runtime(
         &mut parts,
         layout,
         &args.runtime,
         &args.kubelet.network,
         shim::unpack(&layout.root)?,
+        Some(gate),
     )?;
     let informers = kubelet_informers(&parts, layout, &args.kubelet, &node).await?;
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
     worker::start_network(&mut parts, &informers, &node)?;
+    worker::start_policies(&mut parts, &informers, &node, &args.runtime, requests);
     worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
     if let Some((membership, servers)) = joined {
         let following =
             join::follow(informers, join::Files::of(layout), membership, servers, parts.shutdown());
         parts.start("list of API servers", following);
     }
-    notify::ready();
+    started();
     parts.finish().await
 }
 
@@ -126,7 +151,7 @@ pub async fn kubelet(layout: &Layout, args: KubeletArgs) -> Result<()> {
     let node = worker::Node::from_args(&args.node, &args.network, &args.flags)?;
     let informers = kubelet_informers(&parts, layout, &args, &node).await?;
     start_kubelet(&mut parts, layout, &args, &informers, &node)?;
-    notify::ready();
+    started();
     parts.finish().await
 }
 
@@ -179,15 +204,38 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let node = worker::Node::from_args(&args.node, &args.network, &KubeletFlags::default())?;
     worker::start_network(&mut parts, &informers(&args.kubeconfig.kubeconfig).await?, &node)?;
-    notify::ready();
+    started();
+    parts.finish().await
+}
+
+/// Beside any pod network whose plugins enforce no policies.
+pub async fn netpolicy(args: ProxyArgs) -> Result<()> {
+    let mut parts = Parts::new(signals::shutdown()?);
+    let node_name = match args.node.hostname_override {
+        Some(name) => name,
+        None => address::hostname()?,
+    };
+    let config = netpolicy::Config { node_name, ..netpolicy::Config::default() };
+    // Nobody tells of new pods but the API server.
+    let (_gate, requests) = netpolicy::Gate::new();
+    let informers = informers(&args.kubeconfig.kubeconfig).await?;
+    parts.start("network policies", netpolicy::run(informers, config, requests, parts.shutdown()));
+    started();
     parts.finish().await
 }
 
 pub async fn runtime(layout: &Layout, args: RuntimeRoleArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
-    worker::start_runtime(&mut parts, layout, &args.runtime, &args.network, shim::unpack(&layout.root)?)?;
-    notify::ready();
+    worker::start_runtime(
+        &mut parts,
+        layout,
+        &args.runtime,
+        &args.network,
+        shim::unpack(&layout.root)?,
+        None,
+    )?;
+    started();
     parts.finish().await
 }
 

@@ -22,18 +22,28 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let node = Node::from_args(&args.node, &args.cluster.network, &args.kubelet)?;
 
     // The runtime needs nobody: it recovers what runs while the API server loads.
+    let (gate, requests) = netpolicy::Gate::new();
     worker::start_runtime(
         &mut parts,
         layout,
         &args.runtime,
         &args.cluster.network,
         shim::unpack(&layout.root)?,
+        Some(gate),
     )?;
     let plane = control_plane::start(&mut parts, layout, &args.cluster).await?;
     let informers = plane.informers();
     let leading = Leading::beside(&args.cluster.leader, args.cluster.etcd.options().is_some());
     let (authority, signing) = (plane.authority(), plane.signing()?);
-    control_plane::start_controllers(&mut parts, &informers, authority, signing, &node.network, &leading)?;
+    control_plane::start_controllers(
+        &mut parts,
+        &informers,
+        authority,
+        signing,
+        &node.network,
+        &args.cluster.lifecycle,
+        &leading,
+    )?;
     let scheduling = informers.acting_as(plane.scheduler_client());
     super::scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
     let files = plane.pki().node(&node.name, &[node.ip])?;
@@ -47,6 +57,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     };
     worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
     worker::start_network(&mut parts, &informers, &node)?;
+    worker::start_policies(&mut parts, &informers, &node, &args.runtime, requests);
     worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
     plane.publish(&informers.client(), &args.cluster).await?;
 
@@ -56,7 +67,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
             () = ready(&informers, &name) => {
                 info!(node = name, after = ?begin.elapsed(), "the node is Ready");
                 notify::status("node is Ready");
-                notify::ready();
+                super::started();
             }
             () = shutdown.cancelled() => {}
         }

@@ -79,6 +79,7 @@ pub fn runtime_config(
             .clone()
             .map(|conf_dir| runtime::CniConfig { conf_dir, bin_dirs: args.cni_bin_dir.clone() }),
         handlers: args.handlers.clone(),
+        admission: None,
     })
 }
 
@@ -88,8 +89,10 @@ pub fn start_runtime(
     args: &RuntimeArgs,
     network: &NetworkArgs,
     shim: PathBuf,
+    gate: Option<netpolicy::Gate>,
 ) -> Result<()> {
-    let config = runtime_config(layout, args, network, shim)?;
+    let mut config = runtime_config(layout, args, network, shim)?;
+    config.admission = gate.filter(|_| args.cni_conf_dir.is_none()).map(admission);
     parts.start("container runtime", runtime::run(config, parts.shutdown()));
     Ok(())
 }
@@ -146,6 +149,33 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
     Ok(())
 }
 
+/// A pod's processes wait until its network policies are in force.
+fn admission(gate: netpolicy::Gate) -> runtime::Admission {
+    runtime::Admission::new(move |pod: runtime::PodNetwork| {
+        let gate = gate.clone();
+        Box::pin(async move {
+            let runtime::PodNetwork { namespace, name, labels, ips } = pod;
+            let sandbox = netpolicy::Sandbox { namespace, name, labels, ips };
+            gate.admit(sandbox).await.map_err(|refused| refused.to_string())
+        })
+    })
+}
+
+/// Network policies, unless CNI plugins are to enforce them.
+pub fn start_policies(
+    parts: &mut Parts,
+    informers: &Informers,
+    node: &Node,
+    args: &RuntimeArgs,
+    requests: netpolicy::Requests,
+) {
+    if args.cni_conf_dir.is_none() {
+        let config = netpolicy::Config { node_name: node.name.clone(), ..netpolicy::Config::default() };
+        let run = netpolicy::run(informers.clone(), config, requests, parts.shutdown());
+        parts.start("network policies", run);
+    }
+}
+
 /// Ways to the pods of other nodes, unless CNI plugins are to make them.
 pub fn start_overlay(parts: &mut Parts, informers: &Informers, node: &Node, args: &RuntimeArgs) {
     if args.cni_conf_dir.is_some() {
@@ -159,8 +189,9 @@ pub fn start_overlay(parts: &mut Parts, informers: &Informers, node: &Node, args
     parts.start("network between nodes", overlay::run(informers.clone(), config, parts.shutdown()));
 }
 
-/// Takes back what [`start_network`] and [`start_overlay`] did to this machine.
+/// Takes back what [`start_network`], [`start_policies`] and [`start_overlay`] did to this machine.
 pub fn clear_network(network: &NetworkArgs) -> Result<()> {
+    netpolicy::remove(&netpolicy::Config::default()).context("cannot remove the network policies")?;
     overlay::remove(&overlay::Config::default()).context("cannot remove the ways to other nodes")?;
     proxy::remove(&proxy::Config::default()).context("cannot remove the service routing")?;
     net::addr::remove_local(network.cluster_dns, DNS_INTERFACE)

@@ -24,6 +24,7 @@ fn main() {
         pod_cidr: None,
         cni: cni.map(|(conf, bin)| runtime::CniConfig { conf_dir: conf.into(), bin_dirs: vec![bin.into()] }),
         handlers: handlers.iter().filter(|h| !h.starts_with("cni=")).filter_map(handler).collect(),
+        admission: None,
     };
     let threads = match tokio::runtime::Runtime::new() {
         Ok(threads) => threads,
