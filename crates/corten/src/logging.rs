@@ -8,7 +8,12 @@ use crate::cli::Command;
 
 pub fn start(command: &Command) {
     // A command that a person waits for shows its own progress.
-    let default = if matches!(command, Command::Image { .. }) { "warn" } else { "info" };
+    let default = match command {
+        Command::Image { .. } | Command::Build(_) | Command::Ctr { .. } => "warn",
+        // Servers that do not answer yet are waited for.
+        Command::Cluster { .. } | Command::Token(_) => "warn,kube_client=off",
+        _ => "info",
+    };
     let filter = EnvFilter::try_from_env("CORTEN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
