@@ -23,6 +23,7 @@ use tokio::sync::watch as channel;
 use crate::sandbox::Sandbox;
 use crate::spec::signal;
 use crate::spec::user::User;
+use crate::state::Runtime;
 
 pub use rootfs::Overlay;
 
@@ -163,6 +164,16 @@ impl Container {
             annotations: r.config.annotations.clone(),
             image_id: r.image_id.clone(),
         }
+    }
+}
+
+impl Runtime {
+    /// For people, and for those who work with a container's files.
+    pub fn container_info(&self, container: &Container) -> serde_json::Value {
+        let mut info = serde_json::to_value(&*container.record.lock()).unwrap_or_default();
+        info["writableLayer"] = self.container_dir(&container.id).join("upper").display().to_string().into();
+        info["bundle"] = self.bundle(&container.id).display().to_string().into();
+        info
     }
 }
 

@@ -145,7 +145,7 @@ impl RuntimeService for Service {
     ) -> Answer<ContainerStatusResponse> {
         let request = request.into_inner();
         let container = self.0.containers.get(&request.container_id)?;
-        let info = if request.verbose { info(&*container.record.lock()) } else { HashMap::new() };
+        let info = if request.verbose { info(&self.0.container_info(&container)) } else { HashMap::new() };
         answer(ContainerStatusResponse { status: Some(container.status()), info })
     }
 
