@@ -67,6 +67,7 @@ pub fn start(
         uplink: Uplink::Segment,
         root: Some(Root { stage: make(directory.join("stage"))?, binds, files: furniture.files }),
         programs: furniture.programs,
+        cgroup: record.cgroup_of(&node.name),
         attended: false,
     };
     let log = directory.join("log/host.log");

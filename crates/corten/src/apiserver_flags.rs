@@ -137,6 +137,9 @@ pub struct ApiServerFlags {
     /// An EncryptionConfiguration file: how Secrets and others are encrypted in the store
     #[arg(long, value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
+    /// Signs the serving certificates of kubelets; without it they are not verified
+    #[arg(long, value_name = "FILE")]
+    kubelet_certificate_authority: Option<PathBuf>,
     /// Requests served at once, with those of --max-mutating-requests-inflight
     #[arg(long, value_name = "COUNT", default_value_t = Config::DEFAULT_MAX_IN_FLIGHT)]
     max_requests_inflight: usize,
@@ -172,6 +175,8 @@ impl ApiServerFlags {
         self.apply_authentication(&mut config)?;
         self.apply_authorization(&mut config)?;
         config.audit = self.audit();
+        // As upstream: kubelets that join have certificates of their own making.
+        config.kubelet_ca.clone_from(&self.kubelet_certificate_authority);
         config.encryption_config.clone_from(&self.encryption_provider_config);
         config.max_requests_in_flight = self.max_requests_inflight;
         config.max_mutating_requests_in_flight = self.max_mutating_requests_inflight;

@@ -15,6 +15,12 @@ const LOGS: [&str; 2] = ["/var/log/pods", "/var/log/containers"];
 
 pub async fn run(directories: &Directories, args: ResetArgs) -> Result<()> {
     let layout = directories.layout();
+    let clusters = cluster::record::Records::new(&layout.root).all()?;
+    if !clusters.is_empty() {
+        bail!(
+            "this machine has clusters of several nodes: delete them first with: corten cluster delete --all"
+        );
+    }
     if !args.force {
         confirm(&layout.root)?;
     }
@@ -28,7 +34,7 @@ pub async fn run(directories: &Directories, args: ResetArgs) -> Result<()> {
         unmount_below(directory)?;
     }
     for cgroup in [args.runtime.cgroup_parent.as_str(), "/kubepods"] {
-        remove_cgroups(cgroup);
+        cluster::cgroups::remove(cgroup);
     }
     drop(lock);
     let logs = if layout.is_of_the_machine() { &LOGS[..] } else { &[] };
@@ -73,28 +79,6 @@ fn mount_points(table: &str) -> Vec<PathBuf> {
         plain.iter().fold(path, |path, (escaped, plain)| path.replace(escaped, plain))
     };
     table.lines().filter_map(column).map(|path| PathBuf::from(unescape(path))).collect()
-}
-
-/// Removes cgroups of that name in every hierarchy, as far as they are empty: the kernel keeps those that are not.
-fn remove_cgroups(name: &str) {
-    let base = Path::new("/sys/fs/cgroup");
-    let Some(name) = Path::new(name).strip_prefix("/").ok().filter(|name| name.components().count() > 0)
-    else {
-        return;
-    };
-    remove_cgroup(&base.join(name));
-    for hierarchy in fs::read_dir(base).into_iter().flatten().flatten() {
-        remove_cgroup(&hierarchy.path().join(name));
-    }
-}
-
-fn remove_cgroup(path: &Path) {
-    for child in fs::read_dir(path).into_iter().flatten().flatten() {
-        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(&child.path());
-        }
-    }
-    let _ = fs::remove_dir(path);
 }
 
 /// The directory itself may be a mount point, or somebody else's to keep.

@@ -1,31 +1,19 @@
-//! One test host.
+//! One test host: what `corten cluster` makes nodes of, alone, and tied to the test's life.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cluster::host::{self, Attended, Spec, Uplink};
 use tempfile::TempDir;
 
-/// What makes the host. It lives until standard input closes, that is until the test process is gone in whatever way;
-/// then the kernel ends every process of its process namespace, and with them go mounts and interfaces.
-const INIT: &str = "
-set -e
-mount --make-rprivate /
-ip link set lo up
-ip link add uplink type veth peer name downlink
-ip link set uplink up
-ip link set downlink up
-ip address add 198.18.0.2/24 dev uplink
-ip route add default via 198.18.0.1
-hostname test-host
-echo ready
-cat >/dev/null
-";
+use crate::corten;
 
-/// Namespaces with a directory. Dropped, it is gone with everything in it.
+/// Namespaces with a directory. Dropped, it is gone with everything in it; so it is when the test is gone in whatever way.
 pub struct Host {
-    init: Child,
+    attended: Option<Attended>,
     directory: TempDir,
     cgroup: String,
 }
@@ -44,28 +32,22 @@ impl Host {
         let cgroup = format!("/corten-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory =
             tempfile::Builder::new().prefix("corten-test-").tempdir().expect("a directory can be made");
-        let mut init = Command::new("unshare")
-            .args([
-                "--net",
-                "--mount",
-                "--uts",
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "--kill-child",
-                "sh",
-                "-c",
-                INIT,
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare runs (tests need root and util-linux)");
-        let mut line = String::new();
-        let stdout = init.stdout.take().expect("it was piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the host's init says something");
-        assert_eq!(line, "ready\n", "the host's init failed");
-        Self { init, directory, cgroup }
+        let spec = Spec {
+            hostname: "test-host".to_owned(),
+            uplink: Uplink::Nowhere {
+                address: Ipv4Addr::new(198, 18, 0, 2),
+                prefix: 24,
+                gateway: Ipv4Addr::new(198, 18, 0, 1),
+            },
+            root: None,
+            programs: Vec::new(),
+            cgroup: cgroup.clone(),
+            attended: true,
+        };
+        let mut init = Command::new(corten());
+        init.args(["cluster", "host"]).stderr(Stdio::null());
+        let host = host::Host::start(init, &spec).expect("hosts can be made (tests need root)");
+        Self { attended: Some(host.go().expect("the host goes on")), directory, cgroup }
     }
 
     pub fn directory(&self) -> &Path {
@@ -77,18 +59,15 @@ impl Host {
         &self.cgroup
     }
 
-    /// The first process of the host: the child of `unshare`.
     fn first_process(&self) -> String {
-        let unshare = self.init.id();
-        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
-        children.expect("unshare lives").trim().to_owned()
+        self.attended.as_ref().map(|host| host.identity.pid.to_string()).unwrap_or_default()
     }
 
     /// A command to be run inside the host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args(["--net", "--mount", "--uts", "--pid", "--target", &self.first_process(), "--"])
+            .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--target", &self.first_process(), "--"])
             // Entering the mount namespace leads to its root.
             .args(["env".as_ref(), "--chdir".as_ref(), self.directory().as_os_str(), program.as_ref()])
             .env("HOME", self.directory());
@@ -116,9 +95,9 @@ impl Default for Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        drop(self.init.stdin.take());
-        let _ = self.init.wait();
-        remove_cgroups(&self.cgroup);
+        if let Some(host) = self.attended.take() {
+            let _ = host.end();
+        }
     }
 }
 
@@ -141,25 +120,4 @@ pub(crate) fn finish(command: &mut Command, stdin: &str) -> Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-/// Removes a cgroup and those below it, in every hierarchy; its processes are gone.
-fn remove_cgroups(cgroup: &str) {
-    let root = Path::new("/sys/fs/cgroup");
-    let mut tops = vec![root.join(&cgroup[1..])];
-    for hierarchy in std::fs::read_dir(root).into_iter().flatten().flatten() {
-        tops.push(hierarchy.path().join(&cgroup[1..]));
-    }
-    for top in tops {
-        remove_tree(&top);
-    }
-}
-
-fn remove_tree(directory: &Path) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
-    let _ = std::fs::remove_dir(directory);
 }

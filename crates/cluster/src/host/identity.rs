@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -40,9 +41,12 @@ impl Identity {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut wait = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut wait, None)?;
-        Ok(())
+        wait(&fd)
+    }
+
+    /// Waits until the process has ended.
+    pub fn wait(&self) -> io::Result<()> {
+        self.open().map_or(Ok(()), |fd| wait(&fd))
     }
 
     /// A namespace of it, by the kernel's name for the kind, such as `net`.
@@ -62,6 +66,16 @@ impl Identity {
             }
         }
         found
+    }
+}
+
+fn wait(process: &OwnedFd) -> io::Result<()> {
+    let mut wait = [PollFd::new(process, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut wait, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            done => return done.map(|_| ()).map_err(io::Error::from),
+        }
     }
 }
 

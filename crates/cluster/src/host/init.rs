@@ -15,9 +15,11 @@ use rustix::process::{WaitOptions, wait};
 
 use super::spec::{Program, Spec, Uplink};
 use super::{GO, READY, root};
+use crate::cgroups;
 
 /// Between the end of a program and its next start.
 const RESTART: Duration = Duration::from_secs(1);
+const ATTEMPTS: u32 = 100;
 const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Is the first process until it is killed; or, of an attended host, until standard input ends. Must be called before
@@ -25,6 +27,8 @@ const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 pub fn run() -> io::Result<()> {
     let spec = read_line()?;
     let spec: Spec = serde_json::from_str(&spec)?;
+    // By the name that it has in the host too, if it has, for people who look for it.
+    let own = std::env::current_exe();
     let answer = match set_up(&spec) {
         Ok(()) => READY.to_owned(),
         Err(reason) => reason.replace('\n', " "),
@@ -34,12 +38,30 @@ pub fn run() -> io::Result<()> {
         return Err(io::Error::other(answer));
     }
     if spec.attended {
-        std::thread::spawn(|| {
+        let cgroup = spec.cgroup;
+        std::thread::spawn(move || {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
-            std::process::exit(0);
+            end(&cgroup);
         });
     }
-    Keeper::new(spec.programs)?.keep()
+    Keeper::new(spec.programs, own)?.keep()
+}
+
+/// Ends everything in the host, and the host with it.
+fn end(cgroup: &str) -> ! {
+    // SAFETY: a signal is sent to all that this process sees, which is the host; no memory is touched.
+    unsafe {
+        libc::kill(-1, libc::SIGKILL);
+    }
+    // What has just been killed may hold a cgroup for another moment.
+    for _ in 0..ATTEMPTS {
+        cgroups::remove(cgroup);
+        if !cgroups::exists(cgroup) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::process::exit(0)
 }
 
 /// Byte by byte: nothing of what comes after may be taken.
@@ -87,11 +109,11 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(programs: Vec<Program>) -> io::Result<Self> {
+    fn new(programs: Vec<Program>, own: io::Result<PathBuf>) -> io::Result<Self> {
         let due = (0..programs.len()).map(|index| (Instant::now(), index)).collect();
         Ok(Self {
             programs,
-            own: PathBuf::from("/proc/self/exe"),
+            own: own.ok().filter(|path| path.exists()).unwrap_or_else(|| "/proc/self/exe".into()),
             running: HashMap::new(),
             due,
             signals: block_child_signal()?,

@@ -55,6 +55,8 @@ impl Host {
         let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| spawn(errno.into()))?;
         into_namespaces(&mut init, tell);
         let mut outer = init.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(spawn)?;
+        // Waiting would close them.
+        let streams = outer.stdin.take().zip(outer.stdout.take());
         // It has ended: the host's first process is its child.
         outer.wait().map_err(spawn)?;
         // With it goes our copy of the writing end.
@@ -63,9 +65,7 @@ impl Host {
         rustix::io::read(&told, &mut pid).map_err(|errno| talk(errno.into()))?;
         let gone = || StartError::Setup { host: name.clone(), reason: "its first process has ended".into() };
         let identity = Identity::of(i32::from_ne_bytes(pid)).ok_or_else(gone)?;
-        let (Some(mut input), Some(output)) = (outer.stdin.take(), outer.stdout.take()) else {
-            return Err(gone());
-        };
+        let (mut input, output) = streams.ok_or_else(gone)?;
         let line = serde_json::to_string(spec).map_err(|error| talk(error.into()))?;
         writeln!(input, "{line}").map_err(talk)?;
         let mut answer = String::new();
@@ -81,14 +81,22 @@ impl Host {
     pub fn go(mut self) -> Result<Attended, StartError> {
         let told = writeln!(self.input, "{GO}");
         told.map_err(|source| StartError::Talk { host: self.name, source })?;
-        Ok(Attended { identity: self.identity, _input: self.input })
+        Ok(Attended { identity: self.identity, input: self.input })
     }
 }
 
 /// A host at work.
 pub struct Attended {
     pub identity: Identity,
-    _input: ChildStdin,
+    input: ChildStdin,
+}
+
+impl Attended {
+    /// Ends an attended host, and waits until nothing of it is left.
+    pub fn end(self) -> io::Result<()> {
+        drop(self.input);
+        self.identity.wait()
+    }
 }
 
 /// Makes the command a process of namespaces of its own, the first of its process namespace, and a child of nobody here.

@@ -14,7 +14,9 @@ pub struct Spec {
     pub root: Option<Root>,
     /// What runs in it; what ends is started again.
     pub programs: Vec<Program>,
-    /// The host ends when standard input does: with whoever started it.
+    /// The cgroup that those of the host are under.
+    pub cgroup: String,
+    /// The host ends when standard input does, with whoever started it, and takes its cgroups along.
     pub attended: bool,
 }
 

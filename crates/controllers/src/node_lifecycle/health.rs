@@ -11,7 +11,7 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 const NO_SCHEDULE: &str = "NoSchedule";
 pub const NO_EXECUTE: &str = "NoExecute";
 
-/// A node that has not been heard of for this long is given up.
+/// A node that has not been heard of for this long is given up, unless the configuration says otherwise.
 pub const GRACE: Duration = Duration::from_secs(50);
 /// A node that was never heard of gets a little longer to start.
 pub const STARTUP_GRACE: Duration = Duration::from_secs(60);

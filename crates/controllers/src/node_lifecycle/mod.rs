@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::Loops;
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
-use health::{GRACE, STARTUP_GRACE};
+use health::STARTUP_GRACE;
 use zones::{Permit, Zones};
 
 /// The namespace of the Leases of nodes.
@@ -24,7 +24,7 @@ const LEASES: &str = "kube-node-lease";
 
 type Heartbeats = Arc<Mutex<HashMap<String, Instant>>>;
 
-pub fn start(world: &Arc<World>, loops: &mut Loops) {
+pub fn start(world: &Arc<World>, loops: &mut Loops, grace: Duration) {
     let queue = Queue::default();
     let heartbeats = Heartbeats::default();
     let (due, heard, seen) = (queue.clone(), heartbeats.clone(), world.clone());
@@ -66,7 +66,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             }
         }
     });
-    let controller = NodeLifecycle { world: world.clone(), heartbeats, zones: Mutex::default() };
+    let controller = NodeLifecycle { world: world.clone(), heartbeats, grace, zones: Mutex::default() };
     loops.add(controller, queue);
 }
 
@@ -83,6 +83,7 @@ fn tell_known(world: &World, node: &Node, comes: bool) {
 struct NodeLifecycle {
     world: Arc<World>,
     heartbeats: Heartbeats,
+    grace: Duration,
     zones: Mutex<Zones>,
 }
 
@@ -134,7 +135,7 @@ impl NodeLifecycle {
     fn time_left(&self, node: &Node) -> Option<Duration> {
         let heard = self.heartbeats.lock().get(meta::name(node)).copied();
         let silent_for = heard.map(|heard| heard.elapsed()).unwrap_or_default();
-        let grace = if health::readiness(node).is_some() { GRACE } else { STARTUP_GRACE };
+        let grace = if health::readiness(node).is_some() { self.grace } else { STARTUP_GRACE };
         grace.checked_sub(silent_for).filter(|left| !left.is_zero())
     }
 

@@ -77,6 +77,7 @@ impl Cluster {
             node_cidr_mask_size_ipv4: controllers::Config::NODE_CIDR_MASK_SIZE_IPV4,
             node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
             root_ca_pem: keys.authority().to_owned(),
+            node_monitor_grace_period: controllers::Config::NODE_MONITOR_GRACE_PERIOD,
             metrics: controllers::Metrics::default(),
             cluster_signing: Some(controllers::ClusterSigning {
                 certificate_pem: read("ca.crt"),

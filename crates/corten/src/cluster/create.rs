@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -246,7 +247,7 @@ impl Making<'_> {
                 programs::share_pki(&common.pki, &own.context("a node keeps its state")?)?;
             }
             let mut init = Command::new("/proc/self/exe");
-            init.args(["cluster", "host"]);
+            init.arg0("corten").args(["cluster", "host"]);
             let host = node::start(self.records, common.record, known, furniture, init)?;
             known.host = Some(host.identity);
             self.records.put(record)?;

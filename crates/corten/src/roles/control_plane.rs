@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::leading::Leading;
 use super::{addons, address};
-use crate::cli::{ClusterArgs, NetworkArgs};
+use crate::cli::{ClusterArgs, LifecycleArgs, NetworkArgs};
 use crate::layout::Layout;
 use crate::parts::Parts;
 use crate::{join, notify};
@@ -195,6 +195,7 @@ pub fn start_controllers(
     authority: &str,
     signing: Option<controllers::ClusterSigning>,
     network: &NetworkArgs,
+    lifecycle: &LifecycleArgs,
     leading: &Leading,
 ) -> Result<()> {
     let config = controllers::Config {
@@ -203,6 +204,7 @@ pub fn start_controllers(
         node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
         root_ca_pem: authority.to_owned(),
         cluster_signing: signing,
+        node_monitor_grace_period: lifecycle.node_monitor_grace_period,
         metrics: controllers::Metrics::default(),
     };
     tokio::spawn(serve_controllers(config.metrics.clone(), parts.shutdown()));
