@@ -19,6 +19,7 @@ use crate::container::config::log_path;
 use crate::container::quantity;
 use crate::context::Context;
 use crate::cri::view::keys;
+use crate::turns::in_turn;
 
 /// Upstream's bound on `containerLogMonitorInterval`.
 const OFTENEST: Duration = Duration::from_secs(3);
@@ -84,7 +85,7 @@ async fn rotate(ctx: &Context, id: &str, path: &Path, max_files: usize) -> Resul
         fs::remove_file(path).map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
     }
     for path in old.iter().rev().take(keep) {
-        let compressed = tokio::task::block_in_place(|| compress(path));
+        let compressed = in_turn(|| compress(path)).await;
         compressed.map_err(|error| format!("cannot compress {}: {error}", path.display()))?;
     }
     let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();

@@ -105,13 +105,8 @@ pub fn phase(machine: &Machine) -> &'static str {
         return if all_succeeded { "Succeeded" } else { "Failed" };
     }
     if ended && machine.deleted() {
-        // Deleted before it did anything: it stays as pending as it was.
-        let any = machine.slots.iter().any(|slot| slot.current.is_some() || slot.previous.is_some());
-        return match (any, all_succeeded) {
-            (false, _) => "Pending",
-            (true, true) => "Succeeded",
-            (true, false) => "Failed",
-        };
+        // Even if nothing of it ever ran: controllers that hold it wait for a phase that is an end.
+        return if all_succeeded { "Succeeded" } else { "Failed" };
     }
     // An event may say that it runs before its start is over; the rest of the news is about to come.
     let waiting =

@@ -18,6 +18,7 @@ use tracing::debug;
 use super::log_format::parse;
 use super::logs::Options;
 use crate::cri::Cri;
+use crate::turns::in_turn;
 
 const CHUNK: usize = 64 << 10;
 /// A line longer than this is not one that a runtime has written.
@@ -51,7 +52,7 @@ async fn try_send(
     };
     let mut file = File::open(path)?;
     if let Some(tail) = options.tail {
-        let start = tokio::task::block_in_place(|| tail_offset(&mut file, tail))?;
+        let start = in_turn(|| tail_offset(&mut file, tail)).await?;
         file.seek(SeekFrom::Start(start))?;
     }
     let mut writer = Writer::new(options);
@@ -104,7 +105,7 @@ async fn drain(
 ) -> std::io::Result<bool> {
     let mut chunk = vec![0; CHUNK];
     loop {
-        let count = tokio::task::block_in_place(|| file.read(&mut chunk))?;
+        let count = in_turn(|| file.read(&mut chunk)).await?;
         if count == 0 {
             return Ok(true);
         }

@@ -11,6 +11,7 @@ use kube::Api;
 use super::{Source, VolumeError, group_volume, host_path, look_again};
 use crate::csi;
 use crate::pod::ext::PodExt;
+use crate::turns::in_turn;
 
 fn invalid(message: String) -> VolumeError {
     VolumeError::Invalid(message)
@@ -48,7 +49,7 @@ pub async fn set_up(
     let path = on_node(&spec, &name)?;
     // hostPath volumes belong to the node: their ownership is never changed.
     if spec.local.is_some() && !block {
-        tokio::task::block_in_place(|| group_volume(source.pod, &path))?;
+        in_turn(|| group_volume(source.pod, &path)).await?;
     }
     Ok((path, None))
 }

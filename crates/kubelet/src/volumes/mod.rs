@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::csi;
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
+use crate::turns::in_turn;
 
 /// A volume could not be set up; the message is for the pod's `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
@@ -129,12 +130,13 @@ async fn mount_one(
     if let Some((kind, payload, refresh_at)) = payload::of(source, volume).await? {
         let path = place(kind);
         let in_memory = kind != "kubernetes.io~configmap" && kind != "kubernetes.io~downward-api";
-        tokio::task::block_in_place(|| {
+        in_turn(|| {
             if in_memory {
                 mounts::tmpfs(&path, None)?;
             }
             atomic::write(&path, &payload, fs_group)
-        })?;
+        })
+        .await?;
         return Ok((path, refresh_at));
     }
     Err(VolumeError::Invalid("the volume is of a kind that this kubelet does not support".into()))

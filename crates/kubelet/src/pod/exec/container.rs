@@ -21,6 +21,7 @@ use crate::hooks;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Input, StartFailure};
 use crate::static_pods::is_static;
+use crate::turns::in_turn;
 use crate::volumes::set_up_subpath;
 
 /// What the machine knows and a start needs.
@@ -136,7 +137,7 @@ async fn describe(
     // Given on admission, unless that was another kubelet's.
     ctx.cpus.allocate(pod, container, None).map_err(|refused| refused.message)?;
     ctx.memory.allocate(pod, container, None).map_err(|refused| refused.message)?;
-    let mounts = tokio::task::block_in_place(|| mounts(env, pod, start, &env_vars, &pod_ips, images))?;
+    let mounts = in_turn(|| mounts(env, pod, start, &env_vars, &pod_ips, images)).await?;
     let seccomp_root = ctx.options.root_dir.join("seccomp");
     Ok(config::config(
         pod,

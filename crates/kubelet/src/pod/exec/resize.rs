@@ -9,6 +9,7 @@ use super::PodEnv;
 use crate::container::resources;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
+use crate::turns::in_turn;
 
 pub async fn resize(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: String) -> Input {
     let result = try_resize(&env, &pod, &container, &id).await;
@@ -34,7 +35,7 @@ async fn try_resize(env: &PodEnv, pod: &Pod, container: &Container, id: &str) ->
     }
     // The pod's limits grow before its containers' and shrink after them.
     let own_cpus = ctx.cpus.has_own(pod.uid());
-    tokio::task::block_in_place(|| ctx.cgroups.widen(pod, own_cpus));
+    in_turn(|| ctx.cgroups.widen(pod, own_cpus)).await;
     let request = cri::UpdateContainerResourcesRequest {
         container_id: id.to_owned(),
         linux: Some(linux),

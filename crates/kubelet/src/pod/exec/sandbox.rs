@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::cri::view::Sandbox;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Failure, Input};
+use crate::turns::in_turn;
 
 /// The configuration of the pod's sandbox: the same whenever it is asked for.
 pub fn config(ctx: &Context, pod: &Pod, attempt: u32) -> Result<cri::PodSandboxConfig, String> {
@@ -51,10 +52,11 @@ async fn try_run(
         }
     }
     let logs = ctx.log_dir(pod);
-    tokio::task::block_in_place(|| {
+    in_turn(|| {
         ctx.cgroups.make(pod, ctx.cpus.has_own(pod.uid()));
         std::fs::create_dir_all(&logs)
     })
+    .await
     .map_err(|error| format!("cannot make the log directory {}: {error}", logs.display()))?;
     let handler = handler(ctx, pod).await?;
     env.handler.lock().clone_from(&handler);
@@ -68,7 +70,7 @@ async fn try_run(
         .map_err(|error| error.to_string())?;
     if ctx.cgroups.is_systemd() {
         // systemd has made the slice its own, with limits of its own.
-        tokio::task::block_in_place(|| ctx.cgroups.update(pod, ctx.cpus.has_own(pod.uid())));
+        in_turn(|| ctx.cgroups.update(pod, ctx.cpus.has_own(pod.uid()))).await;
     }
     let status = ctx.cri.pod_sandbox_status(&id).await.map_err(|error| error.to_string())?;
     Ok(Sandbox::new(status))

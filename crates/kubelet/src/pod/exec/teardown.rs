@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::csi;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
+use crate::turns::in_turn;
 use crate::volumes;
 
 pub async fn tear_down(env: Arc<PodEnv>, pod: Arc<Pod>, sandboxes: Vec<String>, remove: bool) -> Input {
@@ -28,7 +29,7 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
         }
     }
     give_back(ctx, pod.uid()).await?;
-    tokio::task::block_in_place(|| {
+    in_turn(|| {
         ctx.cgroups.remove(pod);
         if remove {
             let logs = ctx.log_dir(pod);
@@ -42,6 +43,7 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
         }
         Ok(())
     })
+    .await
 }
 
 /// Nothing of the pod runs any more: what it was given of the node can go.
@@ -53,7 +55,7 @@ pub async fn give_back(ctx: &Context, uid: &str) -> Result<(), String> {
     ctx.cpus.release(uid);
     ctx.memory.release(uid);
     ctx.users.release(uid);
-    tokio::task::block_in_place(|| volumes::remove_pod_dir(&dir)).map_err(|error| error.to_string())
+    in_turn(|| volumes::remove_pod_dir(&dir)).await.map_err(|error| error.to_string())
 }
 
 /// Tells the API that nothing is left, until it has understood.

@@ -390,7 +390,7 @@ fn a_pod_deleted_while_it_starts_leaves_nothing() {
     let sandbox = Sandbox { id: "s0".into(), attempt: 0, ready: true, created_at: sim.now, ips: Vec::new() };
     sim.input(Input::Sandbox(Ok(sandbox)));
     assert_eq!(sim.take(), ["teardown true", "finalize"]);
-    assert_eq!(sim.phase(), "Pending");
+    assert_eq!(sim.phase(), "Failed", "as every deleted pod that did not succeed");
 }
 
 #[test]
