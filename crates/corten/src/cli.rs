@@ -235,8 +235,8 @@ pub struct KubeletArgs {
     pub node: NodeIdentity,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// The CRI socket [default: the built-in runtime's]
-    #[arg(long, value_name = "PATH")]
+    /// The CRI socket [default: the built-in runtime's]; the last counts, for kubeadm's flags name one too
+    #[arg(long, value_name = "PATH", overrides_with = "container_runtime_endpoint")]
     pub container_runtime_endpoint: Option<PathBuf>,
     /// A kubeconfig that may ask for the one that --kubeconfig names, where that is not there yet
     #[arg(long, value_name = "FILE")]

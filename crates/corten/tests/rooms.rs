@@ -27,6 +27,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("net", &["kube", "k8s-openapi", "client", "cri"]),
     ("netpolicy", &["apiserver", "store", "runtime", "kubelet", "proxy", "overlay"]),
     ("overlay", &["apiserver", "store", "runtime", "kubelet", "proxy"]),
+    ("cluster", &["kube", "k8s-openapi", "client", "apiserver", "runtime", "kubelet"]),
     ("proxy", &["apiserver", "store", "runtime", "kubelet"]),
     ("metrics", &["apiserver", "store", "kubelet", "controllers"]),
     ("dns", &["apiserver", "store", "runtime", "kubelet", "net"]),

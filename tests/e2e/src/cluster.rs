@@ -1,8 +1,9 @@
-//! A one-node cluster in a test host.
+//! A cluster in a test host: of one node, `corten up`, or of several, `corten cluster create`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use serde_json::Value;
@@ -23,12 +24,20 @@ pub struct Options {
     pub prepare: String,
 }
 
-/// `corten up` in a host of its own. Tests of one cluster keep apart by namespaces.
+/// A cluster in a host of its own. Tests of one cluster keep apart by namespaces.
 pub struct Cluster {
     pub host: Host,
-    process: Mutex<Child>,
-    options: Options,
+    how: How,
     kubectl: PathBuf,
+}
+
+enum How {
+    Up {
+        process: Mutex<Child>,
+        options: Options,
+    },
+    /// By that name.
+    Nodes(String),
 }
 
 /// The cluster that tests share which do no harm to it.
@@ -38,7 +47,7 @@ pub fn shared() -> &'static Cluster {
 }
 
 /// Made once by the script that `script/up` uses too.
-fn busybox_archive() -> &'static Path {
+pub fn busybox_archive() -> &'static Path {
     static ARCHIVE: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = std::env::temp_dir().join(format!("corten-busybox-{}.tar", std::process::id()));
         let output = host::finish(
@@ -74,12 +83,34 @@ impl Cluster {
         let prepared = host.run("sh", &["-ec", &options.prepare], "");
         assert!(prepared.ok, "{prepared:?}");
         let process = Mutex::new(spawn(&host, &options));
-        let kubectl = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into()).into();
-        let cluster = Self { host, process, options, kubectl };
+        let cluster = Self { host, how: How::Up { process, options }, kubectl: kubectl() };
         let import = cluster.corten(&["image", "import", busybox_archive().to_str().expect("a plain path")]);
         assert!(import.ok, "{import:?}");
         cluster.wait_ready();
         cluster
+    }
+
+    /// `corten cluster create` with these arguments. The machine that has the cluster is a test host.
+    #[track_caller]
+    pub fn create(arguments: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Cgroups are the machine's: names are not to clash with those of other tests.
+        let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let cluster = Self { host: Host::new(), how: How::Nodes(name.clone()), kubectl: kubectl() };
+        let archive = busybox_archive().to_str().expect("a plain path");
+        let kubeconfig = cluster.kubeconfig().display().to_string();
+        let usual = ["cluster", "create", &name, "--image", archive, "--kubeconfig", &kubeconfig];
+        let created = cluster.corten(&[&usual, arguments].concat());
+        assert!(created.ok, "{}\n{}", created.stdout, created.stderr);
+        cluster
+    }
+
+    /// The name of a cluster of several nodes.
+    pub fn name(&self) -> &str {
+        match &self.how {
+            How::Nodes(name) => name,
+            How::Up { .. } => panic!("a cluster of one node has no name"),
+        }
     }
 
     /// Another kubectl of this machine.
@@ -92,7 +123,10 @@ impl Cluster {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.root().join("pki/admin.conf")
+        match &self.how {
+            How::Up { .. } => self.root().join("pki/admin.conf"),
+            How::Nodes(_) => self.host.directory().join("kube.conf"),
+        }
     }
 
     /// Runs `corten` with the directories of this cluster.
@@ -173,7 +207,8 @@ impl Cluster {
 
     /// Ends the process as a crash would.
     pub fn kill(&self) {
-        let mut process = self.process.lock().expect("no test failed while it held this");
+        let How::Up { process, .. } = &self.how else { panic!("nodes are killed one by one") };
+        let mut process = process.lock().expect("no test failed while it held this");
         // The child is nsenter's parent half; what counts is corten itself, inside.
         let output = self.host.run("pkill", &["-KILL", "-x", "corten"], "");
         assert!(output.ok, "nothing to kill: {output:?}");
@@ -182,7 +217,8 @@ impl Cluster {
 
     /// Starts it again after [`Cluster::kill`].
     pub fn restart(&self) {
-        *self.process.lock().expect("no test failed while it held this") = spawn(&self.host, &self.options);
+        let How::Up { process, options } = &self.how else { panic!("nodes start again by themselves") };
+        *process.lock().expect("no test failed while it held this") = spawn(&self.host, options);
         self.wait_ready();
     }
 
@@ -203,6 +239,18 @@ impl Cluster {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let How::Nodes(name) = &self.how {
+            self.corten(&["cluster", "delete", name]);
+        }
+    }
+}
+
+fn kubectl() -> PathBuf {
+    std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into()).into()
 }
 
 fn directories(host: &Host) -> [String; 4] {

@@ -5,7 +5,7 @@ mod cluster;
 mod host;
 mod wait;
 
-pub use cluster::{Cluster, Options, shared};
+pub use cluster::{BUSYBOX, Cluster, Options, busybox_archive, shared};
 pub use host::{Host, Output};
 pub use wait::eventually;
 

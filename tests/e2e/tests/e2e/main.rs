@@ -3,12 +3,14 @@
 mod bad_input;
 mod containerd;
 mod csi;
+mod drills;
 mod faults;
 mod images;
 mod joining;
 mod kubectl;
 mod metrics;
 mod node;
+mod nodes;
 mod operator;
 mod pods;
 mod python;
