@@ -12,6 +12,7 @@ mod metrics;
 mod node;
 mod nodes;
 mod operator;
+mod policies;
 mod pods;
 mod python;
 mod resources;
