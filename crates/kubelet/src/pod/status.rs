@@ -37,7 +37,7 @@ pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timest
         }
         let slots = machine.slots.iter().filter(|slot| roles.contains(&slot.role));
         let statuses: Vec<ContainerStatus> =
-            slots.map(|slot| container_status(machine, slot, node)).collect();
+            slots.map(|slot| shortened(container_status(machine, slot, node), machine.slots.len())).collect();
         (!statuses.is_empty()).then_some(statuses)
     };
     let mut ips: Vec<String> = Vec::new();
@@ -78,6 +78,22 @@ pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timest
         resources: whole.cloned(),
         ..last.clone()
     }
+}
+
+/// The messages of a pod's containers have so many bytes together.
+const MESSAGES_MAX: usize = 12 << 10;
+
+/// With its share of the messages.
+fn shortened(mut status: ContainerStatus, containers: usize) -> ContainerStatus {
+    let share = MESSAGES_MAX / containers.max(1);
+    for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+        let message = state.terminated.as_mut().and_then(|terminated| terminated.message.as_mut());
+        if let Some(message) = message {
+            let end = (0..=share.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+            message.truncate(end.unwrap_or(0));
+        }
+    }
+    status
 }
 
 pub fn terminal(phase: Option<&str>) -> bool {

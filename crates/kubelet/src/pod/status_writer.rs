@@ -19,7 +19,19 @@ use crate::static_pods::is_static;
 const COALESCE: Duration = Duration::from_millis(400);
 const RETRY: Duration = Duration::from_millis(500);
 
-type Answer = Result<(), kube::Error>;
+/// Conditions that are this kubelet's to tell.
+const OURS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
+
+/// The version of the pod that a patch led to.
+type Answer = Result<u64, kube::Error>;
 
 pub struct StatusWriter {
     api: Api<Pod>,
@@ -28,6 +40,8 @@ pub struct StatusWriter {
     uid: Option<String>,
     /// What the API knows, as far as we have told it.
     told: PodStatus,
+    /// The version of the pod that this was.
+    told_at: u64,
     /// What it should know.
     wanted: PodStatus,
     due: Option<Instant>,
@@ -43,6 +57,7 @@ impl StatusWriter {
             name: pod.name().to_owned(),
             uid: (!is_static(pod)).then(|| pod.uid().to_owned()),
             told: status.clone(),
+            told_at: version(pod),
             wanted: status,
             due: None,
             sending: None,
@@ -63,15 +78,6 @@ impl StatusWriter {
             self.due = Some(Instant::now());
             return;
         }
-        const OURS: [&str; 7] = [
-            "PodReadyToStartContainers",
-            "Initialized",
-            "Ready",
-            "ContainersReady",
-            "PodScheduled",
-            "PodResizePending",
-            "PodResizeInProgress",
-        ];
         let Some(theirs) = pod.status.as_ref().and_then(|status| status.conditions.clone()) else {
             return;
         };
@@ -85,6 +91,23 @@ impl StatusWriter {
             let own = own.into_iter().filter(|condition| OURS.contains(&condition.type_.as_str()));
             status.conditions = Some(theirs.iter().cloned().chain(own).collect());
         }
+        self.repair(pod);
+    }
+
+    /// Somebody else has written what is ours to tell: it is told again. What is older than our own last word says
+    /// nothing.
+    fn repair(&mut self, pod: &Pod) {
+        if self.sending.is_some() || version(pod) < self.told_at {
+            return;
+        }
+        let Some(theirs) = &pod.status else { return };
+        if essence(theirs) == essence(&self.told) {
+            return;
+        }
+        self.told.phase.clone_from(&theirs.phase);
+        self.told.conditions.clone_from(&theirs.conditions);
+        let at = Instant::now() + COALESCE;
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     pub fn set(&mut self, status: PodStatus) {
@@ -125,7 +148,7 @@ impl StatusWriter {
         let (api, name) = (self.api.clone(), self.name.clone());
         let task = tokio::spawn(async move {
             let params = PatchParams::default();
-            api.patch_status(&name, &params, &Patch::Strategic(patch)).await.map(drop)
+            api.patch_status(&name, &params, &Patch::Strategic(patch)).await.map(|pod| version(&pod))
         });
         self.sending = Some((self.wanted.clone(), task));
     }
@@ -146,7 +169,10 @@ impl StatusWriter {
 
     fn answered(&mut self, sent: Option<PodStatus>, answer: Result<Answer, tokio::task::JoinError>) {
         let failed = match answer {
-            Ok(Ok(())) => None,
+            Ok(Ok(version)) => {
+                self.told_at = version;
+                None
+            }
             // The pod is gone, or another one has its name: nobody to tell.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) && self.uid.is_some() => {
                 None
@@ -170,4 +196,16 @@ impl StatusWriter {
             }
         }
     }
+}
+
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// What must never differ between the API and this kubelet, and is spelled in one way only.
+fn essence(status: &PodStatus) -> (&str, Vec<(&str, &str)>) {
+    let conditions = status.conditions.iter().flatten().map(|told| (&*told.type_, &*told.status));
+    let mut conditions: Vec<_> = conditions.filter(|(type_, _)| OURS.contains(type_)).collect();
+    conditions.sort_unstable();
+    (status.phase.as_deref().unwrap_or("Pending"), conditions)
 }
