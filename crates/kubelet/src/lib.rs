@@ -27,6 +27,7 @@ mod image_gc;
 mod images;
 mod log_rotation;
 mod memory;
+mod meters;
 mod node;
 mod numa;
 mod objects;

@@ -16,6 +16,12 @@ use crate::users::Block;
 /// The kernel's bound on host names.
 const HOSTNAME_MAX: usize = 63;
 
+const FQDN_MAX: usize = 64;
+/// What resolvers read of a `resolv.conf`.
+const NAMESERVERS_MAX: usize = 3;
+const SEARCHES_MAX: usize = 32;
+const SEARCH_CHARACTERS_MAX: usize = 2048;
+
 /// What sandboxes take from the node.
 pub struct Cluster<'a> {
     pub dns: &'a [IpAddr],
@@ -126,6 +132,18 @@ pub fn domain_name(pod: &Pod, cluster_domain: &str) -> Option<String> {
     Some(format!("{subdomain}.{}.svc.{cluster_domain}", pod.namespace()))
 }
 
+/// The whole name has to fit into what the kernel takes.
+pub fn check_hostname(pod: &Pod, cluster_domain: &str) -> Result<(), String> {
+    let name = hostname(pod, cluster_domain);
+    if pod.pod_spec().set_hostname_as_fqdn == Some(true) && name.len() > FQDN_MAX {
+        return Err(format!(
+            "Failed to construct FQDN from Pod hostname and cluster domain, FQDN {name} is too long ({FQDN_MAX} characters is the max, {} characters requested)",
+            name.len()
+        ));
+    }
+    Ok(())
+}
+
 fn hostname(pod: &Pod, cluster_domain: &str) -> String {
     let short = short_hostname(pod);
     match domain_name(pod, cluster_domain) {
@@ -178,6 +196,18 @@ fn dns(pod: &Pod, cluster: &Cluster<'_>) -> cri::DnsConfig {
     dns.servers.retain(|server| seen.insert(server.clone()));
     let mut seen = std::collections::HashSet::new();
     dns.searches.retain(|search| seen.insert(search.clone()));
+    dns.servers.truncate(NAMESERVERS_MAX);
+    dns.searches.truncate(SEARCHES_MAX);
+    let mut left = SEARCH_CHARACTERS_MAX + 1;
+    // Each takes a space, too.
+    let mut fits = |search: &String| {
+        search.len() < left && {
+            left -= search.len() + 1;
+            true
+        }
+    };
+    let count = dns.searches.iter().take_while(|search| fits(search)).count();
+    dns.searches.truncate(count);
     dns
 }
 
@@ -274,6 +304,30 @@ mod tests {
         let none = dns_of(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
             "nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}, {"name": "debug"}]}}));
         assert_eq!((none.servers.len(), none.options), (1, vec!["ndots:2".into(), "debug".into()]));
+    }
+
+    #[test]
+    fn what_resolvers_do_not_read_is_left_out() {
+        let servers: Vec<String> = (1..6).map(|last| format!("1.1.1.{last}")).collect();
+        let searches: Vec<String> = (0..40).map(|number| format!("{number}.{}", "x".repeat(100))).collect();
+        let dns = dns_of(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
+            "nameservers": servers, "searches": searches}}));
+        assert_eq!(dns.servers, ["1.1.1.1", "1.1.1.2", "1.1.1.3"]);
+        let characters = dns.searches.join(" ").len();
+        assert!((1900..=2048).contains(&characters), "{characters}");
+    }
+
+    #[test]
+    fn a_whole_name_has_to_fit() {
+        let check = |hostname: &str, whole: bool, ok: bool| {
+            let pod = pod(
+                json!({"containers": [], "hostname": hostname, "subdomain": "sub", "setHostnameAsFQDN": whole}),
+            );
+            assert_eq!(check_hostname(&pod, "cluster.local").is_ok(), ok, "{hostname}");
+        };
+        check("short", true, true);
+        check(&"x".repeat(60), false, true);
+        check(&"x".repeat(60), true, false);
     }
 
     #[test]

@@ -112,6 +112,7 @@ async fn relist(
     known: &mut HashMap<String, Fingerprint>,
     news: &mpsc::UnboundedSender<News>,
 ) -> Result<(), CriError> {
+    let began = std::time::Instant::now();
     let sandboxes = cri.list_pod_sandbox(cri::ListPodSandboxRequest::default());
     let containers = cri.list_containers(cri::ListContainersRequest::default());
     let (sandboxes, containers) = futures::try_join!(sandboxes, containers)?;
@@ -144,6 +145,7 @@ async fn relist(
         }
     }
     *known = now;
+    crate::meters::observe("kubelet_pleg_relist_duration_seconds", &[], began.elapsed());
     let _ = news.send(News::Listed);
     Ok(())
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{self as cri};
-use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+use crate::meters::calls::Metered;
 use crate::unix;
 
 /// Long messages happen: a node's whole container list.
@@ -50,8 +50,8 @@ type Result<T> = std::result::Result<T, CriError>;
 /// Both CRI services on one connection.
 #[derive(Clone)]
 pub struct Cri {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Metered>,
+    images: ImageServiceClient<Metered>,
     /// `corten`, `containerd`: the scheme of container IDs in the API.
     pub name: Arc<str>,
     pub version: Arc<str>,
@@ -74,7 +74,7 @@ macro_rules! calls {
 impl Cri {
     /// Connects and asks for the runtime's name.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let channel = unix::channel(socket);
+        let channel = Metered(unix::channel(socket));
         let mut this = Self {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE),

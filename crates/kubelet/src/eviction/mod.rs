@@ -27,6 +27,7 @@ use crate::config::KubeletConfiguration;
 use crate::container::qos;
 use crate::context::Context;
 use crate::image_gc::ImageCollector;
+use crate::meters;
 use crate::node::Health;
 use crate::node::machine_info::meminfo;
 use crate::pod::admission::Rejection;
@@ -170,7 +171,7 @@ async fn relieve(ctx: &Context, images: &mut ImageCollector, kills: &Kills) -> b
     for pod in limited {
         let usage = tokio::task::block_in_place(|| disk::usage(ctx, &pod, of(&pod)));
         if let Some(message) = disk::excess(&pod, &usage) {
-            evict(ctx, &pod, message, 0, kills);
+            evict(ctx, &pod, "ephemeralpodfs.limit", message, 0, kills);
         }
     }
     let Some(threshold) = met.first() else { return false };
@@ -206,7 +207,7 @@ async fn relieve(ctx: &Context, images: &mut ImageCollector, kills: &Kills) -> b
         true => victim.grace().min(ctx.options.config.eviction_max_pod_grace_period),
         false => 0,
     };
-    evict(ctx, &victim, message, grace, kills);
+    evict(ctx, &victim, threshold.signal, message, grace, kills);
     true
 }
 
@@ -214,7 +215,8 @@ fn may_go(pod: &Pod) -> bool {
     !matches!(pod.phase(), "Succeeded" | "Failed") && pod.deletion().is_none() && !pod.is_mirror()
 }
 
-fn evict(ctx: &Context, pod: &Pod, message: String, grace: i64, kills: &Kills) {
+fn evict(ctx: &Context, pod: &Pod, signal: &str, message: String, grace: i64, kills: &Kills) {
+    meters::count("kubelet_evictions", &[("eviction_signal", signal)]);
     ctx.events.warning(pod, None, "Evicted", &message);
     let kill = Input::Kill { reason: "Evicted".into(), message, grace: Some(grace) };
     // Without a manager the kubelet is about to end.

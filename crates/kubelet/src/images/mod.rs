@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::config::KubeletConfiguration;
 use crate::cri::{Cri, CriError};
 use crate::events::Recorder;
+use crate::meters;
 use crate::objects::PodObjects;
 use crate::pod::machine::Failure;
 use credentials::{Credential, Source};
@@ -147,6 +148,7 @@ impl Images {
         drop(intent);
         match pulled {
             Ok((id, _)) => {
+                meters::observe("kubelet_image_pull_duration_seconds", &[], began.elapsed());
                 let size = self.cri.image_status(&id).await.ok().flatten().map_or(0, |image| image.size);
                 let message = format!(
                     "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {size} bytes.",

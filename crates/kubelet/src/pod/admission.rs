@@ -8,6 +8,7 @@ use super::ext::PodExt;
 use super::machine::Input;
 use crate::container::qos;
 use crate::context::Context;
+use crate::meters;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
@@ -19,6 +20,7 @@ impl Rejection {
     /// Told as an event; what ends the pod.
     pub fn told(self, ctx: &Context, pod: &Pod) -> Input {
         ctx.events.warning(pod, None, &self.reason, &self.message);
+        meters::count("kubelet_admission_rejections_total", &[("reason", &self.reason)]);
         Input::Kill {
             reason: self.reason,
             message: format!("Pod was rejected: {}", self.message),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -23,6 +23,7 @@ use super::status_writer::StatusWriter;
 use crate::affinity;
 use crate::context::Context;
 use crate::cri::view::PodView;
+use crate::meters;
 use crate::probe::{self, Probing};
 use crate::volumes;
 
@@ -65,6 +66,11 @@ pub struct Worker {
     /// Why the last attempt to renew the volumes failed.
     refresh_error: Option<String>,
     ended: bool,
+    /// When the kubelet saw the new pod; nothing once it has been told how long its start took.
+    seen: Option<Instant>,
+    /// How long images were brought for it, by container, and since when.
+    pulled: Duration,
+    pulling: HashMap<String, Instant>,
 }
 
 /// Starts the worker of a pod; `view` is what the runtime has of it. The task ends with the pod and answers with
@@ -102,6 +108,9 @@ pub fn start(
         refreshing: false,
         refresh_error: None,
         ended: false,
+        seen: matches!(first, First::Admission).then(Instant::now),
+        pulled: Duration::ZERO,
+        pulling: HashMap::new(),
     };
     workers.spawn(async move {
         worker.begin(first).await;
@@ -191,7 +200,11 @@ impl Worker {
             }
             _ => {}
         }
+        if let Input::Image { name, .. } = &input {
+            self.pulled += self.pulling.remove(name).map_or(Duration::ZERO, |began| began.elapsed());
+        }
         let now = Timestamp::now();
+        let began = Instant::now();
         let actions = self.machine.step(input, now);
         for action in actions {
             self.act(action);
@@ -209,9 +222,29 @@ impl Worker {
             if matches!(next.phase.as_deref(), Some("Succeeded" | "Failed")) {
                 self.released.store(true, Ordering::Relaxed);
             }
+            self.tell_of_start(&next, now);
             self.status.set(next);
         }
         self.maybe_finalize();
+        let kind = if self.machine.stage == Stage::Active { "sync" } else { "terminating" };
+        meters::observe("kubelet_pod_worker_duration_seconds", &[("operation_type", kind)], began.elapsed());
+    }
+
+    /// The first time that all of its containers have started.
+    fn tell_of_start(&mut self, status: &PodStatus, now: Timestamp) {
+        if status.phase.as_deref() != Some("Running") {
+            return;
+        }
+        let (Some(seen), Some(created)) =
+            (self.seen.take(), self.machine.pod.metadata.creation_timestamp.as_ref())
+        else {
+            return;
+        };
+        let all = Duration::try_from(now.duration_since(created.0)).unwrap_or_default();
+        meters::observe("kubelet_pod_start_duration_seconds", &[], seen.elapsed());
+        meters::observe("kubelet_pod_start_total_duration_seconds", &[], all);
+        let own = all.saturating_sub(self.pulled);
+        meters::observe("kubelet_pod_start_sli_duration_seconds", &[], own);
     }
 
     fn slot(&self, name: &str) -> Option<&Slot> {
@@ -241,6 +274,7 @@ impl Worker {
             Action::EnsureImage { name } => {
                 if let Some(container) = self.slot(&name).map(|slot| slot.spec.clone()) {
                     let task = self.spawn(exec::ensure_image(env, pod, container));
+                    self.pulling.insert(name.clone(), Instant::now());
                     self.pulls.insert(name, task);
                 }
             }

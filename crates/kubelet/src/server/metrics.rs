@@ -7,6 +7,7 @@ use k8s_cri::v1 as cri;
 
 use super::{Body, text, volume_metrics};
 use crate::context::Context;
+use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::probe::counts::{BUCKETS, Probe};
 
@@ -35,6 +36,11 @@ impl Page {
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let at = at.map(|at| format!(" {at}")).unwrap_or_default();
         let _ = writeln!(self.0, "{name}{labels} {value}{at}");
+    }
+
+    #[cfg(test)]
+    pub fn text(self) -> String {
+        self.0
     }
 
     fn sample_owned(&mut self, name: &str, labels: &[(&'static str, String)], value: f64) {
@@ -116,8 +122,56 @@ pub async fn kubelet(ctx: &Context) -> Response<Body> {
         "Last graceful shutdown end time since unix epoch in seconds",
     );
     page.sample("kubelet_graceful_shutdown_end_time_seconds", &[], at(ended));
+    meters::add(&mut page);
+    process(&mut page);
     volume_metrics::add(ctx, &mut page).await;
     page.answer()
+}
+
+/// The process, as every program with Prometheus' client tells of itself.
+fn process(page: &mut Page) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = |key: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    // The kernel tells programs of hundredths of a second, whatever it counts in itself.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<u64> =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+    let figures = [
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "Total user and system CPU time spent in seconds.",
+            Some(float(ticks.iter().sum()) / 100.0),
+        ),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory size in bytes.",
+            kib("VmRSS:").map(|kib| float(kib * 1024)),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Virtual memory size in bytes.",
+            kib("VmSize:").map(|kib| float(kib * 1024)),
+        ),
+        (
+            "process_open_fds",
+            "gauge",
+            "Number of open file descriptors.",
+            std::fs::read_dir("/proc/self/fd").ok().map(|fds| float(fds.count() as u64)),
+        ),
+    ];
+    for (name, kind, help, value) in figures {
+        if let Some(value) = value {
+            page.family(name, kind, help);
+            page.sample(name, &[], value);
+        }
+    }
 }
 
 /// How probes of this node's containers end.

@@ -9,7 +9,7 @@ mod healthz;
 mod log_file;
 pub mod log_format;
 mod logs;
-mod metrics;
+pub mod metrics;
 mod node_logs;
 mod rates;
 mod resource_metrics;

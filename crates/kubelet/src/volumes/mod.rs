@@ -24,6 +24,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, SecretR
 
 use crate::context::Context;
 use crate::csi;
+use crate::meters;
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
 use crate::turns::in_turn;
@@ -72,7 +73,16 @@ pub async fn mount(source: &Source<'_>) -> Result<Mounted, String> {
         if volume.image.is_some() {
             continue;
         }
-        match mount_one(source, volume).await {
+        let began = std::time::Instant::now();
+        let made = mount_one(source, volume).await;
+        let labels = [
+            ("migrated", "false"),
+            ("operation_name", "volume_mount"),
+            ("status", if made.is_ok() { "success" } else { "fail-unknown" }),
+            ("volume_plugin", plugin(volume)),
+        ];
+        meters::observe("storage_operation_duration_seconds", &labels, began.elapsed());
+        match made {
             Ok((path, refresh_at)) => {
                 mounted.paths.insert(volume.name.clone(), path);
                 mounted.refresh_at = mounted.refresh_at.into_iter().chain(refresh_at).min();
@@ -83,6 +93,20 @@ pub async fn mount(source: &Source<'_>) -> Result<Mounted, String> {
         }
     }
     Ok(mounted)
+}
+
+/// What upstream calls who makes such volumes.
+fn plugin(volume: &Volume) -> &'static str {
+    match volume {
+        Volume { empty_dir: Some(_), .. } => "kubernetes.io/empty-dir",
+        Volume { host_path: Some(_), .. } => "kubernetes.io/host-path",
+        Volume { config_map: Some(_), .. } => "kubernetes.io/configmap",
+        Volume { secret: Some(_), .. } => "kubernetes.io/secret",
+        Volume { projected: Some(_), .. } => "kubernetes.io/projected",
+        Volume { downward_api: Some(_), .. } => "kubernetes.io/downward-api",
+        Volume { csi: Some(_), .. } => "kubernetes.io/csi",
+        _ => "kubernetes.io/persistent-claim",
+    }
 }
 
 async fn mount_one(

@@ -18,6 +18,7 @@ use crate::container::field::Facts;
 use crate::container::{sandbox, security, service_env};
 use crate::cri::view::{self, Sandbox, State};
 use crate::hooks;
+use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Input, StartFailure};
 use crate::static_pods::is_static;
@@ -37,7 +38,18 @@ pub struct Start {
 
 pub async fn start(env: Arc<PodEnv>, pod: Arc<Pod>, start: Start) -> Input {
     let name = start.container.name.clone();
+    let named = |container: &Container| container.name == name;
+    let kind = match pod.pod_spec() {
+        spec if spec.containers.iter().any(named) => "container",
+        spec if spec.init_containers.iter().flatten().any(named) => "init_container",
+        _ => "ephemeral_container",
+    };
+    meters::count("kubelet_started_containers_total", &[("container_type", kind)]);
     let result = try_start(&env, &pod, start).await;
+    if let Err(failure) = &result {
+        let labels = [("code", failure.reason.as_str()), ("container_type", kind)];
+        meters::count("kubelet_started_containers_errors_total", &labels);
+    }
     Input::Started { name, result }
 }
 

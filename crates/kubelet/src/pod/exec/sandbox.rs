@@ -10,6 +10,7 @@ use super::PodEnv;
 use crate::container::sandbox;
 use crate::context::Context;
 use crate::cri::view::Sandbox;
+use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::{Failure, Input};
 use crate::turns::in_turn;
@@ -18,6 +19,7 @@ use crate::turns::in_turn;
 pub fn config(ctx: &Context, pod: &Pod, attempt: u32) -> Result<cri::PodSandboxConfig, String> {
     let block = ctx.users.of(pod)?;
     let (logs, parent) = (ctx.log_dir(pod), ctx.cgroups.parent(pod));
+    sandbox::check_hostname(pod, &ctx.options.cluster_domain)?;
     Ok(sandbox::config(pod, attempt, &ctx.cluster(), &logs, &parent, block))
 }
 
@@ -28,11 +30,12 @@ pub async fn run_sandbox(
     stops: Option<String>,
     removes: Vec<String>,
 ) -> Input {
-    Input::Sandbox(
-        try_run(&env, &pod, attempt, stops, removes)
-            .await
-            .map_err(|message| Failure { reason: "FailedCreatePodSandBox".into(), message }),
-    )
+    meters::count("kubelet_started_pods_total", &[]);
+    let result = try_run(&env, &pod, attempt, stops, removes).await;
+    if result.is_err() {
+        meters::count("kubelet_started_pods_errors_total", &[]);
+    }
+    Input::Sandbox(result.map_err(|message| Failure { reason: "FailedCreatePodSandBox".into(), message }))
 }
 
 async fn try_run(
@@ -53,7 +56,10 @@ async fn try_run(
     }
     let logs = ctx.log_dir(pod);
     in_turn(|| {
+        let began = std::time::Instant::now();
         ctx.cgroups.make(pod, ctx.cpus.has_own(pod.uid()));
+        let labels = [("operation_type", "create")];
+        meters::observe("kubelet_cgroup_manager_duration_seconds", &labels, began.elapsed());
         std::fs::create_dir_all(&logs)
     })
     .await

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::{PodEnv, log_links};
 use crate::context::Context;
 use crate::csi;
+use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
 use crate::turns::in_turn;
@@ -30,7 +31,10 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
     }
     give_back(ctx, pod.uid()).await?;
     in_turn(|| {
+        let began = std::time::Instant::now();
         ctx.cgroups.remove(pod);
+        let labels = [("operation_type", "destroy")];
+        meters::observe("kubelet_cgroup_manager_duration_seconds", &labels, began.elapsed());
         if remove {
             let logs = ctx.log_dir(pod);
             match std::fs::remove_dir_all(&logs) {
