@@ -191,7 +191,8 @@ fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     match text {
-        "expected value" | "key must be a string" => "looking for beginning of value".to_owned(),
+        "expected value" => "looking for beginning of value".to_owned(),
+        "key must be a string" => "looking for beginning of object key string".to_owned(),
         "expected `,` or `}`" => "after object key:value pair".to_owned(),
         "expected `,` or `]`" => "after array element".to_owned(),
         "expected `:`" => "after object key".to_owned(),

@@ -22,7 +22,8 @@ pub fn decide(definition: &Definition, others: &[&Names]) -> Decision {
     let (wanted, mut accepted) = (&definition.requested, definition.accepted.clone());
     let mut conflict: Option<(&str, String)> = None;
     let mut refuse = |reason: &'static str, name: &str| {
-        conflict.get_or_insert((reason, format!("{name:?} is already in use")));
+        // Of several the last is told.
+        conflict = Some((reason, format!("{name:?} is already in use")));
     };
     let resource_taken = |name: &str| {
         others.iter().any(|other| {

@@ -22,7 +22,7 @@ fn options(call: &Call, body: &[u8]) -> Result<DeleteOptions, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return DeleteOptions::parse(&call.query, None);
     }
-    let decoded = decode::decoded(call.content_type(), body)?;
+    let decoded = decode::decoded(call.content_type(), body, "DeleteOptions")?;
     audit::requested(&decoded.value);
     DeleteOptions::parse(&call.query, Some(&decoded.value))
 }

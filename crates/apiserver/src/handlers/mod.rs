@@ -73,17 +73,14 @@ pub async fn serve(
             return proxy::serve(state, info, user, Request::from_parts(parts, body)).await;
         }
         if !subresource.supports(&info.verb) {
-            return Err(Status::method_not_allowed(
-                (info.group.as_str(), info.resource.as_str()),
-                &info.verb,
-            ));
+            return Err(Status::wrong_method());
         }
     } else if !(resource.supports(&info.verb)
         || terminating && matches!(info.verb.as_str(), "update" | "patch"))
         || (info.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch"))
         || (!info.name.is_empty() && info.verb == "create")
     {
-        return Err(Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), &info.verb));
+        return Err(Status::wrong_method());
     }
     let offer = Offer {
         // Questions are answered as they are; there is nothing to list or to print.

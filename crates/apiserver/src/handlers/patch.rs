@@ -1,6 +1,6 @@
 //! Patches of all four types.
 
-use api::patch::apply::{Updater, server_side_apply};
+use api::patch::apply::{Updater, server_side_apply, undeclared, untyped};
 use api::patch::{json_patch, merge_patch, strategic_merge};
 use api::status::Status;
 use http::StatusCode;
@@ -110,21 +110,19 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
             errors.required(path, "is required for apply patch")
         }));
     };
-    let decoded = decode::decoded("application/yaml", body)?;
+    let decoded = decode::decoded("application/yaml", body, &resource.gvk.kind)?;
     let duplicates: Vec<String> = decoded.duplicate_field_messages().collect();
     let mut applied = decoded.value;
-    let said = |field: &str| applied[field].as_str().unwrap_or_default().to_owned();
-    if said("kind") != resource.gvk.kind || said("apiVersion") != call.served.api_version {
-        return Err(Status::bad_request(format!(
-            "incorrect type in apply patch: the object is {} {}, the resource is {} {}",
-            said("apiVersion"),
-            said("kind"),
-            call.served.api_version,
-            resource.gvk.kind
-        )));
-    }
     if applied["metadata"]["managedFields"].as_array().is_some_and(|fields| !fields.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let said = |field: &str| applied[field].as_str().unwrap_or_default().to_owned();
+    let (said_version, said_kind) = (said("apiVersion"), said("kind"));
+    if said_kind != resource.gvk.kind || said_version != call.served.api_version {
+        let slash = if said_version.contains('/') { "" } else { "/" };
+        return Err(Status::bad_request(format!(
+            "invalid object type: {slash}{said_version}, Kind={said_kind}"
+        )));
     }
     let named = meta::text(&applied, "name").to_owned();
     if !named.is_empty() && named != call.info.name {
@@ -143,16 +141,21 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
         }
         meta::of(&mut applied).insert("namespace".to_owned(), call.info.namespace.clone().into());
     }
+    let schema = resource.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+    let undeclared = undeclared(&applied, schema);
+    if !undeclared.is_empty() {
+        return Err(untyped(&applied, &undeclared).into());
+    }
     decode::check(
         call,
         &mut applied,
         &resource.gvk,
         resource.schema(),
         options.field_validation,
-        duplicates,
+        Vec::new(),
     )?;
+    twice(call, options.field_validation, &duplicates)?;
     audit::requested(&applied);
-    let schema = resource.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
     let make = |live: Option<&Value>| {
         let time = meta::now();
         let updater = Updater {
@@ -167,8 +170,15 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
     };
     let writer = call.writer(options, KIND);
     if call.served.cache.get(&call.key()).is_none() && call.info.subresource.is_empty() {
-        if !meta::text(&applied, "uid").is_empty() {
-            return Err(call.not_found());
+        let uid = meta::text(&applied, "uid");
+        if !uid.is_empty() {
+            return Err(Status::conflict(
+                call.group_resource(),
+                &call.info.name,
+                format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                ),
+            ));
         }
         call.require_create().await?;
         match writer.create(make(None)?, true).await {
@@ -179,4 +189,19 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
     let change = |live: &Value| make(Some(live));
     let outcome = writer.update(&Change { make: &change, managed: true, whole: false }).await?;
     answer(call, StatusCode::OK, outcome).await
+}
+
+/// Keys that a configuration has more than once, as severely as the client asks for.
+fn twice(call: &Call, validation: FieldValidation, duplicates: &[String]) -> Result<(), Status> {
+    match validation {
+        FieldValidation::Strict if !duplicates.is_empty() => Err(Status::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: {}",
+            duplicates.join(", ")
+        ))),
+        FieldValidation::Warn => {
+            decode::warn(call, duplicates);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }

@@ -49,7 +49,7 @@ pub async fn create(call: &Call, body: &[u8]) -> Result<Answer, Status> {
 pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     const KIND: &str = "UpdateOptions";
     let options = WriteOptions::parse(&call.query, KIND)?;
-    let object = decode::object(call, body, options.field_validation)?;
+    let mut object = decode::object(call, body, options.field_validation)?;
     if meta::text(&object, "name").is_empty() {
         let name = &call.info.name;
         return Err(Status::bad_request(format!(
@@ -57,6 +57,8 @@ pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
         )));
     }
     let writer = call.writer(&options, KIND);
+    // Before anything is said of the one that the path names.
+    writer.check_name(&mut object)?;
     let missing = call.served.cache.get(&call.key()).is_none();
     if missing && call.served.strategy.create_on_update && call.info.subresource.is_empty() {
         call.require_create().await?;

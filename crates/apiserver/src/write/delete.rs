@@ -92,22 +92,24 @@ impl Writer<'_> {
     }
 
     fn check_preconditions(&self, object: &Value, options: &DeleteOptions) -> Result<(), Status> {
-        let failed = |what: &str, wanted: &str, current: &str| {
+        let failed = |what: &str, wanted: &str, current: &str, guess: &str| {
+            let gvk = &self.served.resource.gvk;
             Status::conflict(
-                self.group_resource(),
+                (gvk.group.as_str(), gvk.kind.as_str()),
                 self.name,
                 format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {current}"
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({current}). \
+                     The object might have been {guess}"
                 ),
             )
         };
         let uid = meta::text(object, "uid");
         if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
-            return Err(failed("UID", wanted, uid));
+            return Err(failed("UID", wanted, uid, "deleted and then recreated"));
         }
         let version = meta::text(object, "resourceVersion");
         if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
-            return Err(failed("ResourceVersion", wanted, version));
+            return Err(failed("ResourceVersion", wanted, version, "modified"));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use rand::RngExt;
 use serde_json::{Map, Value};
 
 use super::Writer;
+use crate::cache::store_key;
 
 /// Set by the server alone; kept as they are by updates.
 const KEPT: &[&str] = &[
@@ -66,7 +67,7 @@ pub fn generate_name(base: &str) -> String {
 
 impl Writer<'_> {
     /// Puts the namespace of the request into the object; 400 when it says another.
-    pub(super) fn check_namespace(&self, object: &mut Value) -> Result<(), Status> {
+    pub fn check_namespace(&self, object: &mut Value) -> Result<(), Status> {
         let given = text(object, "namespace");
         if given == self.namespace {
             return Ok(());
@@ -85,7 +86,7 @@ impl Writer<'_> {
     }
 
     /// Puts the name of the request into the object; 400 when it says another.
-    pub(super) fn check_name(&self, object: &mut Value) -> Result<(), Status> {
+    pub fn check_name(&self, object: &mut Value) -> Result<(), Status> {
         let given = text(object, "name");
         if given.is_empty() {
             of(object).insert("name".to_owned(), self.name.into());
@@ -98,16 +99,26 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// 409 for a client that means an object of another uid, be there one of that name (`current`) or none at all.
+    pub(super) fn another(&self, given: &str, current: &str) -> Status {
+        let storage = &self.served.storage;
+        let key = store_key(&storage.group, &storage.plural, &self.key(self.name));
+        Status::conflict(
+            self.group_resource(),
+            self.name,
+            format!(
+                "StorageError: invalid object, Code: 4, Key: /registry{key}, ResourceVersion: 0, AdditionalErrorMsg: \
+                 Precondition failed: UID in precondition: {given}, UID in object meta: {current}"
+            ),
+        )
+    }
+
     /// What an update may not change stays; 409 when the client means another object or another state.
     pub(super) fn carry_over(&self, new: &mut Value, old: &Value) -> Result<(), Status> {
         let given = text(new, "uid");
         let current = text(old, "uid");
         if !given.is_empty() && given != current {
-            return Err(Status::conflict(
-                self.group_resource(),
-                self.name,
-                format!("Precondition failed: UID in precondition: {given}, UID in object meta: {current}"),
-            ));
+            return Err(self.another(given, current));
         }
         let metadata = of(new);
         for field in KEPT {

@@ -31,7 +31,7 @@ impl Writer<'_> {
         for _ in 0..ATTEMPTS {
             let Some(live) = self.served.cache.get(&key) else {
                 if self.holds(None, &key, &mut sure).await? {
-                    return Err(self.not_found());
+                    return Err(self.missing(change));
                 }
                 continue;
             };
@@ -54,6 +54,15 @@ impl Writer<'_> {
             }
         }
         Err(self.modified())
+    }
+
+    /// Whoever sends an object as a whole, with the uid of one that was there, means that one.
+    fn missing(&self, change: &Change<'_>) -> Status {
+        let sent = if change.whole { (change.make)(&Value::Null).ok() } else { None };
+        match sent.as_ref().map(|sent| meta::text(sent, "uid")).filter(|uid| !uid.is_empty()) {
+            Some(uid) => self.another(uid, ""),
+            None => self.not_found(),
+        }
     }
 
     async fn update_from(&self, live: &Arc<Object>, change: &Change<'_>) -> Result<Outcome, Refused> {

@@ -7,16 +7,20 @@
 //! - [`set`]: sets of field paths and their stored form, `FieldsV1`
 //! - [`typed`]: which parts of a value are owned one by one, by its schema
 //! - [`compare`], [`merge`], [`prune`]: the three walks over objects
+//! - [`declared`]: what is applied must have a place in the schema
 //! - [`managed`]: the list in `metadata.managedFields`
 //! - [`last_applied`]: `kubectl apply` without `--server-side` and with it, on the same object
 
 mod compare;
+mod declared;
 mod last_applied;
 mod managed;
 mod merge;
 mod prune;
 mod set;
 mod typed;
+
+pub use declared::undeclared;
 
 use crate::schema::Schema;
 use crate::status::{Status, StatusCause};
@@ -59,6 +63,9 @@ pub enum ApplyError {
     /// The configuration itself cannot be applied.
     #[error("{0}")]
     Malformed(String),
+    /// It does not fit its schema.
+    #[error("{0}")]
+    Untyped(String),
 }
 
 fn conflict_message(conflicts: &[Conflict]) -> String {
@@ -83,6 +90,8 @@ impl From<ApplyError> for Status {
         let message = e.to_string();
         match e {
             ApplyError::Malformed(why) => Status::bad_request(why),
+            // Upstream has no reason for it either; clients know it by its words.
+            ApplyError::Untyped(why) => Status::failure(500, "", why),
             ApplyError::Conflicts(conflicts) => {
                 let cause = |c: Conflict| StatusCause {
                     kind: "FieldManagerConflict".into(),
@@ -225,14 +234,25 @@ fn configuration(applied: &Value, schema: &Schema, updater: &Updater<'_>) -> Res
     let mut config = Value::Object(config);
     drop_nulls(&mut config, Some(schema));
     if let Some(problem) = typed::duplicate(&config, Some(schema), &mut Vec::new()) {
-        let kind = config.get("kind").and_then(Value::as_str).unwrap_or_default();
-        return Err(ApplyError::Malformed(format!(
-            "failed to create typed patch object ({}; {}, Kind={kind}): {problem}",
-            shown_name(&config),
-            updater.api_version
-        )));
+        return Err(untyped(&config, &[problem]));
     }
     Ok(config)
+}
+
+/// What is wrong with the types of a configuration.
+pub fn untyped(config: &Value, problems: &[String]) -> ApplyError {
+    let text = |member: &str| config.get(member).and_then(Value::as_str).unwrap_or_default();
+    let version = text("apiVersion");
+    let slash = if version.contains('/') { "" } else { "/" };
+    let problems = match problems {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    ApplyError::Untyped(format!(
+        "failed to create typed patch object ({}; {slash}{version}, Kind={}): {problems}",
+        shown_name(config),
+        text("kind"),
+    ))
 }
 
 /// `namespace/name`
