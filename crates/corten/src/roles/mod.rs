@@ -224,9 +224,13 @@ pub async fn netpolicy(args: ProxyArgs) -> Result<()> {
     parts.finish().await
 }
 
-pub async fn runtime(layout: &Layout, args: RuntimeRoleArgs) -> Result<()> {
+/// For a runtime that no kubelet has told a network yet; what one tells holds from then on.
+const LONE_POD_CIDR: &str = "10.88.0.0/16";
+
+pub async fn runtime(layout: &Layout, mut args: RuntimeRoleArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
+    args.runtime.pod_cidr.get_or_insert_with(|| LONE_POD_CIDR.to_owned());
     worker::start_runtime(
         &mut parts,
         layout,
