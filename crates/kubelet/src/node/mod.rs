@@ -1,5 +1,6 @@
 //! The node as the API sees it: its object, its status, its lease.
 
+mod advertised;
 mod lease;
 pub mod machine_info;
 mod object;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::advertised;
 use super::object::{base_status, own_labels, registration};
 use super::status::{Health, conditions, runtime_trouble};
 use crate::context::Context;
@@ -163,7 +164,7 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
     let runtime = runtime_trouble(runtime).or_else(down);
     let health = Health { runtime, ..ctx.pressure.health(ctx) };
     let conditions = conditions(&health, old.conditions.as_deref().unwrap_or_default(), Timestamp::now());
-    NodeStatus {
+    let mut status = NodeStatus {
         conditions: Some(conditions),
         images: images
             .ok()
@@ -172,7 +173,15 @@ async fn gather(ctx: &Context, old: &NodeStatus) -> NodeStatus {
         features,
         volumes_in_use: Some(ctx.csi.volumes_in_use()),
         ..base_status(ctx)
-    }
+    };
+    advertised::follow(&known(ctx), &mut status);
+    status
+}
+
+/// The status that the API has.
+fn known(ctx: &Context) -> NodeStatus {
+    let node = ctx.node.get("", &ctx.options.node_name);
+    node.and_then(|node| node.status.clone()).unwrap_or_default()
 }
 
 /// What the runtime says that it can do.
@@ -232,7 +241,8 @@ fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
 
 async fn report(ctx: &Context, status: &NodeStatus) -> Result<(), kube::Error> {
     let api: Api<Node> = Api::all(ctx.client.clone());
-    let patch = serde_json::json!({"status": status});
+    let mut patch = serde_json::json!({"status": status});
+    advertised::forget(&known(ctx), status, &mut patch);
     let params = PatchParams::default();
     api.patch_status(&ctx.options.node_name, &params, &Patch::Strategic(patch)).await.map(drop)
 }

@@ -21,7 +21,7 @@ pub struct Pending {
     pub message: String,
 }
 
-fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     let spec = pod.pod_spec();
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
@@ -51,7 +51,8 @@ pub fn with_resources_of(wanted: &Arc<Pod>, allocated: &Pod) -> Arc<Pod> {
     )
 }
 
-fn replace(
+/// The pod with other resources: of its containers by name, and as a whole.
+pub fn replace(
     pod: &Arc<Pod>,
     of: impl Fn(&str, Option<ResourceRequirements>) -> Option<ResourceRequirements>,
     whole: impl Fn() -> Option<ResourceRequirements>,

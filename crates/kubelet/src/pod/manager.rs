@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::admission::{Rejection, admit, sysctls_allowed};
+use super::allocated::Allocated;
 use super::allocation;
 use super::exec;
 use super::ext::PodExt;
@@ -34,6 +35,7 @@ struct Known {
 pub struct Manager {
     ctx: Arc<Context>,
     pods: HashMap<String, Known>,
+    allocated: Allocated,
     workers: JoinSet<String>,
     /// What the runtime had before the API's list of pods was complete.
     found: HashMap<String, PodNews>,
@@ -67,6 +69,7 @@ impl Manager {
         let (looker, looked_at) = mpsc::unbounded_channel();
         let statics_known = ctx.options.config.static_pod_path.as_os_str().is_empty();
         Self {
+            allocated: Allocated::read(&ctx.options.root_dir),
             ctx,
             pods: HashMap::new(),
             workers: JoinSet::new(),
@@ -117,6 +120,7 @@ impl Manager {
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
                     Ok(uid) => {
                         self.pods.remove(&uid);
+                        self.allocated.forget(&uid);
                         self.ctx.probes.forget(&uid);
                         self.ctx.mounted.lock().retain(|(of, _), _| *of != uid);
                         self.retry_resizes();
@@ -215,6 +219,7 @@ impl Manager {
                 for (_, pod) in std::mem::take(&mut self.found) {
                     self.suspect(pod);
                 }
+                self.allocated.keep(|uid| self.pods.contains_key(uid));
                 self.remove_leftovers();
             }
         }
@@ -235,7 +240,11 @@ impl Manager {
     }
 
     fn start(&mut self, wanted: Arc<Pod>, view: PodView, first: First) {
-        let pod = if view.containers.is_empty() { wanted.clone() } else { allocation::restored(&wanted) };
+        let pod = if view.containers.is_empty() {
+            wanted.clone()
+        } else {
+            self.allocated.restored(&wanted).unwrap_or_else(|| allocation::restored(&wanted))
+        };
         if !view.containers.is_empty() {
             self.ctx.cgroups.know(&pod);
         }
@@ -277,9 +286,12 @@ impl Manager {
             _ => None,
         };
         let Some(known) = self.pods.get_mut(uid) else { return };
+        // Until it is granted, this is what a kubelet that is started again has to go by.
+        self.allocated.note(&known.pod);
         let pending = allocation::resize(&known.wanted, &others, &allocatable, fixed).err();
         if pending.is_none() {
             known.pod = known.wanted.clone();
+            self.allocated.note(&known.pod);
             let _ = known.handle.inbox.send(Input::Desired(known.pod.clone()));
         }
         let _ = known.handle.inbox.send(Input::ResizePending(pending));

@@ -4,7 +4,8 @@
 //! what the API is told; [`manager`] knows all pods and hands news to their workers.
 
 pub mod admission;
-pub mod allocation;
+mod allocated;
+mod allocation;
 pub mod backoff;
 pub mod exec;
 pub mod ext;
