@@ -248,24 +248,24 @@ impl<'a> Work<'a> {
         let bytes = self.image.bytes();
         let image = self.build.store.put(&self.build.making, &bytes, &[])?.id;
         let order = run::Order { image: image.clone(), command, environment, mounts: mounted.list.clone() };
-        let printer = self.build.printer.clone();
-        let runner = self.build.runner().await.map_err(|e| Error::at(line, e))?;
-        let ran = runner.run(order, &printer).await.map_err(|e| Error::at(line, e));
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => {
-                self.build.forget(&image)?;
-                return Err(error);
-            }
-        };
+        let outcome = self.run_and_commit(step, order, &key).await;
+        // It was there for this command only.
+        self.build.forget(&image)?;
+        outcome
+    }
+
+    async fn run_and_commit(&mut self, step: &Step, order: run::Order, key: &str) -> Result<()> {
+        let line = step.line;
         // What the runtime had to make to mount upon is not the command's work.
         let mut skip: Vec<PathBuf> =
             ["etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "sys", "dev"].map(PathBuf::from).into();
-        skip.extend(mounted.list.iter().map(|(_, target, _)| PathBuf::from(target.trim_start_matches('/'))));
-        self.commit(step, &key, &ran.upper, &skip)?;
+        skip.extend(order.mounts.iter().map(|(_, target, _)| PathBuf::from(target.trim_start_matches('/'))));
+        let printer = self.build.printer.clone();
         let runner = self.build.runner().await.map_err(|e| Error::at(line, e))?;
-        runner.done(ran).await.map_err(|e| Error::at(line, e))?;
-        self.build.forget(&image)
+        let ran = runner.run(order, &printer).await.map_err(|e| Error::at(line, e))?;
+        self.commit(step, key, &ran.upper, &skip)?;
+        let runner = self.build.runner().await.map_err(|e| Error::at(line, e))?;
+        runner.done(ran).await.map_err(|e| Error::at(line, e))
     }
 
     async fn copy(&mut self, step: &Step, order: &Copy, add: bool) -> Result<()> {

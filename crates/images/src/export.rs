@@ -184,6 +184,9 @@ impl<W: Write> Archive<W> {
     fn entry(&mut self, path: &str, size: u64, reader: impl Read) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(size);
         self.builder.append_data(&mut header, path, reader)
     }

@@ -110,6 +110,9 @@ impl<W: Write> Pack<'_, W> {
         self.count += 1;
         let mut header = Header::new_gnu();
         header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
         self.builder.append_data(&mut header, name, io::empty())
     }
@@ -186,6 +189,10 @@ mod tests {
             (count, bytes)
         };
         let (count, first) = make(&["a", "b", "skipped"]);
+        let read = |bytes: &[u8]| {
+            tar::Archive::new(bytes).entries().unwrap().all(|e| e.unwrap().header().uid().is_ok())
+        };
+        assert!(read(&first));
         assert_eq!(count, 5);
         let names: Vec<String> = tar::Archive::new(&first[..])
             .entries()

@@ -25,12 +25,26 @@ pub struct Host {
 
 /// Runs a test with a runtime. The test's thread, and all it starts, are in new namespaces.
 pub fn with_host<F: Future<Output = ()>>(test: impl FnOnce(Host) -> F) {
+    with_prepared_host(|| (), test);
+}
+
+/// As [`with_host`], as on a machine with cgroup v2 alone.
+pub fn with_unified_host<F: Future<Output = ()>>(test: impl FnOnce(Host) -> F) {
+    let prepare = || {
+        let mounted = Command::new("mount").args(["-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).status();
+        assert!(mounted.unwrap().success());
+    };
+    with_prepared_host(prepare, test);
+}
+
+fn with_prepared_host<F: Future<Output = ()>>(prepare: impl FnOnce(), test: impl FnOnce(Host) -> F) {
     // SAFETY: file descriptors are not unshared; other threads go on in the namespaces they were in.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }
         .expect("tests of the runtime need root");
     let up = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success());
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    prepare();
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     threads.block_on(async { test(Host::start().await).await });
 }

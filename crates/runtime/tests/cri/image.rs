@@ -71,7 +71,7 @@ fn layer() -> Vec<u8> {
     for name in [
         "sh", "cat", "echo", "sleep", "id", "true", "false", "wget", "nc", "mount", "hostname", "env", "ls",
         "kill", "stat", "dd", "tail", "touch", "ps", "unshare", "head", "tr", "mkdir", "grep", "stty",
-        "test",
+        "test", "readlink",
     ] {
         link(&mut layer, &format!("bin/{name}"), "busybox");
     }

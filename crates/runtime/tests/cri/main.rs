@@ -2,6 +2,7 @@
 //! namespaces and directories.
 
 mod bench;
+mod builds;
 mod cni;
 mod containers;
 mod contract;
@@ -9,7 +10,9 @@ mod faults;
 mod handlers;
 mod host;
 mod image;
+mod node;
 mod recovery;
 mod security;
+mod unified;
 mod userns;
 mod volumes;

@@ -1,0 +1,4 @@
+//! See `build::fuzz::text`, which the tests of its crate call too.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| build::fuzz::text(bytes));
