@@ -43,7 +43,8 @@ pub fn template_restarting_always(owner: &Value, kind: &str, path: &Path<'_>, er
     let path = path.child("template");
     let path = path.child("spec");
     let policy = text(&spec["restartPolicy"]);
-    if policy != "Always" {
+    // Where there is a template, one has been filled in.
+    if !matches!(policy, "" | "Always") {
         errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
     }
     if given(&spec["activeDeadlineSeconds"]) {

@@ -13,7 +13,11 @@ pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     resources::amounts(&spec["hard"], &SPEC.child("hard"), errors);
     let hard = SPEC.child("hard");
-    for (name, _) in members(&spec["hard"]) {
+    for (name, amount) in members(&spec["hard"]) {
+        let counted = OBJECTS.iter().any(|known| known == name) && name != "requests.storage";
+        if counted && Quantity::from_value(amount).is_ok_and(|amount| !amount.is_integer()) {
+            errors.invalid(&hard.key(name), amount.clone(), "must be an integer");
+        }
         let known = COMPUTE.iter().chain(&OBJECTS).any(|known| known == name);
         if !name.contains('/') && !known && !name.contains("hugepages-") {
             errors.invalid(&hard.key(name), name.as_str(), "must be a standard resource for quota");

@@ -54,6 +54,8 @@ pub fn workload(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut FieldErr
     let selector_path = path.child("selector");
     if !given(selector) {
         errors.required(&selector_path, "");
+        // None selects nothing, an empty one everything.
+        mismatch(&spec["template"]["metadata"]["labels"], path, errors);
         return;
     }
     label_selector(selector, &selector_path, errors);

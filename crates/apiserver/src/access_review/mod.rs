@@ -13,6 +13,7 @@ use crate::admission::objects::{at, items, namespace};
 use crate::authz::{Authorizer, Decision, selectors};
 use crate::request::{Attributes, RequestInfo};
 use crate::state::State;
+use crate::write::meta;
 
 /// Answers the review `object` of the resource that `request` names; the object comes back with its status.
 pub async fn review(
@@ -37,9 +38,8 @@ pub async fn review(
         resource => return Err(Status::not_found((request.group.as_str(), resource), "")),
     };
     *at(&mut object, &["status"]) = status;
-    if object["metadata"]["creationTimestamp"].is_null() {
-        *at(&mut object, &["metadata", "creationTimestamp"]) = Value::Null;
-    }
+    // There, if only empty.
+    meta::of(&mut object);
     Ok(object)
 }
 

@@ -58,7 +58,7 @@ impl Webhook {
     async fn ask(&self, spec: &Value) -> Result<Value, CallError> {
         let review = json!({
             "apiVersion": format!("authentication.k8s.io/{}", self.version), "kind": "TokenReview",
-            "metadata": {"creationTimestamp": null}, "spec": spec,
+            "metadata": {}, "spec": spec,
         });
         self.client.post_repeatedly(&review, TIMEOUT, ATTEMPTS).await
     }

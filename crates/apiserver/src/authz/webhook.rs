@@ -82,7 +82,7 @@ impl Webhook {
         }
         let review = json!({
             "apiVersion": format!("authorization.k8s.io/{}", self.options.version),
-            "kind": "SubjectAccessReview", "metadata": {"creationTimestamp": null}, "spec": spec,
+            "kind": "SubjectAccessReview", "metadata": {}, "spec": spec,
         });
         let asking = self.client.post_repeatedly(&review, self.options.timeout, ATTEMPTS);
         let answer = match tokio::time::timeout(self.options.timeout, asking).await {

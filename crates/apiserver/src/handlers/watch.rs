@@ -261,7 +261,7 @@ impl Stream {
 
     /// How far this watch has come, as an object with nothing but a version.
     fn bookmark(&self, revision: u64, initial_end: bool) -> Result<Bytes, Status> {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }

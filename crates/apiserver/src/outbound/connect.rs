@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::inside::Inside;
 use crate::admission::objects::{Objects, SERVICES, items};
+use crate::proxy::backend::told;
 use crate::proxy::target::endpoints;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,8 +35,8 @@ pub enum Unreachable {
     NoPort { service: String, port: u16 },
     #[error("no endpoints available for service {0:?}")]
     NoEndpoints(String),
-    #[error("dial tcp {address}: {source}")]
-    Dial { address: String, source: io::Error },
+    #[error("dial tcp {address}: {}", told(cause))]
+    Dial { address: String, cause: io::Error },
     #[error("dial tcp {0}: i/o timeout")]
     Timeout(String),
     #[error("tls: failed to verify certificate: {0}")]
@@ -59,7 +60,7 @@ impl Connector {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(443);
         if let Some(connected) = self.inside.connect(&host).await {
-            return connected.map(Stream::new).map_err(|source| Unreachable::Dial { address: host, source });
+            return connected.map(Stream::new).map_err(|cause| Unreachable::Dial { address: host, cause });
         }
         let (address, port) = resolve(&*self.objects, &host, port)?;
         let shown = format!("{address}:{port}");
@@ -67,8 +68,8 @@ impl Connector {
         let connecting = async {
             let tcp = TcpStream::connect((address.as_str(), port))
                 .await
-                .map_err(|source| Unreachable::Dial { address: shown.clone(), source })?;
-            tcp.set_nodelay(true).map_err(|source| Unreachable::Dial { address: shown.clone(), source })?;
+                .map_err(|cause| Unreachable::Dial { address: shown.clone(), cause })?;
+            tcp.set_nodelay(true).map_err(|cause| Unreachable::Dial { address: shown.clone(), cause })?;
             self.tls.connect(name, tcp).await.map_err(Unreachable::Tls)
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;

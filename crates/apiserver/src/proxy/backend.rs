@@ -51,7 +51,7 @@ pub enum BackendError {
 }
 
 /// The commonest failures in the words that everyone knows.
-fn told(error: &io::Error) -> String {
+pub fn told(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),

@@ -153,13 +153,15 @@ fn bind(
     account: &str,
 ) -> Result<(), Status> {
     let name = reference.name.as_str();
-    let (resource, scope) = match (reference.api_version.as_str(), reference.kind.as_str()) {
-        ("v1", "Pod") => (PODS, namespace),
-        ("v1", "Secret") => (SECRETS, namespace),
-        ("v1", "Node") => (NODES, ""),
-        (version, kind) => {
+    // The version says nothing, and neither has to be said: these kinds are of the core group.
+    let (group, version) = reference.api_version.rsplit_once('/').unwrap_or(("", &reference.api_version));
+    let (resource, scope) = match (group, reference.kind.as_str()) {
+        ("", "Pod") => (PODS, namespace),
+        ("", "Secret") => (SECRETS, namespace),
+        ("", "Node") => (NODES, ""),
+        (group, kind) => {
             return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {version}, Kind={kind}"
+                "cannot bind token to object of type {group}/{version}, Kind={kind}"
             )));
         }
     };

@@ -1,5 +1,6 @@
 //! Create, read, update: metadata, conflicts, dry run, field validation, namespaces.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::fixture::*;
@@ -244,4 +245,52 @@ async fn a_started_server_finds_what_was_stored() {
     let second = start().await.unwrap();
     // Nothing had to be written again.
     assert_eq!(written(&second), before);
+}
+
+#[tokio::test]
+async fn what_is_no_such_object_is_told_so() {
+    let server = Server::start().await;
+    let check = async |body: &str, expected: &str| {
+        let posted = request(Method::POST, CONFIG_MAPS, "application/json", body);
+        let failure = server.send(posted).await.failure();
+        assert_eq!(failure, (400, "BadRequest".to_owned(), expected.to_owned()));
+    };
+    let unrecognized = "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: ";
+    check("", &format!("{unrecognized}unexpected end of JSON input (<empty>)")).await;
+    let broken =
+        format!("{unrecognized}invalid character 'b' looking for beginning of object key string ({{bad)");
+    check("{bad", &broken).await;
+    let list = "json: cannot unmarshal array into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+    check("[]", &format!("{unrecognized}{list} (5b5d)")).await;
+    let kinds = [
+        ("Pod", "v1", "converting (v1.Pod) to (core.ConfigMap): unknown conversion"),
+        (
+            "Foo",
+            "v1",
+            "no kind \"Foo\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+        (
+            "ConfigMap",
+            "v2",
+            "no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+    ];
+    for (kind, version, why) in kinds {
+        let body = json!({"kind": kind, "apiVersion": version, "metadata": {"name": "a"}}).to_string();
+        check(&body, &format!("{kind} in version {version:?} cannot be handled as a ConfigMap: {why}")).await;
+    }
+    // Whoever sends what is gone, with its uid, means that one.
+    let mut gone = server.post(CONFIG_MAPS, &config_map("gone")).await.ok();
+    let path = format!("{CONFIG_MAPS}/gone");
+    server.delete(&path, "").await.ok();
+    let uid = gone["metadata"]["uid"].as_str().unwrap().to_owned();
+    let (code, _, message) = server.put(&path, &gone).await.failure();
+    assert_eq!(code, 409);
+    let expected = format!(
+        "Operation cannot be fulfilled on configmaps \"gone\": StorageError: invalid object, Code: 4, Key: /registry/configmaps/default/gone, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: "
+    );
+    assert_eq!(message, expected);
+    gone["metadata"].as_object_mut().unwrap().remove("uid");
+    assert_eq!(server.put(&path, &gone).await.code, 404);
+    assert_eq!(server.put(&format!("{CONFIG_MAPS}/other"), &gone).await.code, 400);
 }

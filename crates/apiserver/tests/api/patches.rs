@@ -1,5 +1,6 @@
 //! Patches through the server: types, conflicts, creation by apply, retries.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::fixture::*;
@@ -93,4 +94,46 @@ async fn apply_creates_owns_conflicts_and_forces() {
     let path = format!("{CONFIG_MAPS}/y?fieldManager=m");
     let made = server.send(request(http::Method::PATCH, &path, "application/apply-patch+yaml", yaml)).await;
     assert_eq!(made.ok()["data"]["a"], "b");
+}
+
+#[tokio::test]
+async fn what_is_applied_is_declared() {
+    let server = Server::start().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments/d?fieldManager=m";
+    let apply = async |query: &str, body: &str| {
+        let mut request =
+            request(Method::PATCH, &format!("{path}{query}"), "application/apply-patch+yaml", "");
+        *request.body_mut() = body.to_owned().into();
+        server.send(request).await
+    };
+    let kind = "kind: Deployment\nmetadata: {name: d}\n";
+    let check = async |query: &str, body: String, code: u16, reason: &str, message: &str| {
+        let failure = apply(query, &body).await.failure();
+        assert_eq!(failure, (code, reason.to_owned(), message.to_owned()));
+    };
+    let deployment = |spec: &str| format!("apiVersion: apps/v1\n{kind}spec: {spec}\n");
+    let untyped = "failed to create typed patch object (default/d; apps/v1, Kind=Deployment): ";
+    let containers = "{replica: 1, template: {spec: {containers: [{name: c, imagee: x}]}}}";
+    let expected = format!(
+        "{untyped}errors:\n  .spec.replica: field not declared in schema\n  \
+         .spec.template.spec.containers[name=\"c\"].imagee: field not declared in schema"
+    );
+    check("&fieldValidation=Ignore", deployment(containers), 500, "", &expected).await;
+    check(
+        "",
+        format!("apiVersion: v1\n{kind}"),
+        400,
+        "BadRequest",
+        "invalid object type: /v1, Kind=Deployment",
+    )
+    .await;
+    let with_uid = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, uid: x}\n".to_owned();
+    let expected = "Operation cannot be fulfilled on deployments.apps \"d\": uid mismatch: the provided object specified uid x, and no existing object was found";
+    check("", with_uid, 409, "Conflict", expected).await;
+    let twice = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  paused: true\n  paused: false\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: i}]}\n";
+    let expected = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key \"paused\" already set in map";
+    check("&fieldValidation=Strict", twice.to_owned(), 400, "BadRequest", expected).await;
+    let warned = apply("&fieldValidation=Warn", twice).await;
+    assert_eq!(warned.headers["warning"], "299 - \"line 6: key \\\"paused\\\" already set in map\"");
+    warned.ok();
 }

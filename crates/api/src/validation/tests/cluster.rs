@@ -62,8 +62,11 @@ fn revisions_and_quotas_stay() {
     check(
         "v1",
         "ResourceQuota",
-        json!({"spec": {"hard": {"widgets": "1", "count/widgets.a.b": "1"}}}),
-        &["spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource for quota"],
+        json!({"spec": {"hard": {"widgets": "1", "count/widgets.a.b": "1", "pods": "1500m", "cpu": "1500m"}}}),
+        &[
+            "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
+            "spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource for quota",
+        ],
     );
 }
 

@@ -13,15 +13,10 @@ fn workload(spec: Value) -> Value {
 fn workloads() {
     for kind in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"] {
         check("apps/v1", kind, workload(json!({})), &[]);
-        check(
-            "apps/v1",
-            kind,
-            workload(json!({"selector": {"matchLabels": {"a": "c"}}})),
-            &[
-                r#"spec.template.metadata.labels: Invalid value: {"a":"b"}: `selector` does not match template `labels`"#,
-            ],
-        );
-        check("apps/v1", kind, workload(json!({"selector": null})), &["spec.selector: Required value"]);
+        let mismatch = r#"spec.template.metadata.labels: Invalid value: {"a":"b"}: `selector` does not match template `labels`"#;
+        check("apps/v1", kind, workload(json!({"selector": {"matchLabels": {"a": "c"}}})), &[mismatch]);
+        let missing = "spec.selector: Required value";
+        check("apps/v1", kind, workload(json!({"selector": null})), &[missing, mismatch]);
         check_update("apps/v1", kind, workload(json!({})), workload(json!({"minReadySeconds": 1})), &[]);
     }
     check(
