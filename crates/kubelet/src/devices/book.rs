@@ -171,6 +171,10 @@ impl Book {
         own.map(|entry| (entry.resource_name.clone(), entry.given())).collect()
     }
 
+    pub fn has(&self, pod: &str) -> bool {
+        self.entries.iter().any(|entry| entry.pod == pod)
+    }
+
     pub fn pods(&self) -> BTreeSet<String> {
         self.entries.iter().map(|entry| entry.pod.clone()).collect()
     }

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceHealth, ResourceStatus};
 use parking_lot::Mutex;
 use plugins::device as api;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::container::quantity;
@@ -50,6 +50,8 @@ pub struct Devices {
     nodes: Mask,
     /// There are other devices than before.
     pub changed: Notify,
+    /// The same, for pods that have some.
+    pub health: watch::Sender<u64>,
 }
 
 impl Devices {
@@ -61,6 +63,7 @@ impl Devices {
             giving: tokio::sync::Mutex::default(),
             nodes,
             changed: Notify::new(),
+            health: watch::Sender::new(0),
         }
     }
 
@@ -77,6 +80,26 @@ impl Devices {
     /// What was given to a container, for those who ask what pods have.
     pub fn given(&self, uid: &str, container: &str) -> Vec<(String, Given)> {
         self.book.lock().of(uid, container)
+    }
+
+    /// Whether some container of the pod has devices.
+    pub fn has_any(&self, uid: &str) -> bool {
+        self.book.lock().has(uid)
+    }
+
+    /// How the devices of a container are: `allocatedResourcesStatus`.
+    pub fn health_of(&self, uid: &str, container: &str) -> Vec<ResourceStatus> {
+        let plugins = self.plugins.lock();
+        let health = |resource: &str, id: String| {
+            let device = plugins.get(resource).and_then(|plugin| plugin.devices.get(&id));
+            let health = device.map_or("Unknown", |one| if one.healthy { "Healthy" } else { "Unhealthy" });
+            ResourceHealth { resource_id: id, health: Some(health.to_owned()), message: None }
+        };
+        let status = |(name, given): (String, Given)| ResourceStatus {
+            resources: Some(given.ids.into_iter().map(|id| health(&name, id)).collect()),
+            name,
+        };
+        self.given(uid, container).into_iter().map(status).collect()
     }
 
     pub fn topology(&self, resource: &str, id: &str) -> Vec<i64> {

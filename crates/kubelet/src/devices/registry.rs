@@ -114,11 +114,17 @@ async fn try_follow(ctx: &Context, resource: &str, endpoint: &Path) -> Result<()
     let generation = rand::random();
     info!(resource, endpoint = %endpoint.display(), "a device plugin has registered");
     let plugin = Plugin { client, options, devices: Default::default(), generation };
-    ctx.devices.plugins.lock().insert(resource.to_owned(), plugin);
+    // Known when it has told of its devices: before that, a pod that wants some would be refused for good.
+    let mut fresh = Some(plugin);
     let ended = loop {
         match stream.next().await {
             Some(Ok(list)) => {
-                if !update(ctx, resource, generation, |plugin| plugin.devices = devices(list.devices)) {
+                let told = devices(list.devices);
+                if let Some(mut plugin) = fresh.take() {
+                    plugin.devices.clone_from(&told);
+                    ctx.devices.plugins.lock().insert(resource.to_owned(), plugin);
+                }
+                if !update(ctx, resource, generation, |plugin| plugin.devices = told) {
                     // Another one serves the resource by now.
                     return Ok(());
                 }
@@ -137,6 +143,7 @@ async fn try_follow(ctx: &Context, resource: &str, endpoint: &Path) -> Result<()
         plugins.remove(resource);
         drop(plugins);
         ctx.devices.changed.notify_one();
+        ctx.devices.health.send_modify(|times| *times += 1);
     }
     Err(ended)
 }
@@ -152,6 +159,7 @@ fn update(ctx: &Context, resource: &str, generation: u64, change: impl FnOnce(&m
     drop(plugins);
     ctx.devices.book.lock().register(resource, healthy);
     ctx.devices.changed.notify_one();
+    ctx.devices.health.send_modify(|times| *times += 1);
     true
 }
 

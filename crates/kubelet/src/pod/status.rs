@@ -1,11 +1,12 @@
 //! The pod status that the API is told: a pure function of the state machine.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus, VolumeMountStatus,
+    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus, ResourceStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -23,6 +24,8 @@ pub struct NodeFacts {
     pub runtime: String,
     /// The pod's runtime can make mounts read-only with all below them.
     pub recursive_read_only: bool,
+    /// How the devices are that the containers have been given, by container.
+    pub devices: BTreeMap<String, Vec<ResourceStatus>>,
 }
 
 /// The status of a pod; times of conditions that have not changed are those of `last`.
@@ -190,6 +193,11 @@ fn container_status(machine: &Machine, slot: &Slot, node: &NodeFacts) -> Contain
             });
             told.collect()
         }),
+        allocated_resources_status: node
+            .devices
+            .get(&slot.name)
+            .filter(|devices| !devices.is_empty())
+            .cloned(),
         stop_signal: current.and_then(|container| container.stop_signal.clone()),
         user: current.and_then(|container| container.user.as_ref()).map(|user| ContainerUser {
             linux: Some(LinuxContainerUser {

@@ -1,13 +1,13 @@
 //! The task of one pod: feeds its state machine and carries out what that decides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::sync::mpsc;
+use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceStatus};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, warn};
@@ -66,6 +66,8 @@ pub struct Worker {
     /// Why the last attempt to renew the volumes failed.
     refresh_error: Option<String>,
     ended: bool,
+    /// Devices of the node are not what they were.
+    health: watch::Receiver<u64>,
     /// When the kubelet saw the new pod; nothing once it has been told how long its start took.
     seen: Option<Instant>,
     /// How long images were brought for it, by container, and since when.
@@ -86,8 +88,12 @@ pub fn start(
     let released = Arc::new(AtomicBool::new(false));
     let mut known = view;
     exec::complete(&mut known, &PodView::default());
-    let facts =
-        NodeFacts { ips: ctx.host_ips(), runtime: ctx.cri.name.to_string(), recursive_read_only: false };
+    let facts = NodeFacts {
+        ips: ctx.host_ips(),
+        runtime: ctx.cri.name.to_string(),
+        recursive_read_only: false,
+        devices: Default::default(),
+    };
     let mut machine = Machine::new(pod.clone(), known, Timestamp::now());
     let longest = ctx.options.config.crash_loop_back_off.max_container_restart_period.as_deref();
     if let Some(longest) = longest.and_then(crate::config::duration).and_then(|d| d.try_into().ok()) {
@@ -95,6 +101,7 @@ pub fn start(
     }
     let mut worker = Worker {
         status: StatusWriter::new(ctx.client.clone(), &pod),
+        health: ctx.devices.health.subscribe(),
         env: Arc::new(PodEnv::new(ctx, pod.namespace())),
         machine,
         inbox,
@@ -155,6 +162,9 @@ impl Worker {
                     self.input(Input::Objects);
                     self.refresh_volumes();
                 }
+                Ok(()) = self.health.changed() => if self.env.ctx.devices.has_any(self.machine.pod.uid()) {
+                    self.input(Input::Tick);
+                },
                 () = self.status.progress() => self.maybe_finalize(),
                 () = sleep(wake) => {
                     self.input(Input::Tick);
@@ -217,6 +227,7 @@ impl Worker {
         }
         if !self.machine.gone {
             self.facts.recursive_read_only = self.env.recursive_read_only();
+            self.facts.devices = self.devices();
             let next: PodStatus = status(&self.machine, self.status.last(), &self.facts, now);
             // The scheduler gives the room of a pod away as soon as it is told of this phase.
             if matches!(next.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -245,6 +256,16 @@ impl Worker {
         meters::observe("kubelet_pod_start_total_duration_seconds", &[], all);
         let own = all.saturating_sub(self.pulled);
         meters::observe("kubelet_pod_start_sli_duration_seconds", &[], own);
+    }
+
+    /// How the devices of the containers are.
+    fn devices(&self) -> BTreeMap<String, Vec<ResourceStatus>> {
+        let (devices, uid) = (&self.env.ctx.devices, self.machine.pod.uid());
+        if !devices.has_any(uid) {
+            return BTreeMap::new();
+        }
+        let of = |slot: &Slot| (slot.name.clone(), devices.health_of(uid, &slot.name));
+        self.machine.slots.iter().map(of).collect()
     }
 
     fn slot(&self, name: &str) -> Option<&Slot> {

@@ -55,6 +55,28 @@ fn devices_of_a_plugin() {
     // A device falls ill; the kubelet dies; who has what stays as it is.
     std::fs::write(dir.join("broken"), "").unwrap();
     node_has("3 2");
+    eventually("the pod's status tells of its device", || {
+        let path = "jsonpath={.status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].health}";
+        let found = c.kubectl(&["-n", "res", "get", "pod", "one", "-o", path]);
+        if found == "Unhealthy" { Ok(()) } else { Err(found) }
+    });
+    // More than there are that are well: the pod ends at once, and says why. It goes past the scheduler.
+    let node = c.kubectl(&["get", "node", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let greedy = pod("greedy", &format!("{{limits: {{{RESOURCE}: 1}}}}"));
+    c.apply(&greedy.replace("spec: {", &format!("spec: {{nodeName: {node}, ")));
+    eventually("a pod that cannot have a device is refused", || {
+        let found = c.kubectl(&[
+            "-n",
+            "res",
+            "get",
+            "pod",
+            "greedy",
+            "-o",
+            "jsonpath={.status.phase} {.status.reason}",
+        ]);
+        let refused = ["Failed UnexpectedAdmissionError", "Failed OutOfe2e.example/thing"];
+        if refused.contains(&found.as_str()) { Ok(()) } else { Err(found) }
+    });
     c.kill();
     c.restart();
     node_has("3 2");

@@ -74,6 +74,7 @@ impl Sim {
                 inputs.extend(self.perform(action));
             }
             let facts = NodeFacts {
+                devices: Default::default(),
                 ips: vec!["10.0.0.1".parse().unwrap()],
                 runtime: "r".into(),
                 recursive_read_only: false,
