@@ -23,6 +23,15 @@ spec:
       containers: [{name: main, image: 'busybox:1.36', command: [sleep, infinity]}]
 ";
 
+/// Says so when dropped: also when a step has failed, so that the test ends.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Creates ConfigMaps until told to stop; those whose creation was acknowledged.
 fn write(c: &Cluster, done: &AtomicBool) -> Vec<String> {
     let mut known = Vec::new();
@@ -102,6 +111,7 @@ fn any_of_three_may_be_lost() {
     let done = AtomicBool::new(false);
     let acknowledged = std::thread::scope(|scope| {
         let writing = scope.spawn(|| write(&c, &done));
+        let stop = Done(&done);
         // A server, which is started again.
         cluster(&c, &["exec", &node(""), "pkill", "-KILL", "-x", "corten"]);
         all_ready(&c);
@@ -114,7 +124,7 @@ fn any_of_three_may_be_lost() {
         running(&c, &node("3"), 4);
         cluster(&c, &["join", &node("3")]);
         all_ready(&c);
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         writing.join().expect("the writer goes on")
     });
     assert!(acknowledged.len() > 20, "little was written: {}", acknowledged.len());
