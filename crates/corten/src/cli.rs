@@ -3,6 +3,7 @@
 mod cluster;
 mod containers;
 mod join;
+mod proxy;
 mod store;
 
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ pub use containers::{BuildArgs, CtrArgs, CtrCommand, CtrNetwork, CtrRunArgs, Ima
 pub use join::{
     DrainArgs, JoinArgs, NodeClientArgs, NodeCommand, SystemdCommand, TokenArgs, TokenCommand, UnitArgs,
 };
+pub use proxy::{NetpolicyArgs, ProxyArgs};
 pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
 /// Kubernetes in one binary: a cluster, a worker node, or any single part of one.
@@ -76,10 +78,10 @@ pub enum Command {
     Scheduler(SchedulerArgs),
     /// Start only the kubelet, on any CRI socket
     Kubelet(KubeletArgs),
-    /// Start only the service proxy and node DNS
+    /// Start only the service proxy, in the place of kube-proxy
     Proxy(ProxyArgs),
     /// Start only the enforcement of network policies, beside any pod network
-    Netpolicy(ProxyArgs),
+    Netpolicy(NetpolicyArgs),
     /// Start only the container runtime
     Runtime(RuntimeRoleArgs),
     /// Make and delete clusters of several nodes on this machine
@@ -257,16 +259,6 @@ pub struct KubeletArgs {
     pub flags: KubeletFlags,
     #[command(flatten)]
     pub ignored: IgnoredFlags,
-}
-
-#[derive(Args, Clone)]
-pub struct ProxyArgs {
-    #[command(flatten)]
-    pub kubeconfig: KubeconfigArgs,
-    #[command(flatten)]
-    pub node: NodeIdentity,
-    #[command(flatten)]
-    pub network: NetworkArgs,
 }
 
 #[derive(Args, Clone)]

@@ -33,3 +33,9 @@ pub fn ensure_route(to: IpNet, name: &str) -> Result<()> {
     let interface = link::index(&mut socket, name)?;
     route::replace(&mut socket, &Route::fixed(to, None, interface))
 }
+
+/// The addresses of this machine, without the link-local ones.
+pub fn local() -> Result<Vec<IpAddr>> {
+    let mut socket = Socket::route().context("open", "a route netlink socket")?;
+    Ok(link::all_addresses(&mut socket)?.into_iter().map(|(_, net)| net.addr()).collect())
+}

@@ -125,6 +125,11 @@ impl Bridge {
         self.ipam.lock().set_cidrs(&cidrs)?;
         let mut socket = route_socket()?;
         let (index, mtu) = self.ensure_bridge(&mut socket, ipam::gateway(*first))?;
+        if cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
+            // Nobody else has the bridge's link-local address. Looking for somebody who has would keep pods without
+            // IPv6 neighbours for the first seconds.
+            sysctl::set(&format!("net/ipv6/conf/{}/accept_dad", self.config.name), "0")?;
+        }
         self.ensure_gateways(&mut socket, index, &cidrs)?;
         for cidr in &cidrs {
             match cidr {

@@ -142,3 +142,45 @@ fn parse_end(tuple: &Attributes<'_>, ip: [u16; 2], port: u16) -> Option<SocketAd
     };
     Some(SocketAddr::new(ip, u16::from_be_bytes(port.get(..2)?.try_into().ok()?)))
 }
+
+/// Limits of the connection tracker; what is not given stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// At least so many connections can be remembered.
+    pub entries: Option<u32>,
+    /// How long connections are remembered when nothing is said, in seconds.
+    pub tcp_established: Option<u64>,
+    pub tcp_close_wait: Option<u64>,
+    pub udp: Option<u64>,
+    pub udp_stream: Option<u64>,
+    /// Packets out of their window do not count as invalid.
+    pub tcp_be_liberal: bool,
+}
+
+impl Limits {
+    /// Sets them. Gives what the machine does not allow (a container may not).
+    pub fn apply(&self) -> Vec<crate::Error> {
+        let key = |name: &str| format!("net/netfilter/nf_conntrack_{name}");
+        let mut wanted: Vec<(String, String)> = Vec::new();
+        if let Some(entries) = self.entries {
+            let now = std::fs::read_to_string(format!("/proc/sys/{}", key("max")));
+            let enough =
+                now.ok().and_then(|text| text.trim().parse::<u32>().ok()).is_some_and(|n| n >= entries);
+            if !enough {
+                wanted.push((key("max"), entries.to_string()));
+            }
+        }
+        for (name, seconds) in [
+            ("tcp_timeout_established", self.tcp_established),
+            ("tcp_timeout_close_wait", self.tcp_close_wait),
+            ("udp_timeout", self.udp),
+            ("udp_timeout_stream", self.udp_stream),
+        ] {
+            wanted.extend(seconds.map(|seconds| (key(name), seconds.to_string())));
+        }
+        if self.tcp_be_liberal {
+            wanted.push((key("tcp_be_liberal"), "1".to_owned()));
+        }
+        wanted.iter().filter_map(|(key, value)| crate::sysctl::set(key, value).err()).collect()
+    }
+}

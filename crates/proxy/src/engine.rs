@@ -1,7 +1,7 @@
 //! From updates to kernel state, without an API server: what [`crate::run`] drives, and what benchmarks drive.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use net::conntrack::{Conntrack, Flows};
@@ -11,7 +11,7 @@ use crate::class::{Balance, Class, View};
 use crate::endpoints::Slice;
 use crate::kernel::Kernel;
 use crate::model::{Change, Key, Model, Stale};
-use crate::render::{Desired, Node, off_cluster, render};
+use crate::render::{Desired, Node, render, to_cluster_ips};
 use crate::service::ServiceSpec;
 
 pub use crate::kernel::Commit;
@@ -28,6 +28,8 @@ pub enum Update {
     Slice { service: String, name: String, slice: Option<Slice> },
     /// The zone of this node.
     Zone(Option<String>),
+    /// The addresses on which node ports answer.
+    NodeIps(Vec<IpAddr>),
 }
 
 #[derive(Default)]
@@ -65,7 +67,7 @@ impl Engine {
         let mut model = Model::default();
         model.set_hints(kernel.hints()?);
         for count in 1..=PREPARED {
-            let masquerade = off_cluster(&config);
+            let masquerade = to_cluster_ips(&config);
             model.prepare(Class::Balance(Balance {
                 view: View::Services,
                 count,
@@ -112,6 +114,12 @@ impl Engine {
                 }
                 if !same {
                     self.mark(key);
+                }
+            }
+            Update::NodeIps(ips) => {
+                if self.node.config.node_ips != ips {
+                    self.node.config.node_ips = ips;
+                    self.due.extend(self.entries.keys().cloned());
                 }
             }
             Update::Zone(zone) => {

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::engine::LocalHealth;
 use crate::http::{self, Page};
+use crate::status::Status;
 
 /// What is told, by port.
 pub(crate) type Health = HashMap<u16, LocalHealth>;
@@ -19,6 +20,7 @@ pub(crate) type Health = HashMap<u16, LocalHealth>;
 pub(crate) async fn serve(
     mut health: watch::Receiver<Health>,
     addresses: Vec<IpAddr>,
+    status: Arc<Status>,
     shutdown: CancellationToken,
 ) {
     let addresses = if addresses.is_empty() { vec![Ipv6Addr::UNSPECIFIED.into()] } else { addresses };
@@ -29,7 +31,9 @@ pub(crate) async fn serve(
         for (port, local) in wanted {
             match servers.get(&port) {
                 Some(server) => *server.shown.lock() = local,
-                None => drop(servers.insert(port, Server::start(local, &addresses, &shutdown).await)),
+                None => {
+                    drop(servers.insert(port, Server::start(local, &addresses, &status, &shutdown).await))
+                }
             }
         }
         let changed = tokio::select! {
@@ -48,7 +52,12 @@ struct Server {
 }
 
 impl Server {
-    async fn start(local: LocalHealth, addresses: &[IpAddr], shutdown: &CancellationToken) -> Self {
+    async fn start(
+        local: LocalHealth,
+        addresses: &[IpAddr],
+        status: &Arc<Status>,
+        shutdown: &CancellationToken,
+    ) -> Self {
         let stop = shutdown.child_token();
         let port = local.port;
         let shown = Arc::new(Mutex::new(local));
@@ -56,7 +65,8 @@ impl Server {
             match http::listen(SocketAddr::new(*ip, port)).await {
                 Ok(listener) => {
                     let shown = shown.clone();
-                    let page = move |_: &str| page(&shown.lock());
+                    let status = status.clone();
+                    let page = move |_: &str| page(&shown.lock(), status.healthy());
                     tokio::spawn(http::serve(listener, stop.clone(), page));
                 }
                 Err(error) => {
@@ -69,15 +79,17 @@ impl Server {
     }
 }
 
-fn page(health: &LocalHealth) -> Page {
+fn page(health: &LocalHealth, healthy: bool) -> Page {
     let (namespace, name) = health.service.split_once('/').unwrap_or_default();
-    let status = if health.local_endpoints > 0 { 200 } else { 503 };
-    Page::json(
+    let status = if health.local_endpoints > 0 && healthy { 200 } else { 503 };
+    let page = Page::json(
         status,
         &json!({
             "service": {"namespace": namespace, "name": name},
             "localEndpoints": health.local_endpoints,
-            "serviceProxyHealthy": true,
+            "serviceProxyHealthy": healthy,
         }),
-    )
+    );
+    // By which a load balancer may share out clients.
+    Page { header: Some(("X-Load-Balancing-Endpoint-Weight", health.local_endpoints.to_string())), ..page }
 }

@@ -20,15 +20,16 @@ pub struct Page {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
+    pub header: Option<(&'static str, String)>,
 }
 
 impl Page {
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self { status, content_type: "application/json", body: body.to_string() }
+        Self { status, content_type: "application/json", body: body.to_string(), header: None }
     }
 
     pub fn text(status: u16, body: String) -> Self {
-        Self { status, content_type: "text/plain; version=0.0.4; charset=utf-8", body }
+        Self { status, content_type: "text/plain; version=0.0.4; charset=utf-8", body, header: None }
     }
 
     pub fn not_found() -> Self {
@@ -36,6 +37,7 @@ impl Page {
             status: 404,
             content_type: "text/plain; charset=utf-8",
             body: "404 page not found\n".to_owned(),
+            header: None,
         }
     }
 
@@ -46,9 +48,11 @@ impl Page {
             503 => "Service Unavailable",
             _ => "Error",
         };
+        let header =
+            self.header.as_ref().map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
         format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nX-Content-Type-Options: nosniff\r\n\
-             Connection: close\r\n\r\n{}",
+             {header}Connection: close\r\n\r\n{}",
             self.status,
             self.content_type,
             self.body.len(),

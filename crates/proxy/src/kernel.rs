@@ -28,7 +28,7 @@ pub struct Commit {
 
 impl Kernel {
     pub fn open(config: &crate::Config) -> Result<Self, net::Error> {
-        let layout = |ipv6| Layout::new(&config.table, &config.cluster_cidr, ipv6);
+        let layout = |ipv6| Layout::new(config, ipv6);
         Ok(Self { nft: Nft::open()?, families: [layout(false), layout(true)], found: [None, None] })
     }
 

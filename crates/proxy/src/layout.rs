@@ -29,13 +29,14 @@ use net::nft::{
 use crate::class::{Balance, Class, Masquerade, View};
 use crate::model::{Element, ID_BITS, ID_MASK, NumberedClass};
 use crate::render::Frontend;
+use crate::{Config, Local};
 
+/// Of `struct ifreq`.
+const INTERFACE_NAME: usize = 16;
 /// Changes with every change of sets and maps: a table with another note is replaced whole.
 const NOTE: &str = "Corten service routing, layout 1";
 const DESTINATION_NAT: i32 = -100;
 const SOURCE_NAT: i32 = 100;
-/// Upstream's bit, which other software knows to leave alone.
-const MASQUERADE_MARK: u32 = 0x4000;
 const IPS_DST_NAT: u32 = 0x20;
 const RTN_LOCAL: u32 = 2;
 /// How many clients can stick to endpoints at a time.
@@ -70,13 +71,35 @@ const MARK: u8 = 15;
 pub(crate) struct Layout {
     pub ipv6: bool,
     pub table: String,
-    cluster: Vec<IpNet>,
+    pods: Pods,
+    mark: u32,
+}
+
+/// How packets of pods are told from others.
+#[derive(Clone, Debug)]
+enum Pods {
+    Networks(Vec<IpNet>),
+    /// The name of the interface they come by, or how it begins: what is compared.
+    Interface(Vec<u8>),
 }
 
 impl Layout {
-    pub fn new(table: &str, cluster: &[IpNet], ipv6: bool) -> Self {
-        let cluster = cluster.iter().filter(|net| net.addr().is_ipv6() == ipv6);
-        Self { ipv6, table: table.to_owned(), cluster: cluster.map(IpNet::trunc).collect() }
+    pub fn new(config: &Config, ipv6: bool) -> Self {
+        let pods = match &config.local {
+            Local::ClusterCidr | Local::NodeCidr => {
+                let networks = config.cluster_cidr.iter().filter(|net| net.addr().is_ipv6() == ipv6);
+                Pods::Networks(networks.map(IpNet::trunc).collect())
+            }
+            Local::Interface(name) => {
+                let mut whole = name.as_bytes().to_vec();
+                whole.resize(INTERFACE_NAME, 0);
+                Pods::Interface(whole)
+            }
+            Local::InterfacePrefix(prefix) => {
+                Pods::Interface(prefix.bytes().take(INTERFACE_NAME - 1).collect())
+            }
+        };
+        Self { ipv6, table: config.table.clone(), pods, mark: config.mark }
     }
 
     pub fn family(&self) -> Family {
@@ -129,8 +152,11 @@ impl Layout {
         let jump = |chain: &str| Expr::Verdict(Verdict::Jump(chain.to_owned()));
         batch.add_rule("nat-prerouting", &[jump("services")]);
         batch.add_rule("nat-output", &[jump("services")]);
-        for net in &self.cluster {
-            let mut rule = self.source_in(*net, Compare::Equal);
+        let networks: Vec<Vec<Expr>> = match &self.pods {
+            Pods::Networks(nets) => nets.iter().map(|net| self.source_in(*net, Compare::Equal)).collect(),
+            Pods::Interface(name) => vec![came_by(name, Compare::Equal)],
+        };
+        for mut rule in networks {
             rule.push(jump("inside"));
             batch.add_rule("services", &rule);
         }
@@ -140,7 +166,7 @@ impl Layout {
         batch.add_rule("services", &self.dispatch(View::Services));
         batch.add_rule("services", &self.reject_unknown_port());
         batch.add_rule("inside", &self.dispatch(View::Inside));
-        batch.add_rule("nat-postrouting", &masquerade_marked());
+        batch.add_rule("nat-postrouting", &masquerade_marked(self.mark));
         batch.add_rule("nat-postrouting", &self.masquerade_hairpin());
     }
 
@@ -242,11 +268,16 @@ impl Layout {
         }
         match balance.masquerade {
             Masquerade::Never => {}
-            Masquerade::Always => rules.push(mark()),
-            Masquerade::FromNode => rules.push([from_this_node(), mark()].concat()),
+            Masquerade::Always => rules.push(mark(self.mark)),
+            Masquerade::FromNode => rules.push([from_this_node(), mark(self.mark)].concat()),
             Masquerade::OffCluster => {
-                let elsewhere = self.cluster.iter().map(|net| self.source_in(*net, Compare::NotEqual));
-                rules.push([elsewhere.flatten().collect(), mark()].concat());
+                let elsewhere = match &self.pods {
+                    Pods::Networks(nets) => {
+                        nets.iter().flat_map(|net| self.source_in(*net, Compare::NotEqual)).collect()
+                    }
+                    Pods::Interface(name) => came_by(name, Compare::NotEqual),
+                };
+                rules.push([elsewhere, mark(self.mark)].concat());
             }
         }
         if balance.affinity > 0 {
@@ -336,27 +367,36 @@ fn and(register: u8, bits: u32) -> Expr {
     }
 }
 
+/// Compares the name of the interface that a packet came by; a shorter name is the beginning of one. What the node's own
+/// processes send came by none.
+fn came_by(name: &[u8], compare: Compare) -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: MetaKey::InterfaceInName, to: Reg(0) },
+        Expr::Cmp { from: Reg(0), compare, value: name.to_vec() },
+    ]
+}
+
 /// Sets the mark's masquerade bit and leaves the others.
-fn mark() -> Vec<Expr> {
+fn mark(bit: u32) -> Vec<Expr> {
     vec![
         Expr::Meta { key: MetaKey::Mark, to: Reg(0) },
         Expr::Bitwise {
             from: Reg(0),
             to: Reg(0),
-            mask: (!MASQUERADE_MARK).to_ne_bytes().to_vec(),
-            xor: MASQUERADE_MARK.to_ne_bytes().to_vec(),
+            mask: (!bit).to_ne_bytes().to_vec(),
+            xor: bit.to_ne_bytes().to_vec(),
         },
         Expr::SetMeta { key: MetaKey::Mark, from: Reg(0) },
     ]
 }
 
-fn masquerade_marked() -> Vec<Expr> {
+fn masquerade_marked(bit: u32) -> Vec<Expr> {
     vec![
         Expr::Meta { key: MetaKey::Mark, to: Reg(0) },
-        and(0, MASQUERADE_MARK),
+        and(0, bit),
         Expr::Cmp { from: Reg(0), compare: Compare::NotEqual, value: vec![0; 4] },
         Expr::Meta { key: MetaKey::Mark, to: Reg(0) },
-        and(0, !MASQUERADE_MARK),
+        and(0, !bit),
         Expr::SetMeta { key: MetaKey::Mark, from: Reg(0) },
         Expr::Masquerade,
     ]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,9 +11,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::http::Page;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Code {
+    code: u16,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TrafficPolicy {
     traffic_policy: &'static str,
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The measurements of one proxy. Clones share them.
@@ -24,6 +36,9 @@ pub struct Metrics {
     pub(crate) service_changes: Counter,
     pub(crate) endpoint_changes: Counter,
     pub(crate) failures: Counter,
+    last_queued: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(crate) healthz: Family<Code, Counter>,
+    pub(crate) livez: Family<Code, Counter>,
     no_local_endpoints: Family<TrafficPolicy, Gauge>,
 }
 
@@ -31,19 +46,25 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             sync_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 20)),
-            programming_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 20)),
+            // From milliseconds to minutes: upstream's begin where a sync here is long over.
+            programming_duration: Histogram::new(exponential_buckets(0.001, 2.0, 19)),
             last_sync: Gauge::default(),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
             failures: Counter::default(),
+            last_queued: Gauge::default(),
+            healthz: Family::default(),
+            livez: Family::default(),
             no_local_endpoints: Family::default(),
         }
     }
 }
 
 impl Metrics {
-    /// Puts them into a registry, under the prefix `kubeproxy`.
+    /// Puts them into a registry, under the prefix `kubeproxy` but for what is told of health.
     pub fn register(&self, registry: &mut Registry) {
+        registry.register("proxy_healthz", "Cumulative proxy healthz HTTP status", self.healthz.clone());
+        registry.register("proxy_livez", "Cumulative proxy livez HTTP status", self.livez.clone());
         let registry = registry.sub_registry_with_prefix("kubeproxy");
         registry.register_with_unit(
             "sync_proxy_rules_duration",
@@ -62,6 +83,12 @@ impl Metrics {
             "The last time proxy rules were successfully synced",
             Unit::Seconds,
             self.last_sync.clone(),
+        );
+        registry.register_with_unit(
+            "sync_proxy_rules_last_queued_timestamp",
+            "The last time a sync of proxy rules was queued",
+            Unit::Seconds,
+            self.last_queued.clone(),
         );
         registry.register(
             "sync_proxy_rules_service_changes",
@@ -85,12 +112,29 @@ impl Metrics {
         );
     }
 
-    /// One more sync: how long it took, and how long ago what it did was told.
-    pub(crate) fn synced(&self, took: Duration, since_told: Duration) {
+    /// One more sync, and how long it took.
+    pub(crate) fn synced(&self, took: Duration) {
         self.sync_duration.observe(took.as_secs_f64());
-        self.programming_duration.observe(since_told.as_secs_f64());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_sync.set(now.as_secs_f64());
+        self.last_sync.set(now());
+    }
+
+    /// Something is to be synced.
+    pub(crate) fn queued(&self) {
+        self.last_queued.set(now());
+    }
+
+    /// What happened at these times is routed now.
+    pub(crate) fn programmed(&self, triggers: &[Timestamp]) {
+        let now = Timestamp::now();
+        for trigger in triggers {
+            self.programming_duration.observe(now.duration_since(*trigger).as_secs_f64().max(0.0));
+        }
+    }
+
+    /// Counts the page by its status.
+    pub(crate) fn health_told(&self, told: &Family<Code, Counter>, page: Page) -> Page {
+        told.get_or_create(&Code { code: page.status }).inc();
+        page
     }
 
     pub(crate) fn no_local_endpoints(&self, internal: usize, external: usize) {

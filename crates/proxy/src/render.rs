@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use net::IpNet;
 
-use crate::Config;
 use crate::class::{Masquerade, View};
 use crate::endpoints::{Endpoint, Slice};
 use crate::service::{Protocol, ServicePort, ServiceSpec};
+use crate::{Config, Local};
 
 /// The node's part in routing.
 #[derive(Clone, Debug, Default)]
@@ -141,10 +141,10 @@ fn render_port(
         frontends.push((view, Frontend { ip, protocol: port.protocol, port: number }, to));
     };
 
-    let off_cluster = off_cluster(&node.config);
+    let masquerade = to_cluster_ips(&node.config);
     let internal_policy = if spec.internal_local { Policy::Local } else { Policy::Cluster };
     for ip in internal {
-        add(View::Services, ip, port.port, to(internal_policy, off_cluster, false));
+        add(View::Services, ip, port.port, to(internal_policy, masquerade, false));
     }
     let balanced = balanced.into_iter().map(|ip| (ip, port.port, true));
     for (ip, number, ranged) in external.into_iter().map(|(ip, n)| (ip, n, false)).chain(balanced) {
@@ -161,8 +161,16 @@ fn render_port(
 }
 
 /// Whose packets to a cluster IP are masqueraded.
-pub(crate) fn off_cluster(config: &Config) -> Masquerade {
-    if config.cluster_cidr.is_empty() { Masquerade::Never } else { Masquerade::OffCluster }
+pub(crate) fn to_cluster_ips(config: &Config) -> Masquerade {
+    let told_apart = match config.local {
+        Local::ClusterCidr | Local::NodeCidr => !config.cluster_cidr.is_empty(),
+        Local::Interface(_) | Local::InterfacePrefix(_) => true,
+    };
+    match told_apart {
+        _ if config.masquerade_all => Masquerade::Always,
+        true => Masquerade::OffCluster,
+        false => Masquerade::Never,
+    }
 }
 
 /// The endpoints that have the port, with the number that it has there.

@@ -4,15 +4,14 @@
 //! events pile up and become the next one: nothing is delayed on purpose, and nothing is done twice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use client::{Delta, Informers, Subscription};
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +20,9 @@ use crate::engine::{Engine, Update};
 use crate::health::{self, Health};
 use crate::http::{self, Page};
 use crate::service::ServiceSpec;
-use crate::{Config, Error, Metrics};
+use crate::status::Status;
+use crate::{Config, Error, Local, Metrics, node};
 
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// The kernel refuses for a reason that time may heal (no memory).
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -38,20 +37,31 @@ pub fn run(
     Box::pin(run_until(informers, config, shutdown))
 }
 
-async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+async fn run_until(
+    informers: Informers,
+    mut config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let mut services = informers.all::<Service>().subscribe();
     let mut slices = informers.all::<EndpointSlice>().subscribe();
     let this_node = format!("metadata.name={}", config.node_name);
     let mut nodes = informers.fields::<Node>(&this_node).subscribe();
 
     let metrics = Metrics::default();
-    let in_sync = Arc::new(AtomicBool::new(false));
+    let status = Arc::new(Status::default());
+    serve_pages(&config, &metrics, &status, &shutdown).await?;
+    if config.local == Local::NodeCidr {
+        tokio::select! {
+            cidrs = node::pod_cidrs(&informers, &config.node_name) => config.cluster_cidr = cidrs,
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
     let (health_sender, health) = watch::channel(Health::new());
-    tokio::spawn(health::serve(health, config.node_ips.clone(), shutdown.clone()));
-    serve_pages(&config, &metrics, &in_sync, &shutdown).await?;
+    tokio::spawn(health::serve(health, config.node_ips.clone(), status.clone(), shutdown.clone()));
+    let following = Following { config: config.clone(), status: status.clone() };
 
     let worker =
-        Worker { engine: Engine::new(config)?, metrics: metrics.clone(), health: health_sender, in_sync };
+        Worker { engine: Engine::new(config)?, metrics: metrics.clone(), health: health_sender, status };
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().name("proxy".to_owned());
     thread.spawn(move || worker.run(&receiver)).map_err(Error::Thread)?;
@@ -61,13 +71,14 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
         () = async {
             until_synced(&mut services, &mut first, service_updates).await;
             until_synced(&mut slices, &mut first, slice_updates).await;
+            let node_updates = |delta, updates: &mut _| following.node_updates(&delta, updates);
             until_synced(&mut nodes, &mut first, node_updates).await;
         } => {}
         () = shutdown.cancelled() => return Ok(()),
     }
-    let mut batch = Batch { told: Instant::now(), updates: first };
+    let mut batch = Batch { updates: first, triggers: Vec::new() };
     while sender.send(batch).is_ok() {
-        let mut updates = Vec::new();
+        let (mut updates, mut triggers) = (Vec::new(), Vec::new());
         tokio::select! {
             Some(delta) = services.recv() => {
                 metrics.service_changes.inc();
@@ -75,19 +86,34 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
             }
             Some(delta) = slices.recv() => {
                 metrics.endpoint_changes.inc();
+                triggers.extend(trigger_time(&delta));
                 slice_updates(delta, &mut updates);
             }
-            Some(delta) = nodes.recv() => node_updates(delta, &mut updates),
+            Some(delta) = nodes.recv() => following.node_updates(&delta, &mut updates),
             () = shutdown.cancelled() => return Ok(()),
         }
-        batch = Batch { told: Instant::now(), updates };
+        batch = Batch { updates, triggers };
+        metrics.queued();
     }
     Ok(())
 }
 
 struct Batch {
-    told: Instant,
     updates: Vec<Update>,
+    /// When what they are due to happened: pods became ready, or Services changed.
+    triggers: Vec<Timestamp>,
+}
+
+/// When what changed the endpoints happened, as the controller that wrote them tells.
+fn trigger_time(delta: &Delta<EndpointSlice>) -> Option<Timestamp> {
+    const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+    let time = |slice: &EndpointSlice| slice.metadata.annotations.as_ref()?.get(TRIGGERED).cloned();
+    let before = match delta {
+        Delta::Updated { old, .. } => time(old),
+        _ => None,
+    };
+    let now = time(delta.object()?).filter(|now| before.as_ref() != Some(now))?;
+    now.parse().ok()
 }
 
 async fn until_synced<K>(
@@ -134,10 +160,18 @@ fn slice_updates(delta: Delta<EndpointSlice>, updates: &mut Vec<Update>) {
     }
 }
 
-fn node_updates(delta: Delta<Node>, updates: &mut Vec<Update>) {
-    if let Some(node) = delta.object() {
-        let labels = node.metadata.labels.as_ref();
-        updates.push(Update::Zone(labels.and_then(|labels| labels.get(ZONE)).cloned()));
+/// What changes of this node's Node are about.
+struct Following {
+    config: Config,
+    status: Arc<Status>,
+}
+
+impl Following {
+    fn node_updates(&self, delta: &Delta<Node>, updates: &mut Vec<Update>) {
+        let Some(node) = delta.object() else { return };
+        self.status.set_eligible(!matches!(delta, Delta::Deleted(_)) && node::stays(node));
+        updates.push(Update::Zone(node::zone(node)));
+        updates.extend(node::port_addresses(node, &self.config).map(Update::NodeIps));
     }
 }
 
@@ -146,7 +180,7 @@ struct Worker {
     engine: Engine,
     metrics: Metrics,
     health: watch::Sender<Health>,
-    in_sync: Arc<AtomicBool>,
+    status: Arc<Status>,
 }
 
 impl Worker {
@@ -164,21 +198,24 @@ impl Worker {
                     Err(mpsc::RecvError) => return,
                 }
             };
-            let mut told = Instant::now();
+            let mut triggers = Vec::new();
             for batch in first.into_iter().chain(batches.try_iter()) {
-                told = told.min(batch.told);
+                triggers.extend(batch.triggers);
                 batch.updates.into_iter().for_each(|update| self.engine.update(update));
             }
-            failed = !self.sync(told);
-            self.in_sync.store(!failed, Ordering::Relaxed);
+            failed = !self.sync();
+            self.status.synced(!failed);
+            if !failed {
+                self.metrics.programmed(&triggers);
+            }
         }
     }
 
-    fn sync(&mut self, told: Instant) -> bool {
+    fn sync(&mut self) -> bool {
         let started = Instant::now();
         match self.engine.sync() {
             Ok(commit) => {
-                self.metrics.synced(started.elapsed(), told.elapsed());
+                self.metrics.synced(started.elapsed());
                 if commit.elements > 0 {
                     let took = started.elapsed();
                     tracing::debug!(
@@ -214,20 +251,21 @@ impl Worker {
 async fn serve_pages(
     config: &Config,
     metrics: &Metrics,
-    in_sync: &Arc<AtomicBool>,
+    status: &Arc<Status>,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
     if let Some(address) = config.healthz {
-        let in_sync = in_sync.clone();
+        let (status, metrics) = (status.clone(), metrics.clone());
         let page = move |path: &str| match path {
-            "/healthz" | "/livez" => healthz(in_sync.load(Ordering::Relaxed)),
+            "/healthz" => metrics.health_told(&metrics.healthz, status.healthz()),
+            "/livez" => metrics.health_told(&metrics.livez, status.livez()),
             _ => Page::not_found(),
         };
         tokio::spawn(http::serve(http::listen(address).await?, shutdown.clone(), page));
     }
     if let Some(address) = config.metrics {
         let metrics = metrics.clone();
-        let text = |body| Page { status: 200, content_type: "text/plain; charset=utf-8", body };
+        let text = |body| Page::text(200, body);
         let page = move |path: &str| match path {
             "/metrics" => text(metrics.text()),
             "/proxyMode" => text("nftables".to_owned()),
@@ -237,10 +275,4 @@ async fn serve_pages(
         tokio::spawn(http::serve(http::listen(address).await?, shutdown.clone(), page));
     }
     Ok(())
-}
-
-fn healthz(in_sync: bool) -> Page {
-    let now = jiff::Timestamp::now().to_string();
-    let status = if in_sync { 200 } else { 503 };
-    Page::json(status, &json!({"currentTime": now, "lastUpdated": now, "nodeEligible": true}))
 }

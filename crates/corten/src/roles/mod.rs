@@ -5,6 +5,7 @@ mod addons;
 mod address;
 mod control_plane;
 mod leading;
+mod routing;
 mod scheduling;
 mod up;
 mod worker;
@@ -16,16 +17,14 @@ use anyhow::{Context, Result};
 use client::Informers;
 use tokio::sync::watch;
 
-use crate::cli::{
-    ClusterArgs, ControllersArgs, KubeletArgs, NodeArgs, ProxyArgs, RuntimeRoleArgs, SchedulerArgs,
-};
-use crate::kubelet_flags::KubeletFlags;
+use crate::cli::{ClusterArgs, ControllersArgs, KubeletArgs, NodeArgs, RuntimeRoleArgs, SchedulerArgs};
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
 use crate::{join, memory, notify, shim, signals};
 use leading::Leading;
 
 pub use address::hostname;
+pub use routing::{netpolicy, proxy};
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
 
@@ -198,30 +197,6 @@ fn start_kubelet(
         bootstrapped: args.bootstrap_kubeconfig.is_some(),
     };
     worker::start_kubelet(parts, layout, informers.client(), node, files)
-}
-
-pub async fn proxy(args: ProxyArgs) -> Result<()> {
-    let mut parts = Parts::new(signals::shutdown()?);
-    let node = worker::Node::from_args(&args.node, &args.network, &KubeletFlags::default())?;
-    worker::start_network(&mut parts, &informers(&args.kubeconfig.kubeconfig).await?, &node)?;
-    started();
-    parts.finish().await
-}
-
-/// Beside any pod network whose plugins enforce no policies.
-pub async fn netpolicy(args: ProxyArgs) -> Result<()> {
-    let mut parts = Parts::new(signals::shutdown()?);
-    let node_name = match args.node.hostname_override {
-        Some(name) => name,
-        None => address::hostname()?,
-    };
-    let config = netpolicy::Config { node_name, ..netpolicy::Config::default() };
-    // Nobody tells of new pods but the API server.
-    let (_gate, requests) = netpolicy::Gate::new();
-    let informers = informers(&args.kubeconfig.kubeconfig).await?;
-    parts.start("network policies", netpolicy::run(informers, config, requests, parts.shutdown()));
-    started();
-    parts.finish().await
 }
 
 /// For a runtime that no kubelet has told a network yet; what one tells holds from then on.

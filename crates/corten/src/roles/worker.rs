@@ -127,12 +127,12 @@ pub fn start_kubelet(
 /// The service proxy, and the cluster DNS at its address.
 pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> Result<()> {
     let dns = node.network.cluster_dns;
-    net::addr::ensure_local(dns, DNS_INTERFACE)
-        .with_context(|| format!("cannot give this node the address of the cluster DNS, {dns}"))?;
     let config = proxy::Config {
         node_name: node.name.clone(),
         // Node ports answer on the loopback address too, as people on the machine expect.
         node_ips: vec![node.ip, LOOPBACK],
+        node_ports: proxy::NodePorts::Primary,
+        localhost_node_ports: true,
         cluster_cidr: cluster_cidrs(&node.network)?,
         node_local_vips: vec![dns],
         healthz: Some(SocketAddr::new(UNSPECIFIED, 10256)),
@@ -140,9 +140,16 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
         ..proxy::Config::default()
     };
     parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
+    start_dns(parts, informers, dns, &node.network.cluster_domain)
+}
+
+/// Names of the cluster, answered on this node.
+pub fn start_dns(parts: &mut Parts, informers: &Informers, dns: IpAddr, domain: &str) -> Result<()> {
+    net::addr::ensure_local(dns, DNS_INTERFACE)
+        .with_context(|| format!("cannot give this node the address of the cluster DNS, {dns}"))?;
     let config = dns::Config {
         listen: vec![SocketAddr::new(dns, 53)],
-        domain: node.network.cluster_domain.clone(),
+        domain: domain.to_owned(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
     };
     parts.start("cluster DNS", dns::run(informers.clone(), config, parts.shutdown()));

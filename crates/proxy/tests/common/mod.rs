@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use net::bridge::{Bridge, BridgeConfig};
@@ -154,14 +155,15 @@ fn serve_tcp(namespace: &Namespace, number: usize) {
     });
 }
 
-/// Answers each datagram with the server's number and the sender's address.
+/// Answers each datagram with what it says, the server's number and the sender's address.
 fn serve_udp(namespace: &Namespace, number: usize, ips: [IpAddr; 2]) {
     for ip in ips {
         let socket = namespace.run(|| UdpSocket::bind((ip, PORT)).expect("bind"));
         std::thread::spawn(move || {
             let mut buffer = [0; 64];
-            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-                let answer = format!("{number} {}\n", peer.ip());
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                let question = String::from_utf8_lossy(&buffer[..length]);
+                let answer = format!("{question} {number} {}\n", peer.ip());
                 let _ = socket.send_to(answer.as_bytes(), peer);
             }
         });
@@ -181,7 +183,9 @@ fn parse(text: &str) -> Answer {
 }
 
 /// Long enough for a loaded machine; waited for in full only where nothing must come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a datagram is sent in that time.
+const ATTEMPTS: u32 = 10;
 const SILENCE: Duration = Duration::from_millis(300);
 
 pub fn tcp(from: &Namespace, to: &str) -> Result<Answer, ErrorKind> {
@@ -210,15 +214,36 @@ pub fn udp_socket(from: &Namespace, to: &str) -> UdpSocket {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = from.run(|| UdpSocket::bind(any).expect("bind"));
     socket.connect(to).expect("connect");
-    socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    socket.set_read_timeout(Some(PATIENCE / ATTEMPTS)).expect("timeout");
     socket
 }
 
+/// Asks until an answer comes: a datagram may be lost. An answer to an earlier question is not taken for one to the last.
 pub fn udp(socket: &UdpSocket) -> Result<Answer, ErrorKind> {
-    socket.send(b"?").map_err(|e| e.kind())?;
-    let mut buffer = [0; 64];
-    let length = socket.recv(&mut buffer).map_err(|e| e.kind())?;
-    Ok(parse(std::str::from_utf8(&buffer[..length]).expect("text")))
+    static QUESTIONS: AtomicU32 = AtomicU32::new(0);
+    let mut last = ErrorKind::TimedOut;
+    for _ in 0..ATTEMPTS {
+        let question = QUESTIONS.fetch_add(1, Ordering::Relaxed).to_string();
+        socket.send(question.as_bytes()).map_err(|e| e.kind())?;
+        loop {
+            let mut buffer = [0; 128];
+            match socket.recv(&mut buffer).map_err(|e| e.kind()) {
+                Ok(length) => {
+                    let text = std::str::from_utf8(&buffer[..length]).expect("text");
+                    let (of, answer) = text.split_once(' ').expect("a question and its answer");
+                    if of == question {
+                        return Ok(parse(answer));
+                    }
+                }
+                Err(kind @ (ErrorKind::WouldBlock | ErrorKind::TimedOut)) => {
+                    last = kind;
+                    break;
+                }
+                Err(kind) => return Err(kind),
+            }
+        }
+    }
+    Err(last)
 }
 
 /// How often each server answered `times` connections.
