@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::{Delta, Subscription};
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{
@@ -39,7 +40,13 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
     let check = crate::config::duration(&ctx.options.config.node_status_update_frequency);
     let check = check.unwrap_or(Duration::from_secs(10)).max(Duration::from_secs(1));
     let mut reported: Option<Instant> = None;
+    let mut told = ctx.node.subscribe();
     loop {
+        let known = known(&ctx);
+        if is_doubted(&known) {
+            // The node was silent for too long, and others have written so: what was reported is no longer there.
+            old = known;
+        }
         let status = gather(&ctx, &old).await;
         let ready = is_ready(&status);
         if reported.is_none_or(|at| at.elapsed() >= report_every) || differs(&old, &status) {
@@ -62,6 +69,7 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
             () = ctx.csi.in_use_changed.notified() => {}
             () = ctx.devices.changed.notified() => {}
             () = ctx.shutdown.changed.notified() => {}
+            () = doubt(&mut told) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -222,6 +230,23 @@ fn reported_images(mut images: Vec<cri::Image>, most: i32) -> Vec<ContainerImage
 fn is_ready(status: &NodeStatus) -> bool {
     let mut conditions = status.conditions.iter().flatten();
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Somebody has said that nothing is known of this node. A kubelet never says so itself.
+fn is_doubted(status: &NodeStatus) -> bool {
+    status.conditions.iter().flatten().any(|condition| condition.status == "Unknown")
+}
+
+/// Resolves when the API's node says that nothing is known of it.
+async fn doubt(told: &mut Subscription<Node>) {
+    while let Some(change) = told.recv().await {
+        if let Delta::Added(node) | Delta::Updated { new: node, .. } = change
+            && node.status.as_ref().is_some_and(is_doubted)
+        {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Differs in more than heartbeat times.
