@@ -46,13 +46,12 @@ pub async fn run(work: &mut Work<'_>, step: &Step, order: &Copy, add: bool) -> R
     let chown = order.chown.as_ref().map(expand).transpose()?;
     let chmod = order.chmod.as_ref().map(expand).transpose()?;
     let mode = chmod.as_deref().map(|m| mode(m).ok_or_else(|| fail(format!("--chmod={m} is no octal mode"))));
-    let (from, source) = match &order.from {
+    let source = match &order.from {
         Some(from) => {
             let from = expand(from)?;
-            let (source, layers) = work.build.tree_of(&from, line).await?;
-            (Some((from, layers)), source)
+            work.build.tree_of(&from, line).await?
         }
-        None => (None, work.build.context().map_err(fail)?),
+        None => work.build.context().map_err(fail)?,
     };
     let tree = Tree::upon(&work.build.store, &work.image.layers)
         .map_err(Error::during(line, "mount the stage's layers"))?;
@@ -99,8 +98,8 @@ pub async fn run(work: &mut Work<'_>, step: &Step, order: &Copy, add: bool) -> R
     }
 
     let described: Vec<String> = pieces.iter().map(describe).collect();
-    let origin = from.as_ref().map(|(_, layers)| layers.join(",")).unwrap_or_default();
-    let mut key = vec!["COPY", origin.as_str(), target.as_str()];
+    // What is copied counts, wherever it comes from.
+    let mut key = vec!["COPY", target.as_str()];
     key.extend(described.iter().map(String::as_str));
     let working = work.image.text("WorkingDir").to_owned();
     key.push(&working);

@@ -9,7 +9,7 @@ pub fn text(bytes: &[u8]) {
     if let Ok(file) = dockerfile::parse(&text) {
         assert!(!file.stages.is_empty(), "a Dockerfile has stages");
     }
-    let lookup = |name: &str| (name.len() % 2 == 0).then(|| name.repeat(2));
+    let lookup = |name: &str| name.len().is_multiple_of(2).then(|| name.repeat(2));
     let _ = words::expand(&text, '\\', &lookup);
     let _ = words::expand_document(&text, '`', &lookup);
     let (rules, paths) = text.split_once("\n\n").unwrap_or((&text, &text));

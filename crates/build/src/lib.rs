@@ -275,7 +275,7 @@ impl Build {
     }
 
     /// What `--from` names.
-    async fn tree_of(&mut self, name: &str, line: usize) -> Result<(Source, Vec<String>)> {
+    async fn tree_of(&mut self, name: &str, line: usize) -> Result<Source> {
         let built = self.stage(name).and_then(|n| self.built.get(&n)).map(|built| built.layers.clone());
         let layers = match built {
             Some(layers) => layers,
@@ -285,7 +285,7 @@ impl Build {
             return Err(Error::at(line, format!("{name} is empty")));
         }
         let tree = tree::view(&self.store, &layers).map_err(Error::during(line, format!("mount {name}")))?;
-        Ok((Source::tree(tree), layers))
+        Ok(Source::tree(tree))
     }
 
     async fn runner(&mut self) -> std::result::Result<&mut Runner, String> {

@@ -235,10 +235,8 @@ fn inside(text: &str) -> Result<PathBuf, String> {
     for component in Path::new(text).components() {
         match component {
             Component::Normal(name) => path.push(name),
-            Component::ParentDir => {
-                if !path.pop() {
-                    return Err(format!("{text} is outside of the build context"));
-                }
+            Component::ParentDir if !path.pop() => {
+                return Err(format!("{text} is outside of the build context"));
             }
             _ => {}
         }

@@ -81,14 +81,4 @@ impl Error {
             _ => false,
         }
     }
-
-    /// Whether the registry refused for lack of credentials, or has no such image.
-    pub fn is_denied_or_missing(&self) -> bool {
-        use oci_client::errors::OciDistributionError as E;
-        matches!(self, Error::Registry { source, .. } if matches!(
-            **source,
-            E::UnauthorizedError { .. } | E::AuthenticationFailure(_) | E::ImageManifestNotFoundError(_)
-                | E::RegistryError { .. }
-        ))
-    }
 }

@@ -357,7 +357,7 @@ fn nanoseconds(text: &str) -> Option<i64> {
         total += number.parse::<f64>().ok()? * scale;
         rest = left;
     }
-    (total >= 1e6 && total < 9e18).then_some(total as i64)
+    (1e6..9e18).contains(&total).then_some(total as i64)
 }
 
 #[cfg(test)]

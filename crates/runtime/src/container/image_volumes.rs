@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_cri::v1::ContainerConfig;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen, mount_bind, move_mount,
-};
+use rustix::mount::{MoveMountFlags, mount_bind, move_mount};
 
 use super::rootfs::unmount_root;
 use crate::spec::layers;
@@ -59,7 +56,7 @@ pub fn mount(
     let one = |(number, (mount, layers)): (usize, (&k8s_cri::v1::Mount, Vec<PathBuf>))| {
         let whole = directory.join(number.to_string());
         fs::create_dir_all(&whole).map_err(Error::io("make", &whole))?;
-        let fail = Error::errno("mount an image on", &whole);
+        let fail = Error::io("mount an image on", &whole);
         mount_layers(&layers, &whole).map_err(fail)?;
         if mount.image_sub_path.is_empty() {
             return Ok(ImageVolume::Mounted(whole));
@@ -71,17 +68,12 @@ pub fn mount(
     mounts.zip(images).enumerate().map(one).collect()
 }
 
-fn mount_layers(layers: &[PathBuf], target: &Path) -> rustix::io::Result<()> {
+fn mount_layers(layers: &[PathBuf], target: &Path) -> std::io::Result<()> {
     if let [layer] = layers {
-        return mount_bind(layer, target);
+        return Ok(mount_bind(layer, target)?);
     }
-    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in layers {
-        fsconfig_set_string(overlay.as_fd(), "lowerdir+", layer)?;
-    }
-    fsconfig_create(overlay.as_fd())?;
-    let mount = fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    let tree = images::overlay(layers, None)?;
+    Ok(move_mount(tree.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// The image is hostile: no link of its leads to the host.

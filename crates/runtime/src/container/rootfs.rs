@@ -5,10 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use crate::{Error, Result};
 
@@ -31,48 +28,12 @@ impl Overlay {
         Ok(())
     }
 
-    /// Mounts, one layer after the other, so that neither their number nor their names are limited by the page that
-    /// mount(2) takes its options in.
     pub fn mount(&self) -> Result<()> {
-        let fail = Error::errno("mount overlayfs on", &self.target);
-        let made = || {
-            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            fsconfig_set_string(overlay.as_fd(), "source", "overlay")?;
-            for lower in &self.lower {
-                fsconfig_set_string(overlay.as_fd(), "lowerdir+", lower)?;
-            }
-            fsconfig_set_string(overlay.as_fd(), "upperdir", &self.upper)?;
-            fsconfig_set_string(overlay.as_fd(), "workdir", &self.work)?;
-            fsconfig_create(overlay.as_fd())?;
-            let mount = fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-            move_mount(mount.as_fd(), "", CWD, &self.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        };
-        match made() {
-            Ok(()) => Ok(()),
-            // Before Linux 6.5 layers are given at once.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => self.mount_at_once(),
-            Err(e) => Err(fail(e)),
-        }
-    }
-
-    fn mount_at_once(&self) -> Result<()> {
-        let lower: Vec<String> = self.lower.iter().map(|l| l.display().to_string()).collect();
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            lower.join(":"),
-            self.upper.display(),
-            self.work.display()
-        );
-        let options =
-            std::ffi::CString::new(options).map_err(|e| Error::io("mount", &self.target)(e.into()))?;
-        rustix::mount::mount(
-            "overlay",
-            &self.target,
-            "overlay",
-            rustix::mount::MountFlags::empty(),
-            options.as_c_str(),
-        )
-        .map_err(Error::errno("mount overlayfs on", &self.target))
+        let writable = images::Writable { upper: &self.upper, work: &self.work };
+        let tree = images::overlay(&self.lower, Some(writable))
+            .map_err(Error::io("mount overlayfs for", &self.target))?;
+        move_mount(tree.as_fd(), "", CWD, &self.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(Error::errno("mount overlayfs on", &self.target))
     }
 }
 

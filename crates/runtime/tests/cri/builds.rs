@@ -20,6 +20,8 @@ struct Bench {
 
 impl Bench {
     fn new(host: &Host) -> Self {
+        // As the program does; another test may have.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let context = host.directory.path().join("context");
         fs::create_dir_all(&context).unwrap();
         Self {
@@ -137,7 +139,7 @@ fn stages_commands_and_copies() {
         bench.file("src/a.txt", "other");
         let other = bench.build(&dockerfile, with_who).await.unwrap();
         assert_eq!(bench.text(&other, "out/a.txt"), "other");
-        assert_eq!((bench.output(), bench.cached()), (vec!["a.txt".to_owned()], 4));
+        assert_eq!((bench.output(), bench.cached()), (vec!["a.txt".to_owned()], 2));
         let nameless = bench.store.list().unwrap().iter().filter(|i| i.repo_tags.is_empty()).count();
         assert_eq!(nameless, 1, "the first, whose name the second got; none of single commands");
         assert_eq!(host.leftovers(), Vec::<String>::new());

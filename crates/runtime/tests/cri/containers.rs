@@ -127,8 +127,13 @@ pub async fn exec(
     Ok((output.exit_code, text(output.stdout), text(output.stderr)))
 }
 
+/// Stream and text of each line, or of what ends without one.
 fn contents(log: &str) -> Vec<(&str, &str)> {
-    log.lines().filter_map(|l| l.split_once(' ')?.1.split_once(" F ")).collect()
+    let parts = |l: &'_ str| -> Option<(&str, &str)> {
+        let rest = l.split_once(' ')?.1;
+        rest.split_once(" F ").or_else(|| rest.split_once(" P "))
+    };
+    log.lines().filter_map(parts).collect()
 }
 
 #[test]
