@@ -192,6 +192,23 @@ pub struct NetworkArgs {
     pub cluster_dns: IpAddr,
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub cluster_domain: String,
+    /// A domain that other resolvers know, such as corp.example=192.0.2.53; may be repeated
+    #[arg(long = "stub-domain", value_name = "DOMAIN=IP", value_parser = parse_stub_domain)]
+    pub stub_domains: Vec<StubDomain>,
+}
+
+/// A domain and its resolvers.
+pub type StubDomain = (String, Vec<std::net::SocketAddr>);
+
+fn parse_stub_domain(text: &str) -> Result<StubDomain, String> {
+    let bad = || "expected a domain, '=' and addresses separated by '+'".to_owned();
+    let (domain, servers) = text.split_once('=').ok_or_else(bad)?;
+    let server = |text: &str| {
+        let alone = || Some(std::net::SocketAddr::new(text.parse().ok()?, 53));
+        text.parse().ok().or_else(alone).ok_or_else(bad)
+    };
+    let servers: Vec<_> = servers.split('+').map(server).collect::<Result<_, _>>()?;
+    if domain.trim_matches('.').is_empty() { Err(bad()) } else { Ok((domain.to_owned(), servers)) }
 }
 
 #[derive(Args, Clone)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -22,22 +23,39 @@ const MAX_OPEN: usize = 512;
 
 pub(crate) struct Forwarder {
     servers: ResolvConf,
+    /// The labels of a domain, and who is asked about names in it; the longest first.
+    stubs: Vec<(Vec<String>, Arc<[SocketAddr]>)>,
     cache: Mutex<Cache>,
     open: Semaphore,
 }
 
 impl Forwarder {
-    pub fn new(resolv_conf: PathBuf, ourselves: &[SocketAddr]) -> Self {
-        Self {
-            servers: ResolvConf::new(resolv_conf, ourselves),
-            cache: Mutex::default(),
-            open: Semaphore::new(MAX_OPEN),
-        }
+    pub fn new(resolv_conf: PathBuf, ourselves: &[SocketAddr], stubs: &[(String, Vec<SocketAddr>)]) -> Self {
+        Self::with(ResolvConf::new(resolv_conf, ourselves), stubs)
+    }
+
+    fn with(servers: ResolvConf, stubs: &[(String, Vec<SocketAddr>)]) -> Self {
+        let stub =
+            |(domain, servers): &(String, Vec<SocketAddr>)| (labels(domain), Arc::from(servers.as_slice()));
+        let mut stubs: Vec<_> = stubs.iter().map(stub).collect();
+        stubs.sort_by_key(|(domain, _): &(Vec<String>, _)| std::cmp::Reverse(domain.len()));
+        Self { servers, stubs, cache: Mutex::default(), open: Semaphore::new(MAX_OPEN) }
     }
 
     #[cfg(test)]
     pub fn with_servers(servers: &[SocketAddr]) -> Self {
-        Self { servers: ResolvConf::fixed(servers), cache: Mutex::default(), open: Semaphore::new(MAX_OPEN) }
+        Self::with(ResolvConf::fixed(servers), &[])
+    }
+
+    #[cfg(test)]
+    pub fn with_stubs(servers: &[SocketAddr], stubs: &[(String, Vec<SocketAddr>)]) -> Self {
+        Self::with(ResolvConf::fixed(servers), stubs)
+    }
+
+    /// Who is asked about a name.
+    fn servers_of(&self, name: &[String]) -> Arc<[SocketAddr]> {
+        let stub = self.stubs.iter().find(|(domain, _)| name.ends_with(domain));
+        stub.map_or_else(|| self.servers.servers(), |(_, servers)| servers.clone())
     }
 
     /// What is remembered of a client's question, as an answer to it.
@@ -52,7 +70,7 @@ impl Forwarder {
         if let Some(answer) = self.cached(query, transport) {
             return answer;
         }
-        match self.exchange(packet, &query.question, transport).await {
+        match self.exchange(&self.servers_of(&query.labels), packet, &query.question, transport).await {
             Ok((mut answer, foreign)) => {
                 self.cache.lock().put(key(query, transport), &answer, &foreign, Instant::now());
                 adopt(&mut answer, query);
@@ -69,15 +87,17 @@ impl Forwarder {
     pub async fn addresses(&self, name: &str, kind: u16) -> io::Result<Vec<(u32, IpAddr)>> {
         let packet = wire::ask(0, name, kind);
         let question = packet.get(12..).unwrap_or_default();
-        let (mut answer, mut foreign) = self.exchange(&packet, question, Transport::Udp).await?;
+        let servers = self.servers_of(&labels(name));
+        let (mut answer, mut foreign) = self.exchange(&servers, &packet, question, Transport::Udp).await?;
         if foreign.truncated {
-            (answer, foreign) = self.exchange(&packet, question, Transport::Tcp).await?;
+            (answer, foreign) = self.exchange(&servers, &packet, question, Transport::Tcp).await?;
         }
         Ok(wire::addresses(&answer, &foreign))
     }
 
     async fn exchange(
         &self,
+        servers: &[SocketAddr],
         packet: &[u8],
         question: &[u8],
         transport: Transport,
@@ -85,7 +105,6 @@ impl Forwarder {
         let Ok(_open) = self.open.try_acquire() else {
             return Err(io::Error::other("too many open questions"));
         };
-        let servers = self.servers.servers();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no resolver is configured");
         for _ in 0..ROUNDS {
             let mut worth_another_round = false;
@@ -117,6 +136,11 @@ impl Forwarder {
         }
         Err(last)
     }
+}
+
+/// The labels of a name, in lower case.
+fn labels(name: &str) -> Vec<String> {
+    name.split('.').filter(|label| !label.is_empty()).map(str::to_ascii_lowercase).collect()
 }
 
 fn key(query: &Query, transport: Transport) -> Key {

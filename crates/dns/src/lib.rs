@@ -36,6 +36,8 @@ pub struct Config {
     pub domain: String,
     /// Names the resolvers for everything else; read again when it changes.
     pub resolv_conf: PathBuf,
+    /// Domains that other resolvers know: a domain and those to ask about all names in it.
+    pub stub_domains: Vec<(String, Vec<SocketAddr>)>,
 }
 
 /// The resolver cannot start.
@@ -58,7 +60,7 @@ pub fn run(
 
 async fn run_until(informers: Informers, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let index = Arc::new(RwLock::new(Index::new(&config.domain)));
-    let forwarder = Forwarder::new(config.resolv_conf.clone(), &config.listen);
+    let forwarder = Forwarder::new(config.resolv_conf.clone(), &config.listen, &config.stub_domains);
     let server = Server::new(index.clone(), forwarder);
     for address in &config.listen {
         server.listen(*address, &shutdown).await?;

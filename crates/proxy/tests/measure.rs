@@ -55,6 +55,34 @@ fn timed(engine: &mut Engine, updates: impl IntoIterator<Item = Update>) -> (Dur
     (start.elapsed(), commit.elements)
 }
 
+/// How long a connection through a Service takes, at the median; it leads to a listener of the same namespace.
+fn connect_time(namespace: &Namespace, engine: &mut Engine, n: usize) -> Duration {
+    let listener = namespace.run(|| std::net::TcpListener::bind("127.0.0.2:8080").expect("bind"));
+    let accept = std::thread::spawn(move || listener.incoming().take(200).for_each(drop));
+    let endpoint = Slice {
+        endpoints: vec![Endpoint { ip: ip("127.0.0.2"), ..slice(0..1).endpoints[0].clone() }],
+        ..slice(0..0)
+    };
+    let name = format!("service-{n}-x");
+    let service = format!("default/service-{n}");
+    timed(engine, [Update::Slice { service: service.clone(), name: name.clone(), slice: Some(endpoint) }]);
+    let to = std::net::SocketAddr::new(spec(n).cluster_ips[0], 80);
+    namespace.command("ip route replace local 127.0.0.0/8 dev lo && ip route replace 10.0.0.0/8 dev lo");
+    let mut times: Vec<Duration> = namespace.run(|| {
+        let once = |_| {
+            let start = Instant::now();
+            let stream = std::net::TcpStream::connect(to).expect("connect");
+            drop(stream);
+            start.elapsed()
+        };
+        (0..200).map(once).collect()
+    });
+    accept.join().expect("accept");
+    timed(engine, updates(n, 2));
+    times.sort_unstable();
+    times[100]
+}
+
 #[test]
 #[ignore = "a measurement, not a check"]
 fn sync_times() {
@@ -70,16 +98,19 @@ fn sync_times() {
             changes.push(timed(&mut engine, updates(n * 7, 2)).0);
         }
         changes.sort_unstable();
+        let latencies = [0, count - 1].map(|n| connect_time(&namespace, &mut engine, n));
         drop(engine);
         let start = Instant::now();
         let mut engine = namespace.run(|| Engine::new(config()).expect("engine"));
         let (_, changed) = timed(&mut engine, (0..count).flat_map(|n| updates(n, 2)));
         println!(
             "{count} services: cold {cold:?} ({elements} elements, {memory} KiB), one change p50 {:?} max {:?}, \
-             restart {:?} ({changed} changed)",
+             restart {:?} ({changed} changed), a connection to the first {:?}, to the last {:?}",
             changes[50],
             changes[99],
             start.elapsed(),
+            latencies[0],
+            latencies[1],
         );
     }
     let namespace = Namespace::new();

@@ -63,6 +63,9 @@ pub struct ProxyArgs {
     pub cluster_dns: Option<IpAddr>,
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub cluster_domain: String,
+    /// A domain that other resolvers know, such as corp.example=192.0.2.53; may be repeated
+    #[arg(long = "stub-domain", value_name = "DOMAIN=IP", value_parser = super::parse_stub_domain)]
+    pub stub_domains: Vec<super::StubDomain>,
 }
 
 impl ProxyArgs {

@@ -30,7 +30,7 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
     let informers = informers(Path::new(kubeconfig)).await.context("cannot reach the API server")?;
     parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
     if let Some(dns) = args.cluster_dns {
-        worker::start_dns(&mut parts, &informers, dns, &args.cluster_domain)?;
+        worker::start_dns(&mut parts, &informers, dns, &args.cluster_domain, &args.stub_domains)?;
     }
     notify::ready();
     parts.finish().await

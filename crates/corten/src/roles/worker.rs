@@ -8,7 +8,7 @@ use client::Informers;
 use kubelet::KubeletConfiguration;
 
 use super::address;
-use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs, Tunnels};
+use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs, StubDomain, Tunnels};
 use crate::kubelet_flags::KubeletFlags;
 use crate::layout::Layout;
 use crate::parts::Parts;
@@ -140,17 +140,24 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
         ..proxy::Config::default()
     };
     parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
-    start_dns(parts, informers, dns, &node.network.cluster_domain)
+    start_dns(parts, informers, dns, &node.network.cluster_domain, &node.network.stub_domains)
 }
 
 /// Names of the cluster, answered on this node.
-pub fn start_dns(parts: &mut Parts, informers: &Informers, dns: IpAddr, domain: &str) -> Result<()> {
+pub fn start_dns(
+    parts: &mut Parts,
+    informers: &Informers,
+    dns: IpAddr,
+    domain: &str,
+    stub_domains: &[StubDomain],
+) -> Result<()> {
     net::addr::ensure_local(dns, DNS_INTERFACE)
         .with_context(|| format!("cannot give this node the address of the cluster DNS, {dns}"))?;
     let config = dns::Config {
         listen: vec![SocketAddr::new(dns, 53)],
         domain: domain.to_owned(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        stub_domains: stub_domains.to_vec(),
     };
     parts.start("cluster DNS", dns::run(informers.clone(), config, parts.shutdown()));
     Ok(())

@@ -31,6 +31,10 @@ struct Running {
 }
 
 async fn start(upstreams: &[SocketAddr]) -> Running {
+    start_with(Forwarder::with_servers(upstreams)).await
+}
+
+async fn start_with(forwarder: Forwarder) -> Running {
     let mut index = Index::new("cluster.local");
     let mut service = |name: &str, kind| {
         let entry = Entry { kind, ports: Vec::new() };
@@ -43,7 +47,6 @@ async fn start(upstreams: &[SocketAddr]) -> Running {
     service("inner", Kind::External(format!("web.default.{ZONE}")));
     service("circle", Kind::External(format!("circle.default.{ZONE}")));
     index.set_complete();
-    let forwarder = Forwarder::with_servers(upstreams);
     let server = Server::new(Arc::new(RwLock::new(index)), forwarder);
     let stop = CancellationToken::new();
     let any = "127.0.0.1:0".parse().expect("address");
@@ -111,6 +114,21 @@ async fn other_names_are_forwarded_and_remembered() {
     }
     let circle = format!("circle.default.{ZONE}");
     assert_eq!(udp(&server, &circle, kind::A).await, (code::SERVER_FAILURE, false, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_stub_domain_has_resolvers_of_its_own() {
+    let (usual, asked) = upstream().await;
+    let (stub, asked_of_stub) = upstream().await;
+    let forwarder = Forwarder::with_stubs(&[usual], &[("Corp.Example.".to_owned(), vec![stub])]);
+    let server = start_with(forwarder).await;
+    for (name, of_stub) in
+        [("a.corp.example", 1), ("b.CORP.example", 2), ("corp.example", 3), ("acorp.example", 3)]
+    {
+        assert_eq!(udp(&server, name, kind::A).await.2, ["192.0.2.7"], "{name}");
+        assert_eq!(asked_of_stub.load(Ordering::Relaxed), of_stub, "{name}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
