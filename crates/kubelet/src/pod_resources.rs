@@ -1,9 +1,9 @@
 //! The pod resources API: monitoring agents ask here which devices and CPUs pods have been given.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use plugins::pod_resources as api;
 use plugins::pod_resources::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 use tokio::net::UnixListener;
@@ -62,6 +62,26 @@ impl Lister {
         blocks.into_iter().map(block).collect()
     }
 
+    /// What the container has of its pod's claims.
+    fn claimed(&self, pod: &Pod, container: &Container) -> Vec<api::DynamicResource> {
+        let mut claims: BTreeMap<String, Vec<api::ClaimResource>> = BTreeMap::new();
+        // Of claims that are not prepared yet, nobody has anything.
+        for (claim, driver_name, device) in self.0.claims.devices(pod, container).unwrap_or_default() {
+            claims.entry(claim).or_default().push(api::ClaimResource {
+                cdi_devices: device.cdi_ids.into_iter().map(|name| api::CdiDevice { name }).collect(),
+                driver_name,
+                pool_name: device.pool,
+                device_name: device.device,
+            });
+        }
+        let resource = |(claim_name, claim_resources)| api::DynamicResource {
+            claim_name,
+            claim_namespace: pod.namespace().to_owned(),
+            claim_resources,
+        };
+        claims.into_iter().map(resource).collect()
+    }
+
     fn of(&self, pod: &Pod) -> api::PodResources {
         let spec = pod.pod_spec();
         let sidecars = spec.init_containers.iter().flatten();
@@ -82,7 +102,7 @@ impl Lister {
                     .map(i64::from)
                     .collect(),
                 memory: Self::memory(self.0.memory.blocks(pod.runtime_uid(), &container.name)),
-                dynamic_resources: Vec::new(),
+                dynamic_resources: self.claimed(pod, container),
             }
         });
         api::PodResources {

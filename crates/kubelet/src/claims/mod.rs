@@ -147,21 +147,29 @@ impl Claims {
 
     /// The CDI names of what a container asks for of its pod's claims.
     pub fn cdi_devices(&self, pod: &Pod, container: &Container) -> Result<Vec<String>, String> {
+        let devices = self.devices(pod, container)?.into_iter();
+        let ids: BTreeSet<String> = devices.flat_map(|(.., device)| device.cdi_ids).collect();
+        Ok(ids.into_iter().collect())
+    }
+
+    /// What a container asks for of its pod's claims: claim, driver, device.
+    pub fn devices(&self, pod: &Pod, container: &Container) -> Result<Vec<(String, String, Device)>, String> {
         let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
         let names = if claims.is_some() { names(pod)? } else { return Ok(Vec::new()) };
         let state = self.state.lock();
-        let mut ids = BTreeSet::new();
+        let mut found = Vec::new();
         for wanted in claims.into_iter().flatten() {
             let Some((_, name)) = names.iter().find(|(known, _)| *known == wanted.name) else { continue };
             let prepared = state
                 .get(pod.namespace(), name)
                 .filter(|prepared| prepared.ready)
                 .ok_or_else(|| format!("resource claim {name} is not prepared"))?;
-            let devices = prepared.drivers.values().flatten();
-            let asked = devices.filter(|device| device.serves(wanted.request.as_deref()));
-            ids.extend(asked.flat_map(|device| device.cdi_ids.iter().cloned()));
+            for (driver, devices) in &prepared.drivers {
+                let asked = devices.iter().filter(|device| device.serves(wanted.request.as_deref()));
+                found.extend(asked.map(|device| (name.clone(), driver.clone(), device.clone())));
+            }
         }
-        Ok(ids.into_iter().collect())
+        Ok(found)
     }
 
     /// The pods for which something is prepared.
