@@ -17,8 +17,8 @@ pub fn use_small_pages() {
     }
 }
 
-/// Unmaps the program's own code, to be called once all has started: most of what is mapped then ran once, or lies
-/// around what ran, for the kernel maps sixteen pages for each that is touched. From now on it maps the one.
+/// Unmaps the program's own code, to be called once all has started: most of what is mapped then ran once and never
+/// again. What still runs is found in the page cache as soon as it does.
 pub fn give_startup_code_back() {
     let outcome = own_code().and_then(|mappings| mappings.into_iter().try_for_each(unmap));
     if let Err(error) = outcome {
@@ -44,14 +44,12 @@ fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
 }
 
 fn unmap((start, length): (usize, usize)) -> io::Result<()> {
-    for advice in [libc::MADV_RANDOM, libc::MADV_DONTNEED] {
-        // SAFETY: the pages are code, read-only and backed by the program's file, never written to (no text relocations:
-        // the linker refuses them), so that whatever is dropped of them is read again from there when it runs.
-        if unsafe { libc::madvise(start as *mut libc::c_void, length, advice) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+    // SAFETY: the pages are code, read-only and backed by the program's file, never written to (no text relocations: the
+    // linker refuses them), so that whatever is dropped of them is read again from there when it runs.
+    match unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
