@@ -239,28 +239,24 @@ impl Metrics {
             dry_run: if manner.dry_run { "All" } else { "" },
             component: COMPONENT,
         };
-        if !info.is_long_running() {
+        let whole = !info.is_long_running();
+        if whole {
             self.durations.get_or_create(&timed).observe(took.whole.as_secs_f64());
-            self.served(&timed, took, length);
         }
+        // The same labels again and again: moved, not copied.
         let Timed { verb, group, version, resource, subresource, scope, dry_run, component } = timed;
+        let served = Served { verb, group, version, resource, subresource, scope, component };
+        if whole && !manner.dry_run {
+            let worked = took.whole.saturating_sub(took.waited);
+            self.indicators.get_or_create(&served).observe(worked.as_secs_f64());
+            if let (Some(length), "GET" | "LIST") = (length, served.verb.as_str()) {
+                self.sizes.get_or_create(&served).observe(length as f64);
+            }
+        }
+        let Served { verb, group, version, resource, subresource, scope, component } = served;
         let request =
             Request { verb, group, version, resource, subresource, scope, dry_run, component, code };
         self.requests.get_or_create(&request).inc();
-    }
-
-    fn served(&self, timed: &Timed, took: Took, length: Option<u64>) {
-        if !timed.dry_run.is_empty() {
-            return;
-        }
-        let Timed { verb, group, version, resource, subresource, .. } = timed.clone();
-        let (scope, component) = (timed.scope, timed.component);
-        let served = Served { verb, group, version, resource, subresource, scope, component };
-        let worked = took.whole.saturating_sub(took.waited);
-        self.indicators.get_or_create(&served).observe(worked.as_secs_f64());
-        if let (Some(length), "GET" | "LIST") = (length, served.verb.as_str()) {
-            self.sizes.get_or_create(&served).observe(length as f64);
-        }
     }
 
     /// Somebody asked for what will not be there for ever.

@@ -172,7 +172,7 @@ mod tests {
         let page = "<a href=\"/rewriteme\">test</a>";
         let html = (CONTENT_TYPE, "text/html; charset=utf-8");
         let there = (LOCATION, "/there?x=1");
-        check(&[html.clone()], page, "", "<a href=\"~/rewriteme\">test</a>").await;
+        check(std::slice::from_ref(&html), page, "", "<a href=\"~/rewriteme\">test</a>").await;
         check(&[(CONTENT_TYPE, "text/plain")], page, "", page).await;
         check(&[html.clone(), (CONTENT_ENCODING, "gzip")], page, "", page).await;
         check(&[html, there], page, "/api/v1/namespaces/n/pods/p/proxy/there?x=1", page).await;

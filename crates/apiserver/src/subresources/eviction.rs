@@ -15,9 +15,17 @@ use crate::write::Writer;
 use crate::write::meta;
 use crate::write::update::Change;
 
+/// Clients of before v1 say v1beta1, and mean the same.
+fn said(call: &Call, body: &[u8]) -> Result<GroupVersionKind, Status> {
+    let decoded = decode::decoded(call.content_type(), body, "Eviction")?;
+    let version = if decoded.value["apiVersion"] == "policy/v1beta1" { "v1beta1" } else { "v1" };
+    Ok(GroupVersionKind::new("policy", version, "Eviction"))
+}
+
 pub async fn evict(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let gvk = GroupVersionKind::new("policy", "v1", "Eviction");
-    let eviction = decode::typed(call, body, &gvk, None, FieldValidation::Ignore)?;
+    let mut eviction = decode::typed(call, body, &said(call, body)?, None, FieldValidation::Ignore)?;
+    eviction["apiVersion"] = gvk.api_version().into();
     let given = meta::text(&eviction, "name");
     if !given.is_empty() && given != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));

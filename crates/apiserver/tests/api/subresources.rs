@@ -110,7 +110,8 @@ async fn an_eviction_asks_the_budget() {
     assert_eq!((code, reason.as_str()), (429, "TooManyRequests"));
     assert!(message.contains("disruption budget"), "{message}");
     server.patch(&format!("{budgets}/b/status"), "merge-patch+json", &status(1)).await.ok();
-    assert_eq!(server.post(&format!("{PODS}/p/eviction"), &eviction).await.code, 201);
+    let old = json!({"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": "p"}});
+    assert_eq!(server.post(&format!("{PODS}/p/eviction"), &old).await.code, 201);
     assert_eq!(server.get(&format!("{PODS}/p")).await.code, 404);
     let spent = server.get(&format!("{budgets}/b")).await.ok();
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
