@@ -1,11 +1,15 @@
 //! Ending and removing.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use cri::v1::{
-    Container, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState,
-    RemoveContainerRequest, RemovePodSandboxRequest, StopContainerRequest, StopPodSandboxRequest,
+    Container, ContainerStatusRequest, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter,
+    PodSandboxState, RemoveContainerRequest, RemovePodSandboxRequest, StopContainerRequest,
+    StopPodSandboxRequest,
 };
 
+use crate::run::LOG;
 use crate::{Ctr, LABEL, is_running, told};
 
 impl Ctr {
@@ -29,12 +33,20 @@ impl Ctr {
     }
 
     pub(crate) async fn remove(&mut self, container: &Container) -> Result<()> {
+        let log = self.log_of(&container.id).await?;
         let request = RemoveContainerRequest { container_id: container.id.clone() };
         self.runtime.remove_container(request).await.map_err(told)?;
         if container.labels.contains_key(LABEL) {
             self.remove_sandbox(&container.pod_sandbox_id).await?;
+            remove_log(&log);
         }
         Ok(())
+    }
+
+    async fn log_of(&mut self, id: &str) -> Result<PathBuf> {
+        let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let status = self.runtime.container_status(request).await.map_err(told)?.into_inner().status;
+        Ok(PathBuf::from(status.map(|s| s.log_path).unwrap_or_default()))
     }
 
     pub(crate) async fn remove_sandbox(&mut self, id: &str) -> Result<()> {
@@ -67,5 +79,16 @@ impl Ctr {
             }
         }
         Ok(removed)
+    }
+}
+
+/// The log of a container that was run from here is in a directory of its own.
+pub(crate) fn remove_log(log: &Path) {
+    if log.file_name().is_some_and(|name| name == LOG)
+        && let Some(directory) = log.parent()
+    {
+        let _ = std::fs::remove_file(log);
+        // Only if nothing else is in it.
+        let _ = std::fs::remove_dir(directory);
     }
 }

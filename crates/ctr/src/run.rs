@@ -11,6 +11,7 @@ use cri::v1::{
     SecurityProfile, StartContainerRequest, StatusRequest,
 };
 
+use crate::clean::remove_log;
 use crate::logs::Log;
 use crate::{Ctr, LABEL, told};
 
@@ -47,6 +48,9 @@ pub struct RunOptions {
     pub logs: PathBuf,
 }
 
+/// The name of a container's log, in a directory of its own.
+pub(crate) const LOG: &str = "container.log";
+
 const MASKED: [&str; 6] = [
     "/proc/kcore",
     "/proc/keys",
@@ -64,9 +68,11 @@ impl Ctr {
         let config = self.sandbox_config(&options).await?;
         let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
         let sandbox = self.runtime.run_pod_sandbox(request).await.map_err(told)?.into_inner().pod_sandbox_id;
+        let log = PathBuf::from(&config.log_directory).join(LOG);
         let outcome = self.run_in(&sandbox, config, image, &options).await;
         if outcome.is_err() || (options.remove && !options.detach) {
             self.remove_sandbox(&sandbox).await?;
+            remove_log(&log);
         }
         outcome
     }
@@ -79,7 +85,7 @@ impl Ctr {
         options: &RunOptions,
     ) -> Result<i32> {
         let events = self.runtime.get_container_events(GetEventsRequest {}).await.map_err(told)?;
-        let log = PathBuf::from(&config.log_directory).join("container.log");
+        let log = PathBuf::from(&config.log_directory).join(LOG);
         let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.to_owned(),
             config: Some(container_config(options, image, &config)?),
@@ -204,7 +210,7 @@ fn container_config(
         envs: options.environment.iter().map(variable).collect::<Result<_>>()?,
         mounts: options.volumes.iter().map(|v| volume(v)).collect::<Result<_>>()?,
         labels: [(LABEL.to_owned(), "true".to_owned())].into(),
-        log_path: "container.log".to_owned(),
+        log_path: LOG.to_owned(),
         stdin: options.stdin,
         stdin_once: options.stdin,
         tty: options.tty,
