@@ -85,11 +85,12 @@ fn a_private_image_needs_its_secret() {
     let mut registry = registry(&c, true);
     push(&c);
     c.namespace("private");
-    let run = |name: &str, secret: &str| {
+    let run_by = |name: &str, secret: &str, policy: &str| {
         c.apply(&format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: private}}, spec: {{restartPolicy: Never, imagePullSecrets: [{{name: {secret}}}], containers: [{{name: main, image: '127.0.0.1:5000/pulled:v1', imagePullPolicy: Always, command: [echo, pulled]}}]}}}}"
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: private}}, spec: {{restartPolicy: Never, imagePullSecrets: [{{name: {secret}}}], containers: [{{name: main, image: '127.0.0.1:5000/pulled:v1', imagePullPolicy: {policy}, command: [echo, pulled]}}]}}}}"
         ));
     };
+    let run = |name: &str, secret: &str| run_by(name, secret, "Always");
     for (name, password) in [("right", "hunter2"), ("wrong", "guess")] {
         c.kubectl(&[
             "-n",
@@ -125,6 +126,18 @@ fn a_private_image_needs_its_secret() {
     }
     let _ = registry.kill();
     let _ = registry.wait();
+    // Nor does it where the policy would take what is here; who has shown the secret before needs no registry.
+    for (name, secret, policy, shown) in [
+        ("again", "right", "IfNotPresent", "Completed"),
+        ("stranger", "wrong", "IfNotPresent", "ImagePull"),
+        ("nobody", "none", "Never", "ErrImageNeverPull"),
+    ] {
+        run_by(name, secret, policy);
+        eventually("what becomes of a pod without a pull", || {
+            let row = c.kubectl(&["-n", "private", "get", "pod", name]);
+            if row.contains(shown) { Ok(()) } else { Err(row) }
+        });
+    }
 }
 
 #[test]

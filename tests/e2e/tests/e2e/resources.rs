@@ -161,7 +161,7 @@ fn claimed_devices() {
 #[test]
 fn whole_cpus() {
     let c = Cluster::start_with(Options {
-        kubelet: "cpuManagerPolicy: static\nreservedSystemCPUs: '0'\n".to_owned(),
+        kubelet: "cpuManagerPolicy: static\nreservedSystemCPUs: '0'\ntopologyManagerPolicy: single-numa-node\nmemoryManagerPolicy: Static\nevictionHard: {memory.available: 100Mi}\nreservedMemory: [{numaNode: 0, limits: {memory: 100Mi}}]\n".to_owned(),
         ..Options::default()
     });
     c.namespace("res");
@@ -173,6 +173,19 @@ fn whole_cpus() {
     c.apply(&pod("own", "{limits: {cpu: 1, memory: 32Mi}}"));
     c.wait_pod_ready("res", "own");
     assert_eq!(allowed("own"), "Cpus_allowed_list: 1 ");
+    let state = |name: &str| std::fs::read_to_string(c.root().join("kubelet").join(name)).unwrap();
+    assert!(state("cpu_manager_state").contains("\"c\":\"1\""), "{}", state("cpu_manager_state"));
+    assert!(state("memory_manager_state").contains("\"size\":33554432"), "{}", state("memory_manager_state"));
+    // There is no other CPU that nobody has: a pod that goes past the scheduler is refused, and says why.
+    let node = c.kubectl(&["get", "node", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let greedy = pod("greedy", "{limits: {cpu: 1, memory: 32Mi}}");
+    c.apply(&greedy.replace("spec: {", &format!("spec: {{nodeName: {node}, ")));
+    eventually("a pod that cannot have a CPU is refused", || {
+        let path = "jsonpath={.status.phase} {.status.reason}";
+        let found = c.kubectl(&["-n", "res", "get", "pod", "greedy", "-o", path]);
+        let refused = ["Failed TopologyAffinityError", "Failed OutOfcpu"];
+        if refused.contains(&found.as_str()) { Ok(()) } else { Err(found) }
+    });
     eventually("the others to be moved", || {
         let now = allowed("others");
         if now != all && !now.contains('1') { Ok(()) } else { Err(now) }
