@@ -208,10 +208,22 @@ impl StatefulSets {
     }
 
     async fn delete(&self, set: &Arc<StatefulSet>, pod: &Arc<Pod>) -> Result<(), SyncError> {
+        let recreating = |how: &str| {
+            let (namespace, set) = (meta::namespace(&**set), meta::name(&**set));
+            format!("StatefulSet {namespace}/{set} is recreating {how} Pod {}", meta::name(&**pod))
+        };
+        let events = &self.world.events;
+        match phase(pod) {
+            "Failed" => events.warning(Self::NAME, &**set, "RecreatingFailedPod", recreating("failed")),
+            "Succeeded" => {
+                events.normal(Self::NAME, &**set, "RecreatingTerminatedPod", recreating("terminated"));
+            }
+            _ => {}
+        }
         self.world.pods.delete(&**pod, DeleteParams::default()).await?;
         let message =
             format!("delete Pod {} in StatefulSet {} successful", meta::name(&**pod), meta::name(&**set));
-        self.world.events.normal(Self::NAME, &**set, "SuccessfulDelete", message);
+        events.normal(Self::NAME, &**set, "SuccessfulDelete", message);
         Ok(())
     }
 }

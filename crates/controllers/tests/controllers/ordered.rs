@@ -124,6 +124,8 @@ async fn a_sick_pod_halts_what_is_ordered_and_failed_ones_come_again() {
     cluster.patch(&format!("{PODS}/db-6/status"), json!({"status": {"phase": "Failed"}})).await;
     let other = |pod: &Value| name(pod) == "db-6" && pod["metadata"]["uid"] != sick["metadata"]["uid"];
     cluster.until_all(PODS, |pods| pods.iter().any(other)).await;
+    let told = "StatefulSet default/db is recreating failed Pod db-6";
+    cluster.event("default", "db", "RecreatingFailedPod", told).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
