@@ -87,7 +87,7 @@ pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result
     {
         let requests = amounts(&request.object["spec"]["resources"]["requests"]);
         for limit in limits(&ranges(), "PersistentVolumeClaim") {
-            check("PersistentVolumeClaim", limit, &requests, &requests, &mut problems);
+            check(CLAIM, limit, &requests, &Amounts::new(), &mut problems);
         }
     }
     match problems.as_slice() {
@@ -126,6 +126,9 @@ fn pod_total(spec: &Value, field: &str) -> Amounts {
     total
 }
 
+/// A type that knows requests only.
+const CLAIM: &str = "PersistentVolumeClaim";
+
 fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, problems: &mut Vec<String>) {
     for (name, min) in amounts(&limit["min"]) {
         match (requests.get(&name), limits.get(&name)) {
@@ -143,7 +146,10 @@ fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, proble
     }
     for (name, max) in amounts(&limit["max"]) {
         match (requests.get(&name), limits.get(&name)) {
-            (_, None) => {
+            (None, None) if kind == CLAIM => {
+                problems.push(format!("maximum {name} usage per {kind} is {max}.  No request is specified"))
+            }
+            (_, None) if kind != CLAIM => {
                 problems.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified"))
             }
             (_, Some(limit)) if *limit > max => {
@@ -255,6 +261,6 @@ mod tests {
             )
         };
         assert_eq!(claim("1Gi").refusal(|request| validate(request, &fixture)), "");
-        assert!(claim("2Gi").refusal(|request| validate(request, &fixture)).contains("but limit is 2Gi"));
+        assert!(claim("2Gi").refusal(|request| validate(request, &fixture)).contains("but request is 2Gi"));
     }
 }
