@@ -129,10 +129,10 @@ pub async fn exec(
 
 /// Stream and text of each line, or of what ends without one.
 fn contents(log: &str) -> Vec<(&str, &str)> {
-    let parts = |l: &'_ str| -> Option<(&str, &str)> {
-        let rest = l.split_once(' ')?.1;
+    fn parts(line: &str) -> Option<(&str, &str)> {
+        let rest = line.split_once(' ')?.1;
         rest.split_once(" F ").or_else(|| rest.split_once(" P "))
-    };
+    }
     log.lines().filter_map(parts).collect()
 }
 
