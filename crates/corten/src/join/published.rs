@@ -165,6 +165,7 @@ mod tests {
             cluster_cidr: "10.1.0.0/16".into(),
             cluster_dns: "10.2.0.10".parse().unwrap(),
             cluster_domain: "example".into(),
+            stub_domains: Vec::new(),
         };
         let objects = objects("https://s:6443", "pem", "10.2.0.0/16", &network).unwrap();
         let data = |name: &str, key: &str| -> Value {
