@@ -70,7 +70,8 @@ impl Forwarder {
         if let Some(answer) = self.cached(query, transport) {
             return answer;
         }
-        match self.exchange(&self.servers_of(&query.labels), packet, &query.question, transport).await {
+        let asked = without_options(query, packet);
+        match self.exchange(&self.servers_of(&query.labels), &asked, &query.question, transport).await {
             Ok((mut answer, foreign)) => {
                 self.cache.lock().put(key(query, transport), &answer, &foreign, Instant::now());
                 adopt(&mut answer, query);
@@ -91,6 +92,9 @@ impl Forwarder {
         let (mut answer, mut foreign) = self.exchange(&servers, &packet, question, Transport::Udp).await?;
         if foreign.truncated {
             (answer, foreign) = self.exchange(&servers, &packet, question, Transport::Tcp).await?;
+        }
+        if !matches!(foreign.code, code::NO_ERROR | code::NO_SUCH_NAME) {
+            return Err(io::Error::other(format!("a resolver answers with code {}", foreign.code)));
         }
         Ok(wire::addresses(&answer, &foreign))
     }
@@ -136,6 +140,26 @@ impl Forwarder {
         }
         Err(last)
     }
+}
+
+/// A client's question as it is passed on. Options of EDNS (cookies, subnets) are between the client and us: an answer to
+/// them must not be remembered for others.
+fn without_options(query: &Query, packet: &[u8]) -> Vec<u8> {
+    const PAYLOAD: u16 = 1232;
+    const DNSSEC_OK: u8 = 0x80;
+    let mut asked = packet.get(..4).unwrap_or_default().to_vec();
+    let edns = u16::from(query.edns.is_some());
+    for count in [1, 0, 0, edns] {
+        asked.extend_from_slice(&count.to_be_bytes());
+    }
+    asked.extend_from_slice(&query.question);
+    if let Some(edns) = &query.edns {
+        asked.push(0);
+        asked.extend_from_slice(&wire::kind::OPT.to_be_bytes());
+        asked.extend_from_slice(&PAYLOAD.min(edns.payload.max(512)).to_be_bytes());
+        asked.extend_from_slice(&[0, 0, if edns.dnssec { DNSSEC_OK } else { 0 }, 0, 0, 0]);
+    }
+    asked
 }
 
 /// The labels of a name, in lower case.

@@ -258,4 +258,6 @@ fn push_aliases(answer: &mut Answer, aliases: &[String]) {
 }
 
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod tests;

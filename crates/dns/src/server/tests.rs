@@ -25,8 +25,8 @@ async fn upstream() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, asked)
 }
 
-struct Running {
-    address: SocketAddr,
+pub(super) struct Running {
+    pub address: SocketAddr,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -35,6 +35,10 @@ async fn start(upstreams: &[SocketAddr]) -> Running {
 }
 
 async fn start_with(forwarder: Forwarder) -> Running {
+    start_with_forwarder(forwarder, |_| ()).await
+}
+
+pub(super) async fn start_with_forwarder(forwarder: Forwarder, more: impl FnOnce(&mut Index)) -> Running {
     let mut index = Index::new("cluster.local");
     let mut service = |name: &str, kind| {
         let entry = Entry { kind, ports: Vec::new() };
@@ -46,6 +50,7 @@ async fn start_with(forwarder: Forwarder) -> Running {
     service("out", Kind::External("example.com".to_owned()));
     service("inner", Kind::External(format!("web.default.{ZONE}")));
     service("circle", Kind::External(format!("circle.default.{ZONE}")));
+    more(&mut index);
     index.set_complete();
     let server = Server::new(Arc::new(RwLock::new(index)), forwarder);
     let stop = CancellationToken::new();
