@@ -134,7 +134,6 @@ pub struct CtrRunArgs {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 pub enum CtrCommand {
     /// List containers that run
     #[command(visible_alias = "list", alias = "ls")]

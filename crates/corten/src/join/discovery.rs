@@ -176,7 +176,7 @@ mod tests {
         let pin = pki::public_key_hash(&ours).unwrap();
         assert!(pin.starts_with("sha256:") && pin.len() == 7 + 64, "{pin}");
         let both = format!("{theirs}{ours}");
-        assert_eq!(pinned(&both, &[pin.clone()]).unwrap().trim(), ours.trim());
+        assert_eq!(pinned(&both, std::slice::from_ref(&pin)).unwrap().trim(), ours.trim());
         assert!(pinned(&theirs, &[pin]).is_err());
         assert_eq!(pinned(&theirs, &[]).unwrap(), theirs);
         let info = format!(
