@@ -233,8 +233,8 @@ impl Manager {
         let new = view.is_none() && matches!(pod.phase(), "Pending") && pod.deletion().is_none();
         let first = match if new { self.admit(&pod) } else { Ok(()) } {
             Ok(()) if new => First::Admission,
-            Ok(()) => First::Input(Input::Tick),
-            Err(rejection) => First::Input(rejection.told(&self.ctx, &pod)),
+            Ok(()) => First::Input(Box::new(Input::Tick)),
+            Err(rejection) => First::Input(Box::new(rejection.told(&self.ctx, &pod))),
         };
         self.start(pod, view.unwrap_or_default(), first);
     }
@@ -381,7 +381,7 @@ impl Manager {
             spec: Some(orphan_spec(&found.view)),
             ..Default::default()
         };
-        self.start(Arc::new(pod), found.view, First::Input(Input::Gone));
+        self.start(Arc::new(pod), found.view, First::Input(Box::new(Input::Gone)));
     }
 }
 

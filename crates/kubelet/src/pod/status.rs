@@ -206,7 +206,6 @@ fn container_status(machine: &Machine, slot: &Slot, node: &NodeFacts) -> Contain
                 supplemental_groups: Some(user.supplemental_groups.clone()),
             }),
         }),
-        ..Default::default()
     }
 }
 

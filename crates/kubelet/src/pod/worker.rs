@@ -46,7 +46,7 @@ pub enum First {
     /// A new pod, which the node's managers of CPUs, memory and devices have to admit.
     Admission,
     /// The rejection, the absence, or just the time.
-    Input(Input),
+    Input(Box<Input>),
 }
 
 pub struct Worker {
@@ -130,7 +130,7 @@ pub fn start(
 impl Worker {
     async fn begin(&mut self, first: First) {
         let input = match first {
-            First::Input(input) => input,
+            First::Input(input) => *input,
             First::Admission => {
                 let (ctx, pod) = (self.env.ctx.clone(), self.machine.pod.clone());
                 match affinity::admit(&ctx, &pod).await {
