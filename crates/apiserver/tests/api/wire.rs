@@ -204,7 +204,9 @@ async fn long_answers_are_compressed_for_those_who_like() {
     assert!(packed.bytes.len() < plain.bytes.len() / 10);
     let mut unpacked = Vec::new();
     flate2::read::GzDecoder::new(&packed.bytes[..]).read_to_end(&mut unpacked).unwrap();
-    assert_eq!(unpacked, plain.bytes);
+    // The revision of the list may be another one by now.
+    let unpacked: serde_json::Value = serde_json::from_slice(&unpacked).unwrap();
+    assert_eq!(unpacked["items"], plain.json()["items"]);
 }
 
 #[tokio::test]

@@ -30,12 +30,21 @@ fn resources_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ResourceRequirements
     containers(pod).find(|container| container.name == name)?.resources.as_ref()
 }
 
+/// Asking for nothing is written in two ways.
+fn same(a: Option<&ResourceRequirements>, b: Option<&ResourceRequirements>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a == b,
+        (Some(one), None) | (None, Some(one)) => *one == ResourceRequirements::default(),
+        (None, None) => true,
+    }
+}
+
 /// Whether two versions of a pod ask for different resources.
 pub fn differ(a: &Pod, b: &Pod) -> bool {
-    a.pod_spec().resources != b.pod_spec().resources
+    !same(a.pod_spec().resources.as_ref(), b.pod_spec().resources.as_ref())
         || containers(b).any(|container| {
             let other = containers(a).find(|other| other.name == container.name);
-            other.is_some_and(|other| other.resources != container.resources)
+            other.is_some_and(|other| !same(other.resources.as_ref(), container.resources.as_ref()))
         })
 }
 

@@ -59,7 +59,13 @@ fn acknowledged_writes_survive_kill_9() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        // A whole line of what was written; the last one may be torn.
+        let mut next = || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            line.strip_suffix('\n').map(str::to_owned)
+        };
         let wanted = 150 + round * 37;
         let mut told = 0;
         let mut note = |line: &str| {
@@ -70,15 +76,14 @@ fn acknowledged_writes_survive_kill_9() {
             false
         };
         while told < wanted {
-            let line = lines.next().expect("the writer goes on").unwrap();
+            let line = next().expect("the writer goes on");
             told += usize::from(note(&line));
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it managed to say before it died counts too. The last line may be torn.
-        let rest: Vec<String> = lines.map_while(Result::ok).collect();
-        for line in rest.iter().take(rest.len().saturating_sub(1)) {
-            note(line);
+        // What it managed to say before it died counts too.
+        while let Some(line) = next() {
+            note(&line);
         }
         let store = Store::open(&directory.path().join("state"), Options::default()).unwrap();
         let read = tokio::runtime::Builder::new_current_thread().build().unwrap();
