@@ -99,7 +99,9 @@ fn stages_commands_and_copies() {
         let mut header = tar::Header::new_gnu();
         header.set_size(3);
         header.set_mode(0o600);
-        (header.set_uid(7), header.set_gid(8), header.set_mtime(9));
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(9);
         archive.append_data(&mut header, "inside/f", &b"tar"[..]).unwrap();
         fs::write(bench.context.join("data.tar"), archive.into_inner().unwrap()).unwrap();
         let dockerfile = format!(

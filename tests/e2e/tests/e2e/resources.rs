@@ -82,7 +82,16 @@ fn devices_of_a_plugin() {
     node_has("3 2");
     c.kubectl(&["-n", "res", "delete", "pod", "two"]);
     // One of the two that are well counts as taken by the pod whose own is ill.
-    c.apply(&pod("again", &format!("{{limits: {{{RESOURCE}: 1}}}}")));
+    // A pod that comes before the plugin is back is refused, as by upstream: whatever made it makes another.
+    let again = pod("again", &format!("{{limits: {{{RESOURCE}: 1}}}}"));
+    eventually("a pod with a device after the restart", || {
+        c.apply(&again);
+        let phase = c.kubectl(&["-n", "res", "get", "pod", "again", "-o", "jsonpath={.status.phase}"]);
+        if phase == "Failed" {
+            c.kubectl(&["-n", "res", "delete", "pod", "again", "--now"]);
+        }
+        if phase == "Running" { Ok(()) } else { Err(phase) }
+    });
     c.wait_pod_ready("res", "again");
     assert_eq!(exec(&c, "again", "echo $DEVICES"), "device-2\n");
 }
