@@ -44,9 +44,9 @@ mod validatingadmissionpolicy_status;
 mod volume_expand;
 mod volume_protection;
 
-use std::time::Duration;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Informers;
 use futures::FutureExt;

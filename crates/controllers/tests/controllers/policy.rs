@@ -176,7 +176,8 @@ async fn an_autoscaler_without_metrics_says_so_and_keeps_to_its_limits() {
         .until(&format!("{SCALERS}/web"), |hpa| condition(hpa, "ScalingActive")["status"] == "False")
         .await;
     assert_eq!(condition(&told, "ScalingActive")["reason"], "FailedGetResourceMetric");
-    let told = "failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics";
+    let told =
+        "failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics";
     cluster.event("default", "web", "FailedGetResourceMetric", told).await;
     cluster
         .event(
