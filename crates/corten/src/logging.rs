@@ -9,7 +9,7 @@ use crate::cli::Command;
 pub fn start(command: &Command) {
     // A command that a person waits for shows its own progress.
     let default = match command {
-        Command::Image { .. } | Command::Build(_) | Command::Ctr { .. } => "warn",
+        Command::Image { .. } | Command::Build(_) | Command::Ctr { .. } | Command::Reset(_) => "warn",
         // Servers that do not answer yet are waited for.
         Command::Cluster { .. } | Command::Token(_) => "warn,kube_client=off",
         _ => "info",

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::pipeline::{self, Identity, Peer};
+use super::unread::Unread;
 use super::{StartError, body};
 use crate::config::Config;
 use crate::state::State;
@@ -133,7 +134,7 @@ async fn connection(
         let state = state.clone();
         let identity = Identity::Connection(peer.clone());
         async move {
-            let request = request.map(body::boxed);
+            let request = request.map(|incoming| body::boxed(Unread::new(incoming)));
             Ok::<_, Infallible>(pipeline::serve(state, identity, request).await)
         }
     });
