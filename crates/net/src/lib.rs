@@ -26,6 +26,7 @@ mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod vxlan;
+pub mod work;
 
 pub use error::Error;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -1,9 +1,9 @@
 //! From updates to kernel state, without an API server: what [`crate::run`] drives.
 
-use net::nft::{Batch, Data, Element as NftElement, Nft};
+use net::nft::{MapElement, Nft};
 
 use crate::Config;
-use crate::layout::{self, Encoded, Layout, OWNED};
+use crate::layout::{self, Layout, OWNED};
 use crate::model::{Change, Element, Model, Update};
 
 /// What a commit was made of.
@@ -54,7 +54,7 @@ impl Engine {
             if whole {
                 layout.create(&mut batch);
             }
-            edit.write(&mut batch);
+            batch.change(&OWNED, &edit.remove, &edit.add);
             if !batch.is_empty() {
                 self.nft.commit(&mut batch)?;
             }
@@ -68,8 +68,8 @@ impl Engine {
 
 /// The changes of one table, as bytes.
 struct Edit {
-    remove: Vec<Encoded>,
-    add: Vec<Encoded>,
+    remove: Vec<MapElement>,
+    add: Vec<MapElement>,
 }
 
 impl Edit {
@@ -79,30 +79,5 @@ impl Edit {
             ours.map(|(element, value)| layout::encode(element, *value)).collect()
         };
         Self { remove: encode(&change.remove), add: encode(&change.add) }
-    }
-
-    fn write(&self, batch: &mut Batch) {
-        let data: Vec<Data> =
-            self.add.iter().map(|element| Data::Value(element.data.clone().unwrap_or_default())).collect();
-        for map in OWNED {
-            let removed = self.remove.iter().filter(|element| element.map == map);
-            batch.delete_elements(
-                map,
-                removed.map(|element| NftElement {
-                    key: &element.key,
-                    key_end: element.key_end.as_deref(),
-                    data: None,
-                }),
-            );
-            let added = self.add.iter().zip(&data).filter(|(element, _)| element.map == map);
-            batch.add_elements(
-                map,
-                added.map(|(element, data)| NftElement {
-                    key: &element.key,
-                    key_end: element.key_end.as_deref(),
-                    data: element.data.as_ref().map(|_| data),
-                }),
-            );
-        }
     }
 }

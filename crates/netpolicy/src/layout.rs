@@ -19,7 +19,8 @@
 use std::net::IpAddr;
 
 use net::nft::{
-    Batch, Chain, Compare, CtKey, Expr, Family, Field, Header, Hook, MetaKey, Nat, Reg, Set, Verdict,
+    Batch, Chain, Compare, CtKey, Expr, Family, Field, Header, Hook, MapElement, MetaKey, Nat, Reg, Set,
+    Verdict,
 };
 
 use crate::model::{Direction, Element};
@@ -235,15 +236,6 @@ fn find(map: &str, to: u8) -> Vec<Expr> {
     ]
 }
 
-/// An element's map and bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    pub map: &'static str,
-    pub key: Vec<u8>,
-    pub key_end: Option<Vec<u8>>,
-    pub data: Option<Vec<u8>>,
-}
-
 fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -251,9 +243,9 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-pub(crate) fn encode(element: &Element, value: u32) -> Encoded {
-    let set = |map, key| Encoded { map, key, key_end: None, data: None };
-    let map = |map, key| Encoded { data: Some(value.to_ne_bytes().to_vec()), ..set(map, key) };
+pub(crate) fn encode(element: &Element, value: u32) -> MapElement {
+    let set = |map, key| MapElement { map, key, key_end: None, data: None };
+    let map = |map, key| MapElement { data: Some(value.to_ne_bytes().to_vec()), ..set(map, key) };
     match element {
         Element::Profile { direction, ip } => map(profiles(*direction), octets(*ip)),
         Element::Isolated { direction, ip } => set(isolated(*direction), octets(*ip)),
@@ -261,20 +253,20 @@ pub(crate) fn encode(element: &Element, value: u32) -> Encoded {
         Element::Pod { ip } => map(PODS, octets(*ip)),
         Element::Piece { first, last } => {
             let bound = |ip, protocol: u8| [octets(ip), vec![protocol, 0, 0, 0]].concat();
-            Encoded { key_end: Some(bound(*last, u8::MAX)), ..map(PIECES, bound(*first, 0)) }
+            MapElement { key_end: Some(bound(*last, u8::MAX)), ..map(PIECES, bound(*first, 0)) }
         }
         Element::Allowed { profile, class, what, .. } => allowed(*profile, *class, *what),
     }
 }
 
-fn allowed(profile: u32, class: u32, what: crate::model::Allowance) -> Encoded {
+fn allowed(profile: u32, class: u32, what: crate::model::Allowance) -> MapElement {
     use crate::model::Allowance;
     let pair = [profile.to_ne_bytes(), class.to_ne_bytes()].concat();
     let with = |protocol: u8, port: u16| {
         let [high, low] = port.to_be_bytes();
         [&pair[..], &[protocol, 0, 0, 0, high, low, 0, 0]].concat()
     };
-    let set = |map, key, key_end| Encoded { map, key, key_end, data: None };
+    let set = |map, key, key_end| MapElement { map, key, key_end, data: None };
     match what {
         Allowance::Everything => set(EVERYTHING, pair, None),
         Allowance::Port { protocol, port } => set(PORTS, with(protocol, port), None),

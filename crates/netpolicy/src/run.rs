@@ -3,8 +3,8 @@
 //! Events are worked off on a thread of their own, because a transaction blocks. While one is made, events pile up and
 //! become the next one: nothing is delayed on purpose, and nothing is done twice.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use client::{Delta, Informers, Subscription};
 use futures::future::BoxFuture;
@@ -20,9 +20,6 @@ use crate::model::Update;
 use crate::pod::Pod;
 use crate::policy::Policy;
 use crate::{Config, Error};
-
-/// The kernel refuses for a reason that time may heal (no memory).
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Enforces policies on this node until `shutdown`, and answers those who wait at the gate. What is in the kernel then
 /// stays there.
@@ -127,19 +124,8 @@ fn pod_update(delta: &Delta<PodObject>) -> Option<Update> {
 fn work(mut engine: Engine, batches: &mpsc::Receiver<Batch>) {
     let mut waiting = Vec::new();
     let mut failed = false;
-    loop {
-        let first = if failed {
-            match batches.recv_timeout(RETRY) {
-                Err(RecvTimeoutError::Disconnected) => return,
-                batch => batch.ok(),
-            }
-        } else {
-            match batches.recv() {
-                Ok(batch) => Some(batch),
-                Err(mpsc::RecvError) => return,
-            }
-        };
-        for batch in first.into_iter().chain(batches.try_iter()) {
+    while let Some(news) = net::work::next(batches, failed) {
+        for batch in news {
             batch.updates.into_iter().for_each(|update| engine.update(update));
             waiting.extend(batch.waiting);
         }

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use net::nft::{Batch, Data, Element as NftElement, ListedElement, Nft, Verdict};
+use net::nft::{Batch, Data, Element as NftElement, ListedElement, MapElement, Nft, Verdict};
 
 use crate::class::Class;
-use crate::layout::{self, CLASSES, Encoded, Layout, OWNED};
+use crate::layout::{self, CLASSES, Layout, OWNED};
 use crate::model::{Change, Hints, NumberedClass};
 use present::Present;
 
@@ -107,8 +107,8 @@ impl Kernel {
 /// The changes of one table, as bytes.
 #[derive(Debug, Default)]
 struct Edit {
-    remove: Vec<Encoded>,
-    add: Vec<Encoded>,
+    remove: Vec<MapElement>,
+    add: Vec<MapElement>,
     add_classes: Vec<NumberedClass>,
     remove_classes: Vec<NumberedClass>,
 }
@@ -168,28 +168,7 @@ impl Edit {
         }
         let element = |(key, data)| NftElement { data: Some(data), ..NftElement::key(key) };
         batch.add_elements(CLASSES, gotos.iter().map(|(key, data)| element((key, data))));
-        let mut data: Vec<Data> = Vec::with_capacity(self.add.len());
-        data.extend(self.add.iter().map(|e| Data::Value(e.data.clone().unwrap_or_default())));
-        for map in OWNED {
-            let removed = self.remove.iter().filter(|element| element.map == map);
-            batch.delete_elements(
-                map,
-                removed.map(|element| NftElement {
-                    key: &element.key,
-                    key_end: element.key_end.as_deref(),
-                    data: None,
-                }),
-            );
-            let added = self.add.iter().zip(&data).filter(|(element, _)| element.map == map);
-            batch.add_elements(
-                map,
-                added.map(|(element, data)| NftElement {
-                    key: &element.key,
-                    key_end: element.key_end.as_deref(),
-                    data: element.data.as_ref().map(|_| data),
-                }),
-            );
-        }
+        batch.change(&OWNED, &self.remove, &self.add);
         let needed: HashSet<Class> = self.add_classes.iter().map(|class| class.class).collect();
         for class in self.remove_classes.iter().filter(|gone| !needed.contains(&gone.class)) {
             batch.delete_chain(&class.class.to_string());
@@ -201,6 +180,6 @@ fn goto(class: &NumberedClass) -> (Vec<u8>, Data) {
     (layout::class_key(class), Data::Verdict(Verdict::Goto(class.class.to_string())))
 }
 
-fn listed(map: &'static str, element: &ListedElement) -> Encoded {
-    Encoded { map, key: element.key.clone(), key_end: element.key_end.clone(), data: element.data.clone() }
+fn listed(map: &'static str, element: &ListedElement) -> MapElement {
+    MapElement { map, key: element.key.clone(), key_end: element.key_end.clone(), data: element.data.clone() }
 }

@@ -22,8 +22,8 @@ use std::net::IpAddr;
 
 use net::IpNet;
 use net::nft::{
-    Batch, Chain, Compare, CtKey, Expr, Family, FibResult, FibSource, Field, Header, Hook, MetaKey, Nat, Reg,
-    Reject, Set, Verdict,
+    Batch, Chain, Compare, CtKey, Expr, Family, FibResult, FibSource, Field, Header, Hook, MapElement,
+    MetaKey, Nat, Reg, Reject, Set, Verdict,
 };
 
 use crate::class::{Balance, Class, Masquerade, View};
@@ -422,15 +422,6 @@ fn port_bytes(port: u16) -> [u8; 4] {
     [high, low, 0, 0]
 }
 
-/// An element's map and bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    pub map: &'static str,
-    pub key: Vec<u8>,
-    pub key_end: Option<Vec<u8>>,
-    pub data: Option<Vec<u8>>,
-}
-
 fn destination(frontend: &Frontend) -> Vec<u8> {
     let mut key = octets(frontend.ip);
     key.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
@@ -453,9 +444,9 @@ fn endpoint(address: &std::net::SocketAddr) -> Vec<u8> {
     data
 }
 
-pub(crate) fn encode(element: &Element) -> Encoded {
-    let set = |map, key| Encoded { map, key, key_end: None, data: None };
-    let map = |map, key, data| Encoded { data: Some(data), ..set(map, key) };
+pub(crate) fn encode(element: &Element) -> MapElement {
+    let set = |map, key| MapElement { map, key, key_end: None, data: None };
+    let map = |map, key, data| MapElement { data: Some(data), ..set(map, key) };
     match element {
         Element::Frontend { view, frontend, target } => {
             map(view_map(*view), destination(frontend), target.to_ne_bytes().to_vec())
@@ -468,7 +459,7 @@ pub(crate) fn encode(element: &Element) -> Encoded {
         Element::Range { id, range } => {
             let bound = |ip| [id.to_ne_bytes().to_vec(), octets(ip)].concat();
             let end = Some(bound(range.broadcast()));
-            Encoded { key_end: end, ..set(RANGES, bound(range.network())) }
+            MapElement { key_end: end, ..set(RANGES, bound(range.network())) }
         }
         Element::Own { ip } => set(SERVICE_IPS, octets(*ip)),
         Element::Hairpin { ip } => set(HAIRPIN, octets(*ip).repeat(2)),

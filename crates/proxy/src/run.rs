@@ -4,8 +4,8 @@
 //! events pile up and become the next one: nothing is delayed on purpose, and nothing is done twice.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use client::{Delta, Informers, Subscription};
 use futures::future::BoxFuture;
@@ -22,9 +22,6 @@ use crate::http::{self, Page};
 use crate::service::ServiceSpec;
 use crate::status::Status;
 use crate::{Config, Error, Local, Metrics, node};
-
-/// The kernel refuses for a reason that time may heal (no memory).
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Routes Services on this node until `shutdown`. What is in the kernel then stays there, so that connections
 /// go on and the next process finds it.
@@ -186,20 +183,9 @@ struct Worker {
 impl Worker {
     fn run(mut self, batches: &mpsc::Receiver<Batch>) {
         let mut failed = false;
-        loop {
-            let first = if failed {
-                match batches.recv_timeout(RETRY) {
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    batch => batch.ok(),
-                }
-            } else {
-                match batches.recv() {
-                    Ok(batch) => Some(batch),
-                    Err(mpsc::RecvError) => return,
-                }
-            };
+        while let Some(news) = net::work::next(batches, failed) {
             let mut triggers = Vec::new();
-            for batch in first.into_iter().chain(batches.try_iter()) {
+            for batch in news {
                 triggers.extend(batch.triggers);
                 batch.updates.into_iter().for_each(|update| self.engine.update(update));
             }

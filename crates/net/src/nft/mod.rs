@@ -5,12 +5,14 @@
 //! kernel holds can be listed back, for a reconcile at start.
 
 mod batch;
+mod change;
 mod expression;
 mod list;
 mod set;
 mod socket;
 
 pub use batch::{Batch, Chain, Hook, Nat};
+pub use change::MapElement;
 pub use expression::{Compare, CtKey, Expr, FibResult, FibSource, Header, MetaKey, Reg, Reject, Verdict};
 pub use list::{ListedElement, ListedTable};
 pub use set::{Data, Element, Field, MapData, Set};
