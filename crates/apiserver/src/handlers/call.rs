@@ -16,6 +16,7 @@ use crate::negotiate::Accept;
 use crate::options::Query;
 use crate::request::RequestInfo;
 use crate::server::body::RequestBody;
+use crate::server::unread::drain;
 use crate::state::State;
 
 /// Bodies of writes are at most this long, as upstream's.
@@ -76,25 +77,16 @@ impl Call {
     }
 }
 
-/// As much of a refused body as is read all the same.
+/// As much of a body that is too long is read all the same, before it is refused: a client that finds the connection
+/// closed while it sends never reads the answer.
 const DRAINED: usize = 32 << 20;
-
-/// Reads what a client is still sending: one that finds the connection closed while it sends never reads the answer.
-async fn drain(mut body: RequestBody) {
-    let mut read = 0;
-    while read < DRAINED
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        read += frame.data_ref().map_or(0, Bytes::len);
-    }
-}
 
 /// The whole body; 413 when it is too long.
 pub async fn read_body(headers: &HeaderMap, mut body: RequestBody, limit: usize) -> Result<Bytes, Status> {
     let too_large = || Status::too_large(format!("limit is {limit}"));
     let told = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if told.is_some_and(|length| length > limit as u64) {
-        drain(body).await;
+        drain(body, DRAINED).await;
         return Err(too_large());
     }
     let mut whole = BytesMut::new();
@@ -104,7 +96,7 @@ pub async fn read_body(headers: &HeaderMap, mut body: RequestBody, limit: usize)
         if let Ok(piece) = frame.into_data() {
             if whole.len() + piece.len() > limit {
                 drop(whole);
-                drain(body).await;
+                drain(body, DRAINED).await;
                 return Err(too_large());
             }
             whole.extend_from_slice(&piece);

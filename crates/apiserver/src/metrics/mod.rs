@@ -81,23 +81,12 @@ struct Code {
     code: u16,
 }
 
-/// Those that last, such as watches.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Lasting {
-    verb: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
-    scope: &'static str,
-    component: &'static str,
-}
-
 pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     durations: Family<Timed, Histogram, fn() -> Histogram>,
-    lasting: Family<Lasting, Gauge>,
+    /// Those that last, such as watches.
+    lasting: Family<Served, Gauge>,
     /// Without what clients wait for by their own number.
     indicators: Family<Served, Histogram, fn() -> Histogram>,
     sizes: Family<Served, Histogram, fn() -> Histogram>,
@@ -289,7 +278,7 @@ impl Metrics {
 
     /// A request that lasts has begun.
     pub fn lasts(&self, info: &RequestInfo) -> Going {
-        let gauge = self.lasting.get_or_create_owned(&Lasting {
+        let gauge = self.lasting.get_or_create_owned(&Served {
             verb: verb(info, Manner::default()),
             group: info.group.clone(),
             version: info.version.clone(),

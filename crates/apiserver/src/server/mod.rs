@@ -9,7 +9,7 @@ mod listener;
 pub mod pipeline;
 pub mod respond;
 mod system;
-mod unread;
+pub mod unread;
 
 use std::convert::Infallible;
 use std::path::PathBuf;

@@ -53,14 +53,15 @@ impl Drop for Unread {
     fn drop(&mut self) {
         let unread = self.0.take().filter(|body| !body.is_end_stream());
         if let (Some(body), Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(tokio::time::timeout(LONGEST, drain(body)));
+            runtime.spawn(tokio::time::timeout(LONGEST, drain(body, MOST)));
         }
     }
 }
 
-async fn drain(mut body: Incoming) {
+/// Reads what a client is still sending, `most` bytes of it.
+pub async fn drain(mut body: impl Body<Data = Bytes> + Unpin, most: usize) {
     let mut read = 0;
-    while read < MOST
+    while read < most
         && let Some(Ok(frame)) = body.frame().await
     {
         read += frame.data_ref().map_or(0, Bytes::len);
