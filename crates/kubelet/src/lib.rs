@@ -38,6 +38,7 @@ mod probe;
 mod server;
 mod shutdown;
 mod static_pods;
+mod token_request;
 mod turns;
 mod unix;
 mod users;

@@ -10,7 +10,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use k8s_cri::v1 as cri;
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
 use kube::api::PostParams;
@@ -24,6 +23,7 @@ use super::records::PullAccount;
 use super::reference::repository;
 use crate::config::{KubeletConfiguration, duration};
 use crate::pod::ext::PodExt;
+use crate::token_request;
 
 const LONGEST: Duration = Duration::from_secs(60);
 /// Larger answers are none.
@@ -255,19 +255,8 @@ impl Providers {
         account: &ServiceAccount,
     ) -> Result<String, String> {
         let name = account.metadata.name.clone().unwrap_or_default();
-        let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                audiences: Some(vec![wanted.service_account_token_audience.clone()]),
-                expiration_seconds: Some(600),
-                bound_object_ref: Some(BoundObjectReference {
-                    api_version: Some("v1".into()),
-                    kind: Some("Pod".into()),
-                    name: Some(pod.name().to_owned()),
-                    uid: Some(pod.uid().to_owned()),
-                }),
-            }),
-            ..Default::default()
-        };
+        let audiences = vec![wanted.service_account_token_audience.clone()];
+        let request = token_request::bound_to(pod, Some(audiences), 600);
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), pod.namespace());
         let answer = api.create_token_request(&name, &PostParams::default(), &request).await;
         let answer =

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
@@ -15,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Source, VolumeError};
 use crate::pod::ext::PodExt;
+use crate::token_request;
 
 #[derive(Clone)]
 pub struct Issued {
@@ -44,19 +44,8 @@ pub async fn request(
         return Ok(kept.clone());
     }
     let account = pod.pod_spec().service_account_name.as_deref().unwrap_or("default");
-    let request = TokenRequest {
-        spec: Some(TokenRequestSpec {
-            audiences: (!audience.is_empty()).then(|| vec![audience]),
-            expiration_seconds: Some(lifetime),
-            bound_object_ref: Some(BoundObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                name: Some(pod.name().to_owned()),
-                uid: Some(pod.uid().to_owned()),
-            }),
-        }),
-        ..Default::default()
-    };
+    let audiences = (!audience.is_empty()).then(|| vec![audience]);
+    let request = token_request::bound_to(pod, audiences, lifetime);
     let api: Api<ServiceAccount> = Api::namespaced(source.ctx.client.clone(), pod.namespace());
     let failed = |error: String| {
         VolumeError::Invalid(format!(
