@@ -127,17 +127,29 @@ impl Candidate<'_> {
     async fn acquire(&mut self) {
         let watched = watcher::watch_object(self.leases.clone(), &self.election.name).default_backoff();
         let mut changes = std::pin::pin!(watched);
+        // An API server that does not answer is told of once.
+        let mut answered = true;
         loop {
-            let wait = match timeout(self.election.renew_deadline, self.attempt()).await {
+            let attempt = timeout(self.election.renew_deadline, self.attempt()).await;
+            let answers = matches!(attempt, Ok(Ok(_) | Err(kube::Error::Api(_))));
+            let wait = match attempt {
                 Ok(Ok(Attempt::Held)) => return,
                 Ok(Ok(Attempt::Taken(until))) => until,
-                Ok(Err(error)) => {
-                    // Somebody else was faster, or the API server does not answer.
+                Ok(Err(error)) if answers || !answered => {
+                    // Somebody else was faster, perhaps.
                     debug!(lease = self.election.name, %error, "cannot take the lease");
                     self.soon()
                 }
-                Err(_) => self.soon(),
+                Ok(Err(error)) => {
+                    warn!(lease = self.election.name, %error, "cannot ask for the lease, trying again");
+                    self.soon()
+                }
+                Err(_) => {
+                    debug!(lease = self.election.name, "no answer in time to whether the lease is free");
+                    self.soon()
+                }
             };
+            answered = answers;
             let mut wait = std::pin::pin!(sleep_until(wait));
             loop {
                 tokio::select! {

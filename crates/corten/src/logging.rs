@@ -10,9 +10,9 @@ pub fn start(command: &Command) {
     // A command that a person waits for shows its own progress.
     let default = match command {
         Command::Image { .. } | Command::Build(_) | Command::Ctr { .. } | Command::Reset(_) => "warn",
-        // Servers that do not answer yet are waited for.
         Command::Cluster { .. } | Command::Token(_) => "warn,kube_client=off",
-        _ => "info",
+        // Who asks an API server that does not answer says so, and what was asked for; its client does not know.
+        _ => "info,kube_client=off",
     };
     let filter = EnvFilter::try_from_env("CORTEN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()

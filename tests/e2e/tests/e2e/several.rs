@@ -47,24 +47,22 @@ impl Plane {
         self.spawn(&format!("m{member}"), &mut command);
     }
 
-    fn corten(&self, run: &str) -> Command {
-        let mut command = self.host.command(corten());
-        command.args(["--root-dir", "root", "--run-dir", run]);
-        command
-    }
-
     fn api_server(&self, server: usize) {
-        let mut command = self.corten(&format!("run{server}"));
+        let mut command = self.host.command(corten());
+        command.args(["--root-dir", "root", "--run-dir", &format!("run{server}")]);
         command.args(["apiserver", "--etcd-servers"]);
         command.arg("http://127.0.0.1:2379,http://127.0.0.2:2379,http://127.0.0.3:2379");
         command.args(["--secure-port", &port(server), "--advertise-address", "198.18.0.2"]);
         self.spawn(&format!("apiserver{server}"), &mut command);
     }
 
-    /// `controllers` or `scheduler`, by way of one API server.
+    /// `controllers` or `scheduler`, by way of one API server. One that has lost the lead ends, as it may while etcd
+    /// elects a new leader of its own: it is started again, as a unit of systemd is.
     fn part(&self, role: &str, server: usize) {
         let config = self.kubeconfig(server);
-        let mut command = self.corten(&format!("run-{role}{server}"));
+        let mut command = self.host.command("sh");
+        command.args(["-c", r#"while :; do "$@"; sleep 0.2; done"#, "sh"]).arg(corten());
+        command.args(["--root-dir", "root", "--run-dir", &format!("run-{role}{server}")]);
         command.arg(role).arg("--kubeconfig").arg(config);
         command.args(["--leader-elect-lease-duration", "3s", "--leader-elect-renew-deadline", "2s"]);
         command.args(["--leader-elect-retry-period", "500ms"]);
@@ -119,7 +117,6 @@ fn pods(plane: &Plane, server: usize, wanted: usize) {
 }
 
 #[test]
-#[ignore = "now and then no controllers act for a minute after the API server of the leader has died: not understood yet"]
 fn any_of_them_may_die() {
     let plane = Plane::start();
     for server in 1..=2 {
