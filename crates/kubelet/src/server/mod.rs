@@ -26,26 +26,27 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use serving::tls::BoxError;
 
 pub use healthz::healthz;
-pub use tls::{ServeError, serve};
+pub use serving::ServeError;
+pub use tls::serve;
 
 use crate::context::Context;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What handlers work with.
 #[derive(Clone)]
 pub struct Server {
     pub ctx: Arc<Context>,
-    auth: Arc<auth::Authority>,
+    auth: Arc<auth::NodeAuthority>,
     rates: Arc<rates::Rates>,
 }
 
 impl Server {
     pub fn new(ctx: Arc<Context>) -> Self {
-        let auth = Arc::new(auth::Authority::new(ctx.client.clone(), &ctx.options));
+        let auth = Arc::new(auth::NodeAuthority::new(ctx.client.clone(), &ctx.options));
         Self { auth, rates: Arc::default(), ctx }
     }
 }

@@ -1,12 +1,12 @@
 //! Paths to handlers, behind authentication and authorization.
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use serving::User;
 use tracing::debug;
 
-use super::auth::{Refusal, User};
 use crate::cri::view::keys;
 use crate::pod::ext::PodExt;
 
@@ -18,7 +18,8 @@ use super::{
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    if let Err((status, message)) = admit(&server, user, &request, &path).await {
+    if let Err((status, message)) = server.auth.admit(user, request.headers(), request.method(), &path).await
+    {
         debug!(path, %status, message, "request refused");
         return error(status, message);
     }
@@ -85,31 +86,6 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
         }
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),
     }
-}
-
-async fn admit(
-    server: &Server,
-    user: Option<User>,
-    request: &Request<Incoming>,
-    path: &str,
-) -> Result<(), Refusal> {
-    let user = match user {
-        Some(user) => user,
-        None => {
-            let token = request
-                .headers()
-                .get(header::AUTHORIZATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.strip_prefix("Bearer "))
-                .map(str::trim)
-                .filter(|token| !token.is_empty());
-            match token {
-                Some(token) => server.auth.authenticate(token).await?,
-                None => server.auth.anonymous()?,
-            }
-        }
-    };
-    server.auth.authorize(&user, request.method(), path).await
 }
 
 fn pods(server: &Server) -> Response<Body> {
