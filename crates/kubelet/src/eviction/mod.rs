@@ -33,14 +33,13 @@ use crate::node::machine_info::meminfo;
 use crate::pod::admission::Rejection;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
+use crate::pod::preemption::is_critical;
 use crate::server::stats::{self, PodUsage};
 use signals::{Level, Levels, Threshold, Watch};
 
 const CHECK: Duration = Duration::from_secs(10);
 /// How long an evicted pod has before the next is looked for.
 const SETTLE: Duration = Duration::from_secs(30);
-/// Pods of at least this priority are what the node itself needs.
-const CRITICAL: i32 = 2_000_000_000;
 
 /// What is short on this node.
 pub struct Pressure(Mutex<Watch>);
@@ -90,10 +89,6 @@ impl Pressure {
         let message = format!("The node had condition: [{}]. ", short.join(" "));
         Err(Rejection { reason: "Evicted".into(), message })
     }
-}
-
-fn is_critical(pod: &Pod) -> bool {
-    pod.is_mirror() || crate::static_pods::is_static(pod) || pod.pod_spec().priority.unwrap_or(0) >= CRITICAL
 }
 
 fn levels(ctx: &Context) -> Levels {

@@ -46,10 +46,10 @@ impl Images {
         cri: Cri,
         events: Recorder,
     ) -> Result<Self, String> {
-        let at_once = match (config.serialize_image_pulls, config.max_parallel_image_pulls) {
-            (Some(true), _) => Some(1),
-            (_, most) => most.filter(|most| *most > 0),
-        };
+        let most = config.max_parallel_image_pulls;
+        // Upstream's defaults: one at a time, unless a number says that it may be more.
+        let one_by_one = config.serialize_image_pulls.unwrap_or(most.is_none_or(|most| most < 2));
+        let at_once = if one_by_one { Some(1) } else { most.filter(|most| *most > 0) };
         Ok(Self {
             cri,
             events,

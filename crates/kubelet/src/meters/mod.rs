@@ -64,6 +64,7 @@ const FAMILIES: &[(&str, &str, &[f64])] = &[
         "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
         USUAL,
     ),
+    ("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", &[]),
     (
         "kubelet_runtime_operations_duration_seconds",
         "Duration in seconds of runtime operations. Broken down by operation type.",

@@ -9,6 +9,7 @@ use super::machine::Input;
 use crate::container::qos;
 use crate::context::Context;
 use crate::meters;
+use crate::static_pods::is_static;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
@@ -41,40 +42,88 @@ pub fn admit(
 ) -> Result<(), Rejection> {
     let reject = |reason: &str, message: String| Err(Rejection { reason: reason.to_owned(), message });
     let predicate = |name: &str, why: &str| reject(name, format!("Predicate {name} failed: {why}"));
+    let os = pod.pod_spec().os.as_ref().map(|os| os.name.as_str());
+    if os.is_some_and(|os| os != "linux") {
+        return reject(
+            "PodOSNotSupported",
+            "Failed to admit pod as the OS field doesn't match node OS".to_owned(),
+        );
+    }
+    if let Some(Shortage { name, requested, used, capacity }) = shortage(pod, others, allocatable, max_pods) {
+        return reject(
+            &format!("OutOf{name}"),
+            format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            ),
+        );
+    }
     if let Some(node) = node
         && !selected(pod, node)
     {
         return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
-    let max_pods = usize::try_from(max_pods).unwrap_or(usize::MAX);
-    if others.len() >= max_pods {
-        return reject(
-            "OutOfpods",
-            format!(
-                "Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {max_pods}",
-                others.len()
-            ),
-        );
-    }
     if others.iter().any(|other| ports_clash(pod, other)) {
         return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports");
     }
-    let wanted = qos::requests(pod.pod_spec());
-    for (name, requested) in &wanted.amounts {
-        let Some(capacity) = allocatable.get(name) else {
-            continue;
-        };
-        let used: i64 = others.iter().map(|other| qos::requests(other.pod_spec()).get(name)).sum();
-        if *requested > 0 && used.saturating_add(*requested) > *capacity {
-            return reject(
-                &format!("OutOf{name}"),
-                format!(
-                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-                ),
-            );
-        }
+    // The agents of a node that is being drained are to go on.
+    if !is_static(pod)
+        && let Some(node) = node
+        && banned(pod, node)
+    {
+        return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate");
     }
     Ok(())
+}
+
+/// What the node has too little of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shortage {
+    pub name: String,
+    pub requested: i64,
+    pub used: i64,
+    pub capacity: i64,
+}
+
+/// What the node has too little of for the pod beside `others`, if anything.
+pub fn shortage(
+    pod: &Pod,
+    others: &[Arc<Pod>],
+    allocatable: &Allocatable,
+    max_pods: u32,
+) -> Option<Shortage> {
+    let (count, most) = (i64::try_from(others.len()).unwrap_or(i64::MAX), i64::from(max_pods));
+    if count >= most {
+        return Some(Shortage { name: "pods".into(), requested: 1, used: count, capacity: most });
+    }
+    let wanted = qos::requests(pod.pod_spec());
+    wanted.amounts.iter().find_map(|(name, requested)| {
+        let capacity = *allocatable.get(name)?;
+        let used: i64 = others.iter().map(|other| qos::requests(other.pod_spec()).get(name)).sum();
+        (*requested > 0 && used.saturating_add(*requested) > capacity).then(|| Shortage {
+            name: name.clone(),
+            requested: *requested,
+            used,
+            capacity,
+        })
+    })
+}
+
+/// Whether a taint of the node is against the pod's running there, and not only against its being scheduled.
+fn banned(pod: &Pod, node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let mut taints = taints.filter(|taint| taint.effect == "NoExecute");
+    taints.any(|taint| {
+        !pod.pod_spec().tolerations.iter().flatten().any(|toleration| {
+            let key = toleration.key.as_deref().unwrap_or_default();
+            let effect = toleration.effect.as_deref().unwrap_or_default();
+            let exists = toleration.operator.as_deref() == Some("Exists");
+            (effect.is_empty() || effect == taint.effect)
+                && (key == taint.key || (key.is_empty() && exists))
+                && (exists
+                    || toleration.value.as_deref().unwrap_or_default()
+                        == taint.value.as_deref().unwrap_or_default())
+        })
+    })
 }
 
 /// `allowed` are those that the node's configuration adds; `net.ipv4.*` stands for all below.
@@ -175,11 +224,16 @@ mod tests {
 
     fn check(new: Value, others: &[Arc<Pod>], expected: Option<&str>) {
         let node: Node = serde_json::from_value(
-            json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "5"}}}),
+            json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "5"}}, "spec": {"taints": [
+                {"key": "down", "value": "yes", "effect": "NoExecute"}, {"key": "no", "effect": "NoSchedule"}]}}),
         )
         .unwrap();
         let allocatable = [("cpu".to_owned(), 2000), ("memory".to_owned(), 1 << 30)].into();
-        let result = admit(&pod(new.clone()), others, Some(&node), &allocatable, 3);
+        let mut spec = new.clone();
+        if spec.get("tolerations").is_none() {
+            spec["tolerations"] = json!([{"key": "down", "operator": "Exists"}]);
+        }
+        let result = admit(&pod(spec), others, Some(&node), &allocatable, 3);
         assert_eq!(result.err().map(|rejection| rejection.reason).as_deref(), expected, "{new}");
     }
 
@@ -215,5 +269,11 @@ mod tests {
         check(term("Gt", json!(["4"])), &[], None);
         check(term("Lt", json!(["4"])), &[], Some("NodeAffinity"));
         check(term("NotIn", json!(["5"])), &[], Some("NodeAffinity"));
+        check(json!({"containers": [], "os": {"name": "windows"}}), &[], Some("PodOSNotSupported"));
+        let tolerating = |toleration: Value| json!({"containers": [], "tolerations": [toleration]});
+        check(tolerating(json!({"key": "other", "operator": "Exists"})), &[], Some("TaintToleration"));
+        check(tolerating(json!({"key": "down", "value": "no"})), &[], Some("TaintToleration"));
+        check(tolerating(json!({"key": "down", "value": "yes", "effect": "NoExecute"})), &[], None);
+        check(tolerating(json!({"operator": "Exists"})), &[], None);
     }
 }

@@ -4,8 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
 pub const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+/// A container that has run for so long begins anew, whatever the longest delay is.
+const FORGOTTEN: SignedDuration = SignedDuration::from_secs(600);
 
-/// 10 s, 20 s, ... 300 s; forgotten when nothing has happened for twice the longest delay.
+/// 10 s, 20 s, ... 300 s; forgotten after ten minutes without a failure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {
     longest: SignedDuration,
@@ -49,7 +51,7 @@ impl Backoff {
     }
 
     fn expired(&self, event: Timestamp, updated: Timestamp) -> bool {
-        event.duration_since(updated) > self.longest * 2
+        event.duration_since(updated) > FORGOTTEN
     }
 }
 
@@ -67,6 +69,14 @@ mod tests {
         assert_eq!(backoff.until(at(0), at(0)), None, "the first restart is immediate");
         let delays: Vec<i64> = (0..7).map(|_| backoff.next(at(0), at(0)).as_secs()).collect();
         assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_short_limit_is_the_first_delay_too() {
+        let mut backoff = Backoff::up_to(SignedDuration::from_secs(2));
+        let delays: Vec<i64> = (0..3).map(|run| backoff.next(at(run * 60), at(run * 60)).as_secs()).collect();
+        assert_eq!(delays, [2, 2, 2]);
+        assert!(backoff.until(at(180), at(181)).is_some(), "a minute is not long enough to begin anew");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub use super::messages::{Action, Failure, Input, StartFailure};
 use super::probed::Kind;
 use super::slot::{self, Hold, Op, Restart, Slot};
 use crate::cri::view::{Container, PodView, Sandbox, State};
+use crate::probe::Unsuccessful;
 
 /// Where the pod is in its life on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +86,8 @@ pub struct Machine {
     pub pending: Option<Pending>,
     pub(super) pod_resources_changed: bool,
     pub start_time: Timestamp,
+    /// When its containers were first to end.
+    pub(super) stopping_since: Option<Timestamp>,
     pub(super) volumes: Work,
     pub(super) sandbox: Work,
     pub(super) teardown: Work,
@@ -112,6 +115,7 @@ impl Machine {
             pending: None,
             pod_resources_changed: false,
             start_time,
+            stopping_since: None,
             volumes: Work::Todo,
             sandbox: Work::Todo,
             teardown: Work::Todo,
@@ -187,6 +191,8 @@ impl Machine {
             // What was being waited for is not what is wanted any more.
             slot.hold = None;
             slot.image = None;
+            slot.crash.reset();
+            slot.pull.reset();
             if let Some(current) = slot.current.as_ref().filter(|c| c.state != State::Exited) {
                 slot.restart = Some(Restart {
                     id: current.id.clone(),
@@ -410,10 +416,11 @@ impl Machine {
         name: &str,
         id: &str,
         kind: Kind,
-        result: Result<(), String>,
+        result: Result<(), Unsuccessful>,
         actions: &mut Vec<Action>,
     ) {
         let grace = self.pod.grace();
+        let policy = self.pod.restart_policy().to_owned();
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.name == name) else {
             return;
         };
@@ -423,9 +430,19 @@ impl Machine {
         let Some(probe) = kind.of(&slot.spec) else {
             return;
         };
-        if let Err(message) = &result {
-            let message = format!("{} probe failed: {message}", kind.title());
-            actions.push(warning("Unhealthy", message, Some(name)));
+        match &result {
+            Ok(()) => {}
+            Err(Unsuccessful::Failed(output)) => {
+                let message = format!("{} probe failed: {output}", kind.title());
+                actions.push(warning("Unhealthy", message, Some(name)));
+            }
+            // Nothing was learnt of the container.
+            Err(Unsuccessful::Errored(error)) => {
+                let message =
+                    format!("{} probe errored and resulted in unknown state: {error}", kind.title());
+                actions.push(warning("Unhealthy", message, Some(name)));
+                return;
+            }
         }
         match (kind, slot.probed.count(kind, probe, result.is_ok())) {
             (_, None) => {}
@@ -434,14 +451,9 @@ impl Machine {
             (Kind::Liveness, Some(true)) => {}
             (Kind::Startup | Kind::Liveness, Some(false)) => {
                 let grace = probe.termination_grace_period_seconds.unwrap_or(grace);
-                slot.restart.get_or_insert(Restart {
-                    id: id.to_owned(),
-                    message: format!(
-                        "Container {name} failed {} probe, will be restarted",
-                        kind.title().to_lowercase()
-                    ),
-                    grace,
-                });
+                let then = if slot.may_restart(&policy) { ", will be restarted" } else { "" };
+                let message = format!("Container {name} failed {} probe{then}", kind.title().to_lowercase());
+                slot.restart.get_or_insert(Restart { id: id.to_owned(), message, grace });
             }
         }
     }

@@ -12,12 +12,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::admission::{Rejection, admit, sysctls_allowed};
+use super::admission::{Rejection, admit, shortage, sysctls_allowed};
 use super::allocated::Allocated;
 use super::allocation;
 use super::exec;
 use super::ext::PodExt;
 use super::machine::Input;
+use super::preemption::{self, is_critical};
 use super::worker::{self, First, Handle};
 use crate::context::Context;
 use crate::cri::events::{self, News, PodNews};
@@ -30,6 +31,8 @@ struct Known {
     pod: Arc<Pod>,
     /// As the API has it.
     wanted: Arc<Pod>,
+    /// It ends, so that a critical pod has room.
+    preempted: bool,
 }
 
 pub struct Manager {
@@ -47,6 +50,8 @@ pub struct Manager {
     /// Before that, a pod of the runtime that the API does not know may be one of them.
     statics_known: bool,
     synced: bool,
+    /// Critical pods that others make room for, by UID.
+    waiting: HashMap<String, Arc<Pod>>,
 }
 
 /// Where a manager's news come from.
@@ -80,6 +85,7 @@ impl Manager {
             statics: StaticPods::new(),
             statics_known,
             synced: false,
+            waiting: HashMap::new(),
         }
     }
 
@@ -123,7 +129,7 @@ impl Manager {
                         self.allocated.forget(&uid);
                         self.ctx.probes.forget(&uid);
                         self.ctx.mounted.lock().retain(|(of, _), _| *of != uid);
-                        self.retry_resizes();
+                        self.room_is_free();
                     }
                     Err(error) => warn!(%error, "a pod's worker ended badly"),
                 },
@@ -231,6 +237,11 @@ impl Manager {
         }
         let view = self.found.remove(pod.uid()).map(|found| found.view);
         let new = view.is_none() && matches!(pod.phase(), "Pending") && pod.deletion().is_none();
+        self.waiting.remove(pod.uid());
+        if new && self.makes_room(&pod) {
+            self.waiting.insert(pod.uid().to_owned(), pod);
+            return;
+        }
         let first = match if new { self.admit(&pod) } else { Ok(()) } {
             Ok(()) if new => First::Admission,
             Ok(()) => First::Input(Box::new(Input::Tick)),
@@ -251,7 +262,7 @@ impl Manager {
         let handle = worker::start(self.ctx.clone(), pod.clone(), view, first, &mut self.workers);
         let uid = wanted.uid().to_owned();
         let resize = allocation::differ(&pod, &wanted);
-        self.pods.insert(uid.clone(), Known { handle, pod, wanted });
+        self.pods.insert(uid.clone(), Known { handle, pod, wanted, preempted: false });
         if resize {
             self.allocate(&uid);
         }
@@ -272,7 +283,7 @@ impl Manager {
         }
         let ended = matches!(wanted.phase(), "Succeeded" | "Failed");
         if ended {
-            self.retry_resizes();
+            self.room_is_free();
         }
     }
 
@@ -297,7 +308,51 @@ impl Manager {
         let _ = known.handle.inbox.send(Input::ResizePending(pending));
     }
 
-    /// Room has become free.
+    fn room_is_free(&mut self) {
+        for pod in std::mem::take(&mut self.waiting).into_values() {
+            self.update(pod);
+        }
+        self.retry_resizes();
+    }
+
+    /// A critical pod that does not fit has others go. True while it has to wait for them.
+    fn makes_room(&mut self, pod: &Pod) -> bool {
+        let (allocatable, max_pods) = (self.ctx.allocatable(), self.max_pods());
+        let others = self.admitted(None);
+        if !is_critical(pod) || shortage(pod, &others, &allocatable, max_pods).is_none() {
+            return false;
+        }
+        // Those that are on their way already count as gone.
+        let staying: Vec<Arc<Pod>> = others.into_iter().filter(|other| !self.ends(other.uid())).collect();
+        let Some(victims) = preemption::victims(pod, &staying, &allocatable, max_pods) else { return false };
+        for uid in victims {
+            let Some(known) = self.pods.get_mut(&uid) else { continue };
+            known.preempted = true;
+            info!(
+                pod = known.pod.full_name(),
+                critical = pod.full_name(),
+                "a pod makes room for a critical one"
+            );
+            self.ctx.events.warning(&known.pod, None, preemption::REASON, preemption::MESSAGE);
+            crate::meters::count("kubelet_preemptions", &[("preemption_signal", "admission")]);
+            let _ = known.handle.inbox.send(Input::Kill {
+                reason: preemption::REASON.into(),
+                message: preemption::MESSAGE.into(),
+                grace: None,
+            });
+        }
+        true
+    }
+
+    fn ends(&self, uid: &str) -> bool {
+        self.pods.get(uid).is_some_and(|known| known.preempted)
+    }
+
+    fn max_pods(&self) -> u32 {
+        self.ctx.options.config.pod_limit(self.ctx.machine.cpus)
+    }
+
+    /// Room has become free for resizes.
     fn retry_resizes(&mut self) {
         let waits = |known: &&Known| allocation::differ(&known.pod, &known.wanted);
         let mut waiting: Vec<Arc<Pod>> =
@@ -318,14 +373,14 @@ impl Manager {
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
         let others = self.admitted(None);
         let node = self.ctx.node.get("", &self.ctx.options.node_name);
-        let max_pods = self.ctx.options.config.pod_limit(self.ctx.machine.cpus);
         self.ctx.shutdown.admit()?;
         self.ctx.pressure.admit(pod)?;
         sysctls_allowed(pod, &self.ctx.options.config.allowed_unsafe_sysctls)?;
-        admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), max_pods)
+        admit(pod, &others, node.as_deref(), &self.ctx.allocatable(), self.max_pods())
     }
 
     fn gone(&mut self, pod: &Pod) {
+        self.waiting.remove(pod.uid());
         if let Some(known) = self.pods.get(pod.uid()) {
             let _ = known.handle.inbox.send(Input::Gone);
             // The scheduler counts with its room from now on, so it is not to be counted here either.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use super::allocation::Pending;
 use super::probed::Kind;
 use crate::cri::view::{Container, PodView, Sandbox};
+use crate::probe::Unsuccessful;
 
 /// Something that has happened.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub enum Input {
         name: String,
         id: String,
         kind: Kind,
-        result: Result<(), String>,
+        result: Result<(), Unsuccessful>,
     },
     /// The time that [`super::machine::Machine::wake`] asked for has come.
     Tick,

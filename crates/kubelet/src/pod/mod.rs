@@ -15,6 +15,7 @@ mod machine_tests;
 pub mod manager;
 pub mod messages;
 pub mod plan;
+pub mod preemption;
 pub mod probed;
 pub mod resize;
 pub mod slot;

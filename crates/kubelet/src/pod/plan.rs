@@ -20,6 +20,9 @@ impl Machine {
         if self.stage == Stage::Active && self.ends(now, actions) {
             self.stage = Stage::Stopping;
         }
+        if self.stage == Stage::Stopping {
+            self.stopping_since.get_or_insert(now);
+        }
         match self.stage {
             Stage::Active => {
                 self.plan_setup(now, actions);
@@ -158,7 +161,7 @@ impl Machine {
             let due = matches!(slot.op, Op::Idle | Op::Hook | Op::Resizing);
             if alive(slot) && due && slot.stop_again_at.is_none_or(|at| at <= now) {
                 let message = format!("Stopping container {}", slot.name);
-                stop(slot, grace, message, actions);
+                stop(slot, grace, grace, message, actions);
             }
         }
         let mut regular = self.slots.iter().filter(|slot| slot.role != Role::Ephemeral);
@@ -185,7 +188,7 @@ impl Machine {
             if current.is_none_or(|current| current.id != restart.id || current.state == State::Exited) {
                 slot.restart = None;
             } else if slot.op == Op::Idle && slot.stop_again_at.is_none_or(|at| at <= now) {
-                stop(slot, restart.grace, restart.message, actions);
+                stop(slot, restart.grace, restart.grace, restart.message, actions);
             }
         }
     }
@@ -295,6 +298,8 @@ impl Machine {
 
     fn plan_stop(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let grace = self.stop_grace();
+        // All share one grace period: whoever had to wait for others has what they have left of it.
+        let left = self.stop_by(grace).map_or(grace, |by| by.duration_since(now).as_secs());
         for slot in &mut self.slots {
             if slot.op == Op::Pulling {
                 slot.op = Op::Idle;
@@ -308,9 +313,11 @@ impl Machine {
             .any(|slot| slot.role != Role::Sidecar && (alive(slot) || slot.op == Op::Starting));
         let mut later_sidecar_runs = false;
         for slot in self.slots.iter_mut().rev() {
+            let mut given = grace;
             if slot.role == Role::Sidecar {
-                // Sidecars go last, in the reverse of the order in which they came.
-                let wait = others_run || later_sidecar_runs;
+                // Sidecars go last, in the reverse of the order in which they came; all at once when time is up.
+                let wait = (others_run || later_sidecar_runs) && left > 0;
+                given = left.min(grace);
                 later_sidecar_runs |= alive(slot) || slot.op == Op::Starting;
                 if wait {
                     continue;
@@ -327,9 +334,14 @@ impl Machine {
             };
             if due {
                 let message = format!("Stopping container {}", slot.name);
-                stop(slot, grace, message, actions);
+                stop(slot, grace, given, message, actions);
             }
         }
+    }
+
+    /// When the grace period of an ending pod is over.
+    fn stop_by(&self, grace: i64) -> Option<Timestamp> {
+        self.stopping_since?.checked_add(SignedDuration::from_secs(grace)).ok()
     }
 
     fn stop_grace(&self) -> i64 {
@@ -384,6 +396,9 @@ impl Machine {
         if self.stage == Stage::Active {
             times.extend(self.deadline());
         }
+        if self.stage == Stage::Stopping && self.slots.iter().any(|slot| slot.role == Role::Sidecar) {
+            times.extend(self.stop_by(self.stop_grace()));
+        }
         times.into_iter().filter(|at| *at > now).min()
     }
 }
@@ -401,7 +416,8 @@ fn alive(slot: &Slot) -> bool {
     slot.running()
 }
 
-fn stop(slot: &mut Slot, grace: i64, message: String, actions: &mut Vec<Action>) {
+/// Of its pod's `grace`, the container is `given` what is left.
+fn stop(slot: &mut Slot, grace: i64, given: i64, message: String, actions: &mut Vec<Action>) {
     let Some(id) = slot.current.as_ref().map(|current| current.id.clone()) else {
         return;
     };
@@ -418,7 +434,7 @@ fn stop(slot: &mut Slot, grace: i64, message: String, actions: &mut Vec<Action>)
             container: Some(slot.name.clone()),
         });
     }
-    actions.push(Action::Stop { name: slot.name.clone(), id, grace: grace.max(LEAST_GRACE), hook: !again });
+    actions.push(Action::Stop { name: slot.name.clone(), id, grace: given.max(LEAST_GRACE), hook: !again });
 }
 
 fn end_probes(slot: &Slot, all: bool) -> Action {

@@ -203,6 +203,11 @@ impl Slot {
         }
     }
 
+    /// Whether a container that failed could be run again, whatever its exit code.
+    pub fn may_restart(&self, pod_policy: &str) -> bool {
+        self.role == Role::Sidecar || self.spec.restart_policy.as_deref().unwrap_or(pod_policy) != "Never"
+    }
+
     /// How the container of this name ended last, be it that the pod started anew since.
     pub fn last_end(&self) -> Option<&Container> {
         let before = self.previous.as_ref().filter(|_| self.superseded.is_some() && self.current.is_none());

@@ -161,10 +161,12 @@ fn container_status(machine: &Machine, slot: &Slot, node: &NodeFacts) -> Contain
     ContainerStatus {
         name: slot.name.clone(),
         ready: match slot.role {
+            Role::Ephemeral => false,
             Role::Init => slot.exited().is_some_and(|ended| ended.exit_code == 0),
             _ => running && slot.ready,
         },
-        started: Some(running && slot.started),
+        // Nothing is known of what ephemeral containers need for that.
+        started: (slot.role != Role::Ephemeral).then_some(running && slot.started),
         image: shown
             .map(|container| container.image.clone())
             // Made by ID, as all are; the name that the user gave says more.
@@ -180,7 +182,7 @@ fn container_status(machine: &Machine, slot: &Slot, node: &NodeFacts) -> Contain
         allocated_resources: current
             .and(slot.spec.resources.as_ref())
             .and_then(|resources| resources.requests.clone()),
-        volume_mounts: current.and(slot.spec.volume_mounts.as_ref()).map(|mounts| {
+        volume_mounts: slot.spec.volume_mounts.as_ref().map(|mounts| {
             let told = mounts.iter().map(|mount| VolumeMountStatus {
                 name: mount.name.clone(),
                 mount_path: mount.mount_path.clone(),
@@ -242,14 +244,38 @@ fn state(machine: &Machine, slot: &Slot, runtime: &str) -> ContainerState {
         Some(container) if container.state == State::Exited => {
             ContainerState { terminated: Some(terminated(container, runtime)), ..Default::default() }
         }
+        _ if lost(machine, slot) => ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some("ContainerStatusUnknown".into()),
+                message: Some("The container could not be located when the pod was terminated".into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
         _ => {
-            let has_init = machine.slots.iter().any(Slot::is_init);
-            if has_init && !machine.initialized {
+            if machine.slots.iter().any(Slot::is_init) {
                 waiting("PodInitializing", None)
             } else {
                 waiting("ContainerCreating", None)
             }
         }
+    }
+}
+
+/// The pod is over, and nobody can say how this container of it was: that counts as a failure. Of containers whose turn
+/// had not come, nothing is claimed.
+fn lost(machine: &Machine, slot: &Slot) -> bool {
+    let over = machine.stage > Stage::Stopping && (machine.deleted() || machine.failed.is_some());
+    let inits = || machine.slots.iter().filter(|slot| slot.is_init());
+    let begun = |slot: &Slot| slot.counted.is_some();
+    over && match slot.role {
+        Role::Main => machine.initialized || inits().all(begun),
+        Role::Init | Role::Sidecar => {
+            // Those before one that has begun have begun, too.
+            inits().skip_while(|other| other.name != slot.name).any(begun)
+        }
+        Role::Ephemeral => false,
     }
 }
 

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ext::PodExt;
 use super::machine::{Machine, Stage};
+use super::preemption;
 use super::slot::{Op, Role, Slot};
 use crate::shutdown;
 
@@ -42,11 +43,16 @@ pub fn conditions(machine: &Machine, phase: &str, last: &PodStatus, now: Timesta
     verdicts.extend(resize_pending(machine));
     verdicts.extend(resize_in_progress(machine));
     verdicts.extend(restarting_all(machine, last));
-    let by_kubelet = |reason: &str| matches!(reason, "Evicted" | shutdown::REASON);
+    let by_kubelet = |reason: &str| matches!(reason, "Evicted" | preemption::REASON | shutdown::REASON);
     if let Some(evicted) = machine.failed.as_ref().filter(|failed| by_kubelet(&failed.reason)) {
         verdicts.push(Verdict {
             reason: Some("TerminationByKubelet"),
-            message: Some(evicted.message.clone()),
+            message: Some(match evicted.reason.as_str() {
+                preemption::REASON => {
+                    "Pod was preempted by Kubelet to accommodate a critical pod.".to_owned()
+                }
+                _ => evicted.message.clone(),
+            }),
             ..Verdict::yes("DisruptionTarget")
         });
     }

@@ -406,7 +406,7 @@ impl Worker {
         let ctx = self.env.ctx.clone();
         let task = probe::start(probing, move |result, took| {
             let Some(own) = own.upgrade() else { return false };
-            ctx.probes.add(&counted, result.is_ok(), took);
+            ctx.probes.add(&counted, &result, took);
             // A startup probe has done its work when it succeeds once.
             let over = kind == Kind::Startup && result.is_ok();
             let sent = own.send(Input::Probed { name: of.clone(), id: id.clone(), kind, result });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::Unsuccessful;
 use crate::pod::probed::Kind;
 
 /// Upper bounds of the duration buckets, in seconds: those that Prometheus' clients take when nothing is said.
@@ -24,6 +25,7 @@ pub struct Probe {
 pub struct Count {
     pub successful: u64,
     pub failed: u64,
+    pub unknown: u64,
     /// Not cumulative; what took longer than the last bound is in none.
     pub buckets: [u64; BUCKETS.len()],
     pub seconds: f64,
@@ -34,16 +36,16 @@ pub struct Count {
 pub struct Counts(Mutex<BTreeMap<Probe, Count>>);
 
 impl Counts {
-    pub fn add(&self, probe: &Probe, success: bool, took: Duration) {
+    pub fn add(&self, probe: &Probe, result: &Result<(), Unsuccessful>, took: Duration) {
         let mut counts = self.0.lock();
         let count = match counts.get_mut(probe) {
             Some(count) => count,
             None => counts.entry(probe.clone()).or_default(),
         };
-        if success {
-            count.successful += 1;
-        } else {
-            count.failed += 1;
+        match result {
+            Ok(()) => count.successful += 1,
+            Err(Unsuccessful::Failed(_)) => count.failed += 1,
+            Err(Unsuccessful::Errored(_)) => count.unknown += 1,
         }
         count.seconds += took.as_secs_f64();
         let bucket = BUCKETS.iter().position(|bound| took.as_secs_f64() <= *bound);
@@ -76,8 +78,8 @@ mod tests {
             container: "c".into(),
             kind: Kind::Liveness,
         };
-        counts.add(&probe, true, Duration::from_millis(7));
-        counts.add(&probe, false, Duration::from_secs(60));
+        counts.add(&probe, &Ok(()), Duration::from_millis(7));
+        counts.add(&probe, &Err(Unsuccessful::Failed(String::new())), Duration::from_secs(60));
         let all = counts.all();
         let (_, count) = &all[0];
         assert_eq!((count.successful, count.failed, count.buckets[1]), (1, 1, 1));

@@ -12,6 +12,15 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 pub use runner::{Probing, start};
 
+/// Why a probe did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsuccessful {
+    /// The container has not passed.
+    Failed(String),
+    /// The container could not be asked: this says nothing about it.
+    Errored(String),
+}
+
 /// A port by number or by the name that the container gives it.
 pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
     let number = match port {

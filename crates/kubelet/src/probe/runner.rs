@@ -7,11 +7,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
-use super::{grpc, http, port, tcp};
+use super::{Unsuccessful, grpc, http, port, tcp};
 use crate::cri::Cri;
 
 /// Output of failed probes is cut to this, as upstream does.
 const OUTPUT_MAX: usize = 1024;
+const ATTEMPTS: u32 = 3;
 const SLACK: Duration = Duration::from_secs(2);
 
 /// What one probe of one running container needs to know.
@@ -29,7 +30,7 @@ pub struct Probing {
 /// Probes until the handle is dropped; `report` returns false to end it from inside.
 pub fn start(
     probing: Probing,
-    report: impl Fn(Result<(), String>, Duration) -> bool + Send + Sync + 'static,
+    report: impl Fn(Result<(), Unsuccessful>, Duration) -> bool + Send + Sync + 'static,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let seconds = |value: Option<i32>, default: u64| {
@@ -43,7 +44,7 @@ pub fn start(
         loop {
             timer.tick().await;
             let began = Instant::now();
-            let result = once(&probing, timeout).await;
+            let result = insist(&probing, timeout).await;
             if !report(result, began.elapsed()) {
                 return;
             }
@@ -51,39 +52,56 @@ pub fn start(
     }))
 }
 
-async fn once(probing: &Probing, timeout: Duration) -> Result<(), String> {
+/// A container that could not be asked is asked again, a few times.
+async fn insist(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> {
+    let mut result = once(probing, timeout).await;
+    for _ in 1..ATTEMPTS {
+        if !matches!(result, Err(Unsuccessful::Errored(_))) {
+            break;
+        }
+        result = once(probing, timeout).await;
+    }
+    result
+}
+
+async fn once(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> {
     let probe = &probing.probe;
     if let Some(exec) = &probe.exec {
         return run(probing, exec.command.clone().unwrap_or_default(), timeout).await;
     }
     if let Some(get) = &probe.http_get {
-        let port = port(&get.port, &probing.container)?;
+        let port = port(&get.port, &probing.container).map_err(Unsuccessful::Errored)?;
         let get = http::Get::new(get, &probing.pod_ip, port);
         return match http::get(&get, timeout).await {
             Ok(status) if (200..400).contains(&status) => Ok(()),
-            Ok(status) => Err(format!("HTTP probe failed with statuscode: {status}")),
-            Err(error) => Err(error),
+            Ok(status) => Err(Unsuccessful::Failed(format!("HTTP probe failed with statuscode: {status}"))),
+            Err(error) => Err(Unsuccessful::Failed(error)),
         };
     }
     if let Some(socket) = &probe.tcp_socket {
-        let port = port(&socket.port, &probing.container)?;
+        let port = port(&socket.port, &probing.container).map_err(Unsuccessful::Errored)?;
         let host = socket.host.as_deref().filter(|host| !host.is_empty());
-        return tcp::connect(host.unwrap_or(&probing.pod_ip), port, timeout).await;
+        let connected = tcp::connect(host.unwrap_or(&probing.pod_ip), port, timeout).await;
+        return connected.map_err(Unsuccessful::Failed);
     }
     if let Some(action) = &probe.grpc {
         let port = port(
             &k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(action.port),
             &probing.container,
-        )?;
+        )
+        .map_err(Unsuccessful::Errored)?;
         let service = action.service.as_deref().unwrap_or_default();
-        return grpc::check(&probing.pod_ip, port, service, timeout).await;
+        return grpc::check(&probing.pod_ip, port, service, timeout).await.map_err(Unsuccessful::Failed);
     }
-    Err("the probe has no action that this kubelet knows".into())
+    Err(Unsuccessful::Errored("missing probe handler".into()))
 }
 
-async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Result<(), String> {
+async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Result<(), Unsuccessful> {
     let shown = command.join(" ");
-    let timed_out = || format!("command timed out: \"{shown}\" timed out after {}s", timeout.as_secs());
+    let timed_out = || {
+        let limit = timeout.as_secs();
+        Unsuccessful::Failed(format!("command timed out: \"{shown}\" timed out after {limit}s"))
+    };
     // The runtime keeps the time; this is for one that does not.
     let run = probing.cri.exec_sync(&probing.container_id, command, timeout);
     let Ok(result) = tokio::time::timeout(timeout + SLACK, run).await else {
@@ -95,9 +113,9 @@ async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Resu
             let mut output = result.stdout;
             output.extend(result.stderr);
             output.truncate(OUTPUT_MAX);
-            Err(String::from_utf8_lossy(&output).into_owned())
+            Err(Unsuccessful::Failed(String::from_utf8_lossy(&output).into_owned()))
         }
         Err(error) if error.code == Code::DeadlineExceeded => Err(timed_out()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Unsuccessful::Errored(error.to_string())),
     }
 }

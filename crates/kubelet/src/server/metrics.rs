@@ -192,7 +192,9 @@ pub fn probes(ctx: &Context) -> Response<Body> {
         "Cumulative number of a liveness, readiness or startup probe for a container by result.",
     );
     for (probe, count) in &counts {
-        for (result, number) in [("failed", count.failed), ("successful", count.successful)] {
+        for (result, number) in
+            [("failed", count.failed), ("successful", count.successful), ("unknown", count.unknown)]
+        {
             if number > 0 {
                 let mut labels = labels(probe);
                 labels.insert(3, ("pod_uid", probe.uid.clone()));
@@ -211,7 +213,7 @@ pub fn probes(ctx: &Context) -> Response<Body> {
             labels.push(("le", bound.to_string()));
             page.sample_owned("prober_probe_duration_seconds_bucket", &labels, float(sum));
         }
-        let all = float(count.successful + count.failed);
+        let all = float(count.successful + count.failed + count.unknown);
         let mut last = whole.clone();
         last.push(("le", "+Inf".to_owned()));
         page.sample_owned("prober_probe_duration_seconds_bucket", &last, all);

@@ -1,5 +1,6 @@
 //! The state machine against a simulated runtime and clock.
 
+mod ending;
 mod resize;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +15,7 @@ use super::machine::{Action, Failure, Input, Machine, Stage, StartFailure};
 use super::probed::Kind;
 use super::status::{NodeFacts, status};
 use crate::cri::view::{Container, PodView, Sandbox, State};
+use crate::probe::Unsuccessful;
 
 /// Does at once what the machine asks for, and notes it in short words.
 struct Sim {
@@ -21,6 +23,8 @@ struct Sim {
     now: Timestamp,
     last: PodStatus,
     log: Vec<String>,
+    /// Messages of events.
+    told: Vec<String>,
     /// Exit codes of containers that end as soon as they start, by name; used up one by one.
     exits: HashMap<String, VecDeque<i32>>,
     missing_images: Vec<String>,
@@ -50,6 +54,7 @@ impl Sim {
             machine: Machine::new(Arc::new(pod), view, now),
             now,
             log: Vec::new(),
+            told: Vec::new(),
             exits: HashMap::new(),
             missing_images: Vec::new(),
             held: Vec::new(),
@@ -134,7 +139,7 @@ impl Sim {
     fn probe(&mut self, name: &str, kind: Kind, ok: bool) {
         let slot = self.machine.slots.iter().find(|slot| slot.name == name).unwrap();
         let id = slot.current.as_ref().unwrap().id.clone();
-        let result = if ok { Ok(()) } else { Err("no".into()) };
+        let result = if ok { Ok(()) } else { Err(Unsuccessful::Failed("no".into())) };
         self.input(Input::Probed { name: name.into(), id, kind, result });
     }
 
@@ -195,7 +200,11 @@ impl Sim {
             }
             Action::ResizePod => ("resize pod".into(), None),
             Action::Probe { name, kind, .. } => (format!("probe {name} {kind:?}"), None),
-            Action::EndProbes { .. } | Action::Event { .. } => return None,
+            Action::EndProbes { .. } => return None,
+            Action::Event { message, .. } => {
+                self.told.push(message);
+                return None;
+            }
             Action::TearDown { remove, .. } => (format!("teardown {remove}"), Some(Input::TornDown(Ok(())))),
             Action::Finalize => ("finalize".into(), None),
             Action::End => ("end".into(), None),
