@@ -4,6 +4,7 @@ mod cluster;
 mod containers;
 mod join;
 mod proxy;
+mod secure;
 mod store;
 
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ pub use join::{
     DrainArgs, JoinArgs, NodeClientArgs, NodeCommand, SystemdCommand, TokenArgs, TokenCommand, UnitArgs,
 };
 pub use proxy::{NetpolicyArgs, ProxyArgs};
+pub use secure::SecureArgs;
 pub use store::{EtcdArgs, LeaderArgs, SnapshotCommand, StoreCommand};
 
 /// Kubernetes in one binary: a cluster, a worker node, or any single part of one.
@@ -287,6 +289,9 @@ pub struct SchedulerArgs {
     pub kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     pub leader: LeaderArgs,
+    // Last: the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    pub secure: SecureArgs,
 }
 
 #[derive(Args, Clone)]
@@ -308,6 +313,9 @@ pub struct ControllersArgs {
     /// The key of the authority that signs certificate requests [default: the one under the root directory]
     #[arg(long, value_name = "FILE")]
     pub cluster_signing_key_file: Option<PathBuf>,
+    // Last: the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    pub secure: SecureArgs,
 }
 
 #[derive(Args, Clone)]

@@ -2,26 +2,26 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, Extension, Inside, UserInfo};
 use client::Informers;
 use pki::Cluster;
-use proxy::http::{self, Page};
+use serde_json::json;
+use serving::Component;
 use store::{Options, Store};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::leading::Leading;
-use super::{addons, address};
+use super::{addons, address, pages};
 use crate::cli::{ClusterArgs, LifecycleArgs, NetworkArgs};
 use crate::layout::Layout;
 use crate::parts::Parts;
 use crate::{join, notify};
 
 /// Upstream's port of the controllers.
-const CONTROLLERS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10257);
+pub const CONTROLLERS: u16 = 10257;
 
 /// A running API server and the files of its cluster.
 pub struct ControlPlane {
@@ -197,6 +197,7 @@ pub fn start_controllers(
     network: &NetworkArgs,
     lifecycle: &LifecycleArgs,
     leading: &Leading,
+    pages: pages::Pages,
 ) -> Result<()> {
     let config = controllers::Config {
         cluster_cidr: network.cluster_cidr.clone(),
@@ -207,28 +208,35 @@ pub fn start_controllers(
         node_monitor_grace_period: lifecycle.node_monitor_grace_period,
         metrics: controllers::Metrics::default(),
     };
-    tokio::spawn(serve_controllers(config.metrics.clone(), parts.shutdown()));
+    pages.start(parts, component(&config));
     let informers = informers.clone();
     leading.start(parts, "controllers", "kube-controller-manager", informers.client(), move |stop| {
         controllers::run(informers.clone(), config.clone(), stop)
     })
 }
 
-/// Whether the controllers live, and what their queues do; to this machine only, for nobody has to prove who he is.
-async fn serve_controllers(metrics: controllers::Metrics, shutdown: CancellationToken) {
-    let listener = match http::listen(CONTROLLERS.into()).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            warn!(%error, "no metrics of the controllers");
-            return;
-        }
-    };
-    let page = move |path: &str| match path {
-        "/healthz" | "/livez" | "/readyz" => Page::text(200, "ok".to_owned()),
-        "/metrics" => Page::text(200, metrics.encode()),
-        _ => Page::not_found(),
-    };
-    http::serve(listener, shutdown, page).await;
+/// Whether the controllers live, and what their queues do.
+fn component(config: &controllers::Config) -> Component {
+    let metrics = config.metrics.clone();
+    let configuration = json!({
+        "KubeCloudShared": {"ClusterCIDR": config.cluster_cidr, "AllocateNodeCIDRs": true},
+        "NodeIPAMController": {
+            "NodeCIDRMaskSizeIPv4": config.node_cidr_mask_size_ipv4,
+            "NodeCIDRMaskSizeIPv6": config.node_cidr_mask_size_ipv6,
+        },
+        "NodeLifecycleController": {
+            "NodeMonitorGracePeriod": format!("{}s", config.node_monitor_grace_period.as_secs()),
+        },
+    });
+    Component {
+        name: "kube-controller-manager",
+        version: pages::VERSION.to_owned(),
+        configuration: ("kubecontrollermanager.config.k8s.io", configuration),
+        flags: pages::flags(),
+        metrics: Arc::new(move || metrics.encode()),
+        more_metrics: &[],
+        checks: Vec::new(),
+    }
 }
 
 #[cfg(test)]

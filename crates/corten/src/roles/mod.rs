@@ -5,6 +5,7 @@ mod addons;
 mod address;
 mod control_plane;
 mod leading;
+mod pages;
 mod routing;
 mod scheduling;
 mod up;
@@ -49,9 +50,11 @@ pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
         &args.network,
         &args.lifecycle,
         &leading,
+        pages::Pages::beside(informers.client(), control_plane::CONTROLLERS),
     )?;
     let scheduling = informers.acting_as(plane.scheduler_client());
-    scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
+    let pages = pages::Pages::beside(scheduling.client(), scheduling::PORT);
+    scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default(), pages)?;
     plane.publish(&informers.client(), &args).await?;
     started();
     parts.finish().await
@@ -75,6 +78,7 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let key = args.cluster_signing_key_file.unwrap_or_else(|| layout.pki().join("ca.key"));
     let signing = control_plane::signing(&certificate, &key)?;
     let leading = Leading::alone(args.leader);
+    let pages = pages::Pages::alone(&args.secure, informers.client(), control_plane::CONTROLLERS).await?;
     control_plane::start_controllers(
         &mut parts,
         &informers,
@@ -83,6 +87,7 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
         &args.network,
         &args.lifecycle,
         &leading,
+        pages,
     )?;
     started();
     parts.finish().await

@@ -1,20 +1,20 @@
 //! The scheduler: how it is configured, when it leads, what it tells of itself.
 
-use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use client::Informers;
-use proxy::http::{self, Page};
-use scheduler::{Config, Pages};
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use scheduler::Config;
+use serving::Component;
+use serving::component::Check;
 
 use super::leading::Leading;
+use super::pages;
 use crate::cli::{LeaderArgs, SchedulerArgs};
 use crate::parts::Parts;
 
 /// Upstream's port of the scheduler.
-const PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10259);
+pub const PORT: u16 = 10259;
 
 /// A scheduler by itself, at any API server.
 pub async fn alone(parts: &mut Parts, args: SchedulerArgs) -> Result<()> {
@@ -28,7 +28,8 @@ pub async fn alone(parts: &mut Parts, args: SchedulerArgs) -> Result<()> {
     )?;
     let informers = Informers::new(client::from_kubeconfig(kubeconfig).await?);
     let leading = leading(args.leader, &config);
-    start(parts, informers, &leading, config)
+    let pages = pages::Pages::alone(&args.secure, informers.client(), PORT).await?;
+    start(parts, informers, &leading, config, pages)
 }
 
 /// The file says how to lead, if it does; flags otherwise.
@@ -44,29 +45,30 @@ fn leading(flags: LeaderArgs, config: &Config) -> Leading {
     .under(given(&file.resource_namespace), given(&file.resource_name))
 }
 
-pub fn start(parts: &mut Parts, informers: Informers, leading: &Leading, config: Config) -> Result<()> {
-    let pages = Pages::default();
-    tokio::spawn(serve(pages.clone(), parts.shutdown()));
+pub fn start(
+    parts: &mut Parts,
+    informers: Informers,
+    leading: &Leading,
+    config: Config,
+    pages: pages::Pages,
+) -> Result<()> {
+    let told = scheduler::Pages::default();
+    pages.start(parts, component(&config, told.clone()));
     leading.start(parts, "scheduler", "kube-scheduler", informers.client(), move |stop| {
-        scheduler::run(informers.clone(), config.clone(), pages.clone(), stop)
+        scheduler::run(informers.clone(), config.clone(), told.clone(), stop)
     })
 }
 
-/// Whether the scheduler lives, and what it does; to this machine only, for nobody has to prove who he is.
-async fn serve(pages: Pages, shutdown: CancellationToken) {
-    let listener = match http::listen(PORT.into()).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            warn!(%error, "no metrics of the scheduler");
-            return;
-        }
-    };
-    let page = move |path: &str| match path {
-        "/healthz" | "/livez" => Page::text(200, "ok".to_owned()),
-        "/readyz" if pages.is_ready() => Page::text(200, "ok".to_owned()),
-        "/readyz" => Page::text(503, "the watches have not told everything yet\n".to_owned()),
-        "/metrics" | "/metrics/resources" => Page::text(200, pages.metrics.encode()),
-        _ => Page::not_found(),
-    };
-    http::serve(listener, shutdown, page).await;
+/// Whether the scheduler lives, and what it does.
+fn component(config: &Config, told: scheduler::Pages) -> Component {
+    let metrics = told.metrics.clone();
+    Component {
+        name: "kube-scheduler",
+        version: pages::VERSION.to_owned(),
+        configuration: ("componentconfig", config.shown()),
+        flags: pages::flags(),
+        metrics: Arc::new(move || metrics.encode()),
+        more_metrics: &["/metrics/resources"],
+        checks: vec![Check::ready("informer-sync", move || told.is_ready())],
+    }
 }

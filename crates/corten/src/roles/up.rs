@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::control_plane;
 use super::leading::Leading;
+use super::pages::Pages;
 use super::worker::{self, KubeletFiles, Node};
 use crate::cli::UpArgs;
 use crate::layout::Layout;
@@ -43,9 +44,11 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
         &node.network,
         &args.cluster.lifecycle,
         &leading,
+        Pages::beside(informers.client(), control_plane::CONTROLLERS),
     )?;
     let scheduling = informers.acting_as(plane.scheduler_client());
-    super::scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default())?;
+    let pages = Pages::beside(scheduling.client(), super::scheduling::PORT);
+    super::scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default(), pages)?;
     let files = plane.pki().node(&node.name, &[node.ip])?;
     let files = KubeletFiles {
         cri_socket: layout.cri_socket(),

@@ -6,6 +6,7 @@
 mod args;
 mod file;
 mod plugins;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
