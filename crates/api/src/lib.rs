@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod defaults;
+pub mod disabled;
 pub mod discovery;
 pub mod field;
 #[doc(hidden)]

@@ -103,6 +103,14 @@ impl Quantity {
         self.nanos % NANO == 0
     }
 
+    /// Whether this is a whole number of `unit`s; nothing is one of no unit.
+    pub const fn is_multiple_of(&self, unit: Self) -> bool {
+        match self.nanos.checked_rem(unit.nanos) {
+            Some(rest) => rest == 0,
+            None => self.nanos == 0,
+        }
+    }
+
     fn scaled(&self, unit: i128) -> i64 {
         let n = div_away(self.nanos, unit);
         i64::try_from(n).unwrap_or(if n < 0 { i64::MIN } else { i64::MAX })

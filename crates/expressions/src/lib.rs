@@ -15,6 +15,7 @@ mod ast;
 pub mod authorizer;
 pub mod budget;
 mod check;
+pub mod devices;
 mod environment;
 mod error;
 pub mod escape;

@@ -10,6 +10,7 @@ pub mod connect;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
+mod device_selectors;
 pub mod limit_ranger;
 pub mod matching;
 mod mutation;
@@ -224,6 +225,7 @@ impl Chain {
             escalation::check(&self.authorizer, request.user, &target, new, old).await?;
         }
         policy::check::validate(request)?;
+        device_selectors::validate(request)?;
         // What is between them is no plugin's.
         let mut counted = state.metrics.admission.plugins("validate", request.operation);
         let admitted = policy::validate(&self.validating_policies, request, state).await;

@@ -9,6 +9,7 @@ mod isolate;
 mod job;
 mod namespace;
 mod pod;
+mod slice;
 mod volume;
 mod workload;
 
@@ -116,7 +117,7 @@ pub fn of(group: &str, plural: &str) -> &'static Strategy {
         | ("batch", "cronjobs")
         | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses")
         | ("discovery.k8s.io", "endpointslices")
-        | ("resource.k8s.io", "deviceclasses" | "resourceslices")
+        | ("resource.k8s.io", "deviceclasses")
         | ("scheduling.k8s.io", "priorityclasses") => &WITH_GENERATION,
         ("", "resourcequotas" | "serviceaccounts") => &RETURNS_DELETED,
         ("", "endpoints" | "events") | ("events.k8s.io", "events") | ("rbac.authorization.k8s.io", _) => {
@@ -125,6 +126,7 @@ pub fn of(group: &str, plural: &str) -> &'static Strategy {
         ("coordination.k8s.io", "leases") => &LEASE,
         ("flowcontrol.apiserver.k8s.io", _) => &FROZEN_WITH_GENERATION,
         ("resource.k8s.io", "resourceclaims") => &FROZEN_METADATA,
+        ("resource.k8s.io", "resourceslices") => &slice::STRATEGY,
         ("policy", "poddisruptionbudgets")
         | ("storage.k8s.io", "csidrivers")
         | ("admissionregistration.k8s.io", _) => &VERSIONED_WITH_GENERATION,

@@ -1,5 +1,6 @@
 //! New objects.
 
+use api::disabled;
 use api::status::Status;
 use serde_json::Value;
 use store::Expect;
@@ -41,6 +42,7 @@ impl Writer<'_> {
             self.check_name(&mut object)?;
         }
         self.served.complete(&mut object);
+        disabled::take_out(&self.served.resource.gvk, &mut object, &Value::Null);
         self.fill_metadata(&mut object);
         strategy::reset_new(self.served, &mut object);
         if !managed {

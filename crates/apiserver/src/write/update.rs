@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::disabled;
 use api::field::{FieldErrors, Path};
 use api::patch::apply::{Updater, update_managed_fields};
 use api::status::Status;
@@ -131,6 +132,7 @@ impl Writer<'_> {
         }
         self.carry_over(&mut new, old)?;
         self.served.complete(&mut new);
+        disabled::take_out(&resource.gvk, &mut new, old);
         strategy::isolate(self.served, self.subresource, &mut new, old);
         if !change.managed {
             self.own_fields(Some(old), &mut new);

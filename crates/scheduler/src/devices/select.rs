@@ -5,13 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use api::quantity::Quantity;
 use expressions::value::{Key, Map, Opaque, Text};
-use expressions::{Bindings, Budget, Environment, Program, Type, Value};
+use expressions::{Bindings, Budget, Program, Value, devices};
 use k8s_openapi::api::resource::v1::DeviceAttribute;
 
 use super::Offered;
 
-/// What one selection may cost, as upstream limits it.
-const MOST: u64 = 1_000_000;
 /// Expressions and results kept.
 const KEPT: usize = 100_000;
 
@@ -54,19 +52,7 @@ impl Selectors {
 }
 
 fn compile(expression: &str) -> Result<Program, String> {
-    let quantity = Type::Opaque("kubernetes.Quantity");
-    let by_domain = |value: Type| Type::map(Type::String, Type::map(Type::String, value));
-    let device = Type::object(
-        "kubernetes.DRADevice",
-        [
-            ("driver".to_owned(), Type::String.into()),
-            ("attributes".to_owned(), by_domain(Type::Dyn).into()),
-            ("capacity".to_owned(), by_domain(quantity).into()),
-            ("allowMultipleAllocations".to_owned(), Type::Bool.into()),
-        ],
-    );
-    let environment = Environment::kubernetes().with("device", device);
-    Program::compile_as(expression, &environment, &[Type::Bool]).map_err(|error| error.to_string())
+    devices::compile(expression).map_err(|error| error.to_string())
 }
 
 fn evaluate(program: &Program, offered: &Offered<'_>) -> Result<bool, String> {
@@ -93,8 +79,9 @@ fn evaluate(program: &Program, offered: &Offered<'_>) -> Result<bool, String> {
     let fields = fields.map(|(name, value)| (key(name), value));
     let mut variables = Bindings::new();
     variables.set("device", Value::Map(Map::made(fields.into())));
-    let value =
-        program.evaluate(&variables, &mut Budget::new(MOST, MOST)).map_err(|error| error.to_string())?;
+    let value = program
+        .evaluate(&variables, &mut Budget::new(devices::MOST, devices::MOST))
+        .map_err(|error| error.to_string())?;
     value.as_bool().ok_or_else(|| "a selector must evaluate to a bool".to_owned())
 }
 
