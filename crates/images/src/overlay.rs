@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
 
 /// Where changes go: directories of one filesystem.
@@ -56,6 +57,8 @@ fn mount(
         Some(writable) => {
             set("upperdir", writable.upper)?;
             set("workdir", writable.work)?;
+            // As our shim has it: nothing of what a container writes need outlive the machine.
+            fsconfig_set_flag(overlay.as_fd(), "volatile")?;
             MountAttrFlags::empty()
         }
         None => MountAttrFlags::MOUNT_ATTR_RDONLY,

@@ -28,7 +28,7 @@ pub async fn clear(config: Config) -> Result<usize> {
         // The mount of the directory on itself, made by every start.
         while unmount(&runtime.config.run_dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
         let _ = fs::remove_file(&runtime.config.socket);
-        Ok(())
+        runtime.trash.delete_all()
     })
     .await?;
     Ok(count)

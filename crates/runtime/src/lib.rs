@@ -31,6 +31,7 @@ mod state;
 mod stats;
 mod streaming_server;
 mod table;
+mod trash;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,6 +91,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<()> {
         Ok(runtime)
     })
     .await?;
+    tokio::spawn(runtime.trash.clone().empty());
     runtime.recover().await?;
     let streaming = runtime.bind_streaming().await?;
     tokio::spawn(runtime.clone().serve_streaming(streaming, shutdown.clone()));

@@ -15,6 +15,7 @@ use crate::sandbox::Sandbox;
 use crate::spec::user::Accounts;
 use crate::streaming_server::Sessions;
 use crate::table::Table;
+use crate::trash::Trash;
 use crate::{Config, Error, Result};
 
 /// Images whose account files are kept in memory.
@@ -30,6 +31,8 @@ pub struct Runtime {
     pub sandboxes: Table<Sandbox>,
     pub containers: Table<Container>,
     pub events: Events,
+    /// What is left of containers that were removed.
+    pub trash: Arc<Trash>,
     pub sessions: Sessions,
     /// Why pods cannot have a network yet.
     pub network_problem: Mutex<Option<String>>,
@@ -71,6 +74,7 @@ impl Runtime {
             sandboxes: Table::new("sandbox"),
             containers: Table::new("container"),
             events: Events::new(),
+            trash: Arc::new(Trash::open(config.root_dir.join("trash"))?),
             sessions: Sessions::default(),
             network_problem: Mutex::new(Some("the pod CIDR of this node is not known yet".to_owned())),
             accounts: Mutex::default(),

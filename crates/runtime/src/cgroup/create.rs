@@ -35,8 +35,16 @@ impl Cgroups {
             Self::Legacy(hierarchies) => {
                 for hierarchy in hierarchies {
                     let directory = hierarchy.mount.join(group.trim_start_matches('/'));
+                    let cpuset = hierarchy.controllers.iter().any(|c| c == "cpuset");
+                    if cpuset && let Some(parent) = directory.parent() {
+                        fs::create_dir_all(parent).map_err(Error::io("make control group", parent))?;
+                        inherit_cpuset(&hierarchy.mount, parent)?;
+                        // So that what is made below has them from birth: giving them later makes the kernel look
+                        // at all of its scheduling domains. Where that cannot be, it is given them.
+                        let _ = fs::write(parent.join("cgroup.clone_children"), "1");
+                    }
                     fs::create_dir_all(&directory).map_err(Error::io("make control group", &directory))?;
-                    if hierarchy.controllers.iter().any(|c| c == "cpuset") {
+                    if cpuset {
                         inherit_cpuset(&hierarchy.mount, &directory)?;
                     }
                 }
@@ -75,12 +83,16 @@ impl Cgroups {
                 .map_err(Error::io("attach the device filter to", &directory));
         }
         let Some(directory) = self.directory("devices", group) else { return Ok(()) };
-        let write = |file: &str, rule: &str| {
+        // A rule is what one write brings.
+        let write = |file: &str, rules: &[String]| {
             let path = directory.join(file);
-            fs::write(&path, rule).map_err(Error::io("set device rules in", &path))
+            let written = fs::File::options().write(true).open(&path).and_then(|mut file| {
+                rules.iter().try_for_each(|rule| std::io::Write::write_all(&mut file, rule.as_bytes()))
+            });
+            written.map_err(Error::io("set device rules in", &path))
         };
-        write("devices.deny", "a")?;
-        rules.iter().try_for_each(|rule| write("devices.allow", rule))
+        write("devices.deny", &["a".to_owned()])?;
+        write("devices.allow", rules)
     }
 
     pub(super) fn limit_huge_pages(&self, group: &str, limits: &LinuxContainerResources) -> Result<()> {

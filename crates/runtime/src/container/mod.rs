@@ -35,6 +35,8 @@ pub struct Container {
     pub busy: tokio::sync::Mutex<()>,
     /// Held from looking at the record until it is on disk, so that the last state written is the last there was.
     saving: Mutex<()>,
+    /// Whether nothing of it is left in the kernel; held while that is brought about.
+    cleared: Mutex<bool>,
     /// Becomes true when it has ended.
     ended: channel::Sender<bool>,
     /// When its CPU time was last looked at, and what it was: in nanoseconds both.
@@ -99,6 +101,7 @@ impl Container {
             record: Mutex::new(record),
             busy: tokio::sync::Mutex::default(),
             saving: Mutex::default(),
+            cleared: Mutex::default(),
             ended,
             cpu_sample: Mutex::default(),
         }

@@ -27,7 +27,7 @@ impl Runtime {
         let (runtime, held) = (self.clone(), container.clone());
         blocking(move || {
             runtime.clean_runtime_state(&held)?;
-            runtime.clean_container(&held.id)
+            runtime.clean_files(&held.id)
         })
         .await?;
         self.containers.remove(&container.id);
@@ -35,20 +35,22 @@ impl Runtime {
         Ok(())
     }
 
-    /// Removes a container's files. The record goes last, so that what is interrupted is found again.
+    /// Removes a container of which nobody knows more than its files.
     pub fn clean_container(&self, id: &str) -> Result<()> {
+        if let Ok(cgroup) = std::fs::read_to_string(self.container_dir(id).join(CGROUP)) {
+            self.cgroups.kill(&cgroup);
+            self.cgroups.remove(&cgroup)?;
+        }
+        self.clean_files(id)
+    }
+
+    /// Removes a container's files. The directory of its record goes last, so that what is interrupted is found again.
+    fn clean_files(&self, id: &str) -> Result<()> {
         let bundle = self.bundle(id);
         rootfs::unmount_root(&bundle.join("rootfs"))?;
         image_volumes::unmount(&bundle.join(IMAGES))?;
         disk::remove_tree(&bundle)?;
-        let dir = self.container_dir(id);
-        if let Ok(cgroup) = std::fs::read_to_string(dir.join(CGROUP)) {
-            self.cgroups.kill(&cgroup);
-            self.cgroups.remove(&cgroup)?;
-        }
-        disk::remove_tree(&dir.join("work"))?;
-        disk::remove_tree(&dir.join("upper"))?;
         self.images.release(id)?;
-        disk::remove_tree(&dir)
+        self.trash.discard(&self.container_dir(id))
     }
 }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{Container, State};
 use crate::handler::{Handler, last_error};
-use crate::state::Runtime;
+use crate::state::{Runtime, blocking};
 use crate::{Error, Result};
 
 impl Runtime {
@@ -93,7 +93,7 @@ impl Runtime {
         Ok(start)
     }
     /// The container runs; told by the answer to our request, or found when this process was started again.
-    pub fn container_started(&self, container: &Container, pid: i32, at: i64) {
+    pub fn container_started(self: &Arc<Self>, container: &Arc<Container>, pid: i32, at: i64) {
         {
             let mut record = container.record.lock();
             if record.pid == pid && record.started_at == at {
@@ -105,11 +105,14 @@ impl Runtime {
                 record.state = State::Running;
             }
         }
-        if let Err(error) = self.save_container(container) {
-            warn!(container = container.id, %error, "could not record that the container runs");
-        }
         info!(container = container.id, pid, "container runs");
         self.publish_container(container, ContainerEventType::ContainerStartedEvent);
+        // Nobody waits for it: as long as the container runs, its shim tells the same.
+        let (runtime, container) = (self.clone(), container.clone());
+        tokio::spawn(blocking(move || {
+            runtime.record_container(&container);
+            Ok(())
+        }));
     }
 
     /// It never ran: that is its end, with the code that shells use for commands that cannot be run.

@@ -107,15 +107,14 @@ impl Runtime {
         Exit::from_line(&fs::read_to_string(self.bundle(&container.id).join("exit")).ok()?)
     }
 
-    /// Writes the end down, tells everybody, and clears what the kernel still has of the container.
+    /// Tells everybody of the end, writes it down, and clears what the kernel still has of the container. Should we end
+    /// before it is written, the shim or the file that it leaves tells it again.
     pub fn finish_container(self: &Arc<Self>, container: &Arc<Container>) {
-        if let Err(error) = self.save_container(container) {
-            warn!(container = container.id, %error, "could not record the container's end");
-        }
         container.ended.send_replace(true);
         self.publish_container(container, ContainerEventType::ContainerStoppedEvent);
         let (runtime, container) = (self.clone(), container.clone());
         tokio::spawn(blocking(move || {
+            runtime.record_container(&container);
             if let Err(error) = runtime.clean_runtime_state(&container) {
                 debug!(container = container.id, %error, "left to the container's removal");
             }
@@ -123,13 +122,29 @@ impl Runtime {
         }));
     }
 
+    /// Writes down what the shim would tell again.
+    pub fn record_container(&self, container: &Container) {
+        match self.save_container(container) {
+            // It has been removed in the meantime.
+            Err(_) if self.containers.get(&container.id).is_err() => {}
+            Err(error) => warn!(container = container.id, %error, "could not record the container's state"),
+            Ok(()) => {}
+        }
+    }
+
     /// Processes that outlived the first one, the control group, the OCI runtime's notes.
     pub fn clean_runtime_state(&self, container: &Container) -> Result<()> {
+        let mut cleared = container.cleared.lock();
+        if *cleared {
+            return Ok(());
+        }
         let handler = self.handler(&container.sandbox.record.lock().handler).unwrap_or(Handler::BuiltIn);
         let cgroup = container.record.lock().cgroup.clone();
         self.cgroups.kill(&cgroup);
         self.oci_delete(&handler, &container.id, &self.bundle(&container.id));
         self.cgroups.remove(&cgroup)?;
-        disk::remove_tree(&self.config.run_dir.join("oci").join(&container.id))
+        disk::remove_tree(&self.config.run_dir.join("oci").join(&container.id))?;
+        *cleared = true;
+        Ok(())
     }
 }

@@ -78,6 +78,11 @@ fn what_another_boot_left_is_cleaned_up() {
     with_host(|mut host| async move {
         let pod = Pod::run(&mut host, "booted").await;
         let id = pod.start(&mut host, pod.script("main", "exec sleep 1000")).await;
+        let recorded = host.directory.path().join(format!("root/containers/{id}/container.json"));
+        // That it runs is written down a moment after it is told.
+        while !fs::read_to_string(&recorded).unwrap().contains("Running") {
+            tokio::task::yield_now().await;
+        }
         host.kill_server();
         // Processes, mounts and interfaces are gone after a boot; records and leases are not.
         let record = host.directory.path().join(format!("root/sandboxes/{}.json", pod.sandbox));

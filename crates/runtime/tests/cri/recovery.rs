@@ -7,6 +7,12 @@ use k8s_cri::v1::*;
 use crate::containers::{Pod, exec, status};
 use crate::host::{Host, with_host};
 
+async fn pid(host: &mut Host, id: &str) -> i64 {
+    let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
+    let info = host.runtime.container_status(request).await.unwrap().into_inner().info;
+    serde_json::from_str::<serde_json::Value>(&info["info"]).unwrap()["pid"].as_i64().unwrap()
+}
+
 #[test]
 fn containers_outlive_the_runtime() {
     with_host(|mut host| async move {
@@ -28,12 +34,7 @@ fn containers_outlive_the_runtime() {
         }];
         let ender = pod.start(&mut host, config).await;
         let stayer = pod.start(&mut host, pod.script("stayer", "exec sleep 1000")).await;
-        let pid = |host: &Host| {
-            let record = host.directory.path().join(format!("root/containers/{stayer}/container.json"));
-            let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
-            record["pid"].as_i64().unwrap()
-        };
-        let before = pid(&host);
+        let before = pid(&mut host, &stayer).await;
 
         host.kill_server();
         // While nobody is there, one of them goes on and ends; its shim writes that down.
@@ -49,7 +50,7 @@ fn containers_outlive_the_runtime() {
         assert!(pod.log("ender").contains(" stdout F after"), "{}", pod.log("ender"));
         let running = status(&mut host, &stayer).await;
         assert_eq!(running.state(), ContainerState::ContainerRunning);
-        assert_eq!(pid(&host), before);
+        assert_eq!(pid(&mut host, &stayer).await, before);
         assert_eq!(exec(&mut host, &stayer, &["echo", "still here"]).await.unwrap().1, "still here\n");
         pod.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());

@@ -32,9 +32,12 @@ pub fn assume(process: &Process) -> Result<(), String> {
     // SAFETY: prctl with these arguments touches no memory; the group list lives through its call.
     unsafe {
         for capability in 0..=CAP_LAST {
-            // Numbers that this kernel does not have are refused, and not held either.
-            if process.capabilities >> capability & 1 == 0 {
-                libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0);
+            // Numbers that this kernel does not have are refused, and not held either; nor are those above.
+            if process.capabilities >> capability & 1 == 0
+                && libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) < 0
+                && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+            {
+                break;
             }
         }
         check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0)).map_err(fail("keep capabilities"))?;

@@ -103,13 +103,16 @@ fn failed(mount: &Mount, error: &io::Error) -> String {
 fn overlay(root: &Root) -> io::Result<OwnedFd> {
     let mut options: Vec<(&str, Option<&str>)> =
         root.lower.iter().map(|l| ("lowerdir+", Some(l.as_str()))).collect();
-    let upper = [("upperdir", Some(root.upper.as_str())), ("workdir", Some(root.work.as_str()))];
+    // What a container writes does not outlive it, and it does not outlive the machine: so nothing of it is synchronised. The
+    // end of a container would otherwise wait for all that anybody has written to that disk.
+    let upper =
+        [("upperdir", Some(root.upper.as_str())), ("workdir", Some(root.work.as_str())), ("volatile", None)];
     options.extend(upper);
     match filesystem("overlay", "overlay", &options, 0) {
         // Before Linux 6.5 layers are given at once.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
             let lower = root.lower.join(":");
-            filesystem("overlay", "overlay", &[("lowerdir", Some(&lower)), upper[0], upper[1]], 0)
+            filesystem("overlay", "overlay", &[("lowerdir", Some(&lower)), upper[0], upper[1], upper[2]], 0)
         }
         result => result,
     }
@@ -205,10 +208,12 @@ fn make_readonly(path: &str) -> io::Result<()> {
     attach(tree.as_fd(), path)
 }
 
-/// Hides files behind `/dev/null` and directories behind empty ones.
+/// Hides files behind `/dev/null` and directories behind an empty one.
 fn mask(paths: &[String]) -> Result<(), String> {
+    // The first directory that is hidden: the others get another sight of the same filesystem.
+    let mut empty: Option<&str> = None;
     for target in paths {
-        let masked = || -> io::Result<()> {
+        let mut masked = || -> io::Result<()> {
             let metadata = fs::metadata(target)?;
             if !metadata.is_dir() {
                 let null = clone_tree("/dev/null")?;
@@ -218,13 +223,18 @@ fn mask(paths: &[String]) -> Result<(), String> {
                 }
                 return attach(null.as_fd(), target);
             }
+            if let Some(empty) = empty {
+                return attach(clone_tree(empty)?.as_fd(), target);
+            }
             let attributes = libc::MOUNT_ATTR_RDONLY
                 | libc::MOUNT_ATTR_NOSUID
                 | libc::MOUNT_ATTR_NODEV
                 | libc::MOUNT_ATTR_NOEXEC;
             let tmpfs =
                 filesystem("tmpfs", "tmpfs", &[("size", Some("0")), ("nr_inodes", Some("1"))], attributes)?;
-            attach(tmpfs.as_fd(), target)
+            attach(tmpfs.as_fd(), target)?;
+            empty = Some(target);
+            Ok(())
         };
         ignore_missing(masked()).map_err(|e| format!("mask {target}: {e}"))?;
     }
