@@ -48,6 +48,10 @@ impl Cache {
         Some(packet)
     }
 
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Keeps an answer, if it may be kept.
     pub fn put(&mut self, key: Key, packet: &[u8], foreign: &Foreign, now: Instant) {
         let failed =

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
 use crate::cache::{Cache, Key};
+use crate::metrics::Metrics;
 use crate::resolv_conf::ResolvConf;
 use crate::wire::{self, Answer, Foreign, Query, Transport, code};
 
@@ -27,6 +28,7 @@ pub(crate) struct Forwarder {
     stubs: Vec<(Vec<String>, Arc<[SocketAddr]>)>,
     cache: Mutex<Cache>,
     open: Semaphore,
+    pub metrics: Metrics,
 }
 
 impl Forwarder {
@@ -39,7 +41,13 @@ impl Forwarder {
             |(domain, servers): &(String, Vec<SocketAddr>)| (labels(domain), Arc::from(servers.as_slice()));
         let mut stubs: Vec<_> = stubs.iter().map(stub).collect();
         stubs.sort_by_key(|(domain, _): &(Vec<String>, _)| std::cmp::Reverse(domain.len()));
-        Self { servers, stubs, cache: Mutex::default(), open: Semaphore::new(MAX_OPEN) }
+        Self {
+            servers,
+            stubs,
+            cache: Mutex::default(),
+            open: Semaphore::new(MAX_OPEN),
+            metrics: Metrics::default(),
+        }
     }
 
     #[cfg(test)]
@@ -60,20 +68,22 @@ impl Forwarder {
 
     /// What is remembered of a client's question, as an answer to it.
     pub fn cached(&self, query: &Query, transport: Transport) -> Option<Vec<u8>> {
-        let mut packet = self.cache.lock().get(&key(query, transport), Instant::now())?;
+        let found = self.cache.lock().get(&key(query, transport), Instant::now());
+        self.metrics.looked_up(found.as_deref());
+        let mut packet = found?;
         adopt(&mut packet, query);
         Some(packet)
     }
 
     /// The answer to a client's question, which came as `packet`.
     pub async fn forward(&self, query: &Query, packet: &[u8], transport: Transport) -> Vec<u8> {
-        if let Some(answer) = self.cached(query, transport) {
-            return answer;
-        }
         let asked = without_options(query, packet);
         match self.exchange(&self.servers_of(&query.labels), &asked, &query.question, transport).await {
             Ok((mut answer, foreign)) => {
-                self.cache.lock().put(key(query, transport), &answer, &foreign, Instant::now());
+                let mut cache = self.cache.lock();
+                cache.put(key(query, transport), &answer, &foreign, Instant::now());
+                self.metrics.remembered(cache.len());
+                drop(cache);
                 adopt(&mut answer, query);
                 answer
             }
@@ -107,6 +117,7 @@ impl Forwarder {
         transport: Transport,
     ) -> io::Result<(Vec<u8>, Foreign)> {
         let Ok(_open) = self.open.try_acquire() else {
+            self.metrics.refused();
             return Err(io::Error::other("too many open questions"));
         };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no resolver is configured");
@@ -124,8 +135,12 @@ impl Forwarder {
                         Transport::Tcp => ask_tcp(*server, &asked, id, question).await,
                     }
                 };
+                let begun = Instant::now();
                 match tokio::time::timeout(TIMEOUT, attempt).await {
-                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Ok(answer)) => {
+                        self.metrics.forwarded(*server, answer.1.code, begun.elapsed());
+                        return Ok(answer);
+                    }
                     Ok(Err(error)) => last = error,
                     Err(elapsed) => {
                         // Only silence may be a lost packet.

@@ -8,6 +8,7 @@ mod answer;
 mod cache;
 mod forward;
 mod index;
+mod metrics;
 mod resolv_conf;
 mod server;
 mod wire;
@@ -38,6 +39,8 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Domains that other resolvers know: a domain and those to ask about all names in it.
     pub stub_domains: Vec<(String, Vec<SocketAddr>)>,
+    /// Where `/metrics` is served (CoreDNS: port 9153).
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The resolver cannot start.
@@ -64,6 +67,9 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
     let server = Server::new(index.clone(), forwarder);
     for address in &config.listen {
         server.listen(*address, &shutdown).await?;
+    }
+    if let Some(address) = config.metrics {
+        tokio::spawn(metrics::serve(address, server.metrics().clone(), shutdown.clone()));
     }
 
     let mut services = informers.all::<Service>().subscribe();

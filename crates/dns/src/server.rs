@@ -15,6 +15,7 @@ use crate::Error;
 use crate::answer::{self, Found, TTL};
 use crate::forward::Forwarder;
 use crate::index::Index;
+use crate::metrics::{Asker, Metrics, Plugin};
 use crate::wire::{self, Answer, Data, INTERNET, Query, Section, Transport, Unusable, code, kind};
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ struct Inner {
 
 /// What can be said at once, and what takes asking others.
 enum Step {
-    Done(Vec<u8>),
+    Done(Vec<u8>, Plugin),
     Forward,
     /// The aliases on the way, and the name at its end, which is not the cluster's.
     Resolve(Vec<String>),
@@ -51,6 +52,10 @@ impl Server {
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             turn: AtomicUsize::new(0),
         }))
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.forwarder.metrics
     }
 
     /// Serves on `address` until `shutdown`. Port 0 is any port, the same for both protocols; the address used is
@@ -80,6 +85,7 @@ impl Server {
             // An error is about an earlier answer that could not be delivered.
             let Ok((length, client)) = received else { continue };
             let packet = buffer.get(..length).unwrap_or_default();
+            let asker = Asker::new(client.ip(), Transport::Udp, length);
             let query = match wire::parse(packet) {
                 Ok(query) => query,
                 Err(Unusable::Ignore) => continue,
@@ -89,15 +95,17 @@ impl Server {
                 }
             };
             match self.at_once(&query, Transport::Udp) {
-                Step::Done(answer) => {
+                Step::Done(answer, plugin) => {
                     // A client that has gone away is no concern of ours.
                     let _ = socket.send_to(&answer, client).await;
+                    self.metrics().answered(&query, &asker, &answer, plugin);
                 }
                 step => {
                     let (server, socket, packet) = (self.clone(), socket.clone(), packet.to_vec());
                     tokio::spawn(async move {
                         let answer = server.ask_others(step, &query, &packet, Transport::Udp).await;
                         let _ = socket.send_to(&answer, client).await;
+                        server.metrics().answered(&query, &asker, &answer, Plugin::Forward);
                     });
                 }
             }
@@ -114,7 +122,7 @@ impl Server {
                 accepted = accept => accepted,
                 () = shutdown.cancelled() => return,
             };
-            let (Ok(slot), Ok((stream, _))) = (slot, accepted) else {
+            let (Ok(slot), Ok((stream, client))) = (slot, accepted) else {
                 // Out of descriptors: connections end, and with them the shortage.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -122,13 +130,13 @@ impl Server {
             let server = self.clone();
             tokio::spawn(async move {
                 // Whether the client has left, sleeps or talks nonsense: that is the end of it.
-                let _ = server.converse(stream).await;
+                let _ = server.converse(stream, client.ip()).await;
                 drop(slot);
             });
         }
     }
 
-    async fn converse(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    async fn converse(&self, mut stream: TcpStream, client: IpAddr) -> std::io::Result<()> {
         loop {
             let packet = tokio::time::timeout(IDLE, async {
                 let length = stream.read_u16().await?;
@@ -137,11 +145,19 @@ impl Server {
                 std::io::Result::Ok(packet)
             });
             let packet = packet.await??;
+            let asker = Asker::new(client, Transport::Tcp, packet.len());
             let answer = match wire::parse(&packet) {
-                Ok(query) => match self.at_once(&query, Transport::Tcp) {
-                    Step::Done(answer) => answer,
-                    step => self.ask_others(step, &query, &packet, Transport::Tcp).await,
-                },
+                Ok(query) => {
+                    let (answer, plugin) = match self.at_once(&query, Transport::Tcp) {
+                        Step::Done(answer, plugin) => (answer, plugin),
+                        step => {
+                            let answer = self.ask_others(step, &query, &packet, Transport::Tcp).await;
+                            (answer, Plugin::Forward)
+                        }
+                    };
+                    self.metrics().answered(&query, &asker, &answer, plugin);
+                    answer
+                }
                 Err(Unusable::Answer(answer)) => answer,
                 Err(Unusable::Ignore) => return Ok(()),
             };
@@ -153,7 +169,7 @@ impl Server {
 
     fn at_once(&self, query: &Query, transport: Transport) -> Step {
         if query.class != INTERNET {
-            return Step::Done(Answer::new(query, code::REFUSED, false, transport).finish());
+            return done(Answer::new(query, code::REFUSED, false, transport).finish());
         }
         let index = self.0.index.read();
         let mut aliases = Vec::new();
@@ -162,7 +178,7 @@ impl Server {
             match answer::find(&index, &labels, &self.0.servers.read()) {
                 Found::Foreign if aliases.is_empty() => {
                     return match self.0.forwarder.cached(query, transport) {
-                        Some(answer) => Step::Done(answer),
+                        Some(answer) => Step::Done(answer, Plugin::Cache),
                         None => Step::Forward,
                     };
                 }
@@ -171,17 +187,17 @@ impl Server {
                 }
                 Found::Unknown => {
                     let answer = Answer::new(query, code::SERVER_FAILURE, false, transport);
-                    return Step::Done(answer.finish());
+                    return done(answer.finish());
                 }
                 Found::Alias(target) if aliases.contains(&target) || aliases.len() == MAX_ALIASES => {
                     let answer = Answer::new(query, code::SERVER_FAILURE, true, transport);
-                    return Step::Done(answer.finish());
+                    return done(answer.finish());
                 }
                 Found::Alias(target) => {
                     labels = target.split('.').map(str::to_owned).collect();
                     aliases.push(target);
                 }
-                found => return Step::Done(self.compose(&index, query, transport, &aliases, found)),
+                found => return done(self.compose(&index, query, transport, &aliases, found)),
             }
         }
     }
@@ -225,7 +241,7 @@ impl Server {
 
     async fn ask_others(&self, step: Step, query: &Query, packet: &[u8], transport: Transport) -> Vec<u8> {
         let aliases = match step {
-            Step::Done(answer) => return answer,
+            Step::Done(answer, _) => return answer,
             Step::Forward => return self.0.forwarder.forward(query, packet, transport).await,
             Step::Resolve(aliases) => aliases,
         };
@@ -245,6 +261,11 @@ impl Server {
             }
         }
     }
+}
+
+/// Answered from what the cluster says.
+fn done(answer: Vec<u8>) -> Step {
+    Step::Done(answer, Plugin::Kubernetes)
 }
 
 /// One alias leads to the next, beginning with the name in question.

@@ -369,6 +369,16 @@ impl Query {
     }
 }
 
+/// What became of the question of an answer.
+pub(crate) fn code_of(answer: &[u8]) -> u16 {
+    answer.get(3).map_or(code::SERVER_FAILURE, |flags| u16::from(flags & 0xf))
+}
+
+/// Whether an answer says that there is nothing.
+pub(crate) fn denies(answer: &[u8]) -> bool {
+    code_of(answer) == code::NO_SUCH_NAME || answer.get(6..8) == Some(&[0, 0])
+}
+
 /// Of another resolver's answer, what caching and passing on need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Foreign {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use net::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Config, Local, NodePorts};
@@ -28,7 +28,7 @@ pub enum ConfigurationError {
 }
 
 /// The fields of the file that are honoured; the others are in `unknown` and warned about when they are set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeProxyConfiguration {
     pub api_version: String,
@@ -52,13 +52,13 @@ pub struct KubeProxyConfiguration {
     pub unknown: BTreeMap<String, Value>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClientConnection {
     pub kubeconfig: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Masquerading {
     pub masquerade_bit: Option<u32>,
@@ -66,14 +66,14 @@ pub struct Masquerading {
     pub localhost_node_ports: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DetectLocal {
     pub bridge_interface: String,
     pub interface_name_prefix: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Conntrack {
     pub max_per_core: Option<u32>,
@@ -144,8 +144,25 @@ impl KubeProxyConfiguration {
             localhost_node_ports: masquerading.localhost_node_ports.unwrap_or(true),
             healthz,
             metrics,
+            shown: self.shown(),
             ..config
         })
+    }
+
+    /// As it is in force, in the file's form.
+    fn shown(&self) -> Value {
+        let given =
+            |text: &str, usual: &str| if text.is_empty() { usual.to_owned() } else { text.to_owned() };
+        let shown = Self {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            mode: "nftables".to_owned(),
+            healthz_bind_address: given(&self.healthz_bind_address, "0.0.0.0:10256"),
+            metrics_bind_address: given(&self.metrics_bind_address, "127.0.0.1:10249"),
+            detect_local_mode: given(&self.detect_local_mode, "ClusterCIDR"),
+            ..self.clone()
+        };
+        serde_json::to_value(shown).unwrap_or_default()
     }
 
     fn local(&self) -> Result<Local, ConfigurationError> {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::json;
+use serving::plain::{self, Page};
+use serving::tls::listen;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::engine::LocalHealth;
-use crate::http::{self, Page};
 use crate::status::Status;
 
 /// What is told, by port.
@@ -62,12 +63,12 @@ impl Server {
         let port = local.port;
         let shown = Arc::new(Mutex::new(local));
         for ip in addresses {
-            match http::listen(SocketAddr::new(*ip, port)).await {
+            match listen(SocketAddr::new(*ip, port)).await {
                 Ok(listener) => {
                     let shown = shown.clone();
                     let status = status.clone();
-                    let page = move |_: &str| page(&shown.lock(), status.healthy());
-                    tokio::spawn(http::serve(listener, stop.clone(), page));
+                    let page = move |_: plain::Asked<'_>| page(&shown.lock(), status.healthy());
+                    tokio::spawn(plain::serve(listener, stop.clone(), page));
                 }
                 Err(error) => {
                     let service = shown.lock().service.clone();

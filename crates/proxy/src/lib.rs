@@ -18,12 +18,12 @@ mod configuration;
 mod endpoints;
 mod engine;
 mod health;
-pub mod http;
 mod kernel;
 mod layout;
 mod metrics;
 mod model;
 mod node;
+mod pages;
 mod render;
 mod run;
 mod service;
@@ -95,6 +95,9 @@ pub struct Config {
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` is served (upstream: port 10249 of the loopback).
     pub metrics: Option<SocketAddr>,
+    /// What `/configz` and `/flagz` tell.
+    pub shown: serde_json::Value,
+    pub flags: std::collections::BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -112,6 +115,8 @@ impl Default for Config {
             table: "corten-proxy".to_owned(),
             healthz: None,
             metrics: None,
+            shown: serde_json::Value::Null,
+            flags: std::collections::BTreeMap::new(),
         }
     }
 }
@@ -121,8 +126,8 @@ impl Default for Config {
 pub enum Error {
     #[error("service routing: {0}")]
     Kernel(#[from] net::Error),
-    #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Serve(#[from] serving::ServeError),
     #[error("cannot start the service routing thread: {0}")]
     Thread(std::io::Error),
 }

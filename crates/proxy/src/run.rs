@@ -18,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::endpoints::Slice;
 use crate::engine::{Engine, Update};
 use crate::health::{self, Health};
-use crate::http::{self, Page};
 use crate::service::ServiceSpec;
 use crate::status::Status;
-use crate::{Config, Error, Local, Metrics, node};
+use crate::{Config, Error, Local, Metrics, node, pages};
 
 /// Routes Services on this node until `shutdown`. What is in the kernel then stays there, so that connections
 /// go on and the next process finds it.
@@ -46,7 +45,7 @@ async fn run_until(
 
     let metrics = Metrics::default();
     let status = Arc::new(Status::default());
-    serve_pages(&config, &metrics, &status, &shutdown).await?;
+    pages::serve(&config, &metrics, &status, &shutdown).await?;
     if config.local == Local::NodeCidr {
         tokio::select! {
             cidrs = node::pod_cidrs(&informers, &config.node_name) => config.cluster_cidr = cidrs,
@@ -232,33 +231,4 @@ impl Worker {
         });
         true
     }
-}
-
-async fn serve_pages(
-    config: &Config,
-    metrics: &Metrics,
-    status: &Arc<Status>,
-    shutdown: &CancellationToken,
-) -> Result<(), Error> {
-    if let Some(address) = config.healthz {
-        let (status, metrics) = (status.clone(), metrics.clone());
-        let page = move |path: &str| match path {
-            "/healthz" => metrics.health_told(&metrics.healthz, status.healthz()),
-            "/livez" => metrics.health_told(&metrics.livez, status.livez()),
-            _ => Page::not_found(),
-        };
-        tokio::spawn(http::serve(http::listen(address).await?, shutdown.clone(), page));
-    }
-    if let Some(address) = config.metrics {
-        let metrics = metrics.clone();
-        let text = |body| Page::text(200, body);
-        let page = move |path: &str| match path {
-            "/metrics" => text(metrics.text()),
-            "/proxyMode" => text("nftables".to_owned()),
-            "/healthz" => text("ok".to_owned()),
-            _ => Page::not_found(),
-        };
-        tokio::spawn(http::serve(http::listen(address).await?, shutdown.clone(), page));
-    }
-    Ok(())
 }

@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use serde_json::json;
-
-use crate::http::Page;
+use serving::plain::Page;
 
 /// Shared by the thread that works and the pages that tell.
 #[derive(Debug)]

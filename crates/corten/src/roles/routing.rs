@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tracing::warn;
 
-use super::{address, informers, worker};
+use super::{address, informers, pages, worker};
 use crate::cli::{NetpolicyArgs, ProxyArgs};
 use crate::parts::Parts;
 use crate::{notify, signals};
@@ -21,6 +21,7 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
     let config = proxy::Config {
         node_name: node_name(&configuration.hostname_override)?,
         node_local_vips: args.cluster_dns.into_iter().collect(),
+        flags: pages::flags(),
         ..proxy::Config::default()
     };
     let config = configuration.apply(config)?;

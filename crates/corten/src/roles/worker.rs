@@ -9,12 +9,14 @@ use kubelet::KubeletConfiguration;
 
 use super::address;
 use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs, StubDomain, Tunnels};
-use crate::kubelet_flags::KubeletFlags;
+use crate::kubelet_flags::{FurtherFlags, KubeletFlags};
 use crate::layout::Layout;
 use crate::parts::Parts;
 
 /// Where the cluster DNS has its address: on every node, so that names are answered without leaving it.
 const DNS_INTERFACE: &str = "lo";
+/// CoreDNS' port.
+const DNS_METRICS: u16 = 9153;
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -41,16 +43,22 @@ pub struct KubeletFiles {
 }
 
 impl Node {
-    pub fn from_args(identity: &NodeIdentity, network: &NetworkArgs, flags: &KubeletFlags) -> Result<Self> {
-        let configuration = flags.configuration(identity.config.as_ref())?;
+    pub fn from_args(
+        identity: &NodeIdentity,
+        network: &NetworkArgs,
+        flags: &KubeletFlags,
+        further: &FurtherFlags,
+    ) -> Result<Self> {
+        let configuration = flags.configuration(identity.config.as_ref(), further)?;
         Ok(Self {
             name: match &identity.hostname_override {
                 Some(name) => name.clone(),
                 None => address::hostname()?,
             },
             ip: match identity.node_ip {
-                Some(ip) => ip,
-                None => address::default_route()?,
+                Some(ip) if !ip.is_unspecified() => ip,
+                // Upstream's way to ask for one of a family: the machine's.
+                _ => address::default_route()?,
             },
             kubelet_port: identity.kubelet_port,
             configuration,
@@ -158,6 +166,7 @@ pub fn start_dns(
         domain: domain.to_owned(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         stub_domains: stub_domains.to_vec(),
+        metrics: Some(SocketAddr::new(UNSPECIFIED, DNS_METRICS)),
     };
     parts.start("cluster DNS", dns::run(informers.clone(), config, parts.shutdown()));
     Ok(())

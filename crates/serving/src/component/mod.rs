@@ -3,7 +3,7 @@
 //! Health is told to everybody, as load balancers and kubelets need it; the rest to who may `get` its path.
 
 mod health;
-mod zpages;
+pub mod zpages;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,6 +1,5 @@
-//! A few fixed pages over HTTP, for load balancers' health checks and for metrics: `GET`, one answer, close.
+//! A few fixed pages over plain HTTP, for load balancers' health checks and for metrics: `GET`, one answer, close.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +7,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-
-use crate::Error;
 
 /// The request line and headers of any health checker are far shorter.
 const MAX_REQUEST: usize = 8 * 1024;
@@ -61,16 +58,19 @@ impl Page {
     }
 }
 
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| Error::Listen { address, source })
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Without the query.
+    pub path: &'a str,
+    pub accept: Option<&'a str>,
 }
 
-/// Answers every request with the page of its path, until `shutdown`.
+/// Answers every request with the page that it asks for, until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
-    page: impl Fn(&str) -> Page + Send + Sync + 'static,
+    page: impl Fn(Asked<'_>) -> Page + Send + Sync + 'static,
 ) {
     let page = Arc::new(page);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -95,24 +95,29 @@ pub async fn serve(
     }
 }
 
-async fn answer(mut stream: TcpStream, page: &(impl Fn(&str) -> Page + Sync)) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, page: &(impl Fn(Asked<'_>) -> Page + Sync)) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         if request.len() > MAX_REQUEST || stream.read_buf(&mut request).await? == 0 {
             return Ok(());
         }
     }
-    let answer = path(&request).map_or_else(Page::not_found, page);
+    let answer = asked(&request).map_or_else(Page::not_found, page);
     stream.write_all(answer.encode().as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// The path of a `GET` request, without its query.
-fn path(request: &[u8]) -> Option<&str> {
-    let line = request.split(|byte| *byte == b'\r').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+/// What a `GET` request is about.
+fn asked(request: &[u8]) -> Option<Asked<'_>> {
+    let mut lines = std::str::from_utf8(request).ok()?.split("\r\n");
+    let mut words = lines.next()?.split(' ');
     let (method, target) = (words.next()?, words.next()?);
-    (method == "GET" || method == "HEAD").then(|| target.split('?').next().unwrap_or(target))
+    let accept = lines.filter_map(|line| line.split_once(':'));
+    let accept = accept.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("accept"));
+    (method == "GET" || method == "HEAD").then(|| Asked {
+        path: target.split('?').next().unwrap_or(target),
+        accept: accept.map(|(_, value)| value.trim()),
+    })
 }
 
 #[cfg(test)]
@@ -120,10 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths() {
-        let check = |request: &str, expected| assert_eq!(path(request.as_bytes()), expected, "{request:?}");
-        check("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", Some("/healthz"));
-        check("GET /metrics?x=y HTTP/1.1\r\n\r\n", Some("/metrics"));
+    fn requests() {
+        let check = |request: &str, expected: Option<(&str, Option<&str>)>| {
+            let expected = expected.map(|(path, accept)| Asked { path, accept });
+            assert_eq!(asked(request.as_bytes()), expected, "{request:?}");
+        };
+        check("GET /healthz HTTP/1.1\r\nHost: x\r\naccept: a/b\r\n\r\n", Some(("/healthz", Some("a/b"))));
+        check("GET /metrics?x=y HTTP/1.1\r\n\r\n", Some(("/metrics", None)));
         check("POST /healthz HTTP/1.1\r\n\r\n", None);
         check("GET\r\n\r\n", None);
         check("\r\n\r\n", None);
