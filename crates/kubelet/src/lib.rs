@@ -15,7 +15,6 @@ mod context;
 mod cpus;
 mod cri;
 mod csi;
-mod dbus;
 mod devices;
 #[cfg(test)]
 mod documented;
@@ -50,7 +49,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{ConfigError, KubeletConfiguration, duration};
+pub use config::{ConfigError, KubeletConfiguration, duration, flags};
 use futures::future::BoxFuture;
 pub use identity::{IdentityError, bootstrap};
 use tokio::sync::{Notify, mpsc};
@@ -136,6 +135,7 @@ pub fn run(options: Options, shutdown: CancellationToken) -> BoxFuture<'static, 
 
 async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let mut options = options.configured();
+    options.client = meters::requests::metered(options.client);
     if options.tls_cert.as_os_str().is_empty() && !options.config.server_tls_bootstrap {
         (options.tls_cert, options.tls_key) =
             identity::self_signed(&options.cert_dir, &options.node_name, options.node_ip)?;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::dbus::{Connection, Error, Message, Value};
+use dbus::{Connection, Error, Message, Value};
 
 const SERVICE: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
@@ -116,7 +116,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::dbus::testing::Bus;
+    use dbus::testing::Bus;
 
     /// Allows five seconds, and as many as the file says when it is told to read it.
     async fn fake(mut connection: Connection, place: PathBuf, lock: std::io::PipeWriter) {

@@ -21,7 +21,6 @@ use tracing::{info, warn};
 
 use crate::config::ShutdownPeriod;
 use crate::context::Context;
-use crate::dbus;
 use crate::pod::admission::Rejection;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;

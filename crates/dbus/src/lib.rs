@@ -1,4 +1,4 @@
-//! As much of D-Bus as a kubelet needs to talk to logind: calls, their answers with file descriptors, and signals.
+//! As much of D-Bus as it takes to talk to systemd and logind: calls, their answers with file descriptors, and signals.
 //!
 //! Written here because a whole D-Bus library would be larger than everything that asks for it.
 
@@ -177,5 +177,5 @@ async fn expect(stream: &mut UnixStream, word: &str) -> Result<(), Error> {
     Err(Error::Refused(line.trim().to_owned()))
 }
 
-#[cfg(test)]
+#[cfg(feature = "testing")]
 pub mod testing;

@@ -1,5 +1,5 @@
-//! Messages as bytes: the types that calls to logind and its answers have, in little-endian order, which the bus asks of
-//! nobody but every machine here has.
+//! Messages as bytes: the types that calls to systemd and logind and their answers have, in little-endian order, which the
+//! bus asks of nobody but every machine here has.
 
 use std::os::fd::OwnedFd;
 
@@ -21,16 +21,28 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Text(String),
+    Byte(u8),
     Int(i32),
     Number(u32),
     Long(u64),
     Flag(bool),
     /// The number of a file descriptor among those that come along.
     Fd(u32),
+    /// Of one type, which an empty one has too.
+    Array(String, Vec<Value>),
+    Struct(Vec<Value>),
     Variant(Box<Value>),
 }
 
+/// Deeper nesting than anybody needs is hostile.
+const DEEPEST: usize = 16;
+
 impl Value {
+    /// As systemd takes its properties: a name and a value of any type.
+    pub fn property(name: &str, value: Value) -> Self {
+        Self::Struct(vec![Self::Text(name.to_owned()), Self::Variant(Box::new(value))])
+    }
+
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -38,15 +50,21 @@ impl Value {
         }
     }
 
-    fn signature(&self) -> char {
+    fn signature(&self) -> String {
         match self {
-            Self::Text(_) => 's',
-            Self::Int(_) => 'i',
-            Self::Number(_) => 'u',
-            Self::Long(_) => 't',
-            Self::Flag(_) => 'b',
-            Self::Fd(_) => 'h',
-            Self::Variant(_) => 'v',
+            Self::Text(_) => "s".to_owned(),
+            Self::Byte(_) => "y".to_owned(),
+            Self::Int(_) => "i".to_owned(),
+            Self::Number(_) => "u".to_owned(),
+            Self::Long(_) => "t".to_owned(),
+            Self::Flag(_) => "b".to_owned(),
+            Self::Fd(_) => "h".to_owned(),
+            Self::Array(of, _) => format!("a{of}"),
+            Self::Struct(members) => {
+                let members: String = members.iter().map(Self::signature).collect();
+                format!("({members})")
+            }
+            Self::Variant(_) => "v".to_owned(),
         }
     }
 }
@@ -171,12 +189,39 @@ impl Message {
         }
         reader.at = end;
         reader.align(8);
-        for kind in signature.chars() {
+        let mut types = signature.as_str();
+        while let Some((kind, rest)) = first_type(types) {
             // What follows a type that we do not know is not for us.
-            let Some(value) = reader.value(kind)? else { break };
+            let Some(value) = reader.value(kind, 0)? else { break };
             message.body.push(value);
+            types = rest;
         }
         Ok(message)
+    }
+}
+
+/// The first complete type of a signature, and what follows it.
+fn first_type(signature: &str) -> Option<(&str, &str)> {
+    let mut open = 0_usize;
+    for (at, kind) in signature.bytes().enumerate() {
+        match kind {
+            b'(' => open += 1,
+            b')' => open = open.checked_sub(1)?,
+            b'a' => continue,
+            _ => {}
+        }
+        if open == 0 {
+            return signature.split_at_checked(at + 1);
+        }
+    }
+    None
+}
+
+fn alignment(kind: &str) -> usize {
+    match kind.bytes().next() {
+        Some(b'(' | b't') => 8,
+        Some(b'y' | b'g' | b'v') => 1,
+        _ => 4,
     }
 }
 
@@ -229,6 +274,23 @@ impl Writer {
     fn value(&mut self, value: &Value) {
         match value {
             Value::Text(text) => self.text(text),
+            Value::Byte(byte) => self.0.push(*byte),
+            Value::Array(of, items) => {
+                self.number(0);
+                let at = self.0.len();
+                // The length does not count what comes before the first item.
+                self.align(alignment(of));
+                let from = self.0.len();
+                items.iter().for_each(|item| self.value(item));
+                let length = u32::try_from(self.0.len() - from).unwrap_or(u32::MAX);
+                if let Some(place) = self.0.get_mut(at - 4..at) {
+                    place.copy_from_slice(&length.to_le_bytes());
+                }
+            }
+            Value::Struct(members) => {
+                self.align(8);
+                members.iter().for_each(|member| self.value(member));
+            }
             Value::Int(number) => {
                 self.align(4);
                 self.0.extend(number.to_le_bytes());
@@ -240,7 +302,7 @@ impl Writer {
             }
             Value::Flag(flag) => self.number(u32::from(*flag)),
             Value::Variant(value) => {
-                self.signature(&value.signature().to_string());
+                self.signature(&value.signature());
                 self.value(value);
             }
         }
@@ -290,32 +352,63 @@ impl Reader<'_> {
         self.string(length)
     }
 
-    fn value(&mut self, kind: char) -> Result<Option<Value>, Error> {
+    /// `None` of a type that is not known here.
+    fn value(&mut self, kind: &str, depth: usize) -> Result<Option<Value>, Error> {
+        if depth > DEEPEST {
+            return Err(Error::Malformed("it is nested too deeply"));
+        }
+        if let Some(of) = kind.strip_prefix('a') {
+            return self.array(of, depth);
+        }
+        if let Some(members) = kind.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+            self.align(8);
+            let (mut types, mut values) = (members, Vec::new());
+            while let Some((kind, rest)) = first_type(types) {
+                let Some(value) = self.value(kind, depth + 1)? else { return Ok(None) };
+                values.push(value);
+                types = rest;
+            }
+            return Ok(Some(Value::Struct(values)));
+        }
         Ok(Some(match kind {
-            's' | 'o' => Value::Text(self.text()?),
-            'g' => Value::Text(self.signature()?),
-            'i' => Value::Int(self.number()?.cast_signed()),
-            'u' => Value::Number(self.number()?),
-            'h' => Value::Fd(self.number()?),
-            'b' => Value::Flag(self.number()? != 0),
-            't' => {
+            "s" | "o" => Value::Text(self.text()?),
+            "g" => Value::Text(self.signature()?),
+            "y" => Value::Byte(self.byte()?),
+            "i" => Value::Int(self.number()?.cast_signed()),
+            "u" => Value::Number(self.number()?),
+            "h" => Value::Fd(self.number()?),
+            "b" => Value::Flag(self.number()? != 0),
+            "t" => {
                 self.align(8);
                 Value::Long(u64::from_le_bytes(self.take(8)?.try_into().unwrap_or_default()))
             }
-            'v' => {
+            "v" => {
                 let signature = self.signature()?;
-                let mut kinds = signature.chars();
-                match (kinds.next(), kinds.next()) {
-                    // A variant in a variant could go on for ever.
-                    (Some(kind), None) if kind != 'v' => match self.value(kind)? {
-                        Some(value) => Value::Variant(Box::new(value)),
-                        None => return Ok(None),
-                    },
-                    _ => return Ok(None),
+                let Some((kind, "")) = first_type(&signature) else { return Ok(None) };
+                match self.value(kind, depth + 1)? {
+                    Some(value) => Value::Variant(Box::new(value)),
+                    None => return Ok(None),
                 }
             }
             _ => return Ok(None),
         }))
+    }
+
+    fn array(&mut self, of: &str, depth: usize) -> Result<Option<Value>, Error> {
+        let length = self.number()? as usize;
+        self.align(alignment(of));
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or(Error::Malformed("it ends too soon"))?;
+        let mut items = Vec::new();
+        while self.at < end {
+            let before = self.at;
+            let Some(item) = self.value(of, depth + 1)? else { return Ok(None) };
+            if self.at == before {
+                return Err(Error::Malformed("an item of no length"));
+            }
+            items.push(item);
+        }
+        Ok(Some(Value::Array(of.to_owned(), items)))
     }
 }
 
@@ -338,6 +431,16 @@ mod tests {
             Value::Int(-1),
             Value::Fd(0),
             Value::Variant(Box::new(Value::Number(3))),
+            Value::Array(
+                "(sv)".into(),
+                vec![
+                    Value::property("PIDs", Value::Array("u".into(), vec![Value::Number(7)])),
+                    Value::property("Delegate", Value::Flag(true)),
+                    Value::property("AllowedCPUs", Value::Array("y".into(), vec![Value::Byte(3)])),
+                ],
+            ),
+            Value::Array("(sa(sv))".into(), Vec::new()),
+            Value::Text("after".into()),
         ];
         let bytes = message(body.clone()).encode();
         assert_eq!(length(&bytes).unwrap(), Some(bytes.len()));
