@@ -114,6 +114,8 @@ pub enum Macro {
     TransformList,
     TransformMap,
     TransformMapEntry,
+    /// The body is what elements are sorted by.
+    SortBy,
 }
 
 /// `value.optMap(variable, body)`: the body with what the optional holds, as an optional.

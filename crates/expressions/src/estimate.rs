@@ -5,7 +5,7 @@
 
 use crate::ast::{Bind, Call, Comprehension, Expr, Kind, Literal, Macro, Select};
 use crate::environment::Environment;
-use crate::run::cost::{CHECK, LIST, MAP, STEP, STRUCT, pattern, traversal};
+use crate::run::cost::{CHECK, LIST, MAP, STEP, STRUCT, pattern, sorting, traversal};
 use crate::types::{Sized, Type, UNBOUNDED};
 
 pub(crate) fn cost(expression: &Expr, types: &[Type], environment: &Environment) -> u64 {
@@ -139,13 +139,17 @@ impl<'e> Estimator<'e> {
         self.locals.truncate(depth);
         let gathering = match comprehension.macro_ {
             Macro::All | Macro::Exists | Macro::ExistsOne => 0,
-            Macro::Filter | Macro::TransformList => LIST,
+            Macro::Filter | Macro::TransformList | Macro::SortBy => LIST,
             Macro::TransformMap | Macro::TransformMapEntry => MAP,
         };
         let each = self.cost.saturating_add(STEP + gathering);
         self.cost = before.saturating_add(range.max.saturating_mul(each));
         match comprehension.macro_ {
             Macro::All | Macro::Exists | Macro::ExistsOne => Sized { of, max: 1 },
+            Macro::SortBy => {
+                self.charge(sorting(range.max));
+                Sized { of: Type::list(single), max: range.max }
+            }
             Macro::Filter => Sized { of: Type::list(single), max: range.max },
             Macro::TransformList => Sized { of: Type::list(body), max: range.max },
             Macro::TransformMap => Sized { of: Type::map(Type::Dyn, body), max: range.max },
@@ -257,6 +261,23 @@ impl<'e> Estimator<'e> {
                     None => Sized { of, max: UNBOUNDED },
                 };
             }
+            "sort" | "distinct" | "reverse" | "slice" => {
+                let kept = match (literal_int(call.arguments.get(1)), literal_int(call.arguments.get(2))) {
+                    (Some(start), Some(end)) => end.saturating_sub(start),
+                    _ => size(0),
+                };
+                self.charge(match call.function.as_str() {
+                    "sort" | "distinct" => sorting(size(0)),
+                    _ => kept.saturating_add(LIST + 1),
+                });
+                let of = arguments.into_iter().next().map_or(of, |first| first.of);
+                return Sized { of, max: kept };
+            }
+            "flatten" => (size(0).saturating_add(LIST + 1), UNBOUNDED),
+            "lists.range" => {
+                let count = literal_int(call.arguments.first()).unwrap_or(UNBOUNDED);
+                (count.saturating_add(LIST + 1), count)
+            }
             "orValue" | "or" => (1, size(0).max(size(1))),
             "value" | "optional.of" | "optional.ofNonZeroValue" | "dyn" => (1, size(0)),
             "string" if is_text(0) => (traversal(size(0)).max(1), size(0)),
@@ -279,5 +300,12 @@ fn literal_size(literal: &Literal) -> u64 {
         Literal::String(text) => text.chars().count() as u64,
         Literal::Bytes(bytes) => bytes.len() as u64,
         _ => 1,
+    }
+}
+
+fn literal_int(argument: Option<&Expr>) -> Option<u64> {
+    match argument.map(|argument| &argument.kind) {
+        Some(Kind::Literal(Literal::Int(number))) => u64::try_from(*number).ok(),
+        _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! Lists, maps and objects that expressions write out. Elements have one type, as Kubernetes demands.
+//! Lists, maps and objects that expressions write out. What is in them may be anything here; that it is all of one
+//! type, as Kubernetes demands, is one of the [`super::lints`].
 
 use super::Checker;
 use crate::ast::{Element, Entry, Expr, Struct};
@@ -7,31 +8,29 @@ use crate::types::Type;
 impl Checker<'_> {
     pub(super) fn list(&mut self, elements: &mut [Element]) -> Type {
         let of = self.unifier.fresh();
+        let mut alike = true;
         for element in elements {
-            self.member(&of, &mut element.value, element.optional);
+            let found = self.member(&mut element.value, element.optional);
+            alike &= self.unifier.attempt(|unifier| unifier.assignable(&of, &found));
         }
-        if self.mixed {
-            return Type::list(Type::Dyn);
-        }
-        Type::list(of)
+        Type::list(if alike { of } else { Type::Dyn })
     }
 
-    /// A part of an aggregate that has to be like the others; `?` parts are optional values of such.
-    fn member(&mut self, of: &Type, value: &mut Expr, optional: bool) {
-        let mut found = self.infer(value);
-        if optional {
-            let inner = self.unifier.fresh();
-            let wanted = Type::optional(inner.clone());
-            self.compare(value.at, &wanted, &found);
-            found = inner;
+    /// The type of a part; `?` parts are optional values of it.
+    fn member(&mut self, value: &mut Expr, optional: bool) -> Type {
+        let found = self.infer(value);
+        if !optional {
+            return found;
         }
-        if !self.mixed {
-            self.compare(value.at, of, &found);
-        }
+        let inner = self.unifier.fresh();
+        let wanted = Type::optional(inner.clone());
+        self.compare(value.at, &wanted, &found);
+        inner
     }
 
     pub(super) fn map(&mut self, entries: &mut [Entry]) -> Type {
         let (key, value) = (self.unifier.fresh(), self.unifier.fresh());
+        let (mut keys_alike, mut values_alike) = (true, true);
         for entry in entries {
             let found = self.infer(&mut entry.key);
             let allowed = [Type::Dyn, Type::Bool, Type::Int, Type::Uint, Type::String];
@@ -40,15 +39,12 @@ impl Checker<'_> {
                 known if allowed.contains(&known) => {}
                 known => self.issue(entry.key.at, format!("unsupported key type: {known}")),
             }
-            if !self.mixed {
-                self.compare(entry.key.at, &key, &found);
-            }
-            self.member(&value, &mut entry.value, entry.optional);
+            keys_alike &= self.unifier.attempt(|unifier| unifier.assignable(&key, &found));
+            let found = self.member(&mut entry.value, entry.optional);
+            values_alike &= self.unifier.attempt(|unifier| unifier.assignable(&value, &found));
         }
-        if self.mixed {
-            return Type::map(Type::Dyn, Type::Dyn);
-        }
-        Type::map(key, value)
+        let or_anything = |alike: bool, of: Type| if alike { of } else { Type::Dyn };
+        Type::map(or_anything(keys_alike, key), or_anything(values_alike, value))
     }
 
     pub(super) fn structure(&mut self, at: u32, literal: &mut Struct) -> Type {
@@ -66,7 +62,8 @@ impl Checker<'_> {
                     Type::Dyn
                 }
             };
-            self.member(&declared, &mut field.value, field.optional);
+            let found = self.member(&mut field.value, field.optional);
+            self.compare(field.value.at, &declared, &found);
         }
         Type::Object(of)
     }

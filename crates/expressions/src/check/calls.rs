@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::Checker;
-use super::literals;
 use crate::ast::{Call, Expr, Kind};
 use crate::functions::{Overload, overloads};
 use crate::parse::dotted;
@@ -14,19 +13,12 @@ impl Checker<'_> {
         let at = node.at;
         let Kind::Call(call) = &mut node.kind else { return Type::Dyn };
         self.qualify(call);
-        let formats = call.member && call.function == "format";
-        let outside = self.mixed;
-        self.mixed |= formats;
         let arguments: Vec<Type> = call.arguments.iter_mut().map(|argument| self.infer(argument)).collect();
-        self.mixed = outside;
         let candidates = overloads(&call.function);
         if candidates.is_empty() {
             let message = format!("undeclared reference to '{}' (in container '')", call.function);
             self.issue(at, message);
             return Type::Dyn;
-        }
-        if let Err((at, message)) = literals::check(call) {
-            self.issue(at, message);
         }
         self.overload(at, call, candidates, &arguments)
     }

@@ -46,6 +46,19 @@ impl Checker<'_> {
                 Type::List(ListType { element: single, kind: ListKind::Atomic }.into())
             }
             Macro::TransformList => Type::list(body),
+            Macro::SortBy => {
+                let key = self.unifier.known(&body);
+                if is_map || !(has_order(&key) || matches!(key, Type::Dyn | Type::Null)) {
+                    let (range, keys) = (self.unifier.known(&range), Type::list(key));
+                    self.issue(
+                        at,
+                        format!(
+                            "found no matching overload for '@sortByAssociatedKeys' applied to '{range}.({keys})'"
+                        ),
+                    );
+                }
+                Type::List(ListType { element: single, kind: ListKind::Atomic }.into())
+            }
             Macro::TransformMap => Type::map(key, body),
             Macro::TransformMapEntry => match self.unifier.resolved(&body) {
                 body @ (Type::Map(_) | Type::Dyn) => body,
@@ -71,4 +84,18 @@ impl Checker<'_> {
         self.compare(bind.body.at, &result, &body);
         result
     }
+}
+
+fn has_order(of: &Type) -> bool {
+    matches!(
+        of,
+        Type::Int
+            | Type::Uint
+            | Type::Double
+            | Type::Bool
+            | Type::Duration
+            | Type::Timestamp
+            | Type::String
+            | Type::Bytes
+    )
 }

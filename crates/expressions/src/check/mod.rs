@@ -7,6 +7,7 @@
 mod aggregates;
 mod calls;
 mod comprehensions;
+mod lints;
 mod literals;
 mod names;
 mod unify;
@@ -24,21 +25,17 @@ pub(crate) fn check(
     environment: &Environment,
 ) -> Result<Vec<Type>, Vec<Issue>> {
     let types = vec![Type::Dyn; ids as usize];
-    let mut checker = Checker {
-        environment,
-        unifier: Unifier::default(),
-        locals: Vec::new(),
-        types,
-        mixed: false,
-        issues: Vec::new(),
-    };
+    let mut checker =
+        Checker { environment, unifier: Unifier::default(), locals: Vec::new(), types, issues: Vec::new() };
     checker.infer(expression);
     if !checker.issues.is_empty() {
         checker.issues.sort_by_key(|issue| issue.at);
         return Err(checker.issues);
     }
     let Checker { unifier, types, .. } = checker;
-    Ok(types.into_iter().map(|of| unifier.known(&of)).collect())
+    let types: Vec<Type> = types.into_iter().map(|of| unifier.known(&of)).collect();
+    let found = lints::check(expression, &types);
+    if found.is_empty() { Ok(types) } else { Err(found) }
 }
 
 struct Checker<'e> {
@@ -47,8 +44,6 @@ struct Checker<'e> {
     /// Variables of comprehensions around the current node.
     locals: Vec<(String, Sized)>,
     types: Vec<Type>,
-    /// Within what is formatted: elements of lists and maps may be of all kinds.
-    mixed: bool,
     issues: Vec<Issue>,
 }
 

@@ -60,9 +60,8 @@ fn range<'a>() -> Evaluated<'a> {
     Err(EvalError::failed("range error"))
 }
 
-fn conversion<'a>(text: &str, of: &str) -> Evaluated<'a> {
-    let shown: String = text.chars().take(100).collect();
-    Err(EvalError::failed(format!("type conversion error from 'string' to '{of}': {shown:?}")))
+fn conversion<'a>(of: &str) -> Evaluated<'a> {
+    Err(EvalError::failed(format!("type conversion error from 'string' to '{of}'")))
 }
 
 fn int<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
@@ -78,7 +77,7 @@ fn int<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
         [Value::Double(_)] => return range(),
         [Value::String(text)] => match text.parse() {
             Ok(value) => value,
-            Err(_) => return conversion(text, "int"),
+            Err(_) => return conversion("int"),
         },
         [Value::Timestamp(at)] => at.as_second(),
         _ => return mismatch(),
@@ -96,7 +95,7 @@ fn uint<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
         [Value::Double(_)] => return range(),
         [Value::String(text)] => match text.parse() {
             Ok(value) => value,
-            Err(_) => return conversion(text, "uint"),
+            Err(_) => return conversion("uint"),
         },
         _ => return mismatch(),
     }))
@@ -109,7 +108,7 @@ fn double<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
         [Value::Uint(value)] => *value as f64,
         [Value::String(text)] => match text.parse() {
             Ok(value) => value,
-            Err(_) => return conversion(text, "double"),
+            Err(_) => return conversion("double"),
         },
         _ => return mismatch(),
     }))
@@ -146,14 +145,14 @@ pub(super) fn told(value: &Value<'_>) -> Option<String> {
 }
 
 /// As Go's `%g` with as many digits as are needed.
-pub(super) fn shortest(value: f64) -> String {
+fn shortest(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
     if value.is_infinite() {
         return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
     }
-    if value != 0.0 && !(1e-4..1e21).contains(&value.abs()) {
+    if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
         let scientific = format!("{value:e}");
         return match scientific.split_once('e') {
             Some((mantissa, exponent)) => match exponent.strip_prefix('-') {
@@ -181,9 +180,9 @@ fn bool<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
     match arguments {
         [Value::Bool(value)] => Ok(Value::Bool(*value)),
         [Value::String(text)] => match &**text {
-            "1" | "t" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
-            "0" | "f" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-            other => conversion(other, "bool"),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
+            _ => conversion("bool"),
         },
         _ => mismatch(),
     }
@@ -194,7 +193,7 @@ fn timestamp<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
         [Value::Timestamp(at)] => Ok(Value::Timestamp(*at)),
         [Value::String(text)] => match moment(text) {
             Some(at) => Ok(Value::Timestamp(at)),
-            None => conversion(text, "timestamp"),
+            None => conversion("timestamp"),
         },
         [Value::Int(seconds)] => {
             let at = jiff::Timestamp::from_second(*seconds).ok().and_then(crate::value::in_range);
@@ -209,7 +208,7 @@ fn duration<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
         [Value::Duration(duration)] => Ok(Value::Duration(*duration)),
         [Value::String(text)] => match Duration::parse(text) {
             Some(duration) => Ok(Value::Duration(duration)),
-            None => conversion(text, "duration"),
+            None => conversion("duration"),
         },
         _ => mismatch(),
     }

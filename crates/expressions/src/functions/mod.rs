@@ -12,14 +12,18 @@ mod formats;
 mod lists;
 mod logic;
 mod optionals;
+mod ordering;
 mod quantities;
 mod regexes;
 mod semvers;
 mod sets;
 mod signature;
 mod strings;
+pub(crate) mod template;
 mod times;
 mod urls;
+
+pub(crate) use ordering::by_keys;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -44,13 +48,14 @@ pub(crate) struct Overload {
     pub run: Native,
 }
 
-const LIBRARIES: [Library; 16] = [
+const LIBRARIES: [Library; 17] = [
     logic::LIBRARY,
     arithmetic::LIBRARY,
     conversions::LIBRARY,
     strings::LIBRARY,
     format::LIBRARY,
     lists::LIBRARY,
+    ordering::LIBRARY,
     sets::LIBRARY,
     times::LIBRARY,
     optionals::LIBRARY,

@@ -12,7 +12,7 @@ use crate::value::{Opaque, Value};
 pub(super) const LIBRARY: Library = &[
     (&["isQuantity(string) -> bool"], is_quantity),
     (&["quantity(string) -> Quantity"], quantity),
-    (&["Quantity . sign() -> int"], sign),
+    (&["sign(Quantity) -> int", "Quantity . sign() -> int"], sign),
     (&["Quantity . isInteger() -> bool"], is_integer),
     (&["Quantity . asInteger() -> int"], as_integer),
     (&["Quantity . asApproximateFloat() -> double"], as_approximate_float),

@@ -1,4 +1,4 @@
-//! Calls that are macros: `has`, comprehensions with one and two variables, `optMap`, `optFlatMap`.
+//! Calls that are macros: `has`, comprehensions with one and two variables, `sortBy`, `optMap`, `optFlatMap`.
 
 use super::grammar::Parser;
 use crate::ast::{Bind, Comprehension, Expr, Kind, Macro};
@@ -42,6 +42,7 @@ pub(super) fn member(
         ("transformList", 3 | 4) => (Macro::TransformList, 2, count == 4),
         ("transformMap", 3 | 4) => (Macro::TransformMap, 2, count == 4),
         ("transformMapEntry", 3 | 4) => (Macro::TransformMapEntry, 2, count == 4),
+        ("sortBy", 2) => (Macro::SortBy, 1, false),
         ("optMap" | "optFlatMap", 2) => return bind(parser, at, target, name, arguments),
         _ => {
             let arguments = std::iter::once(target).chain(arguments).collect();

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Interpreter;
-use super::cost::{LIST, MAP, STEP};
+use super::cost::{LIST, MAP, STEP, sorting};
 use crate::ast::{Bind, Comprehension, Macro};
 use crate::error::EvalError;
-use crate::functions::Evaluated;
+use crate::functions::{Evaluated, by_keys};
 use crate::value::{Key, List, Map, Value};
 
 /// What has been gathered so far.
@@ -15,6 +15,8 @@ struct Gathered<'a> {
     failed: Option<EvalError>,
     count: usize,
     list: Vec<Value<'a>>,
+    /// What the elements of the list are sorted by.
+    keys: Vec<Value<'a>>,
     map: BTreeMap<Key<'a>, Value<'a>>,
 }
 
@@ -23,6 +25,7 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
         let mut gathered = Gathered::default();
         let decided = match self.evaluate(&comprehension.range)? {
             Value::List(list) => self.over_list(comprehension, &list, &mut gathered)?,
+            Value::Map(_) if comprehension.macro_ == Macro::SortBy => return Err(EvalError::NoSuchOverload),
             Value::Map(map) => self.over_map(comprehension, &map, &mut gathered)?,
             _ => return Err(EvalError::NoSuchOverload),
         };
@@ -37,6 +40,10 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
             Macro::Exists => Value::Bool(false),
             Macro::ExistsOne => Value::Bool(gathered.count == 1),
             Macro::Filter | Macro::TransformList => Value::list(gathered.list),
+            Macro::SortBy => {
+                self.budget.charge(sorting(gathered.keys.len() as u64))?;
+                by_keys(gathered.list, &gathered.keys, self.budget)?
+            }
             Macro::TransformMap | Macro::TransformMapEntry => Value::Map(Map::made(gathered.map)),
         })
     }
@@ -143,6 +150,12 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
                 self.budget.charge(LIST)?;
                 self.budget.work(ELEMENT)?;
                 gathered.list.push(value);
+            }
+            (Macro::SortBy, key) => {
+                self.budget.charge(LIST)?;
+                self.budget.work(2 * ELEMENT)?;
+                gathered.list.push(element);
+                gathered.keys.push(key);
             }
             (Macro::TransformMap, value) => {
                 self.budget.charge(MAP)?;

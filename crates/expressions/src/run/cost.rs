@@ -15,6 +15,11 @@ pub(crate) fn traversal(size: u64) -> u64 {
     size.div_ceil(10)
 }
 
+/// Sorting so many elements, or telling them apart, into a new list.
+pub(crate) fn sorting(count: u64) -> u64 {
+    count.saturating_mul(count).saturating_mul(2).saturating_add(LIST + 1)
+}
+
 /// A pattern of so many characters counts as a state machine of a quarter as many.
 pub(crate) fn pattern(size: u64) -> u64 {
     size.div_ceil(4)
@@ -49,6 +54,10 @@ pub(super) fn of_call(function: &str, arguments: &[Value<'_>], result: &Value<'_
                 traversal(2 * size(0)) + if function == "containsCIDR" { traversal(size(0)) + 1 } else { 0 };
             own + if is_text(1) { traversal(size(1)) } else { 0 }
         }
+        "sort" | "distinct" => sorting(size(0)),
+        "reverse" => size(0) + LIST + 1,
+        "flatten" => size(0).saturating_mul(levels(arguments.get(1))) + LIST + 1,
+        "slice" | "lists.range" => result.size() + LIST + 1,
         "startsWith" | "endsWith" => traversal(size(1)),
         "contains" => traversal(size(0)).saturating_mul(traversal(size(1)).max(1)),
         "@in" if is_list(1) => size(1),
@@ -73,5 +82,13 @@ fn elements(value: &Value<'_>) -> u64 {
             })
             .sum(),
         text => traversal(text.size()),
+    }
+}
+
+/// How deep a list is flattened.
+fn levels(argument: Option<&Value<'_>>) -> u64 {
+    match argument {
+        Some(Value::Int(levels)) => u64::try_from(*levels).unwrap_or(0),
+        _ => 1,
     }
 }

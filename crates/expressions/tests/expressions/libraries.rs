@@ -17,6 +17,22 @@ fn lists() {
         holds(source);
     }
     fails("[].min() == 0", "min called on empty list");
+    for source in [
+        "lists.range(3) == [0, 1, 2] && lists.range(0) == []",
+        "[3, 1, 2].sort() == [1, 2, 3] && ['b', 'a'].sort() == ['a', 'b'] && [].sort() == []",
+        "[{'n': 2}, {'n': 1}].sortBy(e, e.n) == [{'n': 1}, {'n': 2}] && [1, 3].sortBy(e, -e) == [3, 1]",
+        "[1, 2, 2, 1].distinct() == [1, 2] && [1, 2, 3].reverse() == [3, 2, 1]",
+        "[[1], [2, 3]].flatten() == [1, 2, 3] && [[[1]], [[2]]].flatten(2) == [1, 2]",
+        "[1, 2, 3].slice(1, 3) == [2, 3] && [1].slice(1, 1) == []",
+    ] {
+        holds(source);
+    }
+    fails("[1].slice(0, 2) == []", "cannot slice(0, 2), list is length 1");
+    fails("[1].slice(1, 0) == []", "cannot slice(1, 0), start index must be less than or equal to end index");
+    fails("lists.range(-1) == []", "size must be non-negative, got -1");
+    fails("[[1]].flatten(-1) == []", "level must be non-negative");
+    fails("[dyn(1), dyn('a')].sortBy(e, e) == []", "list elements must have the same type");
+    fails("[[1]].sortBy(e, e) == []", "found no matching overload for '@sortByAssociatedKeys'");
 }
 
 #[test]
@@ -42,8 +58,8 @@ fn strings() {
         "'abc'.startsWith('ab') && 'abc'.endsWith('bc') && 'abc'.contains('b')",
         "strings.quote('first\\nsecond \"x\"') == '\"first\\\\nsecond \\\\\"x\\\\\"\"'",
         "'%s is %d years, %.2f%%'.format(['Ann', 30, 1.5]) == 'Ann is 30 years, 1.50%'",
-        "'%x %X %o %b %e'.format([255, 255, 8, 5, 1234.5]) == 'ff FF 10 101 1.234500e+03'",
-        "'%s'.format([['a', 1, 2.0, {'k': true}]]) == '[a, 1, 2, {k: true}]'",
+        "'%x %X %o %b %e'.format([255, 255, 8, 5, 1234.5]) == 'ff FF 10 101 1.234500×10⁰³'",
+        "'%s'.format([['a', 1, 2.0, {'k': true}]]) == '[\"a\", 1, 2.000000, {\"k\":true}]'",
         "jsonpatch.escapeKey('k8s.io/my~label') == 'k8s.io~1my~0label'",
     ] {
         holds(source);
@@ -54,6 +70,12 @@ fn strings() {
     fails("'%d'.format(['x']) == ''", "error during formatting");
     fails("'%s %s'.format(['x']) == ''", "index 1 out of range");
     fails("'%q'.format(['x']) == ''", "unrecognized formatting clause");
+    fails("'a'.format([1]) == ''", "too many arguments supplied to string.format (expected 0, got 1)");
+    fails("'%d'.format([1.5]) == ''", "ERROR: <input>:1:14: error during formatting: decimal clause");
+    fails("'%f'.format([dyn(1)]) == ''", "fixed-point clause can only be used on doubles, was given int");
+    holds("'%.1f %f'.format([1234567.25, -1.0/0.0]) == '1,234,567.2 -∞'");
+    holds("string(1e6) == '1e+06' && string(123456.5) == '123456.5' && bool('F') == false");
+    fails("int('x') == 1", "type conversion error from 'string' to 'int'");
 }
 
 #[test]

@@ -65,6 +65,26 @@ fn of_all_kinds() {
     }
 }
 
+/// Told when all types fit: the first part of a list or map that is not like the others.
+#[test]
+fn parts_of_lists_and_maps_are_alike() {
+    let check = |source: &str, expected: &str| {
+        let error = Program::compile(source, &environment()).err().map(|error| error.to_string());
+        let told: Vec<&str> =
+            error.iter().flat_map(|text| text.lines()).filter(|l| l.contains("ERROR")).collect();
+        assert_eq!(told.join("; "), expected, "{source}");
+    };
+    check("[1, 'a', 'b']", "ERROR: <input>:1:5: expected type 'int' but found 'string'");
+    check("[any, 1]", "ERROR: <input>:1:7: expected type 'dyn' but found 'int'");
+    check("{'a': 1, 'b': any}", "ERROR: <input>:1:15: expected type 'int' but found 'dyn'");
+    check("[duration('1h'), null]", "ERROR: <input>:1:18: expected type 'duration' but found 'null'");
+    check(
+        "[1, 'a'].size() + 'x'",
+        "ERROR: <input>:1:17: found no matching overload for '_+_' applied to '(int, string)'",
+    );
+    check("'%s'.format([[1, 'a']])", "");
+}
+
 #[test]
 fn right_ones_have_a_type() {
     let check = |source: &str, expected: &str| {
@@ -81,7 +101,7 @@ fn right_ones_have_a_type() {
     check("self.spec.?tags['a'].orValue('')", "string");
     check("any.x.y + 1", "int");
     check("any + any", "dyn");
-    check("[any, 1]", "list(dyn)");
+    check("[any, any]", "list(dyn)");
     check("variables.x", "int");
     check("has(variables.x)", "bool");
     check("[]", "list(dyn)");
