@@ -3,6 +3,9 @@
 //! A relist also follows every break of the stream, for what happened meanwhile. Runtimes without the stream
 //! (containerd before 1.7) are relisted each second, as upstream does; the pods whose sets of states changed are
 //! then asked about in detail. That is the one place where the kubelet polls, and only for want of anything else.
+//!
+//! Other runtimes than ours may send an event before what it tells of can be seen, or lose one: theirs are looked
+//! after by a relist a moment later, and by one now and then.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,6 +13,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_cri::v1 as cri;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::{debug, info, warn};
@@ -19,6 +23,8 @@ use super::{Cri, CriError};
 
 const RELIST: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(200);
+/// As long as upstream, between relists beside a stream of events.
+const LOOK_AFTER: Duration = Duration::from_secs(300);
 
 /// What the runtime has of one pod.
 #[derive(Debug)]
@@ -32,122 +38,179 @@ pub struct PodNews {
 #[derive(Debug)]
 pub enum News {
     Pod(PodNews),
+    /// Of this pod the runtime had these sandboxes and containers, and has them no more.
+    Missing {
+        uid: String,
+        ids: Vec<String>,
+    },
     /// Everything that the runtime has has been told.
     Listed,
 }
 
 /// What is remembered of a pod between two relists: IDs and states.
 type Fingerprint = Vec<(String, i32)>;
+/// The state of what an event has told of: none that a list has, so that the next relist asks for details.
+const TOLD: i32 = -1;
 
 /// Tells of every pod that the runtime has, then of every change, until `shutdown`.
 pub async fn follow(cri: Cri, news: mpsc::UnboundedSender<News>, shutdown: CancellationToken) {
+    let mut follower = Follower { cri, news, known: HashMap::new() };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = follow_forever(cri, news) => {}
+        () = follower.run() => {}
     }
 }
 
-async fn follow_forever(cri: Cri, news: mpsc::UnboundedSender<News>) {
-    let mut known: HashMap<String, Fingerprint> = HashMap::new();
-    loop {
-        match cri.container_events().await {
-            Ok(mut stream) => {
-                debug!("following the runtime's container events");
-                // After subscribing, so that nothing falls between.
-                if let Err(error) = relist(&cri, &mut known, &news).await {
-                    warn!(%error, call = error.call, "cannot list pods of the runtime");
-                }
-                while let Some(event) = stream.next().await {
-                    match event {
-                        Ok(event) => {
-                            if let Some(pod) = from_event(event) {
-                                // The states of the last relist say nothing of this pod any more.
-                                known.remove(&pod.uid);
-                                if news.send(News::Pod(pod)).is_err() {
-                                    return;
-                                }
-                            }
-                        }
-                        Err(status) if status.code() == Code::Unimplemented => {
-                            return relist_forever(cri, known, news).await;
-                        }
-                        Err(status) => {
-                            debug!(%status, "the runtime's event stream broke");
-                            break;
-                        }
+struct Follower {
+    cri: Cri,
+    news: mpsc::UnboundedSender<News>,
+    /// By pod.
+    known: HashMap<String, Fingerprint>,
+}
+
+impl Follower {
+    async fn run(&mut self) {
+        while !self.news.is_closed() {
+            match self.subscribe().await {
+                Ok(stream) => {
+                    debug!("following the runtime's container events");
+                    // After subscribing, so that nothing falls between.
+                    self.relist().await;
+                    if self.follow(stream).await == Some(Code::Unimplemented) {
+                        return self.relist_forever().await;
                     }
                 }
+                Err(error) if error.code == Code::Unimplemented => return self.relist_forever().await,
+                Err(error) => debug!(%error, "no event stream from the runtime"),
             }
-            Err(error) if error.code == Code::Unimplemented => {
-                return relist_forever(cri, known, news).await;
+            sleep(RECONNECT).await;
+        }
+    }
+
+    /// Opens the stream. A runtime written in Go says that it is open with its first event, which may be long in
+    /// coming: meanwhile what there is is told, and once more when the request has certainly arrived.
+    async fn subscribe(&mut self) -> Result<tonic::Streaming<cri::ContainerEventResponse>, CriError> {
+        let cri = self.cri.clone();
+        let mut opening = std::pin::pin!(cri.container_events());
+        for wait in [Duration::ZERO, RELIST] {
+            tokio::select! {
+                biased;
+                opened = &mut opening => return opened,
+                () = sleep(wait) => self.relist().await,
             }
-            Err(error) => debug!(%error, "no event stream from the runtime"),
         }
-        if news.is_closed() {
-            return;
+        opening.await
+    }
+
+    /// Passes on what the stream tells, until it breaks; with what code, if with any.
+    async fn follow(&mut self, mut stream: tonic::Streaming<cri::ContainerEventResponse>) -> Option<Code> {
+        let mut look = Instant::now() + LOOK_AFTER;
+        loop {
+            tokio::select! {
+                event = stream.next() => match event {
+                    Some(Ok(event)) => {
+                        look = look.min(Instant::now() + RELIST);
+                        if let Some(pod) = from_event(event) {
+                            self.told(&pod);
+                            if self.news.send(News::Pod(pod)).is_err() {
+                                return None;
+                            }
+                        }
+                    }
+                    Some(Err(status)) => {
+                        debug!(%status, "the runtime's event stream broke");
+                        return Some(status.code());
+                    }
+                    None => return None,
+                },
+                () = sleep_until(look), if !self.cri.is_ours() => {
+                    self.relist().await;
+                    look = Instant::now() + LOOK_AFTER;
+                }
+            }
         }
-        tokio::time::sleep(RECONNECT).await;
+    }
+
+    /// The states of the last relist say nothing of this pod any more.
+    fn told(&mut self, pod: &PodNews) {
+        let ids = pod.view.sandboxes.keys().chain(pod.view.containers.keys());
+        self.known.insert(pod.uid.clone(), ids.map(|id| (id.clone(), TOLD)).collect());
+    }
+
+    async fn relist_forever(&mut self) {
+        info!("the runtime has no event stream: listing its containers each second");
+        let mut timer = tokio::time::interval(RELIST);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.news.is_closed() {
+            timer.tick().await;
+            self.relist().await;
+        }
+    }
+
+    async fn relist(&mut self) {
+        let began = Instant::now();
+        match self.tell_changes().await {
+            Ok(()) => crate::meters::observe("kubelet_pleg_relist_duration_seconds", &[], began.elapsed()),
+            Err(error) => warn!(%error, call = error.call, "cannot list pods of the runtime"),
+        }
+    }
+
+    /// Two cheap lists; details only of the pods that changed since the last time.
+    async fn tell_changes(&mut self) -> Result<(), CriError> {
+        let sandboxes = self.cri.list_pod_sandbox(cri::ListPodSandboxRequest::default());
+        let containers = self.cri.list_containers(cri::ListContainersRequest::default());
+        let (sandboxes, containers) = futures::try_join!(sandboxes, containers)?;
+        let sandboxes =
+            sandboxes.items.into_iter().map(|sandbox| (sandbox.labels, sandbox.id, sandbox.state));
+        let containers = containers.containers.into_iter().map(|container| {
+            let cri::Container { labels, id, state, .. } = container;
+            (labels, id, state)
+        });
+        let mut now: HashMap<String, Fingerprint> = HashMap::new();
+        for (mut labels, id, state) in sandboxes.chain(containers) {
+            if let Some(uid) = labels.remove(keys::POD_UID) {
+                now.entry(uid).or_default().push((id, state));
+            }
+        }
+        for (uid, states) in &mut now {
+            states.sort();
+            if self.known.get(uid) == Some(states) {
+                continue;
+            }
+            match pod(&self.cri, uid).await {
+                Ok(Some(pod)) => {
+                    let _ = self.news.send(News::Pod(pod));
+                }
+                Ok(None) => {}
+                // It changes just now; the next relist sees it.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (uid, ids) in missing(&self.known, &now) {
+            let _ = self.news.send(News::Missing { uid, ids });
+        }
+        self.known = now;
+        let _ = self.news.send(News::Listed);
+        Ok(())
     }
 }
 
-async fn relist_forever(
-    cri: Cri,
-    mut known: HashMap<String, Fingerprint>,
-    news: mpsc::UnboundedSender<News>,
-) {
-    info!("the runtime has no event stream: listing its containers each second");
-    let mut timer = tokio::time::interval(RELIST);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !news.is_closed() {
-        timer.tick().await;
-        if let Err(error) = relist(&cri, &mut known, &news).await {
-            warn!(%error, call = error.call, "cannot list pods of the runtime");
+/// By pod, what was known and is not there now. No ID is ever used again.
+fn missing(
+    known: &HashMap<String, Fingerprint>,
+    now: &HashMap<String, Fingerprint>,
+) -> Vec<(String, Vec<String>)> {
+    let mut missing = Vec::new();
+    for (uid, known) in known {
+        let now = now.get(uid).map(Vec::as_slice).unwrap_or_default();
+        let is_there = |id: &String| now.iter().any(|(now, _)| now == id);
+        let ids: Vec<String> = known.iter().map(|(id, _)| id).filter(|id| !is_there(id)).cloned().collect();
+        if !ids.is_empty() {
+            missing.push((uid.clone(), ids));
         }
     }
-}
-
-/// Two cheap lists; details only of the pods that changed since the last time.
-async fn relist(
-    cri: &Cri,
-    known: &mut HashMap<String, Fingerprint>,
-    news: &mpsc::UnboundedSender<News>,
-) -> Result<(), CriError> {
-    let began = std::time::Instant::now();
-    let sandboxes = cri.list_pod_sandbox(cri::ListPodSandboxRequest::default());
-    let containers = cri.list_containers(cri::ListContainersRequest::default());
-    let (sandboxes, containers) = futures::try_join!(sandboxes, containers)?;
-    let mut now: HashMap<String, Fingerprint> = HashMap::new();
-    for sandbox in sandboxes.items {
-        if let Some(uid) = sandbox.labels.get(keys::POD_UID) {
-            let states = now.entry(uid.clone()).or_default();
-            states.push((sandbox.id, sandbox.state));
-        }
-    }
-    for container in containers.containers {
-        if let Some(uid) = container.labels.get(keys::POD_UID) {
-            let states = now.entry(uid.clone()).or_default();
-            states.push((container.id, container.state));
-        }
-    }
-    for (uid, states) in &mut now {
-        states.sort();
-        if known.get(uid) == Some(states) {
-            continue;
-        }
-        match pod(cri, uid).await {
-            Ok(Some(pod)) => {
-                let _ = news.send(News::Pod(pod));
-            }
-            Ok(None) => {}
-            // It changes just now; the next relist sees it.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    *known = now;
-    crate::meters::observe("kubelet_pleg_relist_duration_seconds", &[], began.elapsed());
-    let _ = news.send(News::Listed);
-    Ok(())
+    missing
 }
 
 /// Everything that the runtime has of one pod, freshly asked for.
@@ -195,3 +258,6 @@ fn from_event(event: cri::ContainerEventResponse) -> Option<PodNews> {
     view.sandboxes.insert(sandbox.id.clone(), sandbox);
     Some(PodNews { uid, namespace, name, view })
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ use crate::unix;
 const MAX_MESSAGE: usize = 16 << 20;
 /// Upstream's bound on ordinary calls.
 const CALL: Duration = Duration::from_secs(120);
+/// The name by which our own runtime goes.
+const OURS: &str = "corten";
 
 /// A CRI call failed. The runtime's words are kept as they are: users know them from pod events.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -102,8 +104,15 @@ impl Cri {
         runtime.port_forward(PortForwardRequest) -> PortForwardResponse;
         runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
         runtime.list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
+        runtime.list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
+        runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse;
         images.list_images(ListImagesRequest) -> ListImagesResponse;
         images.image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
+    }
+
+    /// Whether its events can be relied on, to be complete and to tell the states as they are.
+    pub fn is_ours(&self) -> bool {
+        &*self.name == OURS
     }
 
     /// Whether systemd makes the runtime's cgroups; nothing when it does not say.

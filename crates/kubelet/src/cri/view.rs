@@ -100,6 +100,18 @@ impl PodView {
         }
     }
 
+    /// The runtime has these no more: none of them runs.
+    pub fn lost(&mut self, ids: &[String], now: Timestamp) {
+        for id in ids {
+            if let Some(sandbox) = self.sandboxes.get_mut(id) {
+                sandbox.ready = false;
+            }
+            if let Some(container) = self.containers.get_mut(id).filter(|c| c.state != State::Exited) {
+                container.end_unseen(now);
+            }
+        }
+    }
+
     /// The sandbox of the newest attempt.
     pub fn sandbox(&self) -> Option<&Sandbox> {
         self.sandboxes.values().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))

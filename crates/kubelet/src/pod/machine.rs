@@ -154,6 +154,7 @@ impl Machine {
             Input::Gone => self.gone = true,
             Input::ResizePending(pending) => self.resize_pending(pending, actions),
             Input::Runtime(view) => self.view.merge(view),
+            Input::Missing(ids) => self.view.lost(&ids, now),
             Input::Objects => self.objects_changed(now),
             Input::Kill { reason, message, grace } => {
                 self.failed.get_or_insert(Failed { reason, message, grace });

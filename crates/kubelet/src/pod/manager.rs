@@ -98,6 +98,7 @@ impl Manager {
                 () = shutdown.cancelled() => return,
                 said = news.recv() => match said {
                     Some(News::Pod(pod)) => drop(self.found.insert(pod.uid.clone(), pod)),
+                    Some(News::Missing { .. }) => {}
                     Some(News::Listed) => break,
                     None => return,
                 }
@@ -116,6 +117,9 @@ impl Manager {
                 Some(pods) = statics.recv() => self.statics(pods),
                 said = news.recv() => match said {
                     Some(News::Pod(pod)) => self.runtime(pod),
+                    Some(News::Missing { uid, ids }) => if let Some(known) = self.pods.get(&uid) {
+                        let _ = known.handle.inbox.send(Input::Missing(ids));
+                    },
                     Some(News::Listed) => {}
                     None => return,
                 },

@@ -21,6 +21,8 @@ pub enum Input {
     Gone,
     /// News from the runtime.
     Runtime(PodView),
+    /// Sandboxes and containers that the runtime had and has no more: somebody else removed them.
+    Missing(Vec<String>),
     /// A ConfigMap, Secret or the like that the pod refers to has changed.
     Objects,
     /// The pod is to end, as failed, for a reason of the node's: rejected, evicted, preempted.

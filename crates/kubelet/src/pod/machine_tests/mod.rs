@@ -439,6 +439,18 @@ fn a_dead_sandbox_is_replaced() {
 }
 
 #[test]
+fn what_others_removed_is_made_again() {
+    let mut sim = Sim::new(plain("Always"));
+    sim.tick();
+    sim.take();
+    sim.input(Input::Missing(vec!["s0".into(), "c-0".into()]));
+    assert_eq!(sim.take(), ["sandbox 1", "image c", "start c 1"]);
+    let status = &sim.last.container_statuses.as_ref().unwrap()[0];
+    let ended = status.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!((ended.exit_code, ended.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+}
+
+#[test]
 fn what_runs_is_adopted_without_a_restart() {
     let mut first = Sim::new(plain("Always")).exits("c", &[1]);
     first.tick();
