@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bench::wire::{Connection, Server};
 use bench::{Samples, Target};
 use clap::Parser;
@@ -29,7 +29,13 @@ struct Args {
     /// Events per second while watching
     #[arg(long, default_value_t = 1000)]
     events: u32,
-    /// Which measurements, of create, get, list and watch [default: all]
+    /// Objects made where memory is measured
+    #[arg(long, default_value_t = 50_000)]
+    objects: u64,
+    /// The process whose memory is measured: the API server's, on this machine
+    #[arg(long, value_name = "PID")]
+    memory_of: Option<u32>,
+    /// Which measurements, of create, get, list, watch and (with --memory-of) memory [default: all]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
     /// Leave the objects there, so that one can see what memory they take
@@ -83,6 +89,9 @@ impl Bench {
         if self.wants("watch") {
             self.watch().await?;
         }
+        if let Some(process) = self.args.memory_of.filter(|_| self.wants("memory")) {
+            self.memory(process).await?;
+        }
         if self.args.keep {
             return Ok(());
         }
@@ -106,6 +115,48 @@ impl Bench {
         })
         .await?;
         Ok(next.get())
+    }
+
+    /// What a process needs to hold objects, by their bytes as a list has them. Includes what comes with them: indexes,
+    /// recent events, buffers.
+    async fn memory(&self, process: u32) -> Result<()> {
+        let mut connection = self.server.connect().await?;
+        let listed = connection.request("GET", &self.path, b"").await?;
+        let before = resident(process)?;
+        let data = "x".repeat(self.args.size);
+        let next = Rc::new(Cell::new(0u64));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.args.connections {
+            let mut connection = self.server.connect().await?;
+            let (next, path, data, objects) =
+                (next.clone(), self.path.clone(), data.clone(), self.args.objects);
+            workers.spawn_local(async move {
+                loop {
+                    let n = next.replace(next.get() + 1);
+                    if n >= objects {
+                        return anyhow::Ok(());
+                    }
+                    let body = format!(
+                        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"held-{n}"}},"data":{{"x":"{data}"}}}}"#
+                    );
+                    connection.request("POST", &path, body.as_bytes()).await?;
+                }
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended??;
+        }
+        let grown = resident(process)?.saturating_sub(before);
+        let held = connection.request("GET", &self.path, b"").await?.saturating_sub(listed);
+        println!(
+            "{:<28} {:>9.2} x the {:.1} MB of {} objects: {:.1} MB",
+            "memory",
+            grown as f64 / held as f64,
+            held as f64 / 1e6,
+            self.args.objects,
+            grown as f64 / 1e6,
+        );
+        Ok(())
     }
 
     async fn get(&self, made: u64) -> Result<()> {
@@ -237,6 +288,15 @@ impl Bench {
         all.print("  from request to watcher");
         Ok(())
     }
+}
+
+/// Bytes of a process that are in memory.
+fn resident(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")).context("VmRSS is not told")?;
+    Ok(kilobytes.trim().parse::<u64>()? << 10)
 }
 
 /// Reads `total` events, one a line; with `looks` takes the time of each.

@@ -26,3 +26,4 @@ pub mod sysctl;
 pub mod table;
 pub mod validation;
 pub mod warnings;
+pub mod zpages;

@@ -1,5 +1,6 @@
 //! What an API server is told when it starts.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub struct Config {
     pub kubelet_client_key: PathBuf,
     /// Signs the serving certificates of kubelets; without it they are not verified.
     pub kubelet_ca: Option<PathBuf>,
+    /// Verifies the certificates of those kubelets whose Nodes say that the cluster has signed them, where `kubelet_ca`
+    /// does not verify all.
+    pub kubelet_serving_ca: Option<PathBuf>,
     /// Signs the client certificates of front proxies; without it their headers mean nothing.
     pub front_proxy_ca: Option<PathBuf>,
     /// What the headers of front proxies are called.
@@ -68,6 +72,8 @@ pub struct Config {
     pub max_mutating_requests_in_flight: usize,
     /// Whether requests beyond those wait their turn by FlowSchemas; else they are answered 429.
     pub priority_and_fairness: bool,
+    /// As `/flagz` tells how the server was started; without what is secret.
+    pub flags: BTreeMap<String, String>,
 }
 
 /// A webhook that says whose a token is.
@@ -101,6 +107,7 @@ impl Config {
             kubelet_client_cert: file("apiserver-kubelet-client.crt"),
             kubelet_client_key: file("apiserver-kubelet-client.key"),
             kubelet_ca: Some(file("ca.crt")),
+            kubelet_serving_ca: Some(file("ca.crt")),
             front_proxy_ca: Some(file("front-proxy-ca.crt")),
             request_header: RequestHeader::default(),
             proxy_client_cert: Some(file("front-proxy-client.crt")),
@@ -117,6 +124,7 @@ impl Config {
             max_requests_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             max_mutating_requests_in_flight: Self::DEFAULT_MAX_MUTATING_IN_FLIGHT,
             priority_and_fairness: true,
+            flags: BTreeMap::new(),
         }
     }
 

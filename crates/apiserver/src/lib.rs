@@ -20,6 +20,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod catalog;
+mod compaction;
 pub mod config;
 pub mod convert;
 pub mod crd;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use api::registry::Registry;
 use api::status::{GroupResource, Status};
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 use store::Store;
@@ -58,6 +59,7 @@ pub struct State {
     pub audit: Option<Arc<Audit>>,
     pub metrics: Metrics,
     pub health: health::Counts,
+    pub started: Timestamp,
     ready: AtomicBool,
     stopping: AtomicBool,
 }
@@ -99,6 +101,7 @@ impl State {
             audit: Audit::start(&config.audit)?,
             metrics: Metrics::default(),
             health: health::Counts::default(),
+            started: Timestamp::now(),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             served: watch::Sender::new(0),

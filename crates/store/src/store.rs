@@ -205,11 +205,12 @@ impl Store {
         }
     }
 
-    /// Bytes that the file of the store takes; nothing where there is none here.
-    pub fn file_size(&self) -> Option<u64> {
+    /// Bytes that the store takes on disk: of the embedded one its file's, of etcd's the database of each member that
+    /// tells, in the order in which they are configured. Nothing of a member that does not answer within a moment.
+    pub async fn sizes(&self) -> Vec<Option<u64>> {
         match &self.engine {
-            Engine::Embedded(engine) => engine.file_size(),
-            Engine::Etcd(_) => None,
+            Engine::Embedded(engine) => vec![engine.file_size()],
+            Engine::Etcd(engine) => engine.sizes().await,
         }
     }
 

@@ -5,6 +5,7 @@
 //! store, [`store::Store::settle`] makes sure that a read sees the writes of the others.
 
 pub mod event;
+pub mod feed;
 mod follow;
 pub mod keys;
 pub mod object;

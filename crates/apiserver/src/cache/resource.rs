@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::event::{Change, Event};
+use super::feed::Feeds;
 use super::object::{Key, Object};
 use super::wake::Wake;
 
@@ -23,6 +24,8 @@ const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 /// ...but this many whatever their size.
 const MIN_EVENTS: usize = 64;
+/// Of those from before a compaction so many are left, for watches that begin again.
+const MIN_OLD_EVENTS: usize = 100;
 /// Events that watchers are likely to be sent yet.
 const NEW_EVENTS: usize = 128;
 
@@ -41,6 +44,7 @@ pub struct ResourceCache {
     resets: AtomicU64,
     ended: AtomicU64,
     wake: Wake,
+    pub feeds: Feeds,
 }
 
 struct State {
@@ -49,6 +53,8 @@ struct State {
     weight: usize,
     /// Every change after this revision is in `events`.
     since: Revision,
+    /// Nothing is told of states before this revision, be they known or not.
+    compacted: Revision,
     /// The revision of the last change.
     revision: Revision,
 }
@@ -62,12 +68,14 @@ impl ResourceCache {
                 events: VecDeque::new(),
                 weight: 0,
                 since,
+                compacted: 0,
                 revision: since,
             }),
             revision: AtomicU64::new(since),
             resets: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             wake: Wake::new(since, runtime),
+            feeds: Feeds::default(),
         }
     }
 
@@ -76,8 +84,9 @@ impl ResourceCache {
         let mut state = self.state.write();
         let before = std::mem::replace(
             &mut *state,
-            State { objects, events: VecDeque::new(), weight: 0, since: revision, revision },
+            State { objects, events: VecDeque::new(), weight: 0, since: revision, compacted: 0, revision },
         );
+        self.feeds.clear();
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.revision.store(revision, Ordering::Release);
         drop(state);
@@ -86,13 +95,16 @@ impl ResourceCache {
         drop(before);
     }
 
-    /// Forgets changes up to and including `revision`.
+    /// Lists of states before `revision` are refused from now on, and most of the events that led up to it forgotten.
+    /// Those who watch are not disturbed: they are further, or nothing has happened since they began.
     pub fn compact(&self, revision: Revision) {
         let mut state = self.state.write();
-        while state.events.front().is_some_and(|oldest| oldest.revision <= revision) {
+        state.compacted = state.compacted.max(revision);
+        while state.events.len() > MIN_OLD_EVENTS
+            && state.events.front().is_some_and(|oldest| oldest.revision <= revision)
+        {
             state.forget_oldest();
         }
-        state.since = state.since.max(revision);
     }
 
     /// Replaces objects that are still at the revision that these have: they look different now, and nothing has
@@ -197,6 +209,9 @@ impl ResourceCache {
         mut visit: impl FnMut(&Arc<Object>) -> bool,
     ) -> Result<(), TooOld> {
         let state = self.state.read();
+        if at < state.compacted {
+            return Err(TooOld { requested: at, oldest: state.compacted });
+        }
         if at >= state.revision {
             for object in state.range(namespace, start) {
                 if !visit(object) {
@@ -231,6 +246,11 @@ impl ResourceCache {
                 return Ok(());
             }
         }
+    }
+
+    /// The revision of the first event after `revision`.
+    pub fn first_after(&self, revision: Revision) -> Result<Option<Revision>, TooOld> {
+        Ok(self.state.read().after(revision)?.next().map(|event| event.revision))
     }
 
     /// About `limit` events after `revision`, oldest first: those of one revision stay together.

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use store::Revision;
 use tokio::sync::watch;
 
 use super::Caches;
 use super::event::{Change, Event};
+use super::feed::{Batch, Feed};
 use super::object::Object;
 use super::resource::{ResourceCache, TooOld};
 use super::select::Selection;
@@ -52,6 +54,8 @@ pub struct Watcher {
 
 /// Events read from the log at a time, so that a long backlog does not hold the lock or memory.
 const CHUNK: usize = 128;
+/// Frames go out together up to about so many bytes.
+pub const PIECE: usize = 32 << 10;
 
 impl Watcher {
     /// Watches from after revision `from`.
@@ -76,14 +80,72 @@ impl Watcher {
         self.reached
     }
 
+    /// Waits until there is something to tell, and takes it from the `feed` of those who are told the same; `frame` makes
+    /// what is not there yet. Nothing when nothing more will come.
+    pub async fn next_batch<E: From<TooOld>>(
+        &mut self,
+        feed: &Arc<Feed>,
+        frame: impl Fn(&Told) -> Result<Bytes, E>,
+    ) -> Result<Option<Batch>, E> {
+        loop {
+            self.head.mark_unchanged();
+            let first = self.cache.first_after(self.reached)?;
+            self.check_resets()?;
+            if let Some(first) = first {
+                let batch = feed.batch(first, || self.make_batch(first, &frame))?;
+                self.reached = batch.last;
+                if batch.events > 0 {
+                    return Ok(Some(batch));
+                }
+            } else if !self.has_more().await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What is to be told of the next events.
+    fn make_batch<E: From<TooOld>>(
+        &self,
+        first: Revision,
+        frame: impl Fn(&Told) -> Result<Bytes, E>,
+    ) -> Result<Batch, E> {
+        let (mut last, mut size) = (first, 0);
+        let mut frames = Vec::new();
+        for event in self.cache.events_after(self.reached, CHUNK)? {
+            // A revision is told as a whole.
+            if size >= PIECE && event.revision != last {
+                break;
+            }
+            last = event.revision;
+            if let Some(told) = self.tell(event) {
+                let frame = frame(&told)?;
+                size += frame.len();
+                frames.push(frame);
+            }
+        }
+        Ok(Batch { first, last, events: frames.len() as u64, frames: joined(frames, size) })
+    }
+
+    /// Everything was loaded again: what this watcher has told has nothing to do with what is there now.
+    fn check_resets(&self) -> Result<(), TooOld> {
+        match self.cache.resets() == self.resets {
+            true => Ok(()),
+            false => Err(TooOld { requested: self.reached, oldest: self.cache.revision() }),
+        }
+    }
+
+    /// Waits for a change. No when there will be none: the resource is gone, or looks different; or the cache is gone
+    /// with its server.
+    async fn has_more(&mut self) -> bool {
+        self.cache.ended() == self.ended && self.head.changed().await.is_ok()
+    }
+
     /// Waits until there is something to tell. May return nothing when nothing that happened was of interest.
     pub async fn next(&mut self) -> Result<Vec<Told>, TooOld> {
         loop {
             self.head.mark_unchanged();
             let events = self.cache.events_after(self.reached, CHUNK)?;
-            if self.cache.resets() != self.resets {
-                return Err(TooOld { requested: self.reached, oldest: self.cache.revision() });
-            }
+            self.check_resets()?;
             if let Some(last) = events.last() {
                 self.reached = last.revision;
                 let told: Vec<Told> = events.into_iter().filter_map(|event| self.tell(event)).collect();
@@ -92,8 +154,7 @@ impl Watcher {
                 }
                 continue;
             }
-            if self.cache.ended() != self.ended || self.head.changed().await.is_err() {
-                // The resource is gone, or looks different; or the cache is gone with its server.
+            if !self.has_more().await {
                 return Ok(Vec::new());
             }
         }
@@ -116,4 +177,14 @@ impl Watcher {
             (false, false) => None,
         }
     }
+}
+
+/// One after the other; what is alone is not copied.
+fn joined(mut frames: Vec<Bytes>, size: usize) -> Bytes {
+    if let [alone] = frames.as_mut_slice() {
+        return std::mem::take(alone);
+    }
+    let mut together = BytesMut::with_capacity(size);
+    frames.into_iter().for_each(|frame| together.put(frame));
+    together.freeze()
 }

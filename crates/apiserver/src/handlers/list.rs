@@ -210,7 +210,7 @@ async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Resu
             cache.scan_at(&selection.namespace, &start, exact, visit).map_err(|too_old| {
                 match options.continue_token {
                     Some(_) => expired_token(&start),
-                    None => too_old_version(too_old),
+                    None => too_old.into(),
                 }
             })?;
             exact
@@ -237,8 +237,10 @@ fn expired_token(start: &str) -> Status {
     status
 }
 
-pub fn too_old_version(too_old: TooOld) -> Status {
-    Status::expired(format!("too old resource version: {} ({})", too_old.requested, too_old.oldest))
+impl From<TooOld> for Status {
+    fn from(too_old: TooOld) -> Self {
+        Status::expired(format!("too old resource version: {} ({})", too_old.requested, too_old.oldest))
+    }
 }
 
 /// A revision that has not happened.

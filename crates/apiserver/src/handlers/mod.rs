@@ -3,6 +3,7 @@
 pub mod call;
 pub mod decode;
 mod delete;
+mod frame;
 pub(crate) mod list;
 pub mod patch;
 pub mod render;

@@ -1,29 +1,28 @@
 //! Watches: what exists (if asked for), then every change, as lines of JSON.
 //!
-//! The answer is made as its client takes it. Frames of whole objects are encoded once per event and shared by all who
-//! watch; selections, tables and partial metadata are made per watch.
+//! The answer is made as its client takes it. What everybody with the same selection is sent is put together once for
+//! all of them ([`crate::cache::feed`]); the rest is made per watch.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use api::codec::protobuf;
 use api::status::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
-use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
+use super::frame::Frames;
 use super::{list, render};
-use crate::cache::event::{Change, json_frame};
+use crate::cache::event::Change;
+use crate::cache::feed::{Audience, Feed};
 use crate::cache::object::Object;
-use crate::cache::watcher::{Told, Watcher};
-use crate::negotiate::{Encoding, Form};
+use crate::cache::watcher::{PIECE, Told, Watcher};
+use crate::negotiate::Encoding;
 use crate::options::ListOptions;
 use crate::server::body::{BoxError, ResponseBody};
 use crate::server::respond::{self, Answer};
@@ -34,9 +33,6 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Before it ends, a watch is told once more.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-
-/// Frames that are ready go out together, up to about so many bytes.
-const PIECE: usize = 32 << 10;
 
 pub async fn watch(call: Call) -> Result<Answer, Status> {
     let options = ListOptions::parse(&call.query, true)?;
@@ -61,18 +57,26 @@ pub async fn watch(call: Call) -> Result<Answer, Status> {
     };
     let watcher = match Watcher::new(caches.clone(), call.served.cache.clone(), selection, from) {
         Ok(watcher) => watcher,
-        Err(too_old) => return ended(&call, &list::too_old_version(too_old)),
+        Err(too_old) => {
+            // It ends as it begins.
+            let frames = Frames::new(call);
+            let error = ResponseBody::full(frames.error(&too_old.into())?);
+            return Ok(respond::with_body(StatusCode::OK, frames.content_type(), error));
+        }
     };
     let initial = call.served.shown(&call.state.outbound, initial).await?;
-    let content_type = content_type(&call);
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(
         || MIN_TIMEOUT.mul_f64(1.0 + rand::random::<f64>()),
         |seconds| Duration::from_secs(seconds.min(u64::from(u32::MAX))),
     );
     let now = Instant::now();
     let events = call.state.metrics.watched(&call.info);
+    let cache = call.served.cache.clone();
+    let frames = Frames::new(call);
+    let content_type = frames.content_type();
     let stream = Stream {
-        call,
+        feed: frames.are_common().then(|| cache.feeds.join(audience(&frames.call, &options))),
+        frames,
         events,
         watcher,
         initial: initial.into(),
@@ -85,7 +89,6 @@ pub async fn watch(call: Call) -> Result<Answer, Status> {
             true => now + BOOKMARK_EVERY.min(timeout.saturating_sub(BOOKMARK_BEFORE_END)),
             false => now + timeout,
         })),
-        columns_sent: AtomicBool::new(false),
         over: false,
     };
     let body = ResponseBody::stream(stream::unfold(stream, |mut stream| async move {
@@ -95,34 +98,20 @@ pub async fn watch(call: Call) -> Result<Answer, Status> {
     Ok(respond::with_body(StatusCode::OK, content_type, body))
 }
 
-fn content_type(call: &Call) -> &'static str {
-    match call.accept.format {
-        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
-        Encoding::Json | Encoding::Yaml => "application/json",
-    }
-}
-
-/// A watch that ends as it begins.
-fn ended(call: &Call, status: &Status) -> Result<Answer, Status> {
-    let frame = framed(call, "ERROR", &status.to_value())?;
-    Ok(respond::with_body(StatusCode::OK, content_type(call), ResponseBody::full(frame)))
-}
-
-/// A frame around an object that is not in the cache.
-fn framed(call: &Call, kind: &str, object: &Value) -> Result<Bytes, Status> {
-    match call.accept.format {
-        Encoding::Protobuf => {
-            let object = protobuf::encode(object).map_err(Status::internal)?;
-            protobuf::watch_frame(kind, &object).map_err(Status::internal)
-        }
-        Encoding::Json | Encoding::Yaml => {
-            Ok(json_frame(kind, &serde_json::to_vec(object).map_err(Status::internal)?))
-        }
+fn audience(call: &Call, options: &ListOptions) -> Audience {
+    Audience {
+        namespace: call.info.namespace.clone(),
+        name: call.info.name.clone(),
+        label_selector: options.label_selector.clone(),
+        field_selector: options.field_selector.clone(),
+        protobuf: call.accept.format == Encoding::Protobuf,
     }
 }
 
 struct Stream {
-    call: Call,
+    frames: Frames,
+    /// Of those who are sent the same.
+    feed: Option<Arc<Feed>>,
     /// Those that have been sent.
     events: Counter,
     watcher: Watcher,
@@ -133,8 +122,6 @@ struct Stream {
     ends: Instant,
     /// Goes off at the next bookmark or at the end.
     timer: Pin<Box<Sleep>>,
-    /// A table's columns go with its first rows.
-    columns_sent: AtomicBool,
     over: bool,
 }
 
@@ -148,7 +135,7 @@ impl Stream {
             Ok(frame) => frame,
             Err(status) => {
                 self.over = true;
-                framed(&self.call, "ERROR", &status.to_value()).ok()
+                self.frames.error(&status).ok()
             }
         }
     }
@@ -156,17 +143,17 @@ impl Stream {
     async fn try_next(&mut self) -> Result<Option<Bytes>, Status> {
         if let Some(object) = self.initial.pop_front() {
             self.events.inc();
-            let first = self.frame(Change::Added, &object)?;
+            let first = self.frames.object(Change::Added, &object)?;
             return self.gather(first, |stream| {
                 let object = stream.initial.front()?;
                 stream.events.inc();
-                let frame = stream.frame(Change::Added, object);
+                let frame = stream.frames.object(Change::Added, object);
                 stream.initial.pop_front();
                 Some(frame)
             });
         }
         if std::mem::take(&mut self.initial_end) {
-            return self.bookmark(self.initial_revision, true).map(Some);
+            return self.frames.bookmark(self.initial_revision, true).map(Some);
         }
         loop {
             if let Some(told) = self.pending.pop_front() {
@@ -178,16 +165,19 @@ impl Stream {
             }
             tokio::select! {
                 biased;
-                told = self.watcher.next() => {
-                    let told = told.map_err(list::too_old_version)?;
-                    if told.is_empty() {
-                        return Ok(None);
+                more = more(&mut self.watcher, self.feed.as_ref(), &self.frames) => match more? {
+                    More::Frames(frames, count) => {
+                        self.events.inc_by(count);
+                        return Ok(Some(frames));
                     }
-                    for told in told {
-                        let told = self.shown(told).await?;
-                        self.pending.push_back(told);
+                    More::Told(told) if told.is_empty() => return Ok(None),
+                    More::Told(told) => {
+                        for told in told {
+                            let told = self.shown(told).await?;
+                            self.pending.push_back(told);
+                        }
                     }
-                }
+                },
                 () = &mut self.timer => {
                     let now = Instant::now();
                     if now >= self.ends {
@@ -197,7 +187,7 @@ impl Stream {
                     let next = if now >= before_end { self.ends } else { (now + BOOKMARK_EVERY).min(before_end) };
                     self.timer.as_mut().reset(next);
                     let revision = self.watcher.progress();
-                    return self.bookmark(revision, false).map(Some);
+                    return self.frames.bookmark(revision, false).map(Some);
                 }
             }
         }
@@ -223,62 +213,33 @@ impl Stream {
 
     /// The change as the version that is watched shows it.
     async fn shown(&self, told: Told) -> Result<Told, Status> {
-        if self.call.served.custom.is_none() {
+        if self.frames.call.served.custom.is_none() {
             return Ok(told);
         }
-        let shown = render::shown(&self.call, told.object()).await?;
+        let shown = render::shown(&self.frames.call, told.object()).await?;
         Ok(if Arc::ptr_eq(&shown, told.object()) { told } else { Told::Own(told.change(), shown) })
     }
 
     fn told(&self, told: &Told) -> Result<Bytes, Status> {
         self.events.inc();
-        match told {
-            Told::Shared(event) if render::bytes_suffice(&self.call) => match self.call.accept.format {
-                Encoding::Protobuf => event.protobuf_frame(|| self.frame(event.change, &event.object)),
-                Encoding::Json | Encoding::Yaml => Ok(event.frame()),
-            },
-            told => self.frame(told.change(), told.object()),
-        }
+        self.frames.told(told)
     }
+}
 
-    fn frame(&self, change: Change, object: &Arc<Object>) -> Result<Bytes, Status> {
-        if self.call.accept.form != Form::Table {
-            let object = render::item_bytes(&self.call, object)?;
-            return match self.call.accept.format {
-                Encoding::Protobuf => {
-                    protobuf::watch_frame(change.as_str(), &object).map_err(Status::internal)
-                }
-                Encoding::Json | Encoding::Yaml => Ok(json_frame(change.as_str(), &object)),
-            };
-        }
-        let value = render::served_value(&self.call, object);
-        let metadata = value["metadata"].clone();
-        let headers = !self.columns_sent.swap(true, Ordering::Relaxed);
-        let table = render::table(&self.call, &[value], &metadata, headers)?;
-        let table = serde_json::to_vec(&table).map_err(Status::internal)?;
-        Ok(json_frame(change.as_str(), &table))
-    }
+/// What a watch is sent next.
+enum More {
+    /// So many events, ready to be sent.
+    Frames(Bytes, u64),
+    /// Events to be made frames of; none when there will be no more.
+    Told(Vec<Told>),
+}
 
-    /// How far this watch has come, as an object with nothing but a version.
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Result<Bytes, Status> {
-        let mut metadata = json!({"resourceVersion": revision.to_string()});
-        if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let object = match self.call.accept.form {
-            Form::Partial => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": self.call.accept.meta_version, "metadata": metadata})
-            }
-            Form::Table => json!({
-                "kind": "Table", "apiVersion": self.call.accept.meta_version, "columnDefinitions": [], "rows": [],
-                "metadata": {"resourceVersion": revision.to_string()},
-            }),
-            Form::Whole => json!({
-                "kind": self.call.served.resource.gvk.kind,
-                "apiVersion": self.call.served.api_version,
-                "metadata": metadata,
-            }),
-        };
-        framed(&self.call, "BOOKMARK", &object)
-    }
+async fn more(watcher: &mut Watcher, feed: Option<&Arc<Feed>>, frames: &Frames) -> Result<More, Status> {
+    let Some(feed) = feed else {
+        return Ok(More::Told(watcher.next().await?));
+    };
+    Ok(match watcher.next_batch(feed, |told| frames.told(told)).await? {
+        Some(batch) => More::Frames(batch.frames, batch.events),
+        None => More::Told(Vec::new()),
+    })
 }

@@ -292,7 +292,7 @@ impl Metrics {
     }
 
     /// The Prometheus text.
-    pub fn text(&self, state: &State) -> String {
+    pub async fn text(&self, state: &State) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -306,7 +306,7 @@ impl Metrics {
             text.push_str(&audit.metrics());
         }
         text.push_str(&self.access.text());
-        text.push_str(&present::text(state));
+        text.push_str(&present::text(state, &state.store.sizes().await));
         let version = crate::server::version();
         let of = |field: &str| version[field].as_str().unwrap_or_default();
         let _ = writeln!(

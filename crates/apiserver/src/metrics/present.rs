@@ -5,9 +5,11 @@ use std::fmt::Write;
 use crate::aggregation;
 use crate::state::State;
 
-pub fn text(state: &State) -> String {
+/// `sizes` of the members of the store.
+pub fn text(state: &State, sizes: &[Option<u64>]) -> String {
     let mut text = String::new();
     in_flight(state, &mut text);
+    storage(state, sizes, &mut text);
     objects(state, &mut text);
     extensions(state, &mut text);
     text
@@ -25,15 +27,19 @@ fn in_flight(state: &State, text: &mut String) {
     );
 }
 
-fn objects(state: &State, text: &mut String) {
-    if let Some(bytes) = state.store.file_size() {
-        let _ = writeln!(
-            text,
-            "# HELP apiserver_storage_size_bytes Size of the storage database file physically allocated in bytes.\n\
-             # TYPE apiserver_storage_size_bytes gauge\n\
-             apiserver_storage_size_bytes{{storage_cluster_id=\"embedded\"}} {bytes}"
-        );
+fn storage(state: &State, sizes: &[Option<u64>], text: &mut String) {
+    text.push_str(
+        "# HELP apiserver_storage_size_bytes Size of the storage database file physically allocated in bytes.\n\
+         # TYPE apiserver_storage_size_bytes gauge\n",
+    );
+    for (number, bytes) in sizes.iter().enumerate() {
+        let Some(bytes) = bytes else { continue };
+        let cluster = if state.store.is_shared() { format!("etcd-{number}") } else { "embedded".to_owned() };
+        let _ = writeln!(text, "apiserver_storage_size_bytes{{storage_cluster_id={cluster:?}}} {bytes}");
     }
+}
+
+fn objects(state: &State, text: &mut String) {
     text.push_str(
         "# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind\n\
          # TYPE apiserver_storage_objects gauge\n",

@@ -14,13 +14,29 @@ use crate::state::State;
 const ROOTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
 /// Parts of a start that others of upstream's checks are named after: all of them are done when this server is ready.
-const HOOKS: [&str; 6] = [
+const HOOKS: [&str; 22] = [
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/storage-object-count-tracker-hook",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-service-ip-repair-controllers",
     "poststarthook/rbac/bootstrap-roles",
     "poststarthook/scheduling/bootstrap-system-priority-classes",
     "poststarthook/priority-and-fairness-config-producer",
-    "poststarthook/start-service-ip-repair-controllers",
-    "poststarthook/crd-informer-synced",
+    "poststarthook/aggregator-reload-proxy-client-cert",
+    "poststarthook/start-kube-aggregator-informers",
     "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
 ];
 
 /// How often checks have passed and failed, by root.
@@ -65,7 +81,10 @@ pub async fn serve(state: &State, root: &'static str, path: &str, query: &Query)
         let check = checks.iter().find(|check| check.name == rest).ok_or_else(Status::unknown_resource)?;
         return Ok(match check.passed {
             true => respond::text(StatusCode::OK, "ok"),
-            false => respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{rest} check failed\n")),
+            false => respond::text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("internal server error: {rest} failed\n"),
+            ),
         });
     }
     let mut excluded: Vec<&str> = query.all("exclude").collect();

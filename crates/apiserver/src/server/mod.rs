@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod respond;
 mod system;
 pub mod unread;
+mod zpages;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use crate::authn::AuthnStartError;
 use crate::authz::AuthzStartError;
 use crate::bootstrap;
 use crate::cache::LoadError;
+use crate::compaction;
 use crate::config::Config;
 use crate::crd;
 use crate::encryption::EncryptionError;
@@ -93,6 +95,9 @@ impl ApiServer {
         crd::controller::start(&state).await;
         aggregation::controller::start(&state);
         tokio::spawn(expiry::run(Arc::downgrade(&state)));
+        if !state.store.is_shared() {
+            tokio::spawn(compaction::run(Arc::downgrade(&state)));
+        }
         flow_control::upkeep::start(&state).await?;
         state.set_ready();
         Ok(Self { state, tls })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::ResponseBody;
 use super::respond::{self, Answer};
-use super::{documents, health};
+use super::{documents, health, zpages};
 use crate::aggregation;
 use crate::negotiate::{Accept, Offer};
 use crate::options::Query;
@@ -33,13 +33,16 @@ pub async fn serve(
     if let Some(root) = health::root_of(path) {
         return health::serve(state, root, path, &query).await;
     }
+    if let Some(page) = zpages::serve(state, path, &parts.headers) {
+        return page;
+    }
     if let Some((content_type, document)) = oidc::document(&state.issuer, path) {
         let body = serde_json::to_vec(&document).map_err(Status::internal)?;
         return Ok(respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body)));
     }
     if path == "/metrics" || path == "/metrics/slis" {
         let text = match path {
-            "/metrics" => state.metrics.text(state),
+            "/metrics" => state.metrics.text(state).await,
             _ => health::slis(state).await,
         };
         let body = ResponseBody::full(text);
@@ -105,6 +108,7 @@ fn root_paths(state: &State) -> Value {
     }
     paths.extend(
         [
+            "/flagz",
             "/healthz",
             "/livez",
             "/metrics",
@@ -113,6 +117,7 @@ fn root_paths(state: &State) -> Value {
             "/openapi/v3",
             "/openid/v1/jwks",
             "/readyz",
+            "/statusz",
             "/version",
         ]
         .map(str::to_owned),

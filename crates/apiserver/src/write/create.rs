@@ -52,26 +52,30 @@ impl Writer<'_> {
         // What a plugin has added is defaulted like the rest.
         self.served.complete(&mut object);
         (self.served.strategy.create)(&mut object, self.user);
-        let generated = self.name.is_empty() && meta::text(&object, "name").is_empty();
         let base = meta::text(&object, "generateName").to_owned();
-        for attempt in 1.. {
-            if generated && !base.is_empty() {
-                meta::of(&mut object).insert("name".to_owned(), meta::generate_name(&base).into());
-            }
+        let name = meta::text(&object, "name").to_owned();
+        if !self.name.is_empty() || !name.is_empty() || base.is_empty() {
+            return self.create_named(object).await.map_err(|refused| match refused {
+                Refused::Raced => Status::already_exists(self.group_resource(), &name),
+                Refused::Failed(status) => status,
+            });
+        }
+        self.create_generated(object, &base).await
+    }
+
+    /// Under a name that nobody has yet.
+    async fn create_generated(&self, mut object: Value, base: &str) -> Result<Outcome, Status> {
+        let mut name = String::new();
+        for _ in 0..NAME_ATTEMPTS {
+            name = meta::generate_name(base);
+            meta::of(&mut object).insert("name".to_owned(), name.as_str().into());
             match self.create_named(object.clone()).await {
-                Err(Refused::Raced) if generated && !base.is_empty() && attempt < NAME_ATTEMPTS => continue,
-                Err(Refused::Raced) => {
-                    let name = meta::text(&object, "name");
-                    return Err(match generated && !base.is_empty() {
-                        true => Status::generate_name_conflict(self.group_resource(), name),
-                        false => Status::already_exists(self.group_resource(), name),
-                    });
-                }
+                Err(Refused::Raced) => {}
                 Err(Refused::Failed(status)) => return Err(status),
                 Ok(outcome) => return Ok(outcome),
             }
         }
-        Err(Status::internal("no name could be generated"))
+        Err(Status::generate_name_conflict(self.group_resource(), &name))
     }
 
     async fn create_named(&self, mut object: Value) -> Result<Outcome, Refused> {

@@ -1,5 +1,6 @@
 //! What operators see of the server: metrics and health checks.
 
+use apiserver::Config;
 use serde_json::json;
 
 use crate::fixture::*;
@@ -106,9 +107,40 @@ async fn health_is_told_check_by_check() {
         assert_eq!(text(&server, &format!("/{root}/etcd")).await, (200, "ok".to_owned()));
         assert_eq!(text(&server, &format!("/{root}/none")).await.0, 404);
     }
+    for hook in
+        ["start-apiextensions-controllers", "rbac/bootstrap-roles", "start-system-namespaces-controller"]
+    {
+        let path = format!("/readyz/poststarthook/{hook}");
+        assert_eq!(text(&server, &path).await, (200, "ok".to_owned()), "{hook}");
+    }
     assert_eq!(text(&server, "/livezz").await.0, 404);
     let (_, slis) = text(&server, "/metrics/slis").await;
     assert_eq!(value(&slis, "kubernetes_healthcheck", &[("name", "etcd"), ("type", "readyz")]), Some(1.0));
     let passed = [("status", "success"), ("type", "livez")];
     assert_eq!(value(&slis, "kubernetes_healthchecks_total", &passed), Some(3.0));
+}
+
+#[tokio::test]
+async fn pages_tell_what_the_server_is() {
+    let server = Server::with(|config| Config {
+        flags: [("secure-port".to_owned(), "6443".to_owned())].into(),
+        ..config
+    })
+    .await;
+    let (code, status) = text(&server, "/statusz").await;
+    assert_eq!(code, 200);
+    assert!(status.starts_with("\nkube-apiserver statusz\nWarning: "), "{status}");
+    assert!(status.contains("\nEmulation version: 1.36\n") && status.contains(" /readyz "), "{status}");
+    let (_, flags) = text(&server, "/flagz").await;
+    assert!(
+        flags.starts_with("\nkube-apiserver flagz\n") && flags.ends_with("\nsecure-port=6443\n"),
+        "{flags}"
+    );
+    for version in ["v1alpha1", "v1beta1"] {
+        let accept = format!("application/json;v={version};g=config.k8s.io;as=Flagz");
+        let flagz = server.get_as("/flagz", &accept).await.ok();
+        assert_eq!(flagz["apiVersion"], format!("config.k8s.io/{version}"));
+        assert_eq!(flagz["flags"]["secure-port"], "6443");
+    }
+    assert_eq!(server.get_as("/statusz", "application/json").await.failure().0, 406);
 }

@@ -195,3 +195,74 @@ async fn a_watcher_that_is_too_slow_is_told_so_and_others_go_on() {
     assert_eq!((&told["type"], &told["object"]["code"]), (&json!("ERROR"), &json!(410)));
     assert_eq!(slow.next().await, None);
 }
+
+#[tokio::test]
+async fn those_who_watch_the_same_are_told_the_same() {
+    let server = Server::start().await;
+    let query = "watch=1&labelSelector=on&allowWatchBookmarks=true";
+    let mut watches = Vec::new();
+    for _ in 0..3 {
+        watches.push(Watch::open(&server, &format!("{CONFIG_MAPS}?{query}")).await);
+    }
+    // Whoever selects otherwise is told otherwise.
+    let mut other = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=1&labelSelector=!on")).await;
+    let label = async |name: &str, value: Value| {
+        let patch = json!({"metadata": {"labels": {"on": value}}});
+        server.patch(&format!("{CONFIG_MAPS}/{name}"), "merge-patch+json", &patch).await.ok()
+    };
+    for round in 0..50 {
+        let name = format!("m{round}");
+        server.post(CONFIG_MAPS, &config_map(&name)).await.ok();
+        label(&name, json!("1")).await;
+        // One of them keeps up, the others come behind.
+        watches[0].expect("ADDED", &name).await;
+        label(&name, json!("2")).await;
+        label(&name, Value::Null).await;
+        other.expect("ADDED", &name).await;
+        other.expect("DELETED", &name).await;
+        other.expect("ADDED", &name).await;
+        watches[0].expect("MODIFIED", &name).await;
+        watches[0].expect("DELETED", &name).await;
+    }
+    for watch in &mut watches[1..] {
+        for round in 0..50 {
+            for kind in ["ADDED", "MODIFIED", "DELETED"] {
+                watch.expect(kind, &format!("m{round}")).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn forgetting_history_disturbs_no_watch() {
+    let server = Server::start().await;
+    let first = server.post(CONFIG_MAPS, &config_map("a")).await.ok();
+    let version = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=1&resourceVersion={version}")).await;
+    for number in 0..5 {
+        server.post("/api/v1/namespaces", &json!({"metadata": {"name": format!("n{number}")}})).await.ok();
+    }
+    let exact = format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    assert_eq!(server.get(&exact).await.ok()["items"].as_array().unwrap().len(), 1);
+    let store = &server.api.state().store;
+    store.compact(store.revision()).await.unwrap();
+    let (code, reason, message) = server.get(&exact).await.failure();
+    assert_eq!((code, reason.as_str()), (410, "Expired"));
+    assert!(message.starts_with(&format!("too old resource version: {version} (")), "{message}");
+    server.post(CONFIG_MAPS, &config_map("b")).await.ok();
+    watch.expect("ADDED", "b").await;
+    let mut late = Watch::open(&server, &format!("{CONFIG_MAPS}?watch=1&resourceVersion={version}")).await;
+    late.expect("ADDED", "b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_forgets_history_by_itself() {
+    let server = Server::start().await;
+    let first = server.post(CONFIG_MAPS, &config_map("a")).await.ok();
+    let version = first["metadata"]["resourceVersion"].as_str().unwrap();
+    server.post(CONFIG_MAPS, &config_map("b")).await.ok();
+    let exact = format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    server.get(&exact).await.ok();
+    tokio::time::sleep(std::time::Duration::from_secs(601)).await;
+    assert_eq!(server.get(&exact).await.failure().0, 410);
+}

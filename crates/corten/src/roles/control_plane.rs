@@ -86,6 +86,7 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
         inside: Inside::new(vec![metrics]),
         service_cidr: args.service_cluster_ip_range.clone(),
         issuer: format!("https://kubernetes.default.svc.{}", args.network.cluster_domain),
+        flags: pages::flags(),
         ..apiserver::Config::from_pki(&pki_directory, advertise, args.secure_port)
     };
     let config = args.apiserver.apply(config)?;

@@ -3,13 +3,13 @@
 //! Health is told to everybody, as load balancers and kubelets need it; the rest to who may `get` its path.
 
 mod health;
-pub mod zpages;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use api::zpages;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;

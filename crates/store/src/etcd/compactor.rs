@@ -46,14 +46,21 @@ async fn take_turn(shared: &Shared, turn: Turn) -> Result<Turn, Error> {
     let response = answered.await?.value;
     let revision = response.header().map_or(0, |header| header.revision() as Revision);
     if !response.succeeded() {
-        let version = match response.op_responses().first() {
-            Some(TxnOpResponse::Get(get)) => get.kvs().first().map_or(0, |kv| kv.version()),
-            _ => 0,
+        let responses = response.op_responses();
+        let known = match responses.first() {
+            Some(TxnOpResponse::Get(get)) => get.kvs().first(),
+            _ => None,
         };
-        return Ok(Turn { version, revision });
+        // Another server has compacted: what is told here ends there too.
+        let compacted = known.and_then(|kv| kv.value_str().ok()?.parse::<Revision>().ok());
+        if let Some(compacted) = compacted.filter(|compacted| *compacted <= shared.feed.log.revision()) {
+            shared.feed.compact(compacted);
+        }
+        return Ok(Turn { version: known.map_or(0, |kv| kv.version()), revision });
     }
     if turn.revision > 0 {
         shared.compact(turn.revision).await?;
+        shared.feed.compact(turn.revision);
         debug!(revision = turn.revision, "compacted the history of etcd");
     }
     Ok(Turn { version: turn.version + 1, revision })

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, TlsOptions, WatchClient,
+    Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, MaintenanceClient, TlsOptions,
+    WatchClient,
 };
 use tokio::time::Instant;
 
@@ -22,6 +23,8 @@ pub(super) const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long all of them together may. Longer than an election among them takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(1);
+/// How long it may take for what is nice to know.
+const LOOK: Duration = Duration::from_millis(500);
 /// Not more often than etcd's `--grpc-keepalive-min-time` allows by default.
 const KEEP_ALIVE: Duration = Duration::from_secs(8);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,6 +38,7 @@ pub(crate) struct Member {
     pub url: String,
     pub kv: KvClient,
     pub watch: WatchClient,
+    maintenance: MaintenanceClient,
 }
 
 pub(crate) struct Members {
@@ -69,6 +73,7 @@ impl Members {
                 url: url.clone(),
                 kv: client.kv_client().max_decoding_message_size(MAX_ANSWER),
                 watch: client.watch_client().max_decoding_message_size(MAX_ANSWER),
+                maintenance: client.maintenance_client(),
             });
         }
         if members.is_empty() {
@@ -87,6 +92,16 @@ impl Members {
 
     pub fn preferred(&self) -> usize {
         self.preferred.load(Ordering::Relaxed)
+    }
+
+    /// What the database of each member takes on its disk. None is waited for long: this is for those who look on.
+    pub async fn sizes(&self) -> Vec<Option<u64>> {
+        let asked = self.members.iter().map(|member| async {
+            let mut maintenance = member.maintenance.clone();
+            let answer = tokio::time::timeout(LOOK, maintenance.status()).await.ok()?.ok()?;
+            u64::try_from(answer.db_size()).ok()
+        });
+        futures::future::join_all(asked).await
     }
 
     /// Has a member carry out `operation`.

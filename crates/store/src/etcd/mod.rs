@@ -213,6 +213,10 @@ impl Etcd {
     pub async fn compact(&self, revision: Revision) -> Result<(), Error> {
         self.shared.compact(revision).await
     }
+
+    pub async fn sizes(&self) -> Vec<Option<u64>> {
+        self.shared.members.sizes().await
+    }
 }
 
 /// The write, on its condition; with a mark where it may have to be told from another one of the same bytes.

@@ -141,7 +141,7 @@ fn valid_range(
     errors: &mut FieldErrors,
 ) {
     let at = path.child("validRange");
-    let mut amount = |field: &str, errors: &mut FieldErrors| {
+    let amount = |field: &str, errors: &mut FieldErrors| {
         let value = &range[field];
         let path = at.child(field);
         let amount = given(value).then(|| quantity(value, &path, errors)).flatten()?;

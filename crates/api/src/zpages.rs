@@ -88,7 +88,7 @@ pub fn flags(name: &str, flags: &BTreeMap<String, String>, form: &Form) -> Strin
     match form {
         Form::Text => {
             let lines: String = flags.iter().map(|(flag, value)| format!("{flag}={value}\n")).collect();
-            format!("\n{name} flags\n{WARNING}\n\n{lines}")
+            format!("\n{name} flagz\n{WARNING}\n\n{lines}")
         }
         Form::Json { version } => object("Flagz", version, name, &json!({"flags": flags})),
     }
