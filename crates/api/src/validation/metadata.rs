@@ -120,7 +120,7 @@ fn finalizers(gvk: &GroupVersionKind, finalizers: &Value, path: &Path<'_>, error
     let mut deletion = [false, false];
     for value in items(finalizers) {
         let name = text(value);
-        finalizer(value, is_builtin(gvk), path, errors);
+        finalizer(value, is_strict(gvk), path, errors);
         deletion[0] |= name == "orphan";
         deletion[1] |= name == "foregroundDeletion";
     }
@@ -133,8 +133,10 @@ fn finalizers(gvk: &GroupVersionKind, finalizers: &Value, path: &Path<'_>, error
     }
 }
 
-fn is_builtin(gvk: &GroupVersionKind) -> bool {
-    Registry::builtin().kind(gvk).is_some()
+/// Whether finalizers are to be qualified. Definitions of custom resources have one of the server's own that is not.
+fn is_strict(gvk: &GroupVersionKind) -> bool {
+    let extends = matches!(gvk.group.as_str(), "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    !extends && Registry::builtin().kind(gvk).is_some()
 }
 
 /// One name in a list of finalizers.

@@ -69,16 +69,20 @@ impl Writer<'_> {
     async fn update_from(&self, live: &Arc<Object>, change: &Change<'_>) -> Result<Outcome, Refused> {
         let old = self.served.value(&self.state.outbound, live).await.map_err(Refused::Failed)?;
         let (new, allocation) = self.prepared(&old, change).await.map_err(Refused::Failed)?;
-        if new == old && (self.dry_run || self.is_stored_as_now(live)) {
+        let removed = removes(&new);
+        if new == old && !removed && (self.dry_run || self.is_stored_as_now(live)) {
             // Nothing changes: no revision, no event.
             return Ok(if self.dry_run { Outcome::DryRun(new) } else { Outcome::Stored(live.clone()) });
         }
         if self.dry_run {
             return Ok(Outcome::DryRun(new));
         }
-        if removes(&new, &old) {
-            let stripped = self.put(&live.key, &new, Expect::Revision(live.revision)).await?;
-            // A failure leaves an object that any later write removes.
+        if removed {
+            let stripped = match new == old {
+                true => live.clone(),
+                false => self.put(&live.key, &new, Expect::Revision(live.revision)).await?,
+            };
+            // A failure, or a write in between, leaves an object that any later write removes.
             return match self.remove(&stripped).await {
                 // Nothing held it any more, and somebody else has been faster.
                 Err(Refused::Raced) if self.served.cache.get(&stripped.key).is_none() => {
@@ -184,16 +188,34 @@ impl Writer<'_> {
     }
 }
 
-/// Whether the last finalizer of an object that is being deleted goes, so that nothing keeps it.
-fn removes(new: &Value, old: &Value) -> bool {
-    let finalizers =
-        |object: &Value| object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
-    let own_finalizers = |object: &Value| {
-        object["kind"] == "Namespace"
-            && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
-    };
-    let kept = |object: &Value| finalizers(object) || own_finalizers(object);
+/// Whether the object is being deleted and nothing keeps it any more: the last finalizer goes with this write, or went
+/// with one before whose removal another write came in between of.
+fn removes(new: &Value) -> bool {
+    let list = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
+    let kept = list(&new["metadata"]["finalizers"])
+        || new["kind"] == "Namespace" && list(&new["spec"]["finalizers"]);
     let deleted = new["metadata"]["deletionTimestamp"].is_string();
     let grace = new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-    deleted && grace == 0 && kept(old) && !kept(new)
+    deleted && grace == 0 && !kept
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn what_nothing_keeps_goes() {
+        let check = |kind: &str, metadata: serde_json::Value, spec: serde_json::Value, expected: bool| {
+            let object = json!({"kind": kind, "metadata": metadata, "spec": spec});
+            assert_eq!(super::removes(&object), expected, "{object}");
+        };
+        let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0});
+        check("Pod", going.clone(), json!({}), true);
+        check("Namespace", going, json!({"finalizers": ["kubernetes"]}), false);
+        let held = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b"]});
+        check("Pod", held, json!({}), false);
+        let graceful = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30});
+        check("Pod", graceful, json!({}), false);
+        check("Pod", json!({}), json!({}), false);
+    }
 }
