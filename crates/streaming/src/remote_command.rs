@@ -159,13 +159,14 @@ async fn over_spdy(
     let (mut stdin, mut stdout, mut stderr, mut error, mut resize) = (None, None, None, None, None);
     let complete = async {
         loop {
-            // Every stream that the client asked for will come; resizing only with newer clients.
+            // Every stream that the client asked for will come; resizing only with newer clients, and not from one
+            // that knows nothing of the terminal: it opens a stream for errors, which stays empty.
             let wanted = [
                 (streams.stdin, stdin.is_some()),
                 (streams.stdout, stdout.is_some()),
                 (streams.stderr, stderr.is_some()),
                 (true, error.is_some()),
-                (streams.tty && protocol.telling == Telling::Status, resize.is_some()),
+                (streams.tty && protocol.telling == Telling::Status && stderr.is_none(), resize.is_some()),
             ];
             if wanted.iter().all(|(wanted, there)| *there || !wanted) {
                 return Ok::<(), Error>(());

@@ -50,8 +50,9 @@ async fn kubelet(request: Request<Incoming>) -> Answer {
         return refusal(StatusCode::FORBIDDEN, "only SPDY is spoken here");
     }
     match request.uri().path() {
-        "/exec" => {
-            let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
+        path @ ("/exec" | "/terminal") => {
+            let tty = path == "/terminal";
+            let streams = Streams { stdin: true, stdout: true, stderr: false, tty };
             let (answer, begun) = remote_command(request, streams).unwrap();
             tokio::spawn(async move {
                 let mut process = begun.await.unwrap();
@@ -105,7 +106,8 @@ async fn translator(request: Request<Incoming>) -> Answer {
         tokio::spawn(carry);
         return answer;
     }
-    let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
+    let stderr = path == "/terminal";
+    let streams = Streams { stdin: true, stdout: true, stderr, tty: false };
     let peer = async move { ask(&path, protocols::REMOTE_COMMAND).await };
     let (answer, carry) = translate_remote_command(request, streams, peer).unwrap();
     tokio::spawn(carry);
@@ -153,6 +155,12 @@ async fn channels_become_streams() {
     assert_eq!(output, "hello");
     assert_eq!(status["reason"], "NonZeroExitCode");
     assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "3"}));
+}
+
+#[tokio::test]
+async fn a_terminal_is_there_for_clients_that_have_none() {
+    let (output, _) = exec("/terminal", &[b"\0hello", &[255, STDIN]]).await;
+    assert_eq!(output, "hello");
 }
 
 #[tokio::test]
