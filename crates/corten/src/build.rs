@@ -66,6 +66,7 @@ impl PrivateRuntime {
                 cluster_cidrs: Vec::new(),
                 pod_cidr: None,
                 cni: None,
+                systemd_bus: None,
                 handlers: Vec::new(),
                 admission: None,
             },

@@ -325,6 +325,10 @@ pub struct RuntimeRoleArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
 }
+    /// Who makes the cgroups of containers: Corten itself, or systemd, as scopes in the slices of their pods. A kubelet
+    /// follows
+    #[arg(long, value_enum, default_value_t, value_name = "DRIVER")]
+    pub cgroup_driver: CgroupDriver,
 
 #[derive(Args, Clone)]
 pub struct RuntimeArgs {
@@ -357,6 +361,13 @@ pub enum Tunnels {
     #[default]
     Auto,
     Always,
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    Systemd,
+}
+
 }
 
 fn parse_handler(text: &str) -> Result<(String, PathBuf), String> {

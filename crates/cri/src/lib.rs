@@ -2,7 +2,11 @@
 //!
 //! Kubelet and runtime meet here and nowhere else. A field that one side does not know yet is ignored by it.
 
+mod weight;
+
 use std::fmt;
+
+pub use weight::cpu_weight;
 
 pub mod v1 {
     #![allow(clippy::large_enum_variant, clippy::doc_markdown, reason = "generated")]

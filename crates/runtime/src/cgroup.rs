@@ -12,6 +12,7 @@ use k8s_cri::v1::LinuxContainerResources;
 
 use crate::{Error, Result};
 
+pub use k8s_cri::cpu_weight as weight_of_shares;
 pub use usage::{Pressure, Stall, Usage};
 
 /// More rounds than this do not help against processes that cannot die.
@@ -93,13 +94,18 @@ impl Cgroups {
     }
 
     fn processes(&self, group: &str) -> Vec<i32> {
-        let directory = match self {
-            Self::Unified(_) => self.directory("", group),
-            Self::Legacy(_) => self.directory("pids", group).or_else(|| self.directory("memory", group)),
+        let directories = match self {
+            Self::Unified(_) => [self.directory("", group), None],
+            // The last has a scope's keeper, which systemd has put there.
+            Self::Legacy(_) => [
+                self.directory("pids", group).or_else(|| self.directory("memory", group)),
+                self.directory("name=systemd", group),
+            ],
         };
-        let Some(directory) = directory else { return Vec::new() };
         let mut pids = Vec::new();
-        collect_processes(&directory, &mut pids);
+        for directory in directories.into_iter().flatten() {
+            collect_processes(&directory, &mut pids);
+        }
         pids
     }
 
@@ -159,15 +165,18 @@ impl Cgroups {
                     if limits.cpu_quota > 0 { limits.cpu_quota.to_string() } else { "max".to_owned() };
                 set("cpu", "cpu.max", format!("{quota} {period}"))?;
             }
-            if memory > 0 {
-                set("memory", "memory.max", memory.to_string())?;
+            let amount = |bytes: i64| if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
+            if memory != 0 {
+                set("memory", "memory.max", amount(memory))?;
             }
-            if limits.memory_swap_limit_in_bytes > 0 && memory > 0 {
+            let both = limits.memory_swap_limit_in_bytes;
+            if both != 0
+                && (memory > 0 || both < 0)
+                && self.directory("memory", group).is_some_and(|d| d.join("memory.swap.max").exists())
+            {
                 // The CRI counts memory and swap together, as v1 did.
-                let swap = (limits.memory_swap_limit_in_bytes - memory).max(0);
-                if self.directory("memory", group).is_some_and(|d| d.join("memory.swap.max").exists()) {
-                    set("memory", "memory.swap.max", swap.to_string())?;
-                }
+                let swap = if both < 0 { both } else { (both - memory).max(0) };
+                set("memory", "memory.swap.max", amount(swap))?;
             }
             for (file, value) in &limits.unified {
                 if file.contains('/') {
@@ -186,13 +195,14 @@ impl Cgroups {
             let total = "memory.memsw.limit_in_bytes";
             // There without swap accounting it is not.
             let accounted = self.directory("memory", group).is_some_and(|d| d.join(total).exists());
+            // Below zero is no limit, in the kernel's words too.
             let set_memory = || match memory {
-                1.. => set("memory", "memory.limit_in_bytes", memory.to_string()),
-                _ => Ok(()),
+                0 => Ok(()),
+                _ => set("memory", "memory.limit_in_bytes", memory.max(-1).to_string()),
             };
-            if limits.memory_swap_limit_in_bytes > 0 && accounted {
+            if limits.memory_swap_limit_in_bytes != 0 && accounted {
                 // The one may never be above the other: what grows grows first, what shrinks shrinks last.
-                let total = || set("memory", total, limits.memory_swap_limit_in_bytes.to_string());
+                let total = || set("memory", total, limits.memory_swap_limit_in_bytes.max(-1).to_string());
                 if set_memory().is_err() {
                     total()?;
                     set_memory()?;
@@ -210,11 +220,6 @@ impl Cgroups {
         }
         self.limit_huge_pages(group, limits)
     }
-}
-
-/// The conversion that the Kubernetes project settled on for cgroup v2: [2, 262144] to [1, 10000].
-fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
 fn legacy_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
@@ -277,13 +282,6 @@ mod tests {
             ("memory", None),
         ] {
             assert_eq!(groups.directory(controller, "/a/b"), expected.map(PathBuf::from), "{controller}");
-        }
-    }
-
-    #[test]
-    fn weights() {
-        for (shares, weight) in [(0, 1), (2, 1), (1024, 39), (262_144, 10_000), (u64::MAX, 10_000)] {
-            assert_eq!(weight_of_shares(shares), weight, "{shares}");
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Error {
     Oci { container: String, message: String },
     #[error("failed to exec in container {container}: {message}")]
     Exec { container: String, message: String },
+    #[error("systemd cannot be asked to {what}: {source}")]
+    Systemd { what: String, source: dbus::Error },
     #[error("pod network: {0}")]
     Cni(String),
     #[error(transparent)]

@@ -30,6 +30,7 @@ mod spec;
 mod state;
 mod stats;
 mod streaming_server;
+mod systemd;
 mod table;
 mod trash;
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The cgroup under which containers go whose sandbox names none.
     pub cgroup_parent: String,
+    /// The socket of the bus at which systemd makes control groups; none if they are made here.
+    pub systemd_bus: Option<PathBuf>,
     /// The `corten-shim` binary.
     pub shim: PathBuf,
     /// Name of the bridge the pods of this node are attached to.
@@ -92,6 +95,9 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<()> {
     })
     .await?;
     tokio::spawn(runtime.trash.clone().empty());
+    if let Some(systemd) = &runtime.systemd {
+        systemd.check().await?;
+    }
     runtime.recover().await?;
     let streaming = runtime.bind_streaming().await?;
     tokio::spawn(runtime.clone().serve_streaming(streaming, shutdown.clone()));

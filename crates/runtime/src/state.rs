@@ -14,6 +14,7 @@ use crate::events::Events;
 use crate::sandbox::Sandbox;
 use crate::spec::user::Accounts;
 use crate::streaming_server::Sessions;
+use crate::systemd::Systemd;
 use crate::table::Table;
 use crate::trash::Trash;
 use crate::{Config, Error, Result};
@@ -28,6 +29,8 @@ pub struct Runtime {
     /// In place of the bridge.
     pub cni: Option<Cni>,
     pub cgroups: Cgroups,
+    /// Makes the groups of containers whose pods are in slices.
+    pub systemd: Option<Systemd>,
     pub sandboxes: Table<Sandbox>,
     pub containers: Table<Container>,
     pub events: Events,
@@ -71,6 +74,7 @@ impl Runtime {
             bridge,
             cni,
             cgroups: Cgroups::detect(),
+            systemd: config.systemd_bus.clone().map(Systemd::new),
             sandboxes: Table::new("sandbox"),
             containers: Table::new("container"),
             events: Events::new(),

@@ -28,8 +28,12 @@ use std::process::ExitCode;
 use namespaces::Options;
 use supervisor::Supervisor;
 
-/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]... [--cgroup FILE] [--uids RANGES --gids RANGES]`, in the sandbox's directory.
+/// `corten-shim ID [--hostname H] [--new net,ipc,uts,pid] [--sysctl k=v]... [--cgroup FILE] [--uids RANGES --gids RANGES]`, in the sandbox's directory;
+/// or `corten-shim hold`.
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("hold") {
+        return hold();
+    }
     match start() {
         Ok(mut supervisor) => {
             supervisor.run();
@@ -39,6 +43,15 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Does nothing until it is killed: something for a control group to begin with.
+fn hold() -> ExitCode {
+    sys::detach();
+    loop {
+        // SAFETY: touches no memory.
+        unsafe { libc::pause() };
     }
 }
 

@@ -18,7 +18,9 @@ use anyhow::{Context, Result};
 use client::Informers;
 use tokio::sync::watch;
 
-use crate::cli::{ClusterArgs, ControllersArgs, KubeletArgs, NodeArgs, RuntimeRoleArgs, SchedulerArgs};
+use crate::cli::{
+    CgroupDriver, ClusterArgs, ControllersArgs, KubeletArgs, NodeArgs, RuntimeRoleArgs, SchedulerArgs,
+};
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
 use crate::{join, memory, notify, shim, signals};
@@ -114,7 +116,7 @@ pub async fn node(layout: &Layout, mut args: NodeArgs) -> Result<()> {
         &args.runtime,
         &args.kubelet.network,
         shim::unpack(&layout.root)?,
-        Some(gate),
+        gate,
     )?;
     let informers = kubelet_informers(&parts, layout, &args.kubelet, &node).await?;
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
@@ -211,14 +213,15 @@ pub async fn runtime(layout: &Layout, mut args: RuntimeRoleArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     args.runtime.pod_cidr.get_or_insert_with(|| LONE_POD_CIDR.to_owned());
-    worker::start_runtime(
-        &mut parts,
-        layout,
-        &args.runtime,
-        &args.network,
-        shim::unpack(&layout.root)?,
-        None,
-    )?;
+    // As other runtimes: where somebody has configured the network of pods, that is it.
+    let machines = Path::new(CNI_CONF_DIR);
+    if args.runtime.cni_conf_dir.is_none() && has_network(machines) {
+        tracing::info!(directory = %machines.display(), "pods are connected by CNI plugins");
+        args.runtime.cni_conf_dir = Some(machines.to_owned());
+    }
+    let mut config = runtime_config(layout, &args.runtime, &args.network, shim::unpack(&layout.root)?)?;
+    config.systemd_bus = (args.cgroup_driver == CgroupDriver::Systemd).then(|| SYSTEM_BUS.into());
+    parts.start("container runtime", runtime::run(config, parts.shutdown()));
     started();
     parts.finish().await
 }
@@ -228,5 +231,17 @@ async fn informers(kubeconfig: &Path) -> Result<Informers> {
 }
 
 fn read(path: &Path) -> Result<String> {
+/// Where systemd is found.
+const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
+/// Where CNI configurations of the machine are.
+const CNI_CONF_DIR: &str = "/etc/cni/net.d";
+
+fn has_network(directory: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(directory) else { return false };
+    let kinds = ["conf", "conflist", "json"];
+    entries.flatten().any(|e| e.path().extension().is_some_and(|x| kinds.iter().any(|kind| x == *kind)))
+}
+
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -30,7 +30,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
         &args.runtime,
         &args.cluster.network,
         shim::unpack(&layout.root)?,
-        Some(gate),
+        gate,
     )?;
     let plane = control_plane::start(&mut parts, layout, &args.cluster).await?;
     let informers = plane.informers();

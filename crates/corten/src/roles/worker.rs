@@ -88,6 +88,7 @@ pub fn runtime_config(
             .map(|conf_dir| runtime::CniConfig { conf_dir, bin_dirs: args.cni_bin_dir.clone() }),
         handlers: args.handlers.clone(),
         admission: None,
+        systemd_bus: None,
     })
 }
 
@@ -97,10 +98,10 @@ pub fn start_runtime(
     args: &RuntimeArgs,
     network: &NetworkArgs,
     shim: PathBuf,
-    gate: Option<netpolicy::Gate>,
+    gate: netpolicy::Gate,
 ) -> Result<()> {
     let mut config = runtime_config(layout, args, network, shim)?;
-    config.admission = gate.filter(|_| args.cni_conf_dir.is_none()).map(admission);
+    config.admission = args.cni_conf_dir.is_none().then(|| admission(gate));
     parts.start("container runtime", runtime::run(config, parts.shutdown()));
     Ok(())
 }

@@ -51,27 +51,8 @@ pub fn at(path: &Path, error: std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// v1 shares (2..262144) as v2 weight (1..10000). 1024 shares, which is one CPU and v1's default, are v2's default, 100:
-/// `10^(l²/612 + 125·l/612 - 7/34)`, `l` being the binary logarithm, as runtimes convert them since runc 1.3.2.
+/// v1 shares as v2 weight.
 pub fn weight(shares: i64) -> i64 {
-    let l = f64::from(u32::try_from(shares.clamp(2, 262_144)).unwrap_or(2)).log2();
-    let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-    // A round result must not become the next number by its last digit.
-    #[allow(clippy::cast_possible_truncation)]
-    let weight = (10_f64.powf(exponent) - 1e-9).ceil() as i64;
-    weight.clamp(1, 10_000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights() {
-        for (shares, expected) in
-            [(0, 1), (2, 1), (102, 17), (1024, 100), (2048, 174), (262_144, 10_000), (i64::MAX, 10_000)]
-        {
-            assert_eq!(weight(shares), expected, "{shares}");
-        }
-    }
+    let weight = k8s_cri::cpu_weight(u64::try_from(shares).unwrap_or(0));
+    i64::try_from(weight).unwrap_or(1)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 const USAGE: &str =
-    "corten-runtime ROOT_DIR RUN_DIR CGROUP_PARENT SHIM [HANDLER=BINARY | cni=DIR:BIN_DIR]...";
+    "corten-runtime ROOT_DIR RUN_DIR CGROUP_PARENT SHIM [HANDLER=BINARY | cni=DIR:BIN_DIR | systemd=BUS]...";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,7 +23,12 @@ fn main() {
         cluster_cidrs: Vec::new(),
         pod_cidr: None,
         cni: cni.map(|(conf, bin)| runtime::CniConfig { conf_dir: conf.into(), bin_dirs: vec![bin.into()] }),
-        handlers: handlers.iter().filter(|h| !h.starts_with("cni=")).filter_map(handler).collect(),
+        systemd_bus: handlers.iter().find_map(|h| h.strip_prefix("systemd=")).map(PathBuf::from),
+        handlers: handlers
+            .iter()
+            .filter(|h| !h.starts_with("cni=") && !h.starts_with("systemd="))
+            .filter_map(handler)
+            .collect(),
         admission: None,
     };
     let threads = match tokio::runtime::Runtime::new() {

@@ -102,9 +102,13 @@ impl Cgroups {
             if limit.page_size.contains('/') {
                 return Err(Error::InvalidArgument(format!("{:?} is not a page size", limit.page_size)));
             }
-            let path = directory.join(format!("hugetlb.{}.{name}", limit.page_size));
-            if path.exists() {
-                fs::write(&path, limit.limit.to_string()).map_err(Error::io("set a limit in", &path))?;
+            // What is reserved is limited as well, where the kernel counts it: else a program learns of the limit by
+            // being killed.
+            for kind in ["", "rsvd."] {
+                let path = directory.join(format!("hugetlb.{}.{kind}{name}", limit.page_size));
+                if path.exists() {
+                    fs::write(&path, limit.limit.to_string()).map_err(Error::io("set a limit in", &path))?;
+                }
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_cri::v1::{ContainerConfig, ContainerEventType, NamespaceMode, NamespaceOption};
 use shim_protocol::PidNamespace;
+use tokio::runtime::Handle;
 use tracing::info;
 
 use super::{Container, Overlay, Record, State, image_volumes, name};
@@ -15,6 +16,7 @@ use crate::spec::mounts::ImageVolume;
 use crate::spec::process::ImageProcess;
 use crate::spec::{self, Namespaces, security, signal};
 use crate::state::{Runtime, blocking, new_id};
+use crate::systemd::{self, Scope};
 use crate::{Error, Result, disk};
 
 /// Where beside a container's record its control group is noted.
@@ -65,6 +67,7 @@ impl Runtime {
                 self.containers.remove(id);
                 let (runtime, cgroup, id) = (self.clone(), self.cgroup_of(sandbox, id), id.to_owned());
                 blocking(move || {
+                    runtime.cgroups.kill(&cgroup);
                     runtime.cgroups.remove(&cgroup)?;
                     runtime.clean_container(&id)
                 })
@@ -141,6 +144,8 @@ impl Runtime {
         };
         let mut spec = spec::build(&input)?;
         let mut joined = PidNamespace::New;
+        let scope = self.scope_of(&sandbox, &id);
+        let mut keeper = 0;
         let built_in = handler == Handler::BuiltIn;
         match (handler, edits.hooks()) {
             (Handler::BuiltIn, Some(_)) => {
@@ -152,6 +157,17 @@ impl Runtime {
                 let limits = config.linux.as_ref().and_then(|l| l.resources.as_ref());
                 // Before it is there, so that it is found again if we get no further.
                 disk::replace(&dir.join(CGROUP), cgroup.as_bytes())?;
+                if let (Some(systemd), Some(scope)) = (&self.systemd, &scope) {
+                    keeper = systemd::keeper(&self.config.shim)?;
+                    let limits = limits.cloned().unwrap_or_default();
+                    let process = keeper.unsigned_abs();
+                    let started = systemd.start_scope(scope, process, &limits, self.cgroups.is_unified());
+                    // This thread may block, and nobody who needs one like it is waited for.
+                    if let Err(error) = Handle::current().block_on(started) {
+                        systemd::release(keeper);
+                        return Err(error);
+                    }
+                }
                 self.cgroups.create(&cgroup, limits, &spec["linux"]["resources"]["devices"])?;
                 let (plan, pid_namespace) = spec::plan::plan(&spec, &overlay, &self.cgroups, &cgroup)?;
                 disk::replace(&bundle.join("plan"), &plan.encode())?;
@@ -160,6 +176,9 @@ impl Runtime {
             (Handler::External(_), hooks) => {
                 if let Some(hooks) = hooks {
                     spec["hooks"] = hooks;
+                }
+                if let Some(scope) = &scope {
+                    spec["linux"]["cgroupsPath"] = scope.for_oci(&id).into();
                 }
                 security::soften(&mut spec);
                 disk::save(&bundle.join("config.json"), &spec)?;
@@ -185,6 +204,8 @@ impl Runtime {
                 PidNamespace::Join(path) => Some(path),
             },
             built_in,
+            scope,
+            keeper,
             pid: 0,
             started_at: 0,
             finished_at: 0,
@@ -199,10 +220,20 @@ impl Runtime {
     }
 
     fn cgroup_of(&self, sandbox: &Sandbox, id: &str) -> String {
+        let name = self.scope_of(sandbox, id).map_or_else(|| id.to_owned(), |scope| scope.unit);
+        let parent = self.cgroup_parent(sandbox);
+        format!("{}/{name}", slice_path(parent.trim_end_matches('/')))
+    }
+
+    /// None where the group is made by us.
+    fn scope_of(&self, sandbox: &Sandbox, id: &str) -> Option<Scope> {
+        self.systemd.as_ref().and_then(|_| Scope::of(&self.cgroup_parent(sandbox), id))
+    }
+
+    fn cgroup_parent(&self, sandbox: &Sandbox) -> String {
         let record = sandbox.record.lock();
-        let parent = record.config.linux.as_ref().map(|l| l.cgroup_parent.as_str()).filter(|p| !p.is_empty());
-        let parent = parent.unwrap_or(&self.config.cgroup_parent).trim_end_matches('/');
-        format!("{}/{id}", slice_path(parent))
+        let parent = record.config.linux.as_ref().map(|l| l.cgroup_parent.clone());
+        parent.filter(|p| !p.is_empty()).unwrap_or_else(|| self.config.cgroup_parent.clone())
     }
 
     /// The PID namespace to join may be another container's.

@@ -24,6 +24,7 @@ use crate::sandbox::Sandbox;
 use crate::spec::signal;
 use crate::spec::user::User;
 use crate::state::Runtime;
+use crate::systemd::Scope;
 
 pub use rootfs::Overlay;
 
@@ -67,6 +68,12 @@ pub struct Record {
     /// Whether our shim started it, and no OCI runtime.
     #[serde(default)]
     pub built_in: bool,
+    /// Its scope, if systemd made its group.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+    /// The process that holds the scope until the first process is there; 0 for none.
+    #[serde(default)]
+    pub keeper: i32,
     pub pid: i32,
     pub started_at: i64,
     pub finished_at: i64,

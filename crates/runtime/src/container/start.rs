@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{Container, State};
 use crate::handler::{Handler, last_error};
 use crate::state::{Runtime, blocking};
+use crate::systemd;
 use crate::{Error, Result};
 
 impl Runtime {
@@ -76,6 +77,9 @@ impl Runtime {
                 start.console = format!("c-{}.sock", &container.id[..12]);
             }
             start.argv = self.oci_command(binary, &bundle);
+            if record.scope.is_some() {
+                start.argv.push("--systemd-cgroup".to_owned());
+            }
             start.argv.extend(["run", "--detach", "--bundle"].map(str::to_owned));
             start.argv.extend([bundle.display().to_string(), "--pid-file".to_owned(), path("pid")]);
             if !start.console.is_empty() {
@@ -104,6 +108,7 @@ impl Runtime {
             if record.state == State::Created {
                 record.state = State::Running;
             }
+            systemd::release(std::mem::take(&mut record.keeper));
         }
         info!(container = container.id, pid, "container runs");
         self.publish_container(container, ContainerEventType::ContainerStartedEvent);

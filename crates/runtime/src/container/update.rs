@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use k8s_cri::v1::LinuxContainerResources;
+use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::{Container, State};
 use crate::state::{Runtime, blocking};
+use crate::systemd::Scope;
 use crate::{Error, Result, disk, spec};
 
 impl Runtime {
@@ -21,10 +23,10 @@ impl Runtime {
     }
 
     fn update_resources(&self, container: &Container, wanted: &LinuxContainerResources) -> Result<()> {
-        let (state, cgroup, old) = {
+        let (state, cgroup, scope, old) = {
             let record = container.record.lock();
             let old = record.config.linux.as_ref().and_then(|l| l.resources.clone()).unwrap_or_default();
-            (record.state, record.cgroup.clone(), old)
+            (record.state, record.cgroup.clone(), record.scope.clone(), old)
         };
         let new = merged(&old, wanted);
         if state == State::Exited {
@@ -32,14 +34,27 @@ impl Runtime {
         }
         if state == State::Created && self.bundle(&container.id).join("config.json").exists() {
             self.update_bundle(&container.id, &new)?;
-        } else if let Err(error) = self.cgroups.update(&cgroup, &new) {
-            if let Err(error) = self.cgroups.update(&cgroup, &old) {
+        } else if let Err(error) = self.set_limits(&scope, &cgroup, &new) {
+            if let Err(error) = self.set_limits(&scope, &cgroup, &old) {
                 warn!(container = container.id, %error, "the old limits cannot be restored");
             }
             return Err(error);
         }
         container.record.lock().config.linux.get_or_insert_default().resources = Some(new);
         self.save_container(container)
+    }
+
+    /// In the group's files, and with systemd if that has made it.
+    fn set_limits(
+        &self,
+        scope: &Option<Scope>,
+        cgroup: &str,
+        limits: &LinuxContainerResources,
+    ) -> Result<()> {
+        if let (Some(systemd), Some(scope)) = (&self.systemd, scope) {
+            Handle::current().block_on(systemd.limit_scope(scope, limits, self.cgroups.is_unified()))?;
+        }
+        self.cgroups.update(cgroup, limits)
     }
 
     /// A container of another OCI runtime that does not run yet gets its limits from its bundle.

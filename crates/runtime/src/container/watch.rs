@@ -11,6 +11,7 @@ use super::{Container, State};
 use crate::handler::Handler;
 use crate::sandbox::Sandbox;
 use crate::state::{Runtime, blocking};
+use crate::systemd;
 use crate::{Error, Result, disk};
 
 impl Runtime {
@@ -139,7 +140,11 @@ impl Runtime {
             return Ok(());
         }
         let handler = self.handler(&container.sandbox.record.lock().handler).unwrap_or(Handler::BuiltIn);
-        let cgroup = container.record.lock().cgroup.clone();
+        let cgroup = {
+            let mut record = container.record.lock();
+            systemd::release(std::mem::take(&mut record.keeper));
+            record.cgroup.clone()
+        };
         self.cgroups.kill(&cgroup);
         self.oci_delete(&handler, &container.id, &self.bundle(&container.id));
         self.cgroups.remove(&cgroup)?;

@@ -377,7 +377,8 @@ impl RuntimeService for Service {
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
-        let linux = LinuxRuntimeConfiguration { cgroup_driver: CgroupDriver::Cgroupfs as i32 };
+        let driver = if self.0.systemd.is_some() { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
+        let linux = LinuxRuntimeConfiguration { cgroup_driver: driver as i32 };
         answer(RuntimeConfigResponse { linux: Some(linux) })
     }
 }

@@ -27,7 +27,7 @@ fn bench_pods_one_after_the_other() {
         let warm = Pod::run(&mut host, "warm").await;
         warm.start(&mut host, warm.script("main", "exec sleep 1000")).await;
         warm.remove(&mut host).await;
-        let mut times = [(0.0, 0), (0.0, 0), (0.0, 0), (0.0, 0)];
+        let mut times = [(0.0, 0); 5];
         for n in 0..PODS {
             let mut marks = vec![(Instant::now(), busy())];
             let pod = Pod::run(&mut host, &format!("pod-{n}")).await;
@@ -50,7 +50,11 @@ fn bench_pods_one_after_the_other() {
             });
             let id = pod.create(&mut host, config).await.unwrap();
             marks.push((Instant::now(), busy()));
-            host.runtime.start_container(StartContainerRequest { container_id: id }).await.unwrap();
+            host.runtime.start_container(StartContainerRequest { container_id: id.clone() }).await.unwrap();
+            marks.push((Instant::now(), busy()));
+            let stop = StopContainerRequest { container_id: id.clone(), timeout: 0 };
+            host.runtime.stop_container(stop).await.unwrap();
+            host.runtime.remove_container(RemoveContainerRequest { container_id: id }).await.unwrap();
             marks.push((Instant::now(), busy()));
             pod.remove(&mut host).await;
             marks.push((Instant::now(), busy()));
@@ -59,7 +63,8 @@ fn bench_pods_one_after_the_other() {
                 total.1 += pair[1].1 - pair[0].1;
             }
         }
-        for (what, (wall, cpu)) in ["run sandbox", "create", "start", "stop and remove"].iter().zip(times) {
+        let phases = ["run sandbox", "create", "start", "stop and remove", "stop and remove sandbox"];
+        for (what, (wall, cpu)) in phases.iter().zip(times) {
             let pods = f64::from(PODS);
             let cpu = f64::from(u32::try_from(cpu).unwrap()) / pods;
             println!("{what}: {:.2} ms, {cpu:.2} ms of CPU", wall / pods);

@@ -13,6 +13,7 @@ mod image;
 mod node;
 mod recovery;
 mod security;
+mod systemd;
 mod unified;
 mod userns;
 mod volumes;
