@@ -86,6 +86,8 @@ pub struct Options {
     pub bootstrapped: bool,
     /// Where the kubelet's API listens; upstream's port is 10250.
     pub listen: SocketAddr,
+    /// By a token: the cluster signs its serving certificate without being told to, so it is asked to.
+    pub joined: bool,
 }
 
 /// Why the kubelet did not start or has stopped.
@@ -136,6 +138,7 @@ pub fn run(options: Options, shutdown: CancellationToken) -> BoxFuture<'static, 
 async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let mut options = options.configured();
     options.client = meters::requests::metered(options.client);
+    options.config.server_tls_bootstrap |= options.joined && options.tls_cert.as_os_str().is_empty();
     if options.tls_cert.as_os_str().is_empty() && !options.config.server_tls_bootstrap {
         (options.tls_cert, options.tls_key) =
             identity::self_signed(&options.cert_dir, &options.node_name, options.node_ip)?;

@@ -126,6 +126,11 @@ impl Files {
         self.read().map(drop).map_err(unreadable)
     }
 
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        // A file that is just being replaced: the one before is good for a while yet.
+        self.read().ok().or_else(|| self.last.lock().as_ref().map(|(_, known)| known.clone()))
+    }
+
     fn read(&self) -> Result<Arc<CertifiedKey>, String> {
         let meta = std::fs::metadata(&self.certificate).map_err(|error| error.to_string())?;
         let written = meta.modified().map_err(|error| error.to_string())?;
@@ -148,8 +153,17 @@ impl Files {
 
 impl ResolvesServerCert for Files {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // A file that is just being replaced: the one before is good for a while yet.
-        self.read().ok().or_else(|| self.last.lock().as_ref().map(|(_, known)| known.clone()))
+        self.current()
+    }
+}
+
+/// The first that is there: a certificate that is asked for and may come later, and what is served until then.
+#[derive(Debug)]
+pub struct FirstOf(pub Vec<Files>);
+
+impl ResolvesServerCert for FirstOf {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find_map(Files::current)
     }
 }
 

@@ -63,6 +63,7 @@ pub fn told(error: &io::Error) -> String {
 /// Opens connections.
 pub struct Connector {
     kubelet: TlsConnector,
+    known_kubelet: TlsConnector,
     anyone: TlsConnector,
 }
 
@@ -74,18 +75,23 @@ impl Connector {
         let unverified = Arc::new(Unverified(provider.clone()));
         let anyone =
             builder()?.dangerous().with_custom_certificate_verifier(unverified.clone()).with_no_client_auth();
-        let kubelet = match &config.kubelet_ca {
-            Some(path) => builder()?.with_root_certificates(roots(path)?),
-            None => builder()?.dangerous().with_custom_certificate_verifier(unverified),
-        };
         let certificates = certificates(&config.kubelet_client_cert)?;
-        let key = PrivateKeyDer::from_pem_file(&config.kubelet_client_key)
-            .map_err(|error| file(&config.kubelet_client_key, error))?;
-        let kubelet = kubelet.with_client_auth_cert(certificates, key).map_err(|source| {
-            ConnectorError::Certificate { path: config.kubelet_client_cert.clone(), source }
-        })?;
+        let kubelet = |authority: &Option<PathBuf>| -> Result<TlsConnector, ConnectorError> {
+            let builder = match authority {
+                Some(path) => builder()?.with_root_certificates(roots(path)?),
+                None => builder()?.dangerous().with_custom_certificate_verifier(unverified.clone()),
+            };
+            let key = PrivateKeyDer::from_pem_file(&config.kubelet_client_key)
+                .map_err(|error| file(&config.kubelet_client_key, error))?;
+            let config = builder.with_client_auth_cert(certificates.clone(), key).map_err(|source| {
+                ConnectorError::Certificate { path: config.kubelet_client_cert.clone(), source }
+            })?;
+            Ok(TlsConnector::from(Arc::new(config)))
+        };
+        let known = config.kubelet_ca.clone().or_else(|| config.kubelet_serving_ca.clone());
         Ok(Self {
-            kubelet: TlsConnector::from(Arc::new(kubelet)),
+            kubelet: kubelet(&config.kubelet_ca)?,
+            known_kubelet: kubelet(&known)?,
             anyone: TlsConnector::from(Arc::new(anyone)),
         })
     }
@@ -110,6 +116,7 @@ impl Connector {
             Scheme::Http => return exchange(tcp, request).await,
             Scheme::Https => &self.anyone,
             Scheme::Kubelet => &self.kubelet,
+            Scheme::KnownKubelet => &self.known_kubelet,
         };
         let name = ServerName::try_from(target.host.clone())
             .map_err(|_| BackendError::Name { address: address.clone() })?;

@@ -11,6 +11,9 @@ use crate::admission::objects::{NODES, Objects, PODS, SERVICES, items, label};
 use crate::request::RequestInfo;
 
 const KUBELET_PORT: u16 = 10250;
+/// By which the kubelet of a node that has joined by a token says that it serves with a certificate of the cluster.
+const SERVING_CERTIFICATE: &str = "corten.dev/serving-certificate";
+const SIGNED: &str = "signed";
 
 /// What is spoken at the far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +21,10 @@ pub enum Scheme {
     Http,
     /// TLS whose certificate is not verified: who runs behind a pod's port is whoever runs in the pod.
     Https,
-    /// TLS with the cluster's own certificates on both sides.
+    /// TLS; the kubelet's certificate is verified where an authority of all of them is named.
     Kubelet,
+    /// TLS with a kubelet whose certificate the cluster has signed: it is verified in any case.
+    KnownKubelet,
 }
 
 /// What is relayed: decides how failures are told.
@@ -88,7 +93,10 @@ impl Target {
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0);
         Ok(Self {
-            scheme: Scheme::Kubelet,
+            scheme: match node["metadata"]["annotations"][SERVING_CERTIFICATE].as_str() {
+                Some(SIGNED) => Scheme::KnownKubelet,
+                _ => Scheme::Kubelet,
+            },
             host: address_of(&node, node_name)?,
             port: port.unwrap_or(KUBELET_PORT),
             path,
@@ -244,6 +252,11 @@ mod tests {
         Fixture::new()
             .add(NODES, node("n1", 10250))
             .add(NODES, node("n2", 10350))
+            .add(NODES, {
+                let mut known = node("n3", 10250);
+                known["metadata"]["annotations"] = json!({SERVING_CERTIFICATE: SIGNED});
+                known
+            })
             .add(PODS, pod("p", "10.1.0.5"))
             .add(PODS, pod("evil", "127.0.0.1"))
             .add(PODS, pod("pending", ""))
@@ -281,6 +294,7 @@ mod tests {
     fn nodes() {
         check("/api/v1/nodes/n1/proxy/metrics?x=%2F", Ok("Kubelet 10.0.0.7:10250 /metrics?x=%2F"));
         check("/api/v1/nodes/n2/proxy", Ok("Kubelet 10.0.0.7:10350 /"));
+        check("/api/v1/nodes/n3/proxy/", Ok("KnownKubelet 10.0.0.7:10250 /"));
         check("/api/v1/nodes/n1:10250/proxy/a/b/", Ok("Kubelet 10.0.0.7:10250 /a/b/"));
         check("/api/v1/nodes/http:n1:9100/proxy/", Ok("Http 10.0.0.7:9100 /"));
         check("/api/v1/nodes/gone/proxy/", Err("not found"));

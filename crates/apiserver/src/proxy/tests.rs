@@ -49,11 +49,17 @@ fn write(directory: &Path, name: &str, text: &str) -> std::path::PathBuf {
 }
 
 fn connector(directory: &Path, ca: &Issuer) -> Connector {
+    connector_of(directory, ca, true)
+}
+
+/// Verifies all kubelets, or only those that are known to be signed.
+fn connector_of(directory: &Path, ca: &Issuer, all: bool) -> Connector {
     let (certificate, key) = leaf(ca, "apiserver");
     let config = Config {
         kubelet_client_cert: write(directory, "client.crt", &certificate),
         kubelet_client_key: write(directory, "client.key", &key),
-        kubelet_ca: Some(write(directory, "ca.crt", &ca.pem())),
+        kubelet_ca: all.then(|| write(directory, "ca.crt", &ca.pem())),
+        kubelet_serving_ca: Some(write(directory, "ca.crt", &ca.pem())),
         ..Config::local(directory, 0)
     };
     Connector::new(&config).expect("a connector")
@@ -127,6 +133,10 @@ async fn serve_kubelet(ca: &Issuer, clients: &Issuer) -> u16 {
 
 /// A plain HTTP server that relays everything to the kubelet; returns a connection to it.
 async fn through_relay(connector: Connector, port: u16) -> TcpStream {
+    relayed(connector, Scheme::Kubelet, port).await
+}
+
+async fn relayed(connector: Connector, scheme: Scheme, port: u16) -> TcpStream {
     let connector = Arc::new(connector);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -136,13 +146,7 @@ async fn through_relay(connector: Connector, port: u16) -> TcpStream {
             let connector = connector.clone();
             async move {
                 let path = request.uri().path_and_query().expect("a path").to_string();
-                let target = Target {
-                    scheme: Scheme::Kubelet,
-                    host: "127.0.0.1".into(),
-                    port,
-                    path,
-                    purpose: Purpose::Log,
-                };
+                let target = Target { scheme, host: "127.0.0.1".into(), port, path, purpose: Purpose::Log };
                 let request = request.map(|body| -> RequestBody { body.map_err(Into::into).boxed_unsync() });
                 let answer = relay(&connector, target, request).await;
                 Ok::<_, Infallible>(
@@ -205,6 +209,24 @@ async fn kubelets_prove_who_they_are() {
     let answer = ask(through_relay(connector(directory.path(), &ca), port).await, head, b"").await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     assert!(answer.contains("Get \"https://127.0.0.1:"), "{answer}");
+}
+
+/// Where not all kubelets are verified, those are that say that the cluster has signed their certificates.
+#[tokio::test]
+async fn a_kubelet_that_has_been_signed_is_not_replaced_by_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (ca, other) = (authority(), authority());
+    let (signed, impostor) = (serve_kubelet(&ca, &ca).await, serve_kubelet(&other, &ca).await);
+    let head = "GET /containerLogs/ns/p/c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for (scheme, port, code) in [
+        (Scheme::KnownKubelet, signed, "200"),
+        (Scheme::KnownKubelet, impostor, "500"),
+        (Scheme::Kubelet, impostor, "200"),
+    ] {
+        let connector = connector_of(directory.path(), &ca, false);
+        let answer = ask(relayed(connector, scheme, port).await, head, b"").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{scheme:?}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Approves the client certificates of kubelets: of a new node, if who asks may make nodes; of an existing one, if it
-//! asks for itself.
+//! asks for itself. And the serving certificates of nodes that have joined by a token of ours ([`serving`]).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +13,7 @@ use kube::Api;
 use kube::api::PostParams;
 
 use super::request::Request;
+use super::serving::{self, Judgement};
 use super::{APPROVED, DENIED, add_condition, certificate, condition, signers};
 use crate::Loops;
 use crate::kit::{Context, Controller, Key, Queue, SyncError, World};
@@ -42,7 +46,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
 }
 
 fn is_open(csr: &CertificateSigningRequest) -> bool {
-    csr.spec.signer_name == signers::KUBELET_CLIENT
+    matches!(csr.spec.signer_name.as_str(), signers::KUBELET_CLIENT | signers::KUBELET_SERVING)
         && certificate(csr).is_none()
         && condition(csr, APPROVED).is_none()
         && condition(csr, DENIED).is_none()
@@ -70,19 +74,14 @@ impl Controller for Approver {
     async fn sync(&self, key: &Key) -> Result<Option<Duration>, SyncError> {
         let view = &self.world.certificate_signing_requests;
         let Some(csr) = view.by_key(key).filter(|csr| is_open(csr)) else { return Ok(None) };
+        if csr.spec.signer_name == signers::KUBELET_SERVING {
+            return self.sync_serving(key, &csr).await;
+        }
         let rules = rules(&csr);
         let recognized = !rules.is_empty();
         for rule in rules {
             if self.may(&csr, rule).await? {
-                let mut approved = (*csr).clone();
-                add_condition(&mut approved, APPROVED, "AutoApproved", rule.message);
-                let api = view.api("");
-                let replaced = api
-                    .replace_subresource("approval", &key.name, &PostParams::default(), &approved)
-                    .await
-                    .context("approve", || format!("CertificateSigningRequest {key}"))?;
-                view.assume(replaced);
-                return Ok(None);
+                return self.approve(key, &csr, rule.message).await;
             }
         }
         if recognized {
@@ -94,6 +93,56 @@ impl Controller for Approver {
 }
 
 impl Approver {
+    async fn approve(
+        &self,
+        key: &Key,
+        csr: &CertificateSigningRequest,
+        message: &str,
+    ) -> Result<Option<Duration>, SyncError> {
+        let view = &self.world.certificate_signing_requests;
+        let mut approved = csr.clone();
+        add_condition(&mut approved, APPROVED, "AutoApproved", message);
+        let replaced = view
+            .api("")
+            .replace_subresource("approval", &key.name, &PostParams::default(), &approved)
+            .await
+            .context("approve", || format!("CertificateSigningRequest {key}"))?;
+        view.assume(replaced);
+        Ok(None)
+    }
+
+    async fn sync_serving(
+        &self,
+        key: &Key,
+        csr: &CertificateSigningRequest,
+    ) -> Result<Option<Duration>, SyncError> {
+        let Some((request, name)) = serving::node_of(csr) else { return Ok(None) };
+        let node = self.world.nodes.get("", &name);
+        match serving::judge(&request, &name, node.as_deref(), &self.taken(&name)) {
+            Judgement::Approve => self.approve(key, csr, serving::MESSAGE).await,
+            Judgement::Wait(what) => Err(SyncError::Waiting(what)),
+            Judgement::Leave => Ok(None),
+        }
+    }
+
+    /// Addresses that are not that node's: of other nodes, of Services, of the API servers.
+    fn taken(&self, node: &str) -> BTreeSet<IpAddr> {
+        let nodes = self.world.nodes.list();
+        let others = nodes.iter().filter(|other| other.metadata.name.as_deref() != Some(node));
+        let others = others.flat_map(|other| serving::addresses(other));
+        let services = self.world.services.list();
+        let services = services.iter().flat_map(|service| {
+            let spec = service.spec.as_ref();
+            let ips = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+            ips.filter_map(|ip| ip.parse().ok()).collect::<Vec<IpAddr>>()
+        });
+        let servers = self.world.endpoints.get("default", "kubernetes");
+        let servers = servers.iter().flat_map(|servers| servers.subsets.iter().flatten());
+        let servers = servers.flat_map(|subset| subset.addresses.iter().flatten());
+        let servers = servers.filter_map(|address| address.ip.parse().ok()).collect::<Vec<IpAddr>>();
+        others.chain(services).chain(servers).collect()
+    }
+
     async fn may(&self, csr: &CertificateSigningRequest, rule: Rule) -> Result<bool, SyncError> {
         let spec = &csr.spec;
         let review = SubjectAccessReview {

@@ -6,6 +6,7 @@ mod authority;
 mod clean;
 mod der;
 mod request;
+mod serving;
 mod sign;
 mod signers;
 

@@ -1,5 +1,7 @@
 //! What a certificate request (PKCS#10) asks for. Free of IO.
 
+use std::net::IpAddr;
+
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::parse_x509_pem;
@@ -14,6 +16,9 @@ pub struct Request {
     pub addresses: usize,
     pub emails: usize,
     pub uris: usize,
+    /// The DNS names and addresses themselves.
+    pub dns: Vec<String>,
+    pub ips: Vec<IpAddr>,
     /// DER.
     pub subject: Vec<u8>,
     pub public_key: Vec<u8>,
@@ -61,8 +66,14 @@ impl Request {
     fn count(&mut self, names: &[GeneralName<'_>]) -> Result<(), String> {
         for name in names {
             match name {
-                GeneralName::DNSName(_) => self.dns_names += 1,
-                GeneralName::IPAddress(_) => self.addresses += 1,
+                GeneralName::DNSName(name) => {
+                    self.dns_names += 1;
+                    self.dns.push(name.to_ascii_lowercase());
+                }
+                GeneralName::IPAddress(bytes) => {
+                    self.addresses += 1;
+                    self.ips.push(address(bytes).ok_or("it has an address of no known family")?);
+                }
                 GeneralName::RFC822Name(_) => self.emails += 1,
                 GeneralName::URI(_) => self.uris += 1,
                 _ => {
@@ -74,4 +85,9 @@ impl Request {
         }
         Ok(())
     }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

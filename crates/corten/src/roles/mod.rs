@@ -27,6 +27,7 @@ use crate::{join, memory, notify, shim, signals};
 use leading::Leading;
 
 pub use address::hostname;
+pub use pages::VERSION;
 pub use routing::{netpolicy, proxy};
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
@@ -105,10 +106,9 @@ pub async fn scheduler(args: SchedulerArgs) -> Result<()> {
 pub async fn node(layout: &Layout, mut args: NodeArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
-    args.kubelet.ignored.warn();
     let joined =
         if args.join.server.is_empty() { None } else { Some(member(&mut parts, layout, &mut args).await?) };
-    let node = worker::Node::from_args(&args.kubelet.node, &args.kubelet.network, &args.kubelet.flags)?;
+    let node = node_of(&args.kubelet)?;
     let (gate, requests) = netpolicy::Gate::new();
     worker::start_runtime(
         &mut parts,
@@ -119,7 +119,7 @@ pub async fn node(layout: &Layout, mut args: NodeArgs) -> Result<()> {
         gate,
     )?;
     let informers = kubelet_informers(&parts, layout, &args.kubelet, &node).await?;
-    start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node)?;
+    start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node, joined.is_some())?;
     worker::start_network(&mut parts, &informers, &node)?;
     worker::start_policies(&mut parts, &informers, &node, &args.runtime, requests);
     worker::start_overlay(&mut parts, &informers, &node, &args.runtime);
@@ -153,12 +153,15 @@ async fn member(
 pub async fn kubelet(layout: &Layout, args: KubeletArgs) -> Result<()> {
     layout.ensure()?;
     let mut parts = Parts::new(signals::shutdown()?);
-    args.ignored.warn();
-    let node = worker::Node::from_args(&args.node, &args.network, &args.flags)?;
+    let node = node_of(&args)?;
     let informers = kubelet_informers(&parts, layout, &args, &node).await?;
-    start_kubelet(&mut parts, layout, &args, &informers, &node)?;
+    start_kubelet(&mut parts, layout, &args, &informers, &node, false)?;
     started();
     parts.finish().await
+}
+
+fn node_of(args: &KubeletArgs) -> Result<worker::Node> {
+    worker::Node::from_args(&args.node, &args.network, &args.flags, &args.further)
 }
 
 fn cert_dir(layout: &Layout, args: &KubeletArgs) -> PathBuf {
@@ -191,6 +194,7 @@ fn start_kubelet(
     args: &KubeletArgs,
     informers: &Informers,
     node: &worker::Node,
+    joined: bool,
 ) -> Result<()> {
     let files = worker::KubeletFiles {
         cri_socket: match &args.container_runtime_endpoint {
@@ -202,6 +206,7 @@ fn start_kubelet(
         client_ca: args.client_ca_file.clone().unwrap_or_default(),
         cert_dir: cert_dir(layout, args),
         bootstrapped: args.bootstrap_kubeconfig.is_some(),
+        joined,
     };
     worker::start_kubelet(parts, layout, informers.client(), node, files)
 }
@@ -226,11 +231,6 @@ pub async fn runtime(layout: &Layout, mut args: RuntimeRoleArgs) -> Result<()> {
     parts.finish().await
 }
 
-async fn informers(kubeconfig: &Path) -> Result<Informers> {
-    Ok(Informers::new(client::from_kubeconfig(kubeconfig).await?))
-}
-
-fn read(path: &Path) -> Result<String> {
 /// Where systemd is found.
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
@@ -243,5 +243,10 @@ fn has_network(directory: &Path) -> bool {
     entries.flatten().any(|e| e.path().extension().is_some_and(|x| kinds.iter().any(|kind| x == *kind)))
 }
 
+async fn informers(kubeconfig: &Path) -> Result<Informers> {
+    Ok(Informers::new(client::from_kubeconfig(kubeconfig).await?))
+}
+
+fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -12,6 +12,7 @@ use super::leading::Leading;
 use super::pages::Pages;
 use super::worker::{self, KubeletFiles, Node};
 use crate::cli::UpArgs;
+use crate::kubelet_flags::FurtherFlags;
 use crate::layout::Layout;
 use crate::parts::{self, Parts};
 use crate::{notify, shim, signals};
@@ -20,7 +21,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let begin = Instant::now();
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
-    let node = Node::from_args(&args.node, &args.cluster.network, &args.kubelet)?;
+    let node = Node::from_args(&args.node, &args.cluster.network, &args.kubelet, &FurtherFlags::default())?;
 
     // The runtime needs nobody: it recovers what runs while the API server loads.
     let (gate, requests) = netpolicy::Gate::new();
@@ -57,6 +58,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
         client_ca: layout.pki().join("ca.crt"),
         cert_dir: layout.kubelet().join("pki"),
         bootstrapped: false,
+        joined: false,
     };
     worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
     worker::start_network(&mut parts, &informers, &node)?;

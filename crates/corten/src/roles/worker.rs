@@ -40,6 +40,8 @@ pub struct KubeletFiles {
     pub cert_dir: PathBuf,
     /// The client's certificate is in `cert_dir`.
     pub bootstrapped: bool,
+    /// By a token of the cluster.
+    pub joined: bool,
 }
 
 impl Node {
@@ -86,9 +88,9 @@ pub fn runtime_config(
             .cni_conf_dir
             .clone()
             .map(|conf_dir| runtime::CniConfig { conf_dir, bin_dirs: args.cni_bin_dir.clone() }),
+        systemd_bus: None,
         handlers: args.handlers.clone(),
         admission: None,
-        systemd_bus: None,
     })
 }
 
@@ -127,6 +129,7 @@ pub fn start_kubelet(
         client_ca: files.client_ca,
         cert_dir: files.cert_dir,
         bootstrapped: files.bootstrapped,
+        joined: files.joined,
         listen: SocketAddr::new(UNSPECIFIED, node.kubelet_port),
     };
     parts.start("kubelet", kubelet::run(options, parts.shutdown()));

@@ -42,6 +42,11 @@ impl Pair {
         self.validity().is_some_and(|(from, until)| from <= now && now < until)
     }
 
+    /// How long the certificate is good.
+    pub fn until(&self) -> Option<SystemTime> {
+        self.validity().map(|(_, until)| until)
+    }
+
     /// Nothing for now.
     pub fn renew_at(&self) -> Option<SystemTime> {
         let (from, until) = self.validity()?;

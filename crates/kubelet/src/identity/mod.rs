@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use pki::Leaf;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
+use crate::meters;
 pub use files::Pair;
 use request::{Signer, sign};
 
@@ -109,6 +113,24 @@ pub async fn keep_serving(ctx: Arc<Context>, cert_dir: PathBuf, shutdown: Cancel
     keep(&ctx, &Pair::serving(&cert_dir), &leaf, Signer::Serving, shutdown).await;
 }
 
+/// Says on the Node that the cluster has signed what its API is served with; tries until it is heard.
+async fn tell(ctx: &Context, shutdown: &CancellationToken) {
+    let Some((annotation, value)) = crate::node::serving_certificate(ctx) else { return };
+    let api: Api<Node> = Api::all(ctx.client.clone());
+    let patch = serde_json::json!({"metadata": {"annotations": {annotation: value}}});
+    let mut wait = RETRY;
+    loop {
+        let told = api.patch(&ctx.options.node_name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let Err(error) = told else { return };
+        warn!(%error, "API servers do not know yet that the cluster has signed the serving certificate");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(LONGEST_RETRY);
+    }
+}
+
 async fn keep(ctx: &Context, pair: &Pair, leaf: &Leaf, signer: Signer, shutdown: CancellationToken) {
     let mut retry = RETRY;
     loop {
@@ -126,11 +148,15 @@ async fn keep(ctx: &Context, pair: &Pair, leaf: &Leaf, signer: Signer, shutdown:
                 };
                 match renewed {
                     Ok(()) => {
+                        if signer == Signer::Serving {
+                            tell(ctx, &shutdown).await;
+                        }
                         info!(file = %pair.current().display(), "a certificate was renewed");
                         retry = RETRY;
                         continue;
                     }
                     Err(error) => {
+                        meters::count(signer.errors(), &[]);
                         warn!(file = %pair.current().display(), error, "cannot renew a certificate, trying again");
                         retry = (retry * 2).min(LONGEST_RETRY);
                         retry

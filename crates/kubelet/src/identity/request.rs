@@ -13,7 +13,7 @@ use pki::Leaf;
 /// How long somebody may take to approve.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signer {
     Client,
     Serving,
@@ -24,6 +24,14 @@ impl Signer {
         match self {
             Signer::Client => "kubernetes.io/kube-apiserver-client-kubelet",
             Signer::Serving => "kubernetes.io/kubelet-serving",
+        }
+    }
+
+    /// The metric of failures.
+    pub fn errors(self) -> &'static str {
+        match self {
+            Signer::Client => "kubelet_certificate_manager_client_expiration_renew_errors",
+            Signer::Serving => "kubelet_server_expiration_renew_errors",
         }
     }
 

@@ -13,17 +13,25 @@ use tracing::debug;
 
 use crate::context::Context;
 
+const RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(7);
+
 /// Renews until `shutdown`, four times as often as the lease runs out.
 pub async fn keep(ctx: Arc<Context>, shutdown: CancellationToken) {
     let seconds = ctx.options.config.node_lease_duration_seconds.max(4);
     let period = Duration::from_secs(u64::try_from(seconds).unwrap_or(40)) / 4;
-    let retry = Duration::from_millis(200);
+    let mut retry = RETRY;
     loop {
         let wait = match renew(&ctx, seconds).await {
-            Ok(()) => period,
+            Ok(()) => {
+                retry = RETRY;
+                period
+            }
             Err(error) => {
                 debug!(%error, "cannot renew the node's lease, trying again");
-                retry
+                let wait = retry;
+                retry = (retry * 2).min(LONGEST_RETRY);
+                wait
             }
         };
         tokio::select! {

@@ -38,7 +38,9 @@ pub fn registration(ctx: &Context) -> Node {
             labels: Some(labels),
             annotations: Some(
                 [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())]
-                    .into(),
+                    .into_iter()
+                    .chain(serving_certificate(ctx))
+                    .collect(),
             ),
             ..Default::default()
         },
@@ -49,6 +51,16 @@ pub fn registration(ctx: &Context) -> Node {
         }),
         status: None,
     }
+}
+
+/// What a node that has joined by a token says of the certificate of its API: that the cluster is to sign it, or has.
+/// API servers verify the certificates of those that say so.
+pub fn serving_certificate(ctx: &Context) -> Option<(String, String)> {
+    const ANNOTATION: &str = "corten.dev/serving-certificate";
+    let options = &ctx.options;
+    let asked_for = options.joined && options.tls_cert.as_os_str().is_empty();
+    let signed = || crate::identity::Pair::serving(&options.cert_dir).is_valid();
+    asked_for.then(|| (ANNOTATION.to_owned(), if signed() { "signed" } else { "wanted" }.to_owned()))
 }
 
 /// Labels that a node always has.

@@ -1,5 +1,6 @@
 //! Registers the node and keeps its status true: told when it changes, and every five minutes anyway.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::advertised;
-use super::object::{base_status, own_labels, registration};
+use super::object::{base_status, own_labels, registration, serving_certificate};
 use super::status::{Health, conditions, runtime_trouble};
 use crate::context::Context;
 
@@ -153,10 +154,14 @@ async fn try_register(ctx: &Context, api: &Api<Node>) -> Result<Node, kube::Erro
     let node = api.get(name).await?;
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let own = own_labels(name);
-    if own.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+    let annotations: BTreeMap<String, String> = serving_certificate(ctx).into_iter().collect();
+    let annotated = node.metadata.annotations.clone().unwrap_or_default();
+    if own.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && annotations.iter().all(|(key, value)| annotated.get(key) == Some(value))
+    {
         return Ok(node);
     }
-    let patch = serde_json::json!({"metadata": {"labels": own}});
+    let patch = serde_json::json!({"metadata": {"labels": own, "annotations": annotations}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
 }
 

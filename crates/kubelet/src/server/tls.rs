@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serving::tls::{self, Files, ServeError, Tls};
+use serving::tls::{self, Files, FirstOf, ServeError, Tls};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -14,16 +14,22 @@ fn tls(server: &Server) -> Result<Tls, ServeError> {
         true => Vec::new(),
         false => tls::certificates(&options.client_ca)?,
     };
-    let own = if options.tls_cert.as_os_str().is_empty() {
-        // Asked for; it may come later.
-        let current = crate::identity::Pair::serving(&options.cert_dir).current();
-        Files::new(current.clone(), current)
-    } else {
+    if !options.tls_cert.as_os_str().is_empty() {
         let given = Files::new(options.tls_cert.clone(), options.tls_key.clone());
         given.check()?;
-        given
-    };
-    Tls::new(Arc::new(own), roots)
+        return Tls::new(Arc::new(given), roots);
+    }
+    // Asked for; it may come later.
+    let current = crate::identity::Pair::serving(&options.cert_dir).current();
+    let mut own = vec![Files::new(current.clone(), current)];
+    if options.joined {
+        // A cluster that is not ours may never sign it.
+        let (certificate, key) =
+            crate::identity::self_signed(&options.cert_dir, &options.node_name, options.node_ip)
+                .map_err(|error| ServeError::Tls(error.to_string()))?;
+        own.push(Files::new(certificate, key));
+    }
+    Tls::new(Arc::new(FirstOf(own)), roots)
 }
 
 /// Serves until `shutdown`.

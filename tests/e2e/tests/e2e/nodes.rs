@@ -122,6 +122,7 @@ fn three_nodes() {
     let pods = web_pods(&c);
     assert_eq!(pods.len(), 3, "{pods:?}");
     traffic(&c, &pods);
+    serving_certificates(&c);
     streams(&c, &pods);
     commands(&c);
     tokens(&c);
@@ -131,6 +132,38 @@ fn three_nodes() {
     drain(&c);
     lost_and_found(&c);
     gone(&c);
+}
+
+/// What nodes that have joined serve with is signed by the cluster, for their own names and addresses, without anybody
+/// having to approve it; API servers know, and verify it from then on.
+fn serving_certificates(c: &Cluster) {
+    let authority = c.kubectl(&[
+        "-n",
+        "kube-system",
+        "get",
+        "configmap",
+        "kube-root-ca.crt",
+        "-o",
+        "jsonpath={.data.ca\\.crt}",
+    ]);
+    let file = std::env::temp_dir().join(format!("corten-serving-{}.crt", std::process::id()));
+    std::fs::write(&file, authority).unwrap();
+    for worker in ["worker", "worker2"].map(|node| format!("{}-{node}", c.name())) {
+        let mut address = String::new();
+        eventually("the cluster to have signed what the node serves with", || {
+            let node = c.get(&["node", &worker]);
+            address = node["status"]["addresses"][0]["address"].as_str().unwrap_or_default().to_owned();
+            let said = &node["metadata"]["annotations"]["corten.dev/serving-certificate"];
+            if said == "signed" { Ok(()) } else { Err(said.to_string()) }
+        });
+        let url = format!("https://{address}:10250/healthz");
+        let arguments = ["-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"];
+        let asked = c.host.run("curl", &[&arguments[..], &[file.to_str().unwrap(), &url]].concat(), "");
+        assert_eq!(asked.stdout, "401", "{asked:?}");
+        let through = c.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{worker}/proxy/healthz")]);
+        assert_eq!(through, "ok");
+    }
+    std::fs::remove_file(&file).unwrap();
 }
 
 /// From each pod to each: by address, by Service and name, by a port of each node; and from outside.
