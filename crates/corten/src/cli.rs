@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apiserver_flags::ApiServerFlags;
-use crate::kubelet_flags::{IgnoredFlags, KubeletFlags};
+use crate::kubelet_flags::{FurtherFlags, KubeletFlags};
 use crate::layout::{DEFAULT_ROOT, Layout};
 pub use cluster::{
     ClusterCommand, CreateArgs, DEFAULT_NAME, DeleteArgs, ExportCommand, GetCommand, LoadCommand,
@@ -213,13 +213,18 @@ fn parse_stub_domain(text: &str) -> Result<StubDomain, String> {
     if domain.trim_matches('.').is_empty() { Err(bad()) } else { Ok((domain.to_owned(), servers)) }
 }
 
+fn parse_node_ip(text: &str) -> Result<IpAddr, String> {
+    let first = text.split(',').next().unwrap_or_default().trim();
+    first.parse().map_err(|_| "expected an IP address".to_owned())
+}
+
 #[derive(Args, Clone)]
 pub struct NodeIdentity {
     /// [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
-    /// [default: that of the default route]
-    #[arg(long, value_name = "IP")]
+    /// [default: that of the default route]; of several, the first
+    #[arg(long, value_name = "IP", value_parser = parse_node_ip)]
     pub node_ip: Option<IpAddr>,
     /// The port of the kubelet's API
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
@@ -277,7 +282,7 @@ pub struct KubeletArgs {
     #[command(flatten)]
     pub flags: KubeletFlags,
     #[command(flatten)]
-    pub ignored: IgnoredFlags,
+    pub further: FurtherFlags,
 }
 
 #[derive(Args, Clone)]
@@ -320,15 +325,15 @@ pub struct ControllersArgs {
 
 #[derive(Args, Clone)]
 pub struct RuntimeRoleArgs {
+    /// Who makes the cgroups of containers: Corten itself, or systemd, as scopes in the slices of their pods. A kubelet
+    /// follows
+    #[arg(long, value_enum, default_value_t, value_name = "DRIVER")]
+    pub cgroup_driver: CgroupDriver,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
 }
-    /// Who makes the cgroups of containers: Corten itself, or systemd, as scopes in the slices of their pods. A kubelet
-    /// follows
-    #[arg(long, value_enum, default_value_t, value_name = "DRIVER")]
-    pub cgroup_driver: CgroupDriver,
 
 #[derive(Args, Clone)]
 pub struct RuntimeArgs {
@@ -356,11 +361,6 @@ pub struct RuntimeArgs {
     pub handlers: Vec<(String, PathBuf)>,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
-pub enum Tunnels {
-    #[default]
-    Auto,
-    Always,
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupDriver {
     #[default]
@@ -368,6 +368,11 @@ pub enum CgroupDriver {
     Systemd,
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+pub enum Tunnels {
+    #[default]
+    Auto,
+    Always,
 }
 
 fn parse_handler(text: &str) -> Result<(String, PathBuf), String> {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use k8s_openapi::api::core::v1::Taint;
 use kubelet::KubeletConfiguration;
-use tracing::warn;
+use kubelet::flags::Kind;
+use serde_json::Value;
 
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Kubelet")]
@@ -61,23 +62,44 @@ pub struct KubeletFlags {
     pub image_credential_provider_bin_dir: Option<PathBuf>,
 }
 
-/// What scripts of upstream's kubelet pass on and what means nothing here.
-#[derive(Args, Clone, Default)]
-pub struct IgnoredFlags {
-    #[arg(long, hide = true, value_name = "IMAGE")]
-    pub pod_infra_container_image: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    pub fail_swap_on: Option<String>,
-    #[arg(long, hide = true)]
-    pub cloud_provider: Option<String>,
-    #[arg(long, hide = true)]
-    pub feature_gates: Option<String>,
-    #[arg(long, hide = true)]
-    pub runtime_cgroups: Option<String>,
-    #[arg(long, hide = true)]
-    pub kubelet_cgroups: Option<String>,
-    #[arg(long = "v", hide = true)]
-    pub verbosity: Option<String>,
+/// The flags of upstream's kubelet that only say what a field of its configuration says: hidden, for files are better.
+#[derive(Clone, Default)]
+pub struct FurtherFlags(Value);
+
+impl Args for FurtherFlags {
+    fn augment_args(command: Command) -> Command {
+        kubelet::flags::FLAGS.iter().fold(command, |command, flag| {
+            let arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
+            let arg = match flag.kind {
+                // As pflag has it: a switch is on when it is named, and its value stands behind an equals sign.
+                Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                _ => arg.allow_hyphen_values(true),
+            };
+            command.arg(if flag.name.len() == 1 { arg.short(flag.name.chars().next()) } else { arg })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for FurtherFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = kubelet::flags::FLAGS.iter().filter_map(|flag| {
+            let texts = matches.get_many::<String>(flag.name)?;
+            Some((flag.name, texts.cloned().collect()))
+        });
+        let configuration = kubelet::flags::configuration(given).map_err(|error| {
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{error}\n"))
+        })?;
+        Ok(Self(configuration))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -104,9 +126,13 @@ fn parse_taint(text: &str) -> Result<Taint, String> {
 
 impl KubeletFlags {
     /// The configuration of `file` and of the directory, under what the flags say.
-    pub fn configuration(&self, file: Option<&PathBuf>) -> Result<KubeletConfiguration> {
+    pub fn configuration(
+        &self,
+        file: Option<&PathBuf>,
+        further: &FurtherFlags,
+    ) -> Result<KubeletConfiguration> {
         let file = file.map(PathBuf::as_path);
-        let mut config = KubeletConfiguration::load_with(file, self.config_dir.as_deref())
+        let mut config = KubeletConfiguration::load_with(file, self.config_dir.as_deref(), further.0.clone())
             .context("cannot configure the kubelet")?;
         self.lay_over(&mut config);
         Ok(config)
@@ -140,28 +166,12 @@ impl KubeletFlags {
     }
 }
 
-impl IgnoredFlags {
-    /// Says of those that were given that they have no effect.
-    pub fn warn(&self) {
-        for (flag, given) in [
-            ("--pod-infra-container-image", &self.pod_infra_container_image),
-            ("--fail-swap-on", &self.fail_swap_on),
-            ("--cloud-provider", &self.cloud_provider),
-            ("--feature-gates", &self.feature_gates),
-            ("--runtime-cgroups", &self.runtime_cgroups),
-            ("--kubelet-cgroups", &self.kubelet_cgroups),
-            ("--v", &self.verbosity),
-        ] {
-            if given.is_some() {
-                warn!(flag, "this flag of upstream's kubelet has no effect here");
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{self, Cli};
 
     #[test]
     fn labels_and_taints() {
@@ -180,7 +190,47 @@ mod tests {
             register_with_taints: vec![parse_taint("k:NoExecute").unwrap()],
             ..KubeletFlags::default()
         };
-        let config = flags.configuration(None).unwrap();
+        let config = flags.configuration(None, &FurtherFlags::default()).unwrap();
         assert_eq!((config.max_pods, config.register_with_taints.len()), (7, 1));
+    }
+
+    /// What kubeadm and clouds start a kubelet with.
+    #[test]
+    fn flags_of_others() {
+        let check = |line: &str, expected: fn(&KubeletConfiguration) -> bool| {
+            let words = ["corten", "kubelet", "--kubeconfig=k"].into_iter().chain(line.split_whitespace());
+            let parsed = Cli::try_parse_from(words).map_err(|error| error.to_string());
+            let Ok(Cli { command: cli::Command::Kubelet(args), .. }) = parsed else {
+                panic!("{line}: {:?}", parsed.err());
+            };
+            let config = args.flags.configuration(None, &args.further).unwrap();
+            assert!(expected(&config), "{line}");
+        };
+        check(
+            "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --pod-infra-container-image=p:3 \
+             --container-runtime-endpoint=unix:///run/c.sock --node-ip=10.0.0.1,fd00::1 --cloud-provider=external \
+             --hostname-override=n --v=2",
+            |config| *config == KubeletConfiguration::default(),
+        );
+        check(
+            "--anonymous-auth=false --authorization-mode=Webhook --eviction-hard=memory.available<750Mi,pid.available<2000 \
+             --kube-reserved=cpu=100m,memory=1638Mi --pod-max-pids=-1 --read-only-port=0 --rotate-certificates=true \
+             --streaming-connection-idle-timeout=4h --event-qps=0 --feature-gates=A=true --tls-cipher-suites=A,B \
+             --cgroups-per-qos=true --protect-kernel-defaults --enforce-node-allocatable=pods -v 2",
+            |config| {
+                config.kube_reserved.len() == 2
+                    && config.eviction_hard.get("pid.available").is_some_and(|bound| bound == "2000")
+                    && config.feature_gates.get("A") == Some(&true)
+            },
+        );
+        check(
+            "--experimental-mounter-path=/m --node-status-max-images=25 --registry-qps=10 --registry-burst=20 \
+             --volume-plugin-dir=/v --runtime-cgroups=/system.slice/containerd.service --max-pods=32 \
+             --node-labels=a=b,c=d --register-with-taints=k=v:NoSchedule --image-credential-provider-config=/i \
+             --image-credential-provider-bin-dir=/b --cpu-manager-policy=static --reserved-cpus=0-1",
+            |config| {
+                config.max_pods == 32 && config.node_status_max_images == 25 && config.node_labels.len() == 2
+            },
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub const DEFAULT_ROOT: &str = "/var/lib/corten";
+const KUBELET_ROOT: &str = "/var/lib/kubelet";
 
 /// The paths of one Corten.
 #[derive(Clone)]
@@ -64,7 +65,9 @@ impl Layout {
     /// The kubelet's: where the plugins of a machine (drivers of volumes, devices) look for it, unless several nodes
     /// share the machine.
     pub fn kubelet(&self) -> PathBuf {
-        if self.is_of_the_machine() { "/var/lib/kubelet".into() } else { self.root.join("kubelet") }
+        // Upstream's kubelet calls that its root directory, and scripts say so.
+        let is_kubelets = self.root == Path::new(KUBELET_ROOT);
+        if self.is_of_the_machine() || is_kubelets { KUBELET_ROOT.into() } else { self.root.join("kubelet") }
     }
 
     /// This is the machine's only Corten.

@@ -5,6 +5,7 @@
 
 mod apiserver_flags;
 mod build;
+mod called;
 mod cli;
 mod cluster;
 mod ctr;
@@ -33,7 +34,8 @@ use clap::Parser;
 use cli::{Cli, ClusterCommand, Command, NodeCommand};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let Some(arguments) = called::arguments() else { return ExitCode::SUCCESS };
+    let cli = Cli::parse_from(arguments);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

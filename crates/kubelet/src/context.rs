@@ -76,6 +76,7 @@ pub struct Context {
     pub users: Users,
     pub shutdown: Shutdown,
     pub probes: crate::probe::counts::Counts,
+    pub started: jiff::Timestamp,
     host_dns: cri::DnsConfig,
 }
 
@@ -119,6 +120,7 @@ impl Context {
             affinity,
             csi: Csi::new(&options.root_dir),
             probes: Default::default(),
+            started: jiff::Timestamp::now(),
             shutdown: Shutdown::default(),
             events,
             cri,

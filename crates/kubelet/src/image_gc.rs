@@ -125,6 +125,8 @@ impl ImageCollector {
 async fn remove(ctx: &Context, image: &cri::Image, why: &str) -> bool {
     match ctx.cri.remove_image(&image.id).await {
         Ok(()) => {
+            let reason = if why.contains("disk") { "space" } else { "age" };
+            crate::meters::count("kubelet_image_garbage_collected_total", &[("reason", reason)]);
             info!(image = image.id, size = image.size, why, "removed an unused image");
             true
         }

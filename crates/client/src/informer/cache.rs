@@ -74,8 +74,12 @@ fn key_of(object: &Raw) -> Key {
 
 /// An object that is not what its kind says must not keep the others from being known.
 fn decoded<K: Watched>(object: &Raw) -> Option<Arc<K>> {
-    match object.decode() {
-        Ok(decoded) => Some(Arc::new(decoded)),
+    match object.decode::<K>() {
+        Ok(mut decoded) => {
+            // Who wrote which field concerns nobody here, and is often longer than the rest.
+            decoded.meta_mut().managed_fields = None;
+            Some(Arc::new(decoded))
+        }
         Err(error) => {
             let (namespace, name) = (object.namespace(), object.name_any());
             warn!(kind = %K::kind(&()), namespace, name, %error, "an object cannot be understood: it is left out");

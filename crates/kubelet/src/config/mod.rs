@@ -4,6 +4,7 @@
 //! with the reason ([`fields`]), so that nobody believes a setting to be in force that is not.
 
 mod fields;
+pub mod flags;
 mod load;
 mod parts;
 
@@ -145,7 +146,7 @@ pub struct KubeletConfiguration {
     pub shutdown_grace_period_critical_pods: String,
     /// Instead of the two: how long pods have by their priority.
     pub shutdown_grace_period_by_pod_priority: Vec<ShutdownPeriod>,
-    /// Whether images are pulled one at a time; not unless asked for.
+    /// Whether images are pulled one at a time: so, unless `maxParallelImagePulls` is two or more.
     pub serialize_image_pulls: Option<bool>,
     pub max_parallel_image_pulls: Option<usize>,
     /// Who has to show credentials for an image that is there.

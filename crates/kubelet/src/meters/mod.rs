@@ -4,6 +4,7 @@
 //! process has one kubelet, so they are kept in one place.
 
 pub mod calls;
+pub mod requests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +31,8 @@ const STARTS: &[f64] = &[
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0,
     480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
 ];
+const REQUESTS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+const STORAGE: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 25.0, 50.0, 120.0, 300.0, 600.0];
 const PULLS: &[f64] =
     &[1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 180.0, 300.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0];
 
@@ -37,11 +40,23 @@ const PULLS: &[f64] =
 const FAMILIES: &[(&str, &str, &[f64])] = &[
     ("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &[]),
     (
+        "kubelet_certificate_manager_client_expiration_renew_errors",
+        "Counter of certificate renewal errors.",
+        &[],
+    ),
+    (
         "kubelet_cgroup_manager_duration_seconds",
         "Duration in seconds for cgroup manager operations. Broken down by method.",
         USUAL,
     ),
     ("kubelet_evictions", "Cumulative number of pod evictions by eviction signal", &[]),
+    ("kubelet_http_requests_duration_seconds", "Duration in seconds to serve http requests", USUAL),
+    ("kubelet_http_requests_total", "Number of the http requests received since the server started", &[]),
+    (
+        "kubelet_image_garbage_collected_total",
+        "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
+        &[],
+    ),
     ("kubelet_image_pull_duration_seconds", "Duration in seconds to pull an image.", PULLS),
     ("kubelet_pleg_relist_duration_seconds", "Duration in seconds for relisting pods in PLEG.", USUAL),
     (
@@ -66,6 +81,16 @@ const FAMILIES: &[(&str, &str, &[f64])] = &[
     ),
     ("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", &[]),
     (
+        "kubelet_run_podsandbox_duration_seconds",
+        "Duration in seconds of the run_podsandbox operations. Broken down by RuntimeClass.Handler.",
+        CALLS,
+    ),
+    (
+        "kubelet_run_podsandbox_errors_total",
+        "Cumulative number of the run_podsandbox operation errors by RuntimeClass.Handler.",
+        &[],
+    ),
+    (
         "kubelet_runtime_operations_duration_seconds",
         "Duration in seconds of runtime operations. Broken down by operation type.",
         CALLS,
@@ -76,11 +101,27 @@ const FAMILIES: &[(&str, &str, &[f64])] = &[
         &[],
     ),
     ("kubelet_runtime_operations_total", "Cumulative number of runtime operations by operation type.", &[]),
+    ("kubelet_server_expiration_renew_errors", "Counter of certificate renewal errors.", &[]),
     ("kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers", &[]),
     ("kubelet_started_containers_total", "Cumulative number of containers started", &[]),
     ("kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods", &[]),
     ("kubelet_started_pods_total", "Cumulative number of pods started", &[]),
-    ("storage_operation_duration_seconds", "Storage operation duration", USUAL),
+    (
+        "rest_client_request_duration_seconds",
+        "Request latency in seconds. Broken down by verb, and host.",
+        REQUESTS,
+    ),
+    (
+        "rest_client_request_retries_total",
+        "Number of request retries, partitioned by status code, verb, and host.",
+        &[],
+    ),
+    (
+        "rest_client_requests_total",
+        "Number of HTTP requests, partitioned by status code, method, and host.",
+        &[],
+    ),
+    ("storage_operation_duration_seconds", "Storage operation duration", STORAGE),
 ];
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -173,8 +214,8 @@ mod tests {
         add(&mut page);
         let text = page.text();
         for line in [
-            "storage_operation_duration_seconds_bucket{operation_name=\"test\",le=\"0.005\"} 0",
-            "storage_operation_duration_seconds_bucket{operation_name=\"test\",le=\"0.01\"} 1",
+            "storage_operation_duration_seconds_bucket{operation_name=\"test\",le=\"0.1\"} 1",
+            "storage_operation_duration_seconds_bucket{operation_name=\"test\",le=\"50\"} 1",
             "storage_operation_duration_seconds_bucket{operation_name=\"test\",le=\"+Inf\"} 2",
             "storage_operation_duration_seconds_count{operation_name=\"test\"} 2",
         ] {

@@ -79,6 +79,8 @@ fn subresources(path: &str) -> &'static [&'static str] {
         "checkpoint" => &["checkpoint"],
         "healthz" => &["healthz", "proxy"],
         "configz" => &["configz", "proxy"],
+        "statusz" => &["statusz", "proxy"],
+        "flagz" => &["flagz", "proxy"],
         "pods" | "runningpods" => &["pods", "proxy"],
         _ => &["proxy"],
     }

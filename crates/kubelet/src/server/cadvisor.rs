@@ -1,5 +1,7 @@
 //! `/metrics/cadvisor`: the part of cAdvisor's metrics that dashboards are built on and CRI knows, with its labels.
 
+use std::collections::BTreeMap;
+
 use http::Response;
 use k8s_cri::v1 as cri;
 
@@ -109,6 +111,8 @@ pub async fn handle(ctx: &Context) -> Response<Body> {
         }
     }
     of_pods(&mut page, &usages);
+    let own: Vec<&str> = OF_CONTAINERS.iter().map(|(name, ..)| *name).chain(OWN).collect();
+    of_runtime(ctx, &mut page, &own).await;
     page.answer()
 }
 
@@ -136,6 +140,41 @@ fn of_pods(page: &mut Page, usages: &[PodUsage]) {
         let processes = pod.whole.as_ref().and_then(|whole| whole.process.as_ref());
         if let Some(count) = processes.and_then(|processes| number(processes.process_count.as_ref())) {
             page.sample("container_processes", &[("namespace", &pod.namespace), ("pod", &pod.name)], count);
+        }
+    }
+}
+
+/// What is told above besides [`OF_CONTAINERS`], and finer than the runtime's whole numbers.
+const OWN: [&str; 5] = [
+    "container_network_receive_bytes_total",
+    "container_network_receive_errors_total",
+    "container_network_transmit_bytes_total",
+    "container_network_transmit_errors_total",
+    "container_processes",
+];
+
+/// What the runtime tells beyond that, by cAdvisor's names; nothing from one that has no metrics.
+async fn of_runtime(ctx: &Context, page: &mut Page, own: &[&str]) {
+    let described = ctx.cri.list_metric_descriptors(cri::ListMetricDescriptorsRequest {}).await;
+    let pods = ctx.cri.list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest {}).await;
+    let (Ok(described), Ok(pods)) = (described, pods) else { return };
+    let mut families: BTreeMap<&str, Vec<&cri::Metric>> = BTreeMap::new();
+    for pod in &pods.pod_metrics {
+        let containers = pod.container_metrics.iter().flat_map(|container| &container.metrics);
+        for metric in pod.metrics.iter().chain(containers) {
+            families.entry(&metric.name).or_default().push(metric);
+        }
+    }
+    for descriptor in described.descriptors.iter().filter(|known| !own.contains(&known.name.as_str())) {
+        let Some(metrics) = families.get(descriptor.name.as_str()) else { continue };
+        let counter = metrics.first().is_some_and(|one| one.metric_type == cri::MetricType::Counter as i32);
+        let help = descriptor.help.replace('\n', " ");
+        page.family(&descriptor.name, if counter { "counter" } else { "gauge" }, &help);
+        for metric in metrics {
+            let keys = descriptor.label_keys.iter().map(String::as_str);
+            let labels: Vec<(&str, &str)> =
+                keys.zip(metric.label_values.iter().map(String::as_str)).collect();
+            page.sample(&descriptor.name, &labels, number(metric.value.as_ref()).unwrap_or(0.0));
         }
     }
 }

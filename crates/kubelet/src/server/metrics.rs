@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::{Response, StatusCode, header};
 use k8s_cri::v1 as cri;
 
-use super::{Body, text, volume_metrics};
+use super::{Body, node_metrics, text, volume_metrics};
 use crate::context::Context;
 use crate::meters;
 use crate::pod::ext::PodExt;
@@ -124,6 +124,7 @@ pub async fn kubelet(ctx: &Context) -> Response<Body> {
     page.sample("kubelet_graceful_shutdown_end_time_seconds", &[], at(ended));
     meters::add(&mut page);
     process(&mut page);
+    node_metrics::add(ctx, &mut page);
     volume_metrics::add(ctx, &mut page).await;
     page.answer()
 }
@@ -154,6 +155,12 @@ fn process(page: &mut Page) {
             kib("VmRSS:").map(|kib| float(kib * 1024)),
         ),
         (
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            started(after_name),
+        ),
+        (
             "process_virtual_memory_bytes",
             "gauge",
             "Virtual memory size in bytes.",
@@ -172,6 +179,14 @@ fn process(page: &mut Page) {
             page.sample(name, &[], value);
         }
     }
+}
+
+/// When the process began, from the words of its `stat` after its name: in ticks after the machine did.
+fn started(after_name: &str) -> Option<f64> {
+    let ticks: u64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let booted = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Some(float(booted.trim().parse().ok()?) + float(ticks) / 100.0)
 }
 
 /// How probes of this node's containers end.

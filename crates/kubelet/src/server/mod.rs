@@ -11,6 +11,8 @@ pub mod log_format;
 mod logs;
 pub mod metrics;
 mod node_logs;
+mod node_metrics;
+mod pages;
 mod rates;
 mod resource_metrics;
 mod routes;

@@ -1,6 +1,8 @@
 //! Paths to handlers, behind authentication and authorization.
 
-use http::{Method, Request, Response, StatusCode};
+use std::time::Instant;
+
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -8,15 +10,52 @@ use serving::User;
 use tracing::debug;
 
 use crate::cri::view::keys;
+use crate::meters;
 use crate::pod::ext::PodExt;
 
 use super::streaming::Target;
 use super::{
-    Body, Server, cadvisor, checkpoint, error, json, logs, metrics, node_logs, resource_metrics, streaming,
-    summary, text,
+    Body, Server, cadvisor, checkpoint, error, json, logs, metrics, node_logs, pages, resource_metrics,
+    streaming, summary, text,
 };
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
+    let (method, began) = (request.method().clone(), Instant::now());
+    let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    // Only words that are ours: anybody may ask for anything.
+    let path = KNOWN.into_iter().find(|known| *known == first).unwrap_or_default();
+    let lasts = if matches!(path, "exec" | "attach" | "portForward") { "true" } else { "false" };
+    let answer = answer(server, user, request).await;
+    let method = if is_common(&method) { method.as_str() } else { "" };
+    let labels = [("long_running", lasts), ("method", method), ("path", path), ("server_type", "readwrite")];
+    meters::count("kubelet_http_requests_total", &labels);
+    meters::observe("kubelet_http_requests_duration_seconds", &labels, began.elapsed());
+    answer
+}
+
+const KNOWN: [&str; 15] = [
+    "attach",
+    "checkpoint",
+    "configz",
+    "containerLogs",
+    "exec",
+    "flagz",
+    "healthz",
+    "logs",
+    "metrics",
+    "pods",
+    "portForward",
+    "run",
+    "runningpods",
+    "stats",
+    "statusz",
+];
+
+fn is_common(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(method)
+}
+
+async fn answer(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if let Err((status, message)) = server.auth.admit(user, request.headers(), request.method(), &path).await
     {
@@ -25,6 +64,8 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
     }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
+    let accept = request.headers().get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok()).map(str::to_owned);
     let read = method == Method::GET || method == Method::HEAD;
     let debugging = matches!(
         parts.first(),
@@ -53,6 +94,8 @@ pub async fn handle(server: Server, user: Option<User>, request: Request<Incomin
             checkpoint::handle(&server.ctx, Target { namespace, pod, container }, query).await
         }
         ["runningpods"] | ["runningpods", ""] if read => running_pods(&server).await,
+        ["statusz"] if read => pages::status(&server.ctx, accept.as_deref()),
+        ["flagz"] if read => pages::flags(&server.ctx, accept.as_deref()),
         ["configz"] if read => json(&serde_json::json!({"kubeletconfig": server.ctx.options.config})),
         ["metrics"] if read => metrics::kubelet(&server.ctx).await,
         ["metrics", "resource"] if read => resource_metrics::handle(&server.ctx).await,

@@ -22,6 +22,7 @@ pub use token::request as request_token;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, SecretReference, Volume};
 
+use crate::container::qos;
 use crate::context::Context;
 use crate::csi;
 use crate::meters;
@@ -96,7 +97,7 @@ pub async fn mount(source: &Source<'_>) -> Result<Mounted, String> {
 }
 
 /// What upstream calls who makes such volumes.
-fn plugin(volume: &Volume) -> &'static str {
+pub fn plugin(volume: &Volume) -> &'static str {
     match volume {
         Volume { empty_dir: Some(_), .. } => "kubernetes.io/empty-dir",
         Volume { host_path: Some(_), .. } => "kubernetes.io/host-path",
@@ -117,7 +118,9 @@ async fn mount_one(
     let fs_group = fs_group(source.pod);
     if let Some(empty_dir) = &volume.empty_dir {
         let path = empty_dir_path(source.dir, &volume.name);
-        empty_dir::set_up(empty_dir, &path, fs_group)?;
+        let limits = qos::limits(source.pod.pod_spec());
+        let bounds = [limits.amounts.get("memory").copied(), source.allocatable.get("memory").copied()];
+        empty_dir::set_up(empty_dir, &path, fs_group, &bounds)?;
         return Ok((path, None));
     }
     if let Some(host_path) = &volume.host_path {

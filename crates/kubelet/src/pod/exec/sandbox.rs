@@ -69,11 +69,15 @@ async fn try_run(
     if pod.pod_spec().host_users == Some(false) && !ctx.has_user_namespaces(&handler) {
         return Err(format!("RuntimeClass handler {handler:?} does not support user namespaces"));
     }
-    let id = ctx
-        .cri
-        .run_pod_sandbox(config(ctx, pod, attempt)?, handler)
-        .await
-        .map_err(|error| error.to_string())?;
+    let began = std::time::Instant::now();
+    let labelled = handler.clone();
+    let ran = ctx.cri.run_pod_sandbox(config(ctx, pod, attempt)?, handler).await;
+    let labels = [("runtime_handler", labelled.as_str())];
+    meters::observe("kubelet_run_podsandbox_duration_seconds", &labels, began.elapsed());
+    if ran.is_err() {
+        meters::count("kubelet_run_podsandbox_errors_total", &labels);
+    }
+    let id = ran.map_err(|error| error.to_string())?;
     if ctx.cgroups.is_systemd() {
         // systemd has made the slice its own, with limits of its own.
         in_turn(|| ctx.cgroups.update(pod, ctx.cpus.has_own(pod.uid()))).await;
