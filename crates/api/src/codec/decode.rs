@@ -224,7 +224,7 @@ impl<'de> Deserialize<'de> for Decoded {
 }
 
 /// Where the decoder is: a list that lives on the stack, written out only for a duplicate.
-enum Path<'a> {
+pub(super) enum Path<'a> {
     Root,
     Key(&'a Path<'a>, &'a str),
     Index(&'a Path<'a>, usize),

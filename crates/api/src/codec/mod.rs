@@ -3,6 +3,7 @@
 //! What is decoded is a plain [`serde_json::Value`]; types and unknown fields are [`crate::schema`]'s business.
 
 mod decode;
+pub mod faults;
 pub mod protobuf;
 pub(crate) mod wire;
 

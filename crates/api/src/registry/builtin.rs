@@ -149,6 +149,7 @@ const CORE_V1: &[Row] = &[
             "spec.hostNetwork",
             "status.phase",
             "status.podIP",
+            "status.podIPs",
             "status.nominatedNodeName",
         ]),
     namespaced("podtemplates", "PodTemplate"),

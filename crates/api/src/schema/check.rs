@@ -28,13 +28,6 @@ pub struct SchemaReport {
     pub errors: Vec<SchemaError>,
 }
 
-impl SchemaReport {
-    /// `unknown field "spec.foo"`, for each: the text of a warning, or part of a strict decoding error.
-    pub fn unknown_field_messages(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|path| format!("unknown field {path:?}"))
-    }
-}
-
 /// The message with which `fieldValidation: Strict` refuses an object: unknown and duplicate fields together.
 pub fn strict_decoding_error(faults: &[String]) -> String {
     format!("strict decoding error: {}", faults.join(", "))

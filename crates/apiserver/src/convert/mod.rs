@@ -43,6 +43,10 @@ pub fn stored_field<'a>(asked: &GroupVersionKind, stored: &GroupVersionKind, fie
             return "reportingComponent".into();
         }
     }
+    // What it was called in the beginning.
+    if field == "spec.host" && asked.group.is_empty() && asked.kind == "Pod" {
+        return "spec.nodeName".into();
+    }
     field.into()
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use api::codec::{ACCEPTED, CodecError, Decoded};
+use api::codec::{ACCEPTED, CodecError, Decoded, Format, faults};
 use api::field::{FieldErrors, Path};
 use api::gvk::GroupVersionKind;
 use api::schema::{Schema, strict_decoding_error};
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::call::Call;
 use crate::audit;
+use crate::crd::Custom;
 use crate::options::FieldValidation;
 
 /// A body of the kind of the resource that is written.
@@ -45,10 +46,16 @@ pub fn typed_as(
     validation: FieldValidation,
 ) -> Result<Value, Status> {
     let decoded = decoded(content_type, body, &gvk.kind)?;
-    let duplicates = decoded.duplicate_field_messages().collect();
-    let Decoded { mut value, .. } = decoded;
+    let duplicates: Vec<String> = decoded.duplicate_field_messages().collect();
+    let Decoded { mut value, duplicate_fields, .. } = decoded;
     check_kind(call, &mut value, gvk, body)?;
-    check(call, &mut value, gvk, schema, validation, duplicates)?;
+    let unknown = unknown_fields(call, &mut value, gvk, schema)?;
+    let found =
+        match custom_kind(call, gvk).is_none() && Format::of_media_type(content_type) == Some(Format::Json) {
+            true => faults::in_order(body, &duplicate_fields, &unknown),
+            false => together(duplicates, &unknown),
+        };
+    judge(call, gvk, validation, &found)?;
     audit::requested(&value);
     Ok(value)
 }
@@ -86,13 +93,58 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
-/// A body that does not say what it is is what is expected.
+/// A custom object has to say what it is.
+fn check_custom(value: &Value, expected: &GroupVersionKind, body: &[u8]) -> Result<(), Status> {
+    let object = value.as_object();
+    for (field, json) in [("apiVersion", "apiVersion"), ("kind", "kind")] {
+        let found = match object.and_then(|object| object.get(field)) {
+            None | Some(Value::Null | Value::String(_)) => continue,
+            Some(Value::Array(_)) => "array",
+            Some(Value::Object(_)) => "object",
+            Some(Value::Bool(_)) => "bool",
+            Some(Value::Number(_)) => "number",
+        };
+        let why = format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{json} of \
+             type string"
+        );
+        return Err(unrecognized(&expected.kind, &why, body));
+    }
+    let given = |field: &str| object.and_then(|object| object.get(field)?.as_str()).unwrap_or_default();
+    if given("kind").is_empty() {
+        let shown: String = String::from_utf8_lossy(body).chars().take(MAX_SHOWN).collect();
+        let why = format!("Object 'Kind' is missing in '{shown}'");
+        return Err(unrecognized(&expected.kind, &why, body));
+    }
+    if given("apiVersion").is_empty() {
+        return Err(other_version("", expected));
+    }
+    Ok(())
+}
+
+/// So much of a body is repeated in what is said of it.
+const MAX_SHOWN: usize = 2048;
+
+fn other_version(given: &str, expected: &GroupVersionKind) -> Status {
+    Status::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({})",
+        expected.api_version()
+    ))
+}
+
+/// A body that does not say what it is is what is expected, unless it is a custom object.
 fn check_kind(
     call: &Call,
     value: &mut Value,
     expected: &GroupVersionKind,
     body: &[u8],
 ) -> Result<(), Status> {
+    if call.served.custom.is_some()
+        && *expected == call.served.resource.gvk
+        && (value.is_object() || value.is_null())
+    {
+        check_custom(value, expected, body)?;
+    }
     if value.is_null() {
         *value = Value::Object(Map::new());
     }
@@ -143,12 +195,10 @@ fn wrong_kind(
         let mut errors = FieldErrors::new();
         errors.invalid(&Path::new("kind"), given_kind, format!("must be {}", expected.kind));
         let name = object.get("metadata").and_then(|metadata| metadata["name"].as_str()).unwrap_or_default();
-        return Status::invalid(&expected.group, &expected.kind, name, &errors);
+        return Status::invalid(&expected.group, given_kind, name, &errors);
     }
     if custom || (same && known) {
-        return Status::bad_request(format!(
-            "the API version in the data ({given_version}) does not match the expected API version ({expected_version})"
-        ));
+        return other_version(given_version, expected);
     }
     let why = match known {
         true => format!(
@@ -184,36 +234,64 @@ pub fn check(
     gvk: &GroupVersionKind,
     schema: Option<&Schema>,
     validation: FieldValidation,
-    mut faults: Vec<String>,
+    duplicates: Vec<String>,
 ) -> Result<(), Status> {
-    let custom = call.served.custom.as_ref().filter(|_| *gvk == call.served.resource.gvk);
-    let report = match (custom, schema) {
-        (Some(custom), _) => Some(custom.version.read(value)),
-        (None, Some(schema)) => Some(schema.check(value)),
-        (None, None) => None,
+    let unknown = unknown_fields(call, value, gvk, schema)?;
+    judge(call, gvk, validation, &together(duplicates, &unknown))
+}
+
+/// What is said of duplicate fields, then of unknown ones.
+fn together(mut duplicates: Vec<String>, unknown: &[String]) -> Vec<String> {
+    duplicates.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
+    duplicates
+}
+
+/// The definition behind a kind, if it is a custom one.
+fn custom_kind<'a>(call: &'a Call, gvk: &GroupVersionKind) -> Option<&'a Custom> {
+    call.served.custom.as_ref().filter(|_| *gvk == call.served.resource.gvk)
+}
+
+/// Takes out what the schema does not have, and says where it was; 400 for a value of a wrong type.
+fn unknown_fields(
+    call: &Call,
+    value: &mut Value,
+    gvk: &GroupVersionKind,
+    schema: Option<&Schema>,
+) -> Result<Vec<String>, Status> {
+    let report = match (custom_kind(call, gvk), schema) {
+        (Some(custom), _) => custom.version.read(value),
+        (None, Some(schema)) => schema.check(value),
+        (None, None) => return Ok(Vec::new()),
     };
-    if let Some(report) = report {
-        if let Some(error) = report.errors.first() {
-            return Err(Status::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: {error}",
-                gvk.kind, gvk.version, gvk.kind
-            )));
-        }
-        faults.extend(report.unknown_field_messages());
+    match report.errors.first() {
+        Some(error) => Err(Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {error}",
+            gvk.kind, gvk.version, gvk.kind
+        ))),
+        None => Ok(report.unknown),
     }
+}
+
+/// As severely as the client asks for.
+fn judge(
+    call: &Call,
+    gvk: &GroupVersionKind,
+    validation: FieldValidation,
+    faults: &[String],
+) -> Result<(), Status> {
     if faults.is_empty() {
         return Ok(());
     }
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => warn(call, &faults),
+        FieldValidation::Warn => warn(call, faults),
         FieldValidation::Strict => {
             return Err(Status::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: {}",
                 gvk.kind,
                 gvk.version,
                 gvk.kind,
-                strict_decoding_error(&faults)
+                strict_decoding_error(faults)
             )));
         }
     }

@@ -147,6 +147,22 @@ async fn unknown_and_duplicate_fields_are_handled_as_asked() {
         message.contains("strict decoding error") && message.contains("unknown field \"dota\""),
         "{message}"
     );
+    assert!(
+        message.ends_with(r#"strict decoding error: duplicate field "data", unknown field "dota""#),
+        "{message}"
+    );
+    // As they come, and nothing more of what is unknown.
+    let text = r#"{"data": {}, "odd": {"a": 1, "a": 2}, "odd": 3, "data": {}, "even": 4}"#;
+    let strict = request(
+        http::Method::POST,
+        &format!("{CONFIG_MAPS}?fieldValidation=Strict"),
+        "application/json",
+        text,
+    );
+    let (.., message) = server.send(strict).await.failure();
+    let expected =
+        r#"strict decoding error: unknown field "odd", duplicate field "data", unknown field "even""#;
+    assert!(message.ends_with(expected), "{message}");
     assert_eq!(send("x", "Sometimes").await.failure().0, 422);
 }
 

@@ -73,7 +73,6 @@ fn unknown_fields_are_named_and_dropped() {
     let report = schema(POD).check(&mut object);
     assert_eq!(report.errors, []);
     assert_eq!(report.unknown, ["spec.containers[1].ports[0].port", "spec.containers[1].imagee", "sepc"]);
-    assert_eq!(report.unknown_field_messages().last().unwrap(), "unknown field \"sepc\"");
     assert_eq!(
         object,
         json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "a"}, {"name": "b", "ports": [{}]}]}})
