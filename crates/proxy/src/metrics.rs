@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -147,10 +146,6 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let mut registry = Registry::default();
         self.register(&mut registry);
-        let mut text = String::new();
-        match encode(&mut text, &registry) {
-            Ok(()) => text,
-            Err(error) => format!("# {error}\n"),
-        }
+        exposition::text(&registry)
     }
 }

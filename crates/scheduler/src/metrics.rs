@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -95,10 +94,7 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut registry = Registry::default();
         self.register(&mut registry);
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = encode(&mut text, &registry);
-        text
+        exposition::text(&registry)
     }
 
     /// Puts them into a registry, under the prefix `scheduler`.

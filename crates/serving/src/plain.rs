@@ -26,7 +26,7 @@ impl Page {
     }
 
     pub fn text(status: u16, body: String) -> Self {
-        Self { status, content_type: "text/plain; version=0.0.4; charset=utf-8", body, header: None }
+        Self { status, content_type: exposition::CONTENT_TYPE, body, header: None }
     }
 
     pub fn not_found() -> Self {

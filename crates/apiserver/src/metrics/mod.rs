@@ -10,7 +10,6 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -293,12 +292,7 @@ impl Metrics {
 
     /// The Prometheus text.
     pub async fn text(&self, state: &State) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        if let Some(end) = text.rfind("# EOF") {
-            text.truncate(end);
-        }
+        let mut text = exposition::text(&self.registry);
         if state.config.priority_and_fairness {
             text.push_str(&state.flow_control.metrics());
         }

@@ -46,7 +46,7 @@ pub async fn serve(
             _ => health::slis(state).await,
         };
         let body = ResponseBody::full(text);
-        return Ok(respond::with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body));
+        return Ok(respond::with_body(StatusCode::OK, exposition::CONTENT_TYPE, body));
     }
     if let Some(remote) = state.aggregation.of_openapi(path)
         && !documents::is_converted(state, &remote.group, &remote.version)

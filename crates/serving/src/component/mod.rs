@@ -240,7 +240,7 @@ fn text(status: StatusCode, body: String) -> Answer {
 }
 
 fn metrics(body: String) -> Answer {
-    typed("text/plain; version=0.0.4; charset=utf-8", body)
+    typed(exposition::CONTENT_TYPE, body)
 }
 
 #[cfg(test)]
