@@ -2,21 +2,28 @@
 
 mod create;
 mod device_filter;
+mod devices_io;
 mod usage;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use k8s_cri::v1::LinuxContainerResources;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{Error, Result};
 
+pub use devices_io::DeviceIo;
 pub use k8s_cri::cpu_weight as weight_of_shares;
 pub use usage::{Pressure, Stall, Usage};
 
 /// More rounds than this do not help against processes that cannot die.
 const KILL_ROUNDS: usize = 100;
+
+/// How long the processes of a group that is removed may take to end.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// How this machine has its control groups mounted.
 #[derive(Debug, Clone)]
@@ -93,7 +100,8 @@ impl Cgroups {
         if self.is_unified() { "cgroup.procs" } else { "tasks" }
     }
 
-    fn processes(&self, group: &str) -> Vec<i32> {
+    /// Of a group and those below it.
+    pub fn processes(&self, group: &str) -> Vec<i32> {
         let directories = match self {
             Self::Unified(_) => [self.directory("", group), None],
             // The last has a scope's keeper, which systemd has put there.
@@ -135,9 +143,10 @@ impl Cgroups {
 
     /// Removes a group and those below it. What is gone is gone.
     pub fn remove(&self, group: &str) -> Result<()> {
+        let deadline = Instant::now() + LEAVING;
         self.directories(group)
             .iter()
-            .try_for_each(|d| remove_tree(d).map_err(Error::io("remove control group", d)))
+            .try_for_each(|d| remove_emptied(d, deadline).map_err(Error::io("remove control group", d)))
     }
 
     pub fn usage(&self, group: &str) -> Usage {
@@ -234,6 +243,34 @@ fn legacy_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
         })
     };
     mountinfo.lines().filter_map(line).collect()
+}
+
+/// Those that have been killed leave in their own time.
+fn remove_emptied(directory: &Path, deadline: Instant) -> io::Result<()> {
+    loop {
+        match remove_tree(directory) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                await_exits(directory);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Waits until a process of a group has ended, but not for long: others may.
+fn await_exits(directory: &Path) {
+    let mut pids = Vec::new();
+    collect_processes(directory, &mut pids);
+    let pid = pids.into_iter().find_map(rustix::process::Pid::from_raw);
+    let ended = pid.map(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
+    let mut wait: Vec<PollFd<'_>> = Vec::new();
+    if let Some(Ok(process)) = &ended {
+        wait.push(PollFd::new(process, PollFlags::IN));
+    }
+    // With none to wait for, its number is given back already and the group is about to be told.
+    let (seconds, nanoseconds) = (0, if wait.is_empty() { 1_000_000 } else { 100_000_000 });
+    // Whatever ends the wait, the group is looked at again.
+    let _ = poll(&mut wait, Some(&Timespec { tv_sec: seconds, tv_nsec: nanoseconds }));
 }
 
 fn collect_processes(directory: &Path, pids: &mut Vec<i32>) {

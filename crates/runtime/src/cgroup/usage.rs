@@ -24,6 +24,10 @@ pub struct Usage {
     /// How often the limit was hit.
     pub memory_failures: u64,
     pub oom_kills: u64,
+    pub active_file: u64,
+    pub inactive_file: u64,
+    /// Of the kernel's own structures.
+    pub kernel_memory: u64,
     pub rss: u64,
     pub cache: u64,
     pub mapped: u64,
@@ -35,6 +39,8 @@ pub struct Usage {
     /// Threads, as the kernel counts them against the limit.
     pub threads: u64,
     pub processes: u64,
+    /// `None` if unlimited.
+    pub most_threads: Option<u64>,
     pub cpu_pressure: Option<Pressure>,
     pub memory_pressure: Option<Pressure>,
     pub io_pressure: Option<Pressure>,
@@ -83,6 +89,7 @@ pub fn read(groups: &Cgroups, group: &str) -> Usage {
     let common = Usage {
         processes,
         threads: number("pids", "pids.current"),
+        most_threads: file("pids", "pids.max").trim().parse().ok(),
         periods: cpu_stat.of("nr_periods"),
         throttled_periods: cpu_stat.of("nr_throttled"),
         ..Usage::default()
@@ -101,6 +108,9 @@ pub fn read(groups: &Cgroups, group: &str) -> Usage {
             memory_limit: file("memory", "memory.max").trim().parse().ok(),
             memory_failures: events.of("max"),
             oom_kills: events.of("oom_kill"),
+            active_file: memory_stat.of("active_file"),
+            inactive_file: memory_stat.of("inactive_file"),
+            kernel_memory: memory_stat.of("kernel"),
             rss: memory_stat.of("anon"),
             cache: memory_stat.of("file"),
             mapped: memory_stat.of("file_mapped"),
@@ -131,6 +141,9 @@ pub fn read(groups: &Cgroups, group: &str) -> Usage {
             memory_limit,
             memory_failures: number("memory", "memory.failcnt"),
             oom_kills: table("memory", "memory.oom_control").of("oom_kill"),
+            active_file: memory_stat.of("total_active_file"),
+            inactive_file: memory_stat.of("total_inactive_file"),
+            kernel_memory: number("memory", "memory.kmem.usage_in_bytes"),
             rss: memory_stat.of("total_rss"),
             cache: memory_stat.of("total_cache"),
             mapped: memory_stat.of("total_mapped_file"),

@@ -1,6 +1,7 @@
 //! What containers and pods use, as the CRI counts it.
 
 pub mod metrics;
+mod processes;
 
 use std::path::Path;
 use std::{fs, io};
@@ -153,26 +154,51 @@ fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
     }
 }
 
-/// The interfaces of the network namespace that the shim is in.
-fn network(shim: i32, timestamp: i64) -> Option<NetworkUsage> {
+/// The interfaces of the network namespace that the shim is in, but the loopback.
+fn interfaces(shim: i32) -> Option<Vec<Interface>> {
     let text = fs::read_to_string(format!("/proc/{shim}/net/dev")).ok()?;
-    let mut interfaces: Vec<_> = text.lines().filter_map(interface).filter(|i| i.name != "lo").collect();
+    Some(text.lines().filter_map(interface).filter(|i| i.name != "lo").collect())
+}
+
+fn network(shim: i32, timestamp: i64) -> Option<NetworkUsage> {
+    let usage = |i: Interface| NetworkInterfaceUsage {
+        name: i.name,
+        rx_bytes: value(i.received.bytes),
+        rx_errors: value(i.received.errors),
+        tx_bytes: value(i.sent.bytes),
+        tx_errors: value(i.sent.errors),
+    };
+    let mut interfaces: Vec<_> = interfaces(shim)?.into_iter().map(usage).collect();
     let default = interfaces.iter().position(|i| i.name == "eth0").map(|i| interfaces.remove(i));
     Some(NetworkUsage { timestamp, default_interface: default, interfaces })
 }
 
+#[derive(Debug, Clone, Default)]
+struct Interface {
+    name: String,
+    received: Traffic,
+    sent: Traffic,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Traffic {
+    bytes: u64,
+    packets: u64,
+    errors: u64,
+    dropped: u64,
+}
+
 /// A line of `/proc/net/dev`: eight counters received, eight sent.
-fn interface(line: &str) -> Option<NetworkInterfaceUsage> {
+fn interface(line: &str) -> Option<Interface> {
     let (name, counters) = line.split_once(':')?;
     let counters: Vec<u64> = counters.split_ascii_whitespace().map_while(|c| c.parse().ok()).collect();
-    let at = |i: usize| counters.get(i).copied();
-    Some(NetworkInterfaceUsage {
-        name: name.trim().to_owned(),
-        rx_bytes: value(at(0)?),
-        rx_errors: value(at(2)?),
-        tx_bytes: value(at(8)?),
-        tx_errors: value(at(10)?),
-    })
+    let traffic = |from: usize| match counters.get(from..from + 4)? {
+        [bytes, packets, errors, dropped] => {
+            Some(Traffic { bytes: *bytes, packets: *packets, errors: *errors, dropped: *dropped })
+        }
+        _ => None,
+    };
+    Some(Interface { name: name.trim().to_owned(), received: traffic(0)?, sent: traffic(8)? })
 }
 
 /// Bytes and inodes below a directory, without following links.
@@ -200,11 +226,11 @@ mod tests {
 
     #[test]
     fn interfaces() {
-        let line = "  eth0: 1296 16 1 0 0 0 0 0 2048 17 3 0 0 0 0 0";
+        let line = "  eth0: 1296 16 1 4 0 0 0 0 2048 17 3 5 0 0 0 0";
         let found = interface(line).unwrap();
-        let numbers =
-            [found.rx_bytes, found.rx_errors, found.tx_bytes, found.tx_errors].map(|v| v.unwrap().value);
-        assert_eq!((found.name.as_str(), numbers), ("eth0", [1296, 1, 2048, 3]));
+        let traffic = |bytes, packets, errors, dropped| Traffic { bytes, packets, errors, dropped };
+        assert_eq!(found.name, "eth0");
+        assert_eq!((found.received, found.sent), (traffic(1296, 16, 1, 4), traffic(2048, 17, 3, 5)));
         for bad in ["", "Inter-| Receive", " face |bytes: packets", "eth0: 1 2"] {
             assert!(interface(bad).is_none(), "{bad}");
         }
