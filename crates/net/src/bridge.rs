@@ -25,6 +25,7 @@ use crate::nft::{self, Family};
 use crate::reaper::Reaper;
 use crate::route::{self, Route};
 use crate::rules::Rules;
+use crate::source::{self, Source};
 use crate::{Error, IpNet, Result, netns, qdisc, sysctl, vxlan};
 
 /// The name of a pod's interface inside it.
@@ -145,6 +146,11 @@ impl Bridge {
             }
         }
         self.rules(&cidrs).apply(present.values())?;
+        let sources: Vec<Source> = self.ipam.lock().all().map(|(id, lease)| source_of(id, lease)).collect();
+        if let Err(error) = source::apply(&self.config.table, link::mac_of(ipam::gateway(*first)), &sources) {
+            // A kernel without nftables for bridges. Pods run all the same, as they do elsewhere.
+            tracing::warn!(%error, "pods with NET_RAW may send with the addresses of others");
+        }
         *ready = Some(Ready { index, mtu });
         Ok(())
     }
@@ -217,6 +223,7 @@ impl Bridge {
         };
         link::create_veth(&mut socket, &veth)?;
         link::set_hairpin(&mut socket, &host_interface)?;
+        unless_missing(source::add(&self.config.table, &source_of(id, &lease)))?;
         netns::inside(&namespace, path, || configure_pod(&lease, &cidrs))?;
         Ok(Attachment { ips: lease.ips, host_interface, interface: POD_INTERFACE })
     }
@@ -286,13 +293,17 @@ impl Bridge {
     pub fn detach(&self, id: &str) -> Result<()> {
         let in_sandbox = |source| Error::Sandbox { sandbox: id.to_owned(), source: Box::new(source) };
         let lease = self.ipam.lock().get(id).cloned();
-        if let Some(lease) = lease {
+        if let Some(lease) = &lease {
             let ports = hostport::mappings(&lease.host_ports, &lease.ips);
             self.change_host_ports(&ports, &[]).map_err(in_sandbox)?;
         }
         let mut socket = route_socket()?;
         let interface = host_interface(id);
         self.reaper.remove(&mut socket, &interface).map_err(in_sandbox)?;
+        if let Some(lease) = lease {
+            // Only now that nothing can be sent by it.
+            unless_missing(source::remove(&self.config.table, &source_of(id, &lease))).map_err(in_sandbox)?;
+        }
         self.ipam.lock().release(id).map_err(in_sandbox)
     }
 
@@ -312,12 +323,29 @@ impl Bridge {
         self.retain(&[])?;
         *self.ready.lock() = None;
         link::delete(&mut route_socket()?, &self.config.name)?;
+        unless_missing(source::remove_all(&self.config.table))?;
         nft::remove_table(Family::Inet, &self.config.table)
     }
 
     /// The addresses of an attached sandbox.
     pub fn ips(&self, id: &str) -> Option<Vec<IpAddr>> {
         self.ipam.lock().get(id).map(|lease| lease.ips.clone())
+    }
+}
+
+fn source_of(id: &str, lease: &Lease) -> Source {
+    Source { port: host_interface(id), ips: lease.ips.clone() }
+}
+
+/// Where the kernel has no table of sources, there is nothing to change in it.
+fn unless_missing(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error)
+            if [libc::ENOENT, libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&error.errno().unwrap_or(0)) =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -182,6 +182,11 @@ impl Ipam {
         self.leases.values()
     }
 
+    /// With the sandboxes that have them.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Lease)> {
+        self.leases.iter().map(|(id, lease)| (id.as_str(), lease))
+    }
+
     fn write(&self, sandbox: &str, lease: &Lease) -> Result<()> {
         let path = self.directory.join(sandbox);
         let temporary = self.directory.join(format!(".{sandbox}"));

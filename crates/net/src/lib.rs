@@ -22,6 +22,7 @@ mod reaper;
 mod route;
 mod rules;
 pub mod segment;
+mod source;
 mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;

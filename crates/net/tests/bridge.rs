@@ -1,7 +1,7 @@
 //! The pod bridge in real network namespaces, with real traffic.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 
 use net::bridge::{Bandwidth, Bridge, BridgeConfig};
@@ -301,4 +301,100 @@ fn attach_time() {
         detach_all(&bridge, &node, 100);
         println!("attach {attached:?}, detach {:?}", start.elapsed() / 100);
     });
+}
+
+/// What arrives at a pod's UDP port: the first message.
+fn first_heard(at: &Namespace, ip: IpAddr, send: impl FnOnce(SocketAddr)) -> (String, IpAddr) {
+    let socket = at.run(|| UdpSocket::bind(SocketAddr::new(ip, 0)).expect("bind"));
+    send(socket.local_addr().expect("address"));
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("timeout");
+    let mut bytes = [0; 16];
+    let (length, from) = socket.recv_from(&mut bytes).expect("a message");
+    (String::from_utf8_lossy(&bytes[..length]).into_owned(), from.ip())
+}
+
+fn say(from: &Namespace, source: IpAddr, to: SocketAddr, what: &str) {
+    from.run(|| {
+        let socket = UdpSocket::bind(SocketAddr::new(source, 0)).expect("bind");
+        socket.send_to(what.as_bytes(), to).expect("send");
+    });
+}
+
+/// The Ethernet address of a pod. (What `/sys` shows is of another namespace.)
+fn ethernet(pod: &Namespace) -> String {
+    let link = pod.command("ip -o link show eth0");
+    let mut words = link.split_whitespace().skip_while(|word| *word != "link/ether");
+    words.nth(1).expect("an address").to_owned()
+}
+
+/// Whatever a pod puts on the wire: it comes from its own addresses, and to others by way of the node.
+#[test]
+fn a_pod_cannot_be_another() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let node = Namespace::new();
+    let pods = [Namespace::new(), Namespace::new(), Namespace::new()];
+    let (bridge, ips) = node.run(|| {
+        let bridge = bridge(directory.path());
+        let attach = |(n, pod): (usize, &Namespace)| {
+            bridge.attach(&format!("pod{n}"), &pod.path()).expect("attach").ips
+        };
+        let ips: Vec<Vec<IpAddr>> = pods.iter().enumerate().map(attach).collect();
+        (bridge, ips)
+    });
+    let [liar, victim, listener] = &pods;
+    for family in 0..2 {
+        // Knows its gateway: what looks for that must not be what is dropped.
+        assert_eq!(echo(listener, liar, ips[2][family]), ips[0][family]);
+    }
+    let heard = |family: usize| {
+        first_heard(listener, ips[2][family], |to| {
+            say(liar, ips[1][family], to, "as another");
+            say(liar, ips[0][family], to, "as itself");
+        })
+    };
+    for family in 0..2 {
+        let bits = [32, 128][family];
+        liar.command(&format!("ip addr add {}/{bits} dev eth0 nodad", ips[1][family]));
+        assert_eq!(heard(family), ("as itself".to_owned(), ips[0][family]));
+    }
+    // It did not get the other's traffic either, having told the neighbourhood of its address.
+    for family in 0..2 {
+        let any = ["0.0.0.0", "::"][family].parse().expect("address");
+        let got = first_heard(victim, ips[1][family], |to| say(&node, any, to, "x"));
+        assert_eq!(got.0, "x");
+    }
+    // Straight to another's Ethernet address, past the node.
+    let mac = ethernet(listener);
+    let straight = first_heard(listener, ips[2][0], |to| {
+        let ip = ips[2][0];
+        liar.command(&format!(
+            "ip route add {ip} dev eth0 && ip neigh replace {ip} lladdr {mac} dev eth0 nud permanent"
+        ));
+        say(liar, ips[0][0], to, "straight");
+        liar.command(&format!("ip neigh del {ip} dev eth0 && ip route del {ip} dev eth0"));
+        say(liar, ips[0][0], to, "by the node");
+    });
+    assert_eq!(straight.0, "by the node");
+    // Under another's Ethernet address nothing goes, and the bridge learns nothing.
+    let theirs = ethernet(victim);
+    let own = ethernet(liar);
+    let masked = first_heard(listener, ips[2][0], |to| {
+        liar.command(&format!("ip link set eth0 address {}", theirs));
+        say(liar, ips[0][0], to, "masked");
+        liar.command(&format!("ip link set eth0 address {}", own));
+        say(liar, ips[0][0], to, "unmasked");
+    });
+    assert_eq!(masked.0, "unmasked");
+    // Without the rules the same attempt gets through: the test is worth something.
+    node.command("nft flush chain bridge corten-net sources");
+    assert_eq!(heard(0).0, "as another");
+    // A process that comes later finds who may send what; a pod that is gone leaves nothing.
+    node.run(|| {
+        drop(bridge);
+        let bridge = self::bridge(directory.path());
+        assert_eq!(heard(0).0, "as itself");
+        pods.iter().enumerate().for_each(|(n, _)| bridge.detach(&format!("pod{n}")).expect("detach"));
+    });
+    let left = node.command("nft list table bridge corten-net");
+    assert!(!left.contains("elements"), "{left}");
 }

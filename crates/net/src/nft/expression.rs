@@ -47,6 +47,8 @@ impl Verdict {
 /// Where a payload offset counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
+    /// Ethernet's.
+    Link,
     Network,
     Transport,
 }
@@ -61,6 +63,8 @@ pub enum MetaKey {
     Family,
     /// The transport protocol, one byte.
     Transport,
+    /// The Ethernet type, two bytes.
+    Protocol,
 }
 
 impl MetaKey {
@@ -72,6 +76,7 @@ impl MetaKey {
             Self::InterfaceOutName => libc::NFT_META_OIFNAME,
             Self::Family => libc::NFT_META_NFPROTO,
             Self::Transport => libc::NFT_META_L4PROTO,
+            Self::Protocol => libc::NFT_META_PROTOCOL,
         };
         number as u32
     }
@@ -241,6 +246,7 @@ impl Expr {
         match self {
             Self::Payload { header, offset, length, to } => {
                 let base = match header {
+                    Header::Link => libc::NFT_PAYLOAD_LL_HEADER,
                     Header::Network => libc::NFT_PAYLOAD_NETWORK_HEADER,
                     Header::Transport => libc::NFT_PAYLOAD_TRANSPORT_HEADER,
                 };

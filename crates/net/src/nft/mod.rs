@@ -25,6 +25,8 @@ pub enum Family {
     Inet,
     Ipv4,
     Ipv6,
+    /// Frames on their way through bridges.
+    Bridge,
 }
 
 impl Family {
@@ -34,6 +36,7 @@ impl Family {
             Self::Inet => 1,
             Self::Ipv4 => libc::NFPROTO_IPV4 as u8,
             Self::Ipv6 => libc::NFPROTO_IPV6 as u8,
+            Self::Bridge => libc::NFPROTO_BRIDGE as u8,
         }
     }
 
@@ -43,6 +46,7 @@ impl Family {
             Self::Inet => "inet",
             Self::Ipv4 => "ip",
             Self::Ipv6 => "ip6",
+            Self::Bridge => "bridge",
         }
     }
 }

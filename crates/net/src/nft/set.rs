@@ -7,6 +7,9 @@ use crate::netlink::Message;
 /// One field of a key or of data. The types are those `nft` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    InterfaceName,
+    /// An Ethernet address.
+    Ether,
     Ipv4,
     Ipv6,
     /// A transport protocol.
@@ -23,16 +26,19 @@ impl Field {
         match self {
             Self::Ipv4 => 7,
             Self::Ipv6 => 8,
+            Self::Ether => 9,
             Self::Protocol => 12,
             Self::Service => 13,
             Self::Number => 19,
+            Self::InterfaceName => 41,
         }
     }
 
     fn length(self) -> u32 {
         match self {
             Self::Ipv4 | Self::Number => 4,
-            Self::Ipv6 => 16,
+            Self::Ipv6 | Self::InterfaceName => 16,
+            Self::Ether => 6,
             Self::Protocol => 1,
             Self::Service => 2,
         }
