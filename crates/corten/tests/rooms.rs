@@ -29,6 +29,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("overlay", &["apiserver", "store", "runtime", "kubelet", "proxy"]),
     ("cluster", &["kube", "k8s-openapi", "client", "apiserver", "runtime", "kubelet"]),
     ("proxy", &["apiserver", "store", "runtime", "kubelet"]),
+    ("serving", &["apiserver", "store", "kubelet", "controllers", "scheduler"]),
     ("metrics", &["apiserver", "store", "kubelet", "controllers"]),
     ("dns", &["apiserver", "store", "runtime", "kubelet", "net"]),
 ];
