@@ -13,6 +13,7 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use client::Informers;
@@ -32,10 +33,17 @@ pub use routing::{netpolicy, proxy};
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
 
+/// When parts that have started have also settled: registered, listed what there is, run what was to be run.
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// All parts of the role have started.
 fn started() {
     notify::ready();
     memory::give_startup_code_back();
+    tokio::spawn(async {
+        tokio::time::sleep(SETTLED).await;
+        memory::give_startup_code_back();
+    });
 }
 
 pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
