@@ -126,8 +126,8 @@ impl Runtime {
     /// Writes down what the shim would tell again.
     pub fn record_container(&self, container: &Container) {
         match self.save_container(container) {
-            // It has been removed in the meantime.
-            Err(_) if self.containers.get(&container.id).is_err() => {}
+            // It has been removed in the meantime, and its directory with it.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => warn!(container = container.id, %error, "could not record the container's state"),
             Ok(()) => {}
         }
