@@ -68,7 +68,14 @@ pub struct FurtherFlags(Value);
 
 impl Args for FurtherFlags {
     fn augment_args(command: Command) -> Command {
+        // What a role has a flag for already is that flag's: of `corten node`, the runtime's.
+        let is_taken = |command: &Command, name: &str| {
+            command.get_arguments().any(|known| known.get_long() == Some(name))
+        };
         kubelet::flags::FLAGS.iter().fold(command, |command, flag| {
+            if is_taken(&command, flag.name) {
+                return command;
+            }
             let arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
             let arg = match flag.kind {
                 // As pflag has it: a switch is on when it is named, and its value stands behind an equals sign.
@@ -87,7 +94,7 @@ impl Args for FurtherFlags {
 impl FromArgMatches for FurtherFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = kubelet::flags::FLAGS.iter().filter_map(|flag| {
-            let texts = matches.get_many::<String>(flag.name)?;
+            let texts = matches.try_get_many::<String>(flag.name).ok().flatten()?;
             Some((flag.name, texts.cloned().collect()))
         });
         let configuration = kubelet::flags::configuration(given).map_err(|error| {
@@ -192,6 +199,12 @@ mod tests {
         };
         let config = flags.configuration(None, &FurtherFlags::default()).unwrap();
         assert_eq!((config.max_pods, config.register_with_taints.len()), (7, 1));
+    }
+
+    #[test]
+    fn no_two_flags_are_the_same() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 
     /// What kubeadm and clouds start a kubelet with.
