@@ -1,6 +1,6 @@
 //! What names mean, as Services and EndpointSlices say it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use client::Delta;
@@ -58,9 +58,10 @@ pub(crate) struct Index {
     services: HashMap<Key, Entry>,
     /// How many Services each namespace has.
     namespaces: HashMap<String, usize>,
-    slices: HashMap<Key, BTreeMap<String, Slice>>,
-    /// For addresses of Services and of endpoints: to whom they belong, and the endpoint's hostname.
-    reverse: HashMap<IpAddr, BTreeSet<(Key, String)>>,
+    /// By name. Most Services have one, and most addresses belong to one, which a tree would keep in room for eleven.
+    slices: HashMap<Key, Vec<(Box<str>, Slice)>>,
+    /// For addresses of Services and of endpoints: to whom they belong, and the endpoint's hostname; in order.
+    reverse: HashMap<IpAddr, Vec<(Key, String)>>,
 }
 
 impl Index {
@@ -140,26 +141,22 @@ impl Index {
 
     pub fn set_slice(&mut self, key: Key, name: String, slice: Option<Slice>) {
         let before = self.endpoint_addresses(&key);
-        match slice {
-            Some(slice) => {
-                self.slices.entry(key.clone()).or_default().insert(name, slice);
+        if let Some(slices) = self.slices.get_mut(&key) {
+            slices.retain(|(known, _)| **known != *name);
+            if slices.is_empty() {
+                self.slices.remove(&key);
             }
-            None => {
-                if let Some(slices) = self.slices.get_mut(&key) {
-                    slices.remove(&name);
-                    if slices.is_empty() {
-                        self.slices.remove(&key);
-                    }
-                }
-            }
+        }
+        if let Some(slice) = slice {
+            insert(self.slices.entry(key.clone()).or_default(), (Box::from(name), slice), |a, b| a.0 < b.0);
         }
         let after = self.endpoint_addresses(&key);
         self.change_reverse(&key, &before, &after);
     }
 
     fn endpoint_addresses(&self, key: &Key) -> BTreeSet<(IpAddr, String)> {
-        let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
-        let endpoints = slices.flat_map(|slice| &slice.endpoints);
+        let slices = self.slices.get(key).into_iter().flatten();
+        let endpoints = slices.flat_map(|(_, slice)| &slice.endpoints);
         endpoints.map(|endpoint| (endpoint.ip, endpoint.hostname.clone())).collect()
     }
 
@@ -171,14 +168,15 @@ impl Index {
     ) {
         for (ip, hostname) in old.difference(new) {
             if let Some(names) = self.reverse.get_mut(ip) {
-                names.remove(&(key.clone(), hostname.clone()));
+                names.retain(|(owner, known)| owner != key || known != hostname);
                 if names.is_empty() {
                     self.reverse.remove(ip);
                 }
             }
         }
         for (ip, hostname) in new.difference(old) {
-            self.reverse.entry(*ip).or_default().insert((key.clone(), hostname.clone()));
+            let names = self.reverse.entry(*ip).or_default();
+            insert(names, (key.clone(), hostname.clone()), |a, b| a < b);
         }
     }
 
@@ -193,7 +191,7 @@ impl Index {
     /// The slices of a Service.
     pub fn slices(&self, namespace: &str, name: &str) -> impl Iterator<Item = &Slice> {
         let slices = self.slices.get(&(namespace.to_owned(), name.to_owned()));
-        slices.into_iter().flat_map(BTreeMap::values)
+        slices.into_iter().flatten().map(|(_, slice)| slice)
     }
 
     /// The names of an address: of a Service, or of an endpoint of a headless one.
@@ -268,6 +266,13 @@ fn parse_slice(slice: &EndpointSlice) -> Slice {
         }
     }
     parsed
+}
+
+/// Into a list in order that mostly stays short.
+fn insert<T>(list: &mut Vec<T>, new: T, less: impl Fn(&T, &T) -> bool) {
+    let at = list.partition_point(|known| less(known, &new));
+    list.reserve_exact(1);
+    list.insert(at, new);
 }
 
 /// A hostname for who has none.

@@ -18,10 +18,25 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     pub node: Option<String>,
-    /// Zones whose clients should come here.
-    pub for_zones: Vec<String>,
-    /// Nodes whose clients should come here.
-    pub for_nodes: Vec<String>,
+    /// Whose clients should come here; few endpoints have any.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// For whom an endpoint is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    pub zones: Vec<String>,
+    pub nodes: Vec<String>,
+}
+
+impl Endpoint {
+    pub(crate) fn for_zones(&self) -> &[String] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
+    }
+
+    pub(crate) fn for_nodes(&self) -> &[String] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +66,7 @@ impl Slice {
 
     pub fn parse(slice: &EndpointSlice) -> Self {
         let ports = slice.ports.iter().flatten();
-        Self {
+        let mut parsed = Self {
             ports: ports
                 .filter_map(|port| {
                     Some(SlicePort {
@@ -62,16 +77,21 @@ impl Slice {
                 })
                 .collect(),
             endpoints: slice.endpoints.iter().flatten().filter_map(parse_endpoint).collect(),
-        }
+        };
+        // They are kept as long as the slice is.
+        parsed.ports.shrink_to_fit();
+        parsed.endpoints.shrink_to_fit();
+        parsed
     }
 }
 
 fn parse_endpoint(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Option<Endpoint> {
     let conditions = endpoint.conditions.as_ref();
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-    let hints = endpoint.hints.as_ref();
-    let zones = hints.and_then(|hints| hints.for_zones.as_ref());
-    let nodes = hints.and_then(|hints| hints.for_nodes.as_ref());
+    let hints = endpoint.hints.as_ref().map(|hints| Hints {
+        zones: hints.for_zones.iter().flatten().map(|zone| zone.name.clone()).collect(),
+        nodes: hints.for_nodes.iter().flatten().map(|node| node.name.clone()).collect(),
+    });
     Some(Endpoint {
         // The addresses of one endpoint are interchangeable; upstream takes the first.
         ip: endpoint.addresses.first()?.parse().ok()?,
@@ -79,7 +99,6 @@ fn parse_endpoint(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Optio
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
         node: endpoint.node_name.clone(),
-        for_zones: zones.into_iter().flatten().map(|zone| zone.name.clone()).collect(),
-        for_nodes: nodes.into_iter().flatten().map(|node| node.name.clone()).collect(),
+        hints: hints.filter(|hints| *hints != Hints::default()).map(Box::new),
     })
 }

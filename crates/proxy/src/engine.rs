@@ -1,6 +1,6 @@
 //! From updates to kernel state, without an API server: what [`crate::run`] drives, and what benchmarks drive.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -35,7 +35,36 @@ pub enum Update {
 #[derive(Default)]
 struct Entry {
     spec: Option<ServiceSpec>,
-    slices: BTreeMap<String, Slice>,
+    /// By name. Most Services have one, which a tree would keep in room for eleven.
+    slices: Vec<(Box<str>, Slice)>,
+}
+
+impl Entry {
+    fn slice(&self, name: &str) -> Option<usize> {
+        self.slices.iter().position(|(known, _)| **known == *name)
+    }
+
+    /// Whether that changes anything.
+    fn set_slice(&mut self, name: &str, slice: Option<Slice>) -> bool {
+        match (self.slice(name), slice) {
+            (Some(at), Some(slice)) => {
+                let known = &mut self.slices[at].1;
+                let changed = *known != slice;
+                *known = slice;
+                changed
+            }
+            (Some(at), None) => {
+                self.slices.swap_remove(at);
+                true
+            }
+            (None, Some(slice)) => {
+                self.slices.reserve_exact(1);
+                self.slices.push((Box::from(name), slice));
+                true
+            }
+            (None, None) => false,
+        }
+    }
 }
 
 /// What a Service's health check tells load balancers.
@@ -107,12 +136,7 @@ impl Engine {
                     return;
                 }
                 let (key, entry) = self.entry(service);
-                let same = entry.slices.get(&name) == slice.as_ref();
-                match slice {
-                    Some(slice) => drop(entry.slices.insert(name, slice)),
-                    None => drop(entry.slices.remove(&name)),
-                }
-                if !same {
+                if entry.set_slice(&name, slice) {
                     self.mark(key);
                 }
             }
@@ -207,7 +231,7 @@ impl Engine {
             }
             return Desired::default();
         };
-        let slices: Vec<&Slice> = entry.slices.values().collect();
+        let slices: Vec<&Slice> = entry.slices.iter().map(|(_, slice)| slice).collect();
         let desired = render(spec, &slices, &self.node);
         match spec.health_check_port {
             Some(port) => {

@@ -30,7 +30,7 @@ mod service;
 mod status;
 
 pub use configuration::{ConfigurationError, KubeProxyConfiguration};
-pub use endpoints::{Endpoint, Slice, SlicePort};
+pub use endpoints::{Endpoint, Hints, Slice, SlicePort};
 pub use engine::{Engine, Update};
 pub use metrics::Metrics;
 pub use run::run;

@@ -233,9 +233,9 @@ fn choose_cluster(candidates: &Candidates<'_>, node: &Node) -> Vec<SocketAddr> {
         Nearness::Anywhere => pick(candidates, |_| true, |_| true),
         Nearness::Node => {
             let name = &node.config.node_name;
-            pick(candidates, |endpoint| endpoint.for_nodes.contains(name), |_| true)
+            pick(candidates, |endpoint| endpoint.for_nodes().contains(name), |_| true)
         }
-        Nearness::Zone(zone) => pick(candidates, |endpoint| endpoint.for_zones.contains(zone), |_| true),
+        Nearness::Zone(zone) => pick(candidates, |endpoint| endpoint.for_zones().contains(zone), |_| true),
     }
 }
 
@@ -249,12 +249,13 @@ enum Nearness<'a> {
 fn nearness<'n>(candidates: &Candidates<'_>, node: &'n Node) -> Nearness<'n> {
     let ready = || candidates.iter().map(|(endpoint, _)| endpoint).filter(|e| e.ready);
     let name = &node.config.node_name;
-    if ready().all(|e| !e.for_nodes.is_empty()) && ready().any(|e| e.for_nodes.contains(name)) {
+    if ready().all(|e| !e.for_nodes().is_empty()) && ready().any(|e| e.for_nodes().contains(name)) {
         return Nearness::Node;
     }
     match &node.zone {
         Some(zone)
-            if ready().all(|e| !e.for_zones.is_empty()) && ready().any(|e| e.for_zones.contains(zone)) =>
+            if ready().all(|e| !e.for_zones().is_empty())
+                && ready().any(|e| e.for_zones().contains(zone)) =>
         {
             Nearness::Zone(zone)
         }

@@ -20,8 +20,7 @@ fn slice(addresses: impl Iterator<Item = u32>) -> Slice {
         serving: true,
         terminating: false,
         node: Some("elsewhere".to_owned()),
-        for_zones: Vec::new(),
-        for_nodes: Vec::new(),
+        hints: None,
     };
     Slice {
         ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],

@@ -94,8 +94,7 @@ fn desired(wanted: &Wanted, node: &Node) -> Desired {
         serving: true,
         terminating: false,
         node: Some(if n.is_multiple_of(2) { "here" } else { "there" }.to_owned()),
-        for_zones: Vec::new(),
-        for_nodes: Vec::new(),
+        hints: None,
     };
     let slice = Slice {
         ports: (0..wanted.ports).map(|n| SlicePort { name: n.to_string(), protocol, port: 8080 }).collect(),

@@ -108,8 +108,7 @@ impl World {
                     serving: true,
                     terminating: false,
                     node: Some("here".to_owned()),
-                    for_zones: Vec::new(),
-                    for_nodes: Vec::new(),
+                    hints: None,
                 };
                 change(pod, &mut endpoint);
                 endpoints.push(endpoint);
