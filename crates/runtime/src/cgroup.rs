@@ -117,6 +117,16 @@ impl Cgroups {
         pids
     }
 
+    /// Lets go on what somebody has frozen: with version 1 it does not even die otherwise.
+    pub fn thaw(&self, group: &str) {
+        if let Self::Legacy(_) = self
+            && let Some(directory) = self.directory("freezer", group)
+        {
+            // There is none, or it is as it should be.
+            let _ = fs::write(directory.join("freezer.state"), "THAWED");
+        }
+    }
+
     /// Kills everything in a group. Returns whether it is empty.
     pub fn kill(&self, group: &str) -> bool {
         if let Self::Unified(_) = self
@@ -125,6 +135,7 @@ impl Cgroups {
         {
             return true;
         }
+        self.thaw(group);
         for _ in 0..KILL_ROUNDS {
             let pids = self.processes(group);
             if pids.is_empty() {

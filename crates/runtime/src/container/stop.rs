@@ -47,7 +47,9 @@ impl Runtime {
             let record = container.record.lock();
             (record.cgroup.clone(), record.pid_namespace.is_none() && record.built_in)
         };
-        if !alone {
+        if alone {
+            self.cgroups.thaw(&cgroup);
+        } else {
             let runtime = self.clone();
             blocking(move || {
                 runtime.cgroups.kill(&cgroup);

@@ -1,6 +1,8 @@
 //! The runtime is killed at any moment, comes back, and nothing is left of what it was at.
 
+use std::ffi::CStr;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_cri::v1::*;
@@ -136,5 +138,74 @@ fn bombs_and_full_disks_harm_only_their_pod() {
         other.remove(&mut host).await;
         assert_eq!(host.leftovers(), Vec::<String>::new());
         assert_eq!(host.processes(), Vec::<String>::new());
+    });
+}
+
+/// A filesystem of its own, of this size, that is full.
+fn full_disk(directory: &Path, size: &CStr) -> PathBuf {
+    fs::create_dir_all(directory).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", directory, "tmpfs", flags, size).unwrap();
+    let filler = directory.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    filler
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_and_may_be_emptied() {
+    with_host(|mut host| async move {
+        let pod = Pod::run(&mut host, "crowded").await;
+        let containers = host.directory.path().join("root/containers");
+        let filler = full_disk(&containers, c"size=256k");
+        let error = pod.create(&mut host, pod.script("main", "exec sleep 1000")).await.unwrap_err();
+        assert!(error.message().contains("No space left on device"), "{error}");
+        assert_eq!(fs::read_dir(&containers).unwrap().count(), 1, "the filler alone");
+        fs::remove_file(filler).unwrap();
+        let id = pod.start(&mut host, pod.script("main", "exec sleep 1000")).await;
+        host.runtime.remove_container(RemoveContainerRequest { container_id: id }).await.unwrap();
+        pod.remove(&mut host).await;
+        rustix::mount::unmount(&containers, rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert_eq!(host.leftovers(), Vec::<String>::new());
+
+        // An image of megabytes that is unpacked where there is no room.
+        let images = host.directory.path().join("small");
+        let filler = full_disk(&images, c"size=1m");
+        fs::write(&filler, "").unwrap();
+        let archive = crate::image::archive("test.local/large:1");
+        let import = || {
+            let store = images::Store::open(&images.join("store")).unwrap();
+            let result = store.import_from(archive.as_slice(), "test", None, &images::no_progress());
+            (result.map(|images| images.len()), store.list().unwrap().len())
+        };
+        let (result, present) = import();
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("No space left on device"), "{error}");
+        assert_eq!(present, 0);
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount_remount(&images, flags, "size=64m").unwrap();
+        let (result, present) = import();
+        assert_eq!((result.unwrap(), present), (1, 1));
+        rustix::mount::unmount(&images, rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
+
+#[test]
+fn what_somebody_has_frozen_can_be_stopped() {
+    with_host(|mut host| async move {
+        let pod = Pod::run(&mut host, "frozen").await;
+        let id = pod.start(&mut host, pod.script("main", "exec sleep 1000")).await;
+        let group = Path::new("/sys/fs/cgroup/freezer")
+            .join(host.cgroup.trim_start_matches('/'))
+            .join(format!("pod-frozen/{id}/freezer.state"));
+        // With version 2 what is frozen dies all the same.
+        if group.exists() {
+            fs::write(group, "FROZEN").unwrap();
+        }
+        let request = StopContainerRequest { container_id: id.clone(), timeout: 0 };
+        host.runtime.stop_container(request).await.unwrap();
+        assert_eq!(crate::containers::status(&mut host, &id).await.exit_code, 137);
+        pod.remove(&mut host).await;
+        assert_eq!(host.leftovers(), Vec::<String>::new());
     });
 }
