@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use crate::dockerfile::{Copy, Step};
+use crate::git;
 use crate::glob::Ignore;
 use crate::source::{Item, Kind, Selected, Source, hex};
 use crate::stage::Work;
@@ -69,15 +71,30 @@ pub async fn run(work: &mut Work<'_>, step: &Step, order: &Copy, add: bool) -> R
     let options = Options { owner, mode: mode.transpose()?, into, target: path };
 
     let exclude = Ignore::of(&order.exclude);
+    let source = Arc::new(source);
     let mut pieces = Vec::new();
+    // Kept until all of it is copied.
+    let mut checkouts = Vec::new();
     for text in &sources {
+        if let Some(repository) = git::parse(text).filter(|_| add) {
+            let checkout = repository.fetch(order.keep_git_dir).await.map_err(fail)?;
+            let fetched = Source::context(&checkout.path(), Ignore::default());
+            let fetched = Arc::new(fetched.map_err(Error::during(line, text))?);
+            for selected in fetched.select(".", &exclude).map_err(fail)? {
+                let placed = placed(&fetched, selected, order, false, &options).map_err(fail)?;
+                pieces.extend(placed.into_iter().map(|piece| (fetched.clone(), piece)));
+            }
+            checkouts.push(checkout);
+            continue;
+        }
         if add && is_url(text) {
             let fetched = fetch(text, order.checksum.as_deref()).await.map_err(fail)?;
-            pieces.push(fetched_piece(text, fetched, &options).map_err(fail)?);
+            pieces.push((source.clone(), fetched_piece(text, fetched, &options).map_err(fail)?));
             continue;
         }
         for selected in source.select(text, &exclude).map_err(fail)? {
-            pieces.extend(placed(&source, selected, order, add, &options).map_err(fail)?);
+            let placed = placed(&source, selected, order, add, &options).map_err(fail)?;
+            pieces.extend(placed.into_iter().map(|piece| (source.clone(), piece)));
         }
     }
     for document in &order.documents {
@@ -85,9 +102,9 @@ pub async fn run(work: &mut Work<'_>, step: &Step, order: &Copy, add: bool) -> R
             if document.expand { work.expand_document(&document.text, line)? } else { document.text.clone() };
         let target = named(&options, Path::new(&document.name));
         let (item, file) = contents(text.as_bytes(), options.mode.unwrap_or(0o644)).map_err(fail)?;
-        pieces.push(Piece::Contents(item, file, target));
+        pieces.push((source.clone(), Piece::Contents(item, file, target)));
     }
-    for piece in &mut pieces {
+    for (_, piece) in &mut pieces {
         let (Piece::Item(item, _) | Piece::Archive(item, _) | Piece::Contents(item, ..)) = piece;
         if let Some((uid, gid)) = options.owner {
             (item.uid, item.gid) = (uid, gid);
@@ -97,7 +114,7 @@ pub async fn run(work: &mut Work<'_>, step: &Step, order: &Copy, add: bool) -> R
         }
     }
 
-    let described: Vec<String> = pieces.iter().map(describe).collect();
+    let described: Vec<String> = pieces.iter().map(|(_, piece)| describe(piece)).collect();
     // What is copied counts, wherever it comes from.
     let mut key = vec!["COPY", target.as_str()];
     key.extend(described.iter().map(String::as_str));
@@ -107,11 +124,11 @@ pub async fn run(work: &mut Work<'_>, step: &Step, order: &Copy, add: bool) -> R
     if work.recall(step, &key)? {
         return Ok(());
     }
-    if options.into || pieces.iter().any(|p| matches!(p, Piece::Archive(..))) {
+    if options.into || pieces.iter().any(|(_, p)| matches!(p, Piece::Archive(..))) {
         tree.make_directory(&options.target).map_err(Error::during(line, &target))?;
     }
-    for piece in &pieces {
-        put(&tree, &source, piece).map_err(fail)?;
+    for (source, piece) in &pieces {
+        put(&tree, source, piece).map_err(fail)?;
     }
     work.commit(step, &key, &tree.upper(), &[])
 }
@@ -199,22 +216,10 @@ fn is_archive(source: &Source, item: &Item) -> std::result::Result<bool, String>
     if begin.get(257..262) == Some(b"ustar") {
         return Ok(true);
     }
-    for (magic, name) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh", "bzip2")] {
-        if begin.starts_with(magic) && is_named_archive(&item.from) {
-            return Err(format!(
-                "{}: archives compressed with {name} are not unpacked here; use gzip or zstd",
-                item.from.display()
-            ));
-        }
-    }
-    if !begin.starts_with(&[0x1f, 0x8b]) && !begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+    if !images::is_compressed(&begin) {
         return Ok(false);
     }
     images::is_tar(source.read(item)?).map_err(told)
-}
-
-fn is_named_archive(path: &Path) -> bool {
-    path.file_name().is_some_and(|n| n.to_string_lossy().contains(".t"))
 }
 
 fn is_url(text: &str) -> bool {

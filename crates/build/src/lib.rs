@@ -11,6 +11,7 @@ mod copy;
 pub mod dockerfile;
 mod error;
 pub mod fuzz;
+pub mod git;
 mod glob;
 mod image;
 mod mounts;

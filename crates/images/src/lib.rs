@@ -41,7 +41,7 @@ pub use policy::Policy;
 pub use pull::Auth;
 pub use reference::normalize;
 pub use store::{Making, Store, Usage};
-pub use unpack::{Place, Root, archive as unpack_archive, is_tar};
+pub use unpack::{Place, Root, archive as unpack_archive, is_compressed, is_tar};
 
 /// What is happening during a pull or an import, for a progress display.
 #[derive(Clone, Debug)]

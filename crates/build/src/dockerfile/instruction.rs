@@ -73,6 +73,8 @@ pub struct Copy {
     pub chown: Option<String>,
     pub chmod: Option<String>,
     pub checksum: Option<String>,
+    /// Of a repository that is added, keep `.git`.
+    pub keep_git_dir: bool,
     /// Keep the sources' parent directories.
     pub parents: bool,
     pub exclude: Vec<String>,
@@ -273,6 +275,7 @@ fn apply(copy: &mut Copy, flags: Flags, name: &str) -> std::result::Result<(), S
         match (flag.as_str(), value) {
             ("from", Some(value)) if name == "COPY" => copy.from = Some(value),
             ("checksum", Some(value)) if name == "ADD" => copy.checksum = Some(value),
+            ("keep-git-dir", value) if name == "ADD" => copy.keep_git_dir = value.as_deref() != Some("false"),
             ("chown", Some(value)) => copy.chown = Some(value),
             ("chmod", Some(value)) => copy.chmod = Some(value),
             ("exclude", Some(value)) => copy.exclude.push(value),

@@ -13,6 +13,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use lzma_rust2::XzReader;
 use tar::Archive;
 
 use crate::digest::{Digest, HashingReader};
@@ -92,22 +93,45 @@ fn entries(reader: impl Read, unpacker: &mut Unpacker, each: impl Fn()) -> Resul
     Ok(files)
 }
 
-/// The uncompressed stream, by the first bytes of what it begins with.
-pub(crate) fn decompress<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut reader = BufReader::with_capacity(64 * 1024, reader);
-    let magic = peek(&mut reader)?;
-    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(reader))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::Decoder::with_buffer(reader)?)
-    } else {
-        Box::new(reader)
-    })
+/// More memory than this for one stream of xz, in KiB, no honest archive asks for: its strongest preset takes 65 MiB.
+const MOST_XZ_MEMORY: u32 = 256 << 10;
+
+#[derive(Clone, Copy)]
+enum Compression {
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
 }
 
-fn peek(reader: &mut impl io::BufRead) -> io::Result<Vec<u8>> {
-    let buffer = reader.fill_buf()?;
-    Ok(buffer[..buffer.len().min(4)].to_vec())
+impl Compression {
+    /// By the first bytes of a stream.
+    fn of(begin: &[u8]) -> Option<Self> {
+        let known: [(&[u8], Self); 4] = [
+            (&[0x1f, 0x8b], Self::Gzip),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Self::Zstd),
+            (b"\xfd7zXZ\0", Self::Xz),
+            (b"BZh", Self::Bzip2),
+        ];
+        known.into_iter().find_map(|(magic, kind)| begin.starts_with(magic).then_some(kind))
+    }
+}
+
+/// Whether a stream that begins so is compressed, as far as it is known here.
+pub fn is_compressed(begin: &[u8]) -> bool {
+    Compression::of(begin).is_some()
+}
+
+/// The uncompressed stream.
+pub(crate) fn decompress<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    Ok(match Compression::of(io::BufRead::fill_buf(&mut reader)?) {
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        Some(Compression::Zstd) => Box::new(zstd::Decoder::with_buffer(reader)?),
+        Some(Compression::Xz) => Box::new(XzReader::new_mem_limit(reader, true, MOST_XZ_MEMORY)),
+        Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        None => Box::new(reader),
+    })
 }
 
 /// Whether what is compressed, or not, is an archive: its first entry can be read.
