@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use store::{Error, EtcdOptions, Expect, Options, Store};
 use tokio::sync::Notify;
@@ -280,4 +281,32 @@ async fn tls_with_client_certificates() {
     let store = Store::connect(whole, Options::default()).await.unwrap();
     store.put("/a", "1", Expect::Absent, None).await.unwrap();
     assert_eq!(store.get(b"/a").await.unwrap().unwrap().value, "1");
+}
+
+#[tokio::test]
+async fn whoever_compacts_ends_history_for_all() {
+    let cluster = Cluster::start(1);
+    let open = async || {
+        let options =
+            EtcdOptions { compaction_interval: Duration::from_millis(50), ..etcd(cluster.servers()) };
+        Store::connect(options, Options::default()).await.unwrap()
+    };
+    let stores = [open().await, open().await];
+    let from = stores[0].put("/a", "0", Expect::Absent, None).await.unwrap().revision;
+    for store in &stores {
+        while !matches!(store.watch("/", from), Err(Error::Compacted { .. })) {
+            stores[0].put("/a", "1", Expect::Anything, None).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_tell_what_they_take() {
+    let mut cluster = Cluster::start(3);
+    let store = connect(cluster.servers()).await;
+    store.put("/a", "1", Expect::Absent, None).await.unwrap();
+    // The last of them may still be starting.
+    while !matches!(store.sizes().await[..], [Some(1..), Some(1..), Some(1..)]) {}
+    cluster.kill(1);
+    assert!(matches!(store.sizes().await[..], [Some(1..), None, Some(1..)]));
 }
