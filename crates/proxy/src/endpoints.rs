@@ -1,6 +1,7 @@
 //! What of an EndpointSlice matters for routing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -17,7 +18,7 @@ pub struct Endpoint {
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Whose clients should come here; few endpoints have any.
     pub hints: Option<Box<Hints>>,
 }
@@ -98,7 +99,7 @@ fn parse_endpoint(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Optio
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        node: endpoint.node_name.clone(),
+        node: endpoint.node_name.as_deref().map(Arc::from),
         hints: hints.filter(|hints| *hints != Hints::default()).map(Box::new),
     })
 }

@@ -67,6 +67,28 @@ impl Entry {
     }
 }
 
+/// The names of nodes, which thousands of endpoints share.
+#[derive(Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// More than a cluster has nodes: then they are of nodes that are gone.
+    const MOST: usize = 20_000;
+
+    fn intern(&mut self, mut slice: Slice) -> Slice {
+        if self.0.len() > Self::MOST {
+            self.0.clear();
+        }
+        for node in slice.endpoints.iter_mut().filter_map(|endpoint| endpoint.node.as_mut()) {
+            match self.0.get(node) {
+                Some(known) => *node = known.clone(),
+                None => drop(self.0.insert(node.clone())),
+            }
+        }
+        slice
+    }
+}
+
 /// What a Service's health check tells load balancers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LocalHealth {
@@ -80,6 +102,7 @@ pub struct Engine {
     node: Node,
     kernel: Kernel,
     entries: HashMap<Key, Entry>,
+    nodes: Names,
     due: HashSet<Key>,
     model: Model,
     /// False until the kernel is known to hold what the model says.
@@ -109,6 +132,7 @@ impl Engine {
             node: Node { config, zone: None },
             kernel,
             entries: HashMap::new(),
+            nodes: Names::default(),
             due: HashSet::new(),
             model,
             reconciled: false,
@@ -135,6 +159,7 @@ impl Engine {
                 if slice.is_none() && !self.entries.contains_key(service.as_str()) {
                     return;
                 }
+                let slice = slice.map(|slice| self.nodes.intern(slice));
                 let (key, entry) = self.entry(service);
                 if entry.set_slice(&name, slice) {
                     self.mark(key);

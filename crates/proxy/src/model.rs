@@ -154,6 +154,16 @@ struct Held {
     waiting: Vec<(View, Frontend)>,
 }
 
+impl Held {
+    /// Held for as long as the Service is there: no room for more than there is.
+    fn shrink(&mut self) {
+        self.sets.shrink_to_fit();
+        self.routes.shrink_to_fit();
+        self.own_ips.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+    }
+}
+
 /// The state of all Services. Every Service is applied at most once between two [`Model::finish`].
 #[derive(Default)]
 pub(crate) struct Model {
@@ -196,7 +206,8 @@ impl Model {
         let local_ips = if sets.is_empty() { BTreeSet::new() } else { desired.local_ips };
         self.own_ips.replace(&old.own_ips, &desired.own_ips);
         self.hairpins.replace(&old.local_ips, &local_ips);
-        let held = Held { sets, routes, own_ips: desired.own_ips, local_ips, waiting };
+        let mut held = Held { sets, routes, own_ips: desired.own_ips, local_ips, waiting };
+        held.shrink();
         let nothing = held.routes.is_empty() && held.waiting.is_empty() && held.own_ips.is_empty();
         if !nothing {
             self.held.insert(key.clone(), held);

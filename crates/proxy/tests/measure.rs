@@ -19,7 +19,7 @@ fn slice(addresses: impl Iterator<Item = u32>) -> Slice {
         ready: true,
         serving: true,
         terminating: false,
-        node: Some("elsewhere".to_owned()),
+        node: Some("elsewhere".into()),
         hints: None,
     };
     Slice {

@@ -104,7 +104,7 @@ fn the_local_policy_keeps_the_clients_address_and_uses_only_this_node() {
     let spec = ServiceSpec { external_local: true, ..node_port_service() };
     let elsewhere = |pod: usize, endpoint: &mut proxy::Endpoint| {
         if pod == 1 {
-            endpoint.node = Some("elsewhere".to_owned());
+            endpoint.node = Some("elsewhere".into());
         }
     };
     let slice = world.slice_with(&[0, 1], elsewhere);

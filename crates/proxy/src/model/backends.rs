@@ -150,7 +150,10 @@ fn reslot(old: &[SocketAddr], wanted: &[SocketAddr]) -> Vec<SocketAddr> {
     }
     // As many are left over as there are gaps.
     let mut others = wanted.iter().zip(kept).filter(|(_, kept)| !kept).map(|(address, _)| *address);
-    slots.into_iter().filter_map(|slot| slot.or_else(|| others.next())).collect()
+    let mut slots: Vec<SocketAddr> =
+        slots.into_iter().filter_map(|slot| slot.or_else(|| others.next())).collect();
+    slots.shrink_to_fit();
+    slots
 }
 
 #[cfg(test)]

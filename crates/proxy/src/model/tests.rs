@@ -93,7 +93,7 @@ fn desired(wanted: &Wanted, node: &Node) -> Desired {
         ready: true,
         serving: true,
         terminating: false,
-        node: Some(if n.is_multiple_of(2) { "here" } else { "there" }.to_owned()),
+        node: Some(if n.is_multiple_of(2) { "here" } else { "there" }.into()),
         hints: None,
     };
     let slice = Slice {

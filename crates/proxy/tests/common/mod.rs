@@ -107,7 +107,7 @@ impl World {
                     ready: true,
                     serving: true,
                     terminating: false,
-                    node: Some("here".to_owned()),
+                    node: Some("here".into()),
                     hints: None,
                 };
                 change(pod, &mut endpoint);

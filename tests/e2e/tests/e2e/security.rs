@@ -98,3 +98,42 @@ fn the_kubelet_lets_in_the_api_server_only() {
     ]);
     assert!(pods.contains("PodList"), "{pods}");
 }
+
+/// Health of scheduler and controllers is for everybody on the machine, the rest for whom RBAC lets see it.
+#[test]
+fn components_tell_more_to_who_may_know() {
+    let c = shared();
+    c.namespace("scraping");
+    c.kubectl(&["-n", "scraping", "create", "serviceaccount", "scraper"]);
+    c.kubectl(&["create", "clusterrole", "scraper", "--verb=get", "--non-resource-url=/metrics"]);
+    c.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "scraper",
+        "--clusterrole=scraper",
+        "--serviceaccount=scraping:scraper",
+    ]);
+    let token = c.kubectl(&["-n", "scraping", "create", "token", "scraper"]);
+    let bearer = format!("Authorization: Bearer {}", token.trim());
+    let ask = |url: &str, more: &[&str]| {
+        let usual = ["-sk", "-m", "10", "--noproxy", "*", "-w", "\n%{http_code}", url];
+        let output = c.host.run("curl", &[&usual[..], more].concat(), "");
+        let (body, code) = output.stdout.rsplit_once('\n').unwrap_or_else(|| panic!("{url}: {output:?}"));
+        (code.to_owned(), body.to_owned())
+    };
+    for (port, metric) in [(10259, "scheduler_preemption_attempts_total"), (10257, "workqueue_")] {
+        let url = |path: &str| format!("https://127.0.0.1:{port}{path}");
+        assert_eq!(ask(&url("/livez"), &[]), ("200".to_owned(), "ok".to_owned()));
+        assert_eq!(ask(&url("/metrics"), &[]).0, "403");
+        assert_eq!(ask(&url("/metrics"), &["-H", "Authorization: Bearer nonsense"]).0, "401");
+        let (code, metrics) = ask(&url("/metrics"), &["-H", &bearer]);
+        assert!(code == "200" && metrics.contains(metric), "{code} {metrics}");
+        assert_eq!(ask(&url("/configz"), &["-H", &bearer]).0, "403", "another path is another permission");
+    }
+    // Of the node, for whoever is there.
+    let (_, names) = ask("http://127.0.0.1:9153/metrics", &[]);
+    assert!(names.contains("coredns_build_info") && names.contains("coredns_panics_total"), "{names}");
+    assert_eq!(ask("http://127.0.0.1:10249/proxyMode", &[]).1, "nftables");
+    let (code, health) = ask("http://127.0.0.1:10256/healthz", &[]);
+    assert!(code == "200" && health.contains("nodeEligible"), "{code} {health}");
+}
