@@ -313,7 +313,8 @@ impl Manager {
     }
 
     fn room_is_free(&mut self) {
-        for pod in std::mem::take(&mut self.waiting).into_values() {
+        let waiting: Vec<Arc<Pod>> = self.waiting.values().cloned().collect();
+        for pod in waiting {
             self.update(pod);
         }
         self.retry_resizes();
@@ -367,11 +368,12 @@ impl Manager {
         }
     }
 
-    /// The pods that use something of the node.
+    /// The pods that use something of the node, or are about to.
     fn admitted(&self, but: Option<&str>) -> Vec<Arc<Pod>> {
         let uses = |known: &&Known| !known.handle.released.load(Ordering::Relaxed);
         let pods = self.pods.values().filter(uses).map(|known| known.pod.clone());
-        pods.filter(|pod| Some(pod.uid()) != but).collect()
+        // What others make room for is not for whoever comes first.
+        pods.chain(self.waiting.values().cloned()).filter(|pod| Some(pod.uid()) != but).collect()
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
