@@ -1,6 +1,7 @@
 //! Developer commands that are no part of the product: `cargo run --release -- schemas` (in this directory).
 
 mod markers;
+mod otherwise;
 mod proto;
 mod published;
 mod roots;

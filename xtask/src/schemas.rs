@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::proto::{self, Message, Messages};
-use crate::{markers, zeroes};
+use crate::{markers, otherwise, zeroes};
 
 /// Writes `crates/api/data/*.json.gz`.
 pub fn write() -> Result<()> {
@@ -128,6 +128,7 @@ impl Table {
             }
             None => println!("no protobuf message: {name}"),
         }
+        otherwise::number(name, &mut object);
         let silent =
             |field: &&Field| field.tags.is_empty() && !matches!(field.name.as_ref(), "apiVersion" | "kind");
         for field in object.fields.iter().filter(silent) {
@@ -136,7 +137,8 @@ impl Table {
         markers::correct(name, &mut object);
         for field in &mut object.fields {
             let shape = self.resolve(&field.schema).shape;
-            field.zero_is_absent = zeroes::is_absent(name, field, &shape);
+            field.zero_is_absent =
+                zeroes::is_absent(name, field, &shape) != otherwise::zero_is_otherwise(name, &field.name);
         }
         Ok((Schema { shape: Shape::Object(object), nullable: false }, description))
     }

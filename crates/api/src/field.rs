@@ -105,6 +105,14 @@ impl FieldErrorKind {
         }
     }
 
+    /// Whether an object that has such an error is too odd for rules that rely on its schema.
+    pub const fn blocks_rules(self) -> bool {
+        matches!(
+            self,
+            Self::NotSupported | Self::Required | Self::TooLong | Self::TooMany | Self::TypeInvalid
+        )
+    }
+
     /// Whether the offending value is part of the message.
     const fn shows_value(self) -> bool {
         !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::Internal)
@@ -117,7 +125,8 @@ impl FieldErrorKind {
 pub struct FieldError {
     pub kind: FieldErrorKind,
     pub field: String,
-    pub value: Value,
+    /// What is wrong; some errors leave it out.
+    pub value: Option<Value>,
     pub detail: String,
 }
 
@@ -133,15 +142,20 @@ impl FieldError {
         if field.is_empty() {
             field.push_str("<nil>");
         }
-        Self { kind, field, value: value.into(), detail: detail.into() }
+        Self { kind, field, value: Some(value.into()), detail: detail.into() }
+    }
+
+    /// The value is not shown: it is large, or says nothing.
+    pub fn without_value(kind: FieldErrorKind, path: &Path<'_>, detail: impl Into<String>) -> Self {
+        Self { value: None, ..Self::new(kind, path, Value::Null, detail) }
     }
 
     /// The message without the field name: `Invalid value: "x": must be ...`.
     pub fn body(&self) -> String {
         let mut out = String::from(self.kind.words());
-        if self.kind.shows_value() {
+        if let Some(value) = self.value.as_ref().filter(|_| self.kind.shows_value()) {
             out.push_str(": ");
-            match &self.value {
+            match value {
                 Value::String(s) => out.push_str(&quote(s)),
                 Value::Null => out.push_str("null"),
                 other => {

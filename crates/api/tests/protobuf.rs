@@ -139,3 +139,26 @@ fn admission_and_extensions() {
         },
     );
 }
+
+/// Fields of v1.36 that the published definitions do not have, and zeroes that Go's types keep or leave out.
+#[test]
+fn fields_that_are_new_are_kept() {
+    let pod = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+        "containers": [{"name": "c"}],
+    }, "status": {"containerStatuses": [{
+        "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+        "volumeMounts": [{"name": "v", "mountPath": "/v", "volumeStatus": {"image": {"imageRef": "r@sha256:1"}}}],
+        "allocatedResourcesStatus": [{"name": "n", "resources": [{"resourceID": "r", "message": "warm"}]}],
+    }]}});
+    let encoded = api::codec::protobuf::encode(&pod).expect("a pod has a protobuf form");
+    let mut decoded = api::codec::protobuf::decode(&encoded).expect("it was encoded");
+    let status = &mut decoded["status"]["containerStatuses"][0];
+    assert_eq!(status["volumeMounts"][0]["volumeStatus"]["image"]["imageRef"], "r@sha256:1");
+    assert_eq!(status["allocatedResourcesStatus"][0]["resources"][0]["message"], "warm");
+    let mut set = serde_json::json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "status": {
+        "replicas": 0, "availableReplicas": 0, "readyReplicas": 0,
+    }});
+    let schema = api::gvk::GroupVersionKind::of(&set).and_then(|gvk| api::codec::protobuf::schema_of(&gvk));
+    schema.expect("it is built in").check(&mut set);
+    assert_eq!(set["status"], serde_json::json!({"replicas": 0, "availableReplicas": 0}));
+}

@@ -33,9 +33,12 @@ pub enum Format {
     DateTime,
     ShortName,
     LongName,
+    Int32,
+    Int64,
+    Float,
 }
 
-const NAMES: [(&str, Format); 27] = [
+const NAMES: [(&str, Format); 30] = [
     ("bsonobjectid", Format::BsonObjectId),
     ("uri", Format::Uri),
     ("email", Format::Email),
@@ -63,11 +66,19 @@ const NAMES: [(&str, Format); 27] = [
     ("datetime", Format::DateTime),
     ("k8s-short-name", Format::ShortName),
     ("k8s-long-name", Format::LongName),
+    ("int32", Format::Int32),
+    ("int64", Format::Int64),
+    ("float", Format::Float),
 ];
 
 impl Format {
     pub fn parse(name: &str) -> Option<Self> {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
+    }
+
+    /// Whether this is a format of texts at all.
+    pub const fn is_of_texts(self) -> bool {
+        !matches!(self, Self::Int32 | Self::Int64 | Self::Float)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -104,6 +115,8 @@ impl Format {
             Self::Duration => is_duration(text),
             Self::DateTime => is_date_time(text),
             Self::ShortName => names::dns1123_label(text).is_none(),
+            // These are about numbers.
+            Self::Int32 | Self::Int64 | Self::Float => true,
             Self::LongName => names::dns1123_subdomain(text).is_none(),
         }
     }
@@ -373,6 +386,6 @@ mod tests {
         check("hexcolor", &["#fff", "ffffff"], &["#ff"]);
         check("rgbcolor", &["rgb(1, 2,255)"], &["rgb(1,2)", "rgb(1,2,256)"]);
         check("k8s-short-name", &["a-b"], &["a.b"]);
-        assert_eq!(Format::parse("int32"), None);
+        assert_eq!(Format::parse("foo"), None);
     }
 }

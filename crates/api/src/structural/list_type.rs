@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{ListType, Structural};
 use crate::field::{FieldErrors, Path};
 
-/// Items that occur more than once, all of them but the first.
+/// The first item of each list that has been there before.
 pub fn check(value: &Value, schema: &Structural, path: &Path<'_>, errors: &mut FieldErrors) {
     schema.visit(value, path, &mut |schema, value, path| {
         if let (Value::Array(items), Some(_)) = (value, &schema.items) {
@@ -33,7 +33,7 @@ fn duplicates(items: &[Value], schema: &Structural, path: &Path<'_>, errors: &mu
         };
         // Maps of values are sorted: the same value is the same text.
         if !seen.insert(identity.to_string()) {
-            errors.duplicate(&path.index(index), identity);
+            return errors.duplicate(&path.index(index), identity);
         }
     }
 }

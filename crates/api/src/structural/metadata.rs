@@ -75,13 +75,13 @@ fn embedded(object: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let api_version = text("apiVersion");
     if api_version.is_empty() {
-        errors.required(&path.child("apiVersion"), "must not be empty");
+        errors.required(&path.child("apiVersion"), "");
     } else if let Err(error) = api_version.parse::<crate::gvk::GroupVersion>() {
         errors.invalid(&path.child("apiVersion"), api_version, error.to_string());
     }
     let kind = text("kind");
     if kind.is_empty() {
-        errors.required(&path.child("kind"), "must not be empty");
+        errors.required(&path.child("kind"), "");
     } else if let Some(problem) = names::dns1035_label(&kind.to_lowercase()) {
         let detail = format!("may have mixed case, but should otherwise match: {problem}");
         errors.invalid(&path.child("kind"), kind, detail);

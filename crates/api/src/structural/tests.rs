@@ -176,7 +176,7 @@ fn metadata_is_that_of_an_object() {
     assert!(report.errors.is_empty());
     let mut errors = crate::field::FieldErrors::new();
     metadata::check(&value, &schema(), &Path::ROOT, &mut errors);
-    assert_eq!(errors.to_string(), "spec.pod.apiVersion: Required value: must not be empty");
+    assert_eq!(errors.to_string(), "spec.pod.apiVersion: Required value");
     value["metadata"]["labels"] = json!({"a": 1});
     assert_eq!(metadata::coerce(&mut value, &schema()).errors.len(), 1);
 }

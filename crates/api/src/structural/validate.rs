@@ -2,6 +2,7 @@
 
 use serde_json::{Number, Value};
 
+use super::format::Format;
 use super::{Additional, Checks, ListType, Structural, Type};
 use crate::field::{FieldError, FieldErrorKind, FieldErrors, Path};
 
@@ -205,18 +206,19 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
+/// Tells one problem of a text: what is too short may match no pattern either.
 fn string(text: &str, checks: &Checks, path: &Path<'_>, found: &mut Found) {
     if checks.max_length.is_some() || checks.min_length.is_some() {
         let length = text.chars().count() as u64;
         if let Some(max) = checks.max_length.filter(|max| length > *max) {
-            found.errors.too_long(path, usize::try_from(max).unwrap_or(usize::MAX));
+            return found.errors.too_long(path, usize::try_from(max).unwrap_or(usize::MAX));
         }
         if let Some(min) = checks.min_length.filter(|min| length < *min) {
-            found.invalid(path, text, &format!("should be at least {min} chars long"));
+            return found.invalid(path, text, &format!("should be at least {min} chars long"));
         }
     }
     if let Some(pattern) = checks.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-        found.invalid(path, text, &format!("should match '{}'", pattern.as_str()));
+        return found.invalid(path, text, &format!("should match '{}'", pattern.as_str()));
     }
     if let Some(format) = checks.format.filter(|format| !format.holds(text)) {
         let problem = format!("must be of type {}: {}", format.as_str(), crate::field::quote(text));
@@ -224,7 +226,28 @@ fn string(text: &str, checks: &Checks, path: &Path<'_>, found: &mut Found) {
     }
 }
 
+/// A number has to fit what its format says: `int32`, `int64`, `float`.
+fn fits(number: &Number, format: Format, path: &Path<'_>, found: &mut Found) {
+    let float = number.as_f64().unwrap_or(0.0);
+    let (good, kind) = match format {
+        Format::Int32 => {
+            (number.as_i64().map_or(float.abs() < 2e9, |whole| i32::try_from(whole).is_ok()), "integer")
+        }
+        Format::Int64 => (number.is_i64() || float.abs() < 9.2e18, "integer"),
+        Format::Float => (float.abs() <= f64::from(f32::MAX), "number"),
+        _ => return,
+    };
+    if !good {
+        let detail =
+            format!("Checked value must be of type {kind} with format {} in {path}", format.as_str());
+        found.errors.push(FieldError::new(FieldErrorKind::Invalid, &Path::ROOT, "", detail));
+    }
+}
+
 fn bounds(number: &Number, checks: &Checks, path: &Path<'_>, found: &mut Found) {
+    if let Some(format) = checks.format {
+        fits(number, format, path, found);
+    }
     use std::cmp::Ordering::{Equal, Greater, Less};
     let mut refuse = |problem: String| found.invalid(path, Value::Number(number.clone()), &problem);
     if let Some(max) = &checks.maximum {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::field::Path;
 use crate::gvk::GroupVersionKind;
+use crate::structural::format::Format;
 use crate::validation::read::text;
 
 const SPEC: Path<'static> = Path::new("spec");
@@ -29,6 +30,9 @@ pub fn of_resource(gvk: &GroupVersionKind) -> Option<&'static str> {
 pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut out = Vec::new();
     let spec = &new["spec"];
+    if crate::registry::Registry::builtin().kind(gvk).is_none() {
+        custom_finalizers(new, old, &mut out);
+    }
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Pod") => {
             pod::name(new, old, &mut out);
@@ -53,6 +57,7 @@ pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Ve
             template(&spec["jobTemplate"]["spec"]["template"], old, &path.child("spec"), &mut out);
             time_zone(spec, &mut out);
         }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => formats(spec, old, &mut out),
         ("", "Service") => service::service(new, &mut out),
         ("", "PersistentVolume") => storage::volume(new, &mut out),
         ("", "PersistentVolumeClaim") => storage::claim(spec, &SPEC, &mut out),
@@ -91,6 +96,56 @@ pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Ve
 }
 
 /// Nothing is repeated about a template that stays as it was.
+/// Names of finalizers without a domain may be meant by several.
+fn custom_finalizers(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
+    let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let known = old.map(list).unwrap_or_default();
+    for finalizer in list(new).iter().filter(|finalizer| !known.contains(finalizer)) {
+        let name = text(finalizer);
+        if !name.contains('/') && !matches!(name, "orphan" | "foregroundDeletion" | "kubernetes") {
+            out.push(format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name to avoid accidental conflicts \
+                 with other finalizer writers"
+            ));
+        }
+    }
+}
+
+/// Formats of texts that mean nothing.
+fn formats(spec: &Value, old: Option<&Value>, out: &mut Vec<String>) {
+    let before: Vec<&Value> =
+        old.and_then(|old| old["spec"]["versions"].as_array()).into_iter().flatten().collect();
+    for version in spec["versions"].as_array().into_iter().flatten() {
+        let schema = &version["schema"]["openAPIV3Schema"];
+        if !before.iter().any(|before| before["schema"]["openAPIV3Schema"] == *schema) {
+            formats_below(schema, 0, out);
+        }
+    }
+}
+
+fn formats_below(schema: &Value, depth: usize, out: &mut Vec<String>) {
+    const MAX_DEPTH: usize = 100;
+    if depth > MAX_DEPTH || !schema.is_object() {
+        return;
+    }
+    let format = text(&schema["format"]);
+    if schema["type"] == "string"
+        && !format.is_empty()
+        && !Format::parse(format).is_some_and(Format::is_of_texts)
+    {
+        let warning = format!("unrecognized format {format:?}");
+        if !out.contains(&warning) {
+            out.push(warning);
+        }
+    }
+    for property in schema["properties"].as_object().into_iter().flatten().map(|(_, property)| property) {
+        formats_below(property, depth + 1, out);
+    }
+    for below in [&schema["items"], &schema["additionalProperties"]] {
+        formats_below(below, depth + 1, out);
+    }
+}
+
 fn template(new: &Value, old: Option<&Value>, path: &Path<'_>, out: &mut Vec<String>) {
     if old == Some(new) {
         return;

@@ -100,3 +100,24 @@ fn other_kinds() {
         ],
     );
 }
+
+#[test]
+fn definitions_and_custom_objects() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "string", "format": "foo"}, "b": {"type": "string", "format": "date"},
+        "c": {"type": "integer", "format": "int32"}, "d": {"type": "array", "items": {"type": "string", "format": "int32"}},
+    }});
+    let crd = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
+    let gvk = crate::gvk::GroupVersionKind::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let expected = ["unrecognized format \"foo\"", "unrecognized format \"int32\""];
+    assert_eq!(super::of_object(&gvk, &crd, None), expected);
+    assert_eq!(super::of_object(&gvk, &crd, Some(&crd)), [""; 0]);
+    let custom = crate::gvk::GroupVersionKind::new("example.com", "v1", "Thing");
+    let object = json!({"metadata": {"finalizers": ["x", "example.com/y"]}});
+    let told = super::of_object(&custom, &object, None);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("metadata.finalizers: \"x\": prefer a domain-qualified finalizer name"),
+        "{told:?}"
+    );
+}

@@ -39,12 +39,19 @@ impl Version {
         if compiled.has_lists && old.is_none_or(|old| !has_duplicates(old, &compiled.structural)) {
             list_type::check(object, &compiled.structural, &Path::ROOT, errors);
         }
+        if compiled.rules.is_empty() {
+            return;
+        }
         // Rules may rely on types being right.
-        if errors.len() == before {
+        if errors.iter().skip(before).any(|error| error.kind.blocks_rules()) {
+            errors.invalid(&Path::ROOT, Value::Null, NOT_ALL_CHECKED);
+        } else {
             compiled.rules.judge(object, old, errors);
         }
     }
 }
+
+const NOT_ALL_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
 fn has_duplicates(object: &Value, schema: &api::structural::Structural) -> bool {
     let mut errors = FieldErrors::new();

@@ -61,9 +61,11 @@ pub async fn serve(
     }
     let terminating = served.custom.as_ref().is_some_and(|custom| custom.definition.terminating);
     if terminating && info.verb == "create" {
-        let mut status = Status::method_not_allowed((info.group.as_str(), info.resource.as_str()), "create");
-        status.message = "create not allowed while custom resource definition is terminating".to_owned();
-        return Err(status);
+        return Err(Status::forbidden(
+            (info.group.as_str(), info.resource.as_str()),
+            &info.name,
+            "create not allowed while custom resource definition is terminating",
+        ));
     }
     if served.custom.is_some() && info.is_mutating() && is_protobuf(&parts.headers) {
         return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));

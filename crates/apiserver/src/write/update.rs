@@ -132,7 +132,7 @@ impl Writer<'_> {
             let mut errors = FieldErrors::new();
             let path = Path::new("metadata");
             errors.invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
-            return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, self.name, &errors));
+            return Err(Status::invalid(&resource.gvk.group, &resource.plural, self.name, &errors));
         }
         self.carry_over(&mut new, old)?;
         self.served.complete(&mut new);

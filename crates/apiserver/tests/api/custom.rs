@@ -153,10 +153,7 @@ async fn objects_are_pruned_defaulted_and_judged() {
     );
     let (_, _, message) =
         server.post(CRONTABS, &refused(json!({"color": "pink", "replicas": 7}))).await.failure();
-    assert_eq!(
-        message,
-        "CronTab.example.com \"b\" is invalid: spec: Invalid value: \"object\": few are pink"
-    );
+    assert_eq!(message, "CronTab.example.com \"b\" is invalid: spec: Invalid value: few are pink");
     let mut odd = crontab("c");
     odd["metadata"]["labels"] = json!({"a": 1});
     assert_eq!(server.post(CRONTABS, &odd).await.failure().0, 400);
@@ -288,7 +285,10 @@ async fn a_definition_goes_with_its_objects() {
     let (code, _, message) = server.post(CRONTABS, &crontab("b")).await.failure();
     assert_eq!(
         (code, message.as_str()),
-        (405, "create not allowed while custom resource definition is terminating")
+        (
+            403,
+            "crontabs.example.com is forbidden: create not allowed while custom resource definition is terminating"
+        )
     );
     let release = json!({"metadata": {"finalizers": null}});
     server.patch(&format!("{CRONTABS}/held"), "merge-patch+json", &release).await.ok();

@@ -106,9 +106,10 @@ impl Lints<'_> {
     }
 }
 
-/// Whether two types read alike: what is not known of an empty list or map fits everything.
+/// Whether two types read alike. What is not known fits everything: policies put parts of objects beside constants.
 fn same(a: &Type, b: &Type) -> bool {
     match (a, b) {
+        (Type::Dyn, _) | (_, Type::Dyn) => true,
         (Type::List(a), Type::List(b)) => same(&a.element.of, &b.element.of),
         (Type::Map(a), Type::Map(b)) => same(&a.key.of, &b.key.of) && same(&a.value.of, &b.value.of),
         (Type::Optional(a), Type::Optional(b)) => same(a, b),

@@ -75,8 +75,8 @@ fn parts_of_lists_and_maps_are_alike() {
         assert_eq!(told.join("; "), expected, "{source}");
     };
     check("[1, 'a', 'b']", "ERROR: <input>:1:5: expected type 'int' but found 'string'");
-    check("[any, 1]", "ERROR: <input>:1:7: expected type 'dyn' but found 'int'");
-    check("{'a': 1, 'b': any}", "ERROR: <input>:1:15: expected type 'int' but found 'dyn'");
+    check("[any, 1]", "");
+    check("{'a': 1, 'b': any}", "");
     check("[duration('1h'), null]", "ERROR: <input>:1:18: expected type 'duration' but found 'null'");
     check(
         "[1, 'a'].size() + 'x'",
@@ -101,7 +101,7 @@ fn right_ones_have_a_type() {
     check("self.spec.?tags['a'].orValue('')", "string");
     check("any.x.y + 1", "int");
     check("any + any", "dyn");
-    check("[any, any]", "list(dyn)");
+    check("[any, 1]", "list(dyn)");
     check("variables.x", "int");
     check("has(variables.x)", "bool");
     check("[]", "list(dyn)");

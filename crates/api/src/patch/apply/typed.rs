@@ -1,7 +1,7 @@
 //! Values seen through their schema: which parts are owned one by one, and by which path element.
 
 use super::set::{Node, Set, field};
-use crate::schema::{List, ListType, Opaque, Schema, Shape};
+use crate::schema::{List, ListType, Opaque, Schema, SchemaRef, Shape};
 use serde_json::{Map, Value};
 
 /// A value as ownership sees it.
@@ -135,7 +135,11 @@ pub fn paths(value: &Value, schema: Option<&Schema>, which: Paths) -> Option<Set
 fn node(key: &str, value: &Value, schema: Option<&Schema>, which: Paths) -> Option<Node> {
     let named = schema.and_then(|s| s.field(key));
     let child_schema = named.map(|f| &*f.schema).or_else(|| child(schema, key));
-    let embedded = which == Paths::Created && named.is_some_and(|f| f.required || EMBEDDED.contains(&key));
+    // Of a custom object nothing is there but what is given, and its metadata.
+    let embedded = which == Paths::Created
+        && named.is_some_and(|f| {
+            matches!(f.schema, SchemaRef::Builtin(_)) && (f.required || EMBEDDED.contains(&key))
+        });
     let inner = if which == Paths::Created && !embedded { Paths::All } else { which };
     match paths(value, child_schema, inner) {
         Some(children) => {

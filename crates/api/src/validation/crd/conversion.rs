@@ -42,7 +42,8 @@ fn client_config(config: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 fn url(url: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     const FORM: &str = "; desired format: https://host[/path]";
     let Some(rest) = url.strip_prefix("https://") else {
-        return errors.invalid(path, url, format!("'https' is the only allowed URL scheme{FORM}"));
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        return errors.invalid(path, scheme, format!("'https' is the only allowed URL scheme{FORM}"));
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if host.is_empty() {

@@ -175,9 +175,8 @@ fn versions(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             version::deprecation(version, &path.child("deprecationWarning"), errors);
         }
         if !given(&version["schema"]["openAPIV3Schema"]) {
-            errors.required(&path.child("schema").child("openAPIV3Schema"), "schemas are required");
+            errors.required(&path.child("schema").child("openAPIV3Schema"), "");
         }
-        version::selectable_fields(version, &path.child("selectableFields"), errors);
     }
     // What all versions have in common is told once, of the definition as a whole.
     if common(versions, "schema") {
@@ -191,6 +190,14 @@ fn versions(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
     each(versions, "subresources", path, &list, errors, version::subresources);
     each(versions, "additionalPrinterColumns", path, &list, errors, version::columns);
+    let one = common(versions, "selectableFields");
+    for (index, version) in versions.iter().enumerate() {
+        if one && common(versions, "schema") {
+            version::selectable_fields(version, &path.child("selectableFields"), errors);
+            break;
+        }
+        version::selectable_fields(version, &list.index(index).child("selectableFields"), errors);
+    }
     if seen.len() != versions.len() {
         errors.invalid(&list, spec["versions"].clone(), "must contain unique version names");
     }

@@ -14,7 +14,9 @@ pub fn check(names: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         lower(plural, &path.child("plural"), errors);
     }
     let singular = text(&names["singular"]);
-    if !singular.is_empty() {
+    if singular.is_empty() {
+        errors.required(&path.child("singular"), "");
+    } else {
         lower(singular, &path.child("singular"), errors);
     }
     let (kind, list_kind) = (text(&names["kind"]), text(&names["listKind"]));

@@ -6,7 +6,7 @@ use super::super::read::{given, is_true};
 use crate::field::{FieldErrors, Path};
 
 /// What gives shape and therefore may not be repeated.
-const SHAPE: [&str; 12] = [
+const SHAPE: [&str; 13] = [
     "type",
     "default",
     "title",
@@ -19,6 +19,7 @@ const SHAPE: [&str; 12] = [
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-map-type",
+    "x-kubernetes-validations",
 ];
 
 /// Checks the combinations in this node; those in nodes below are theirs.
@@ -73,7 +74,15 @@ fn node(
     for key in
         SHAPE.iter().filter(|key| fields.get(**key).is_some_and(|value| given(value) && value != false))
     {
-        errors.forbidden(&path.child(key), "must be empty to be structural");
+        let detail = match *key {
+            "default" | "additionalProperties" => "must be undefined to be structural",
+            "nullable" => "must be false to be structural",
+            key if key.starts_with("x-kubernetes-") && fields.get(key).is_some_and(Value::is_boolean) => {
+                "must be false to be structural"
+            }
+            _ => "must be empty to be structural",
+        };
+        errors.forbidden(&path.child(key), detail);
     }
     let (properties, outer_properties) = (path.child("properties"), outer_path.child("properties"));
     for (name, below) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {

@@ -95,7 +95,10 @@ fn node(schema: &Value, level: Level, path: &Path<'_>, errors: &mut FieldErrors)
         return errors.invalid(path, schema.clone(), "must be a schema object");
     };
     for key in UNSUPPORTED.iter().filter(|key| schema.get(**key).is_some_and(given)) {
-        errors.forbidden(&path.child(key), format!("{key} is not supported"));
+        match *key {
+            "$schema" => errors.invalid(path, "", "OpenAPIV3Schema 'schema' is not supported"),
+            key => errors.forbidden(&path.child(key), format!("{key} is not supported")),
+        }
     }
     if is_true(&schema["uniqueItems"]) {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -115,7 +118,12 @@ fn kind(schema: &Value, level: Level, path: &Path<'_>, errors: &mut FieldErrors)
     let kind = text(&schema["type"]);
     let path_of_type = path.child("type");
     if !kind.is_empty() && !TYPES.contains(&kind) {
-        return errors.not_supported(&path_of_type, kind, &TYPES);
+        errors.not_supported(&path_of_type, kind, &TYPES);
+        if kind == "null" {
+            let detail = "type cannot be set to null, use nullable as an alternative";
+            errors.forbidden(&path_of_type, detail);
+        }
+        return;
     }
     let free = is_true(&schema["x-kubernetes-int-or-string"])
         || is_true(&schema["x-kubernetes-preserve-unknown-fields"]);
@@ -150,11 +158,10 @@ fn kind(schema: &Value, level: Level, path: &Path<'_>, errors: &mut FieldErrors)
 fn map(schema: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let additional = &schema["additionalProperties"];
     let path = path.child("additionalProperties");
-    if additional == &Value::Bool(false) {
+    let properties = schema["properties"].as_object().is_some_and(|properties| !properties.is_empty());
+    if additional == &Value::Bool(false) && properties {
         errors.forbidden(&path, "additionalProperties cannot be set to false");
-    } else if given(additional)
-        && schema["properties"].as_object().is_some_and(|properties| !properties.is_empty())
-    {
+    } else if given(additional) && properties {
         errors.forbidden(&path, "additionalProperties and properties are mutual exclusive");
     }
     if given(additional) && is_true(&schema["x-kubernetes-embedded-resource"]) {
@@ -239,6 +246,10 @@ fn list(schema: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 let detail = "must be object if parent array's x-kubernetes-list-type is map";
                 return errors.invalid(&items_path.child("type"), of["type"].clone(), detail);
             }
+            if is_true(&of["nullable"]) {
+                let detail = "cannot be nullable when x-kubernetes-list-type is map";
+                errors.forbidden(&items_path.child("nullable"), detail);
+            }
             map_keys(keys, of, path, errors);
         }
         "set" => {
@@ -246,7 +257,7 @@ fn list(schema: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             if is_true(&of["nullable"]) {
                 errors.forbidden(
                     &path.child("nullable"),
-                    "nullable cannot be true when x-kubernetes-list-type is set",
+                    "cannot be nullable when x-kubernetes-list-type is set",
                 );
             }
             match text(&of["type"]) {
@@ -311,11 +322,11 @@ fn metadata(schema: &Value, level: Level, path: &Path<'_>, errors: &mut FieldErr
         }
     }
     let metadata = &schema["properties"]["metadata"];
-    let allowed = ["description", "type", "properties", "title", "required"];
+    let allowed = ["type", "properties"];
     let odd = metadata.as_object().into_iter().flatten().any(|(key, _)| !allowed.contains(&key.as_str()));
     let fields = metadata["properties"].as_object();
     let more = fields.into_iter().flatten().any(|(key, _)| !matches!(key.as_str(), "name" | "generateName"));
-    if odd || more {
+    if level == Level::Root && (odd || more) {
         let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
         errors.forbidden(&properties.key("metadata"), detail);
     }
@@ -345,11 +356,16 @@ fn values(schema: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         false => prune_value(&mut pruned, &parsed),
     };
     if !dropped.is_empty() {
-        errors.invalid(&path, value.clone(), "must be pruned");
+        errors.invalid(&path, value.clone(), "must not have unknown fields");
     }
-    for error in validate::validate_at(&complete, &parsed, &path) {
+    for mut error in validate::validate_at(&complete, &parsed, &path) {
+        // What is said of values names the field, which a default has not got.
+        if let Some(problem) = error.detail.strip_prefix(&format!("{path} in body ")) {
+            error.detail = format!(" in body {problem}");
+        }
         errors.push(error);
     }
+    crate::structural::metadata::check(&complete, &parsed, &path, errors);
 }
 
 /// A default is no object of the API: `metadata` in it is a field like others.

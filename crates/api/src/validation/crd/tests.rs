@@ -54,8 +54,15 @@ fn definitions() {
         &["spec.versions: Invalid value: ", "must have exactly one version marked as storage version"],
     );
     check(
+        |crd| {
+            let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            schema["properties"]["metadata"] = json!({"type": "object", "required": ["name"]});
+        },
+        &["properties[metadata]: Forbidden: must not specify anything other than name and generateName"],
+    );
+    check(
         |crd| crd["spec"]["versions"][0]["schema"] = Value::Null,
-        &["spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required"],
+        &["spec.versions[0].schema.openAPIV3Schema: Required value"],
     );
     check(
         |crd| crd["spec"]["names"]["kind"] = json!("1x"),
@@ -90,7 +97,7 @@ fn definitions() {
         },
         &[
             "spec.additionalPrinterColumns[0].type: Invalid value: \"x\": must be one of",
-            "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"spec[\": is an invalid path",
+            "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"spec[\": must be a simple json path starting with .",
         ],
     );
     check(
@@ -98,7 +105,7 @@ fn definitions() {
             crd["spec"]["versions"][0]["selectableFields"] =
                 json!([{"jsonPath": ".spec.none"}, {"jsonPath": ".metadata.name"}])
         },
-        &["does not refer to a valid field", "must not point to fields in metadata"],
+        &["does not refer to a valid field", "is an invalid path: does not refer to a valid field"],
     );
 }
 
@@ -144,11 +151,24 @@ fn schemas_are_structural() {
     );
     check(
         json!({"type": "object", "default": {"a": 1}}),
-        ".default: Invalid value: {\"a\":1}: must be pruned",
+        ".default: Invalid value: {\"a\":1}: must not have unknown fields",
     );
     check(
         json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
         ".x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
+    );
+    check(
+        json!({"type": "string", "anyOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]}),
+        ".anyOf[0].x-kubernetes-validations: Forbidden: must be empty to be structural",
+    );
+    check(
+        json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+               "items": {"type": "object", "nullable": true, "required": ["k"], "properties": {"k": {"type": "string"}}}}),
+        ".items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is map",
+    );
+    check(
+        json!({"type": "null"}),
+        ".type: Forbidden: type cannot be set to null, use nullable as an alternative",
     );
     check(json!({"type": "object", "$ref": "x"}), ".$ref: Forbidden: $ref is not supported");
 }

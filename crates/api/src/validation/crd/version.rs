@@ -8,6 +8,7 @@ use crate::field::{FieldErrors, Path};
 use crate::jsonpath::JsonPath;
 
 const MAX_SELECTABLE: usize = 8;
+const SIMPLE: &str = "must be a simple json path starting with .";
 
 pub fn deprecation(version: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let warning = &version["deprecationWarning"];
@@ -18,7 +19,7 @@ pub fn deprecation(version: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if text.is_empty() {
         errors.invalid(path, text, "must not be an empty string");
     } else if text.len() > 256 {
-        errors.too_long(path, 256);
+        errors.invalid(path, text, "must be <= 256 characters long");
     } else if text.trim() != text {
         errors.invalid(path, text, "must not have leading or trailing whitespace");
     } else if text.chars().any(char::is_control) {
@@ -50,7 +51,9 @@ pub fn columns(columns: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         match text(&column["jsonPath"]) {
             "" => errors.required(&path.child("JSONPath"), ""),
             json_path => {
-                if let Err(error) = JsonPath::parse(json_path) {
+                if !json_path.starts_with('.') {
+                    errors.invalid(&path.child("JSONPath"), json_path, SIMPLE);
+                } else if let Err(error) = JsonPath::parse(json_path) {
                     errors.invalid(
                         &path.child("JSONPath"),
                         json_path,
@@ -79,7 +82,9 @@ pub fn subresources(subresources: &Value, path: &Path<'_>, errors: &mut FieldErr
                 let good = names.is_some_and(|names| {
                     names.len() > 1 && names.first().is_some_and(|name| roots.contains(name))
                 });
-                if !good {
+                if !value.starts_with('.') {
+                    errors.invalid(&path, value, SIMPLE);
+                } else if !good {
                     errors.invalid(&path, value, problem);
                 }
             }
@@ -106,12 +111,15 @@ pub fn selectable_fields(version: &Value, path: &Path<'_>, errors: &mut FieldErr
             continue;
         }
         let Some(names) = simple(json_path) else {
-            errors.invalid(&path, json_path, "is an invalid path: must be a simple path of field names");
+            let why = match json_path.chars().next() {
+                Some(c) if c != '.' => format!("expected [ or . but got: {c}"),
+                _ if json_path.contains('[') => "array notation is not allowed".to_owned(),
+                _ => "must be a simple path of field names".to_owned(),
+            };
+            errors.invalid(&path, json_path, format!("is an invalid path: {why}"));
             continue;
         };
-        if names.first() == Some(&"metadata") {
-            errors.invalid(&path, json_path, "must not point to fields in metadata");
-        } else {
+        {
             match leaf(&version["schema"]["openAPIV3Schema"], &names) {
                 None => errors.invalid(&path, json_path, "is an invalid path: does not refer to a valid field"),
                 Some("string" | "boolean" | "integer") => {}

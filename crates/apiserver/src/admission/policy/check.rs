@@ -55,7 +55,7 @@ fn wrong(fault: Fault) -> FieldError {
     FieldError {
         kind: FieldErrorKind::Invalid,
         field: fault.field,
-        value: fault.source.into(),
+        value: Some(fault.source.into()),
         detail: format!("compilation failed: {}", fault.why),
     }
 }

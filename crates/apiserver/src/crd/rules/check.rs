@@ -1,6 +1,6 @@
 //! Whether the rules of a definition compile, and whether they can be afforded.
 
-use api::field::{FieldErrors, Path};
+use api::field::{FieldError, FieldErrorKind, FieldErrors, Path};
 use expressions::schema;
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ const RULE_LIMIT: u64 = 10_000_000;
 const SCHEMA_LIMIT: u64 = 100_000_000;
 const ADVICE: &str = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
 const REASONS: [&str; 4] =
-    ["FieldValueRequired", "FieldValueInvalid", "FieldValueForbidden", "FieldValueDuplicate"];
+    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// Rules that were accepted before stay acceptable: what they cost may be estimated anew.
 pub fn check_definition(crd: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
@@ -37,7 +37,7 @@ pub fn check_definition(crd: &Value, old: Option<&Value>, errors: &mut FieldErro
 
 fn check_schema(schema: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut total = 0u64;
-    let place = Place { root: true, cardinality: 1, correlatable: true, depth: 0 };
+    let place = Place { root: true, cardinality: 1, uncorrelatable: None, depth: 0 };
     node(schema, &place, path, &mut total, errors);
     if total > SCHEMA_LIMIT {
         errors.forbidden(
@@ -54,17 +54,17 @@ struct Place {
     root: bool,
     /// How many values of this part an object can have.
     cardinality: u64,
-    /// Whether the old value of this part can be found.
-    correlatable: bool,
+    /// Within what the old value of this part cannot be found.
+    uncorrelatable: Option<String>,
     depth: usize,
 }
 
 impl Place {
-    fn below(&self, count: u64, correlatable: bool) -> Self {
+    fn below(&self, count: u64, lost_within: Option<&Path<'_>>) -> Self {
         Self {
             root: false,
             cardinality: self.cardinality.saturating_mul(count),
-            correlatable: self.correlatable && correlatable,
+            uncorrelatable: self.uncorrelatable.clone().or_else(|| lost_within.map(ToString::to_string)),
             depth: self.depth + 1,
         }
     }
@@ -79,28 +79,64 @@ fn node(written: &Value, place: &Place, path: &Path<'_>, total: &mut u64, errors
     let sized = (!rules.is_empty() || is_container).then(|| schema::sized(written, place.root));
     if let Some(sized) = &sized {
         let list = path.child("x-kubernetes-validations");
-        for (index, written) in rules.iter().enumerate() {
-            rule(written, sized, place, &list.index(index), total, errors);
+        for (index, rule_written) in rules.iter().enumerate() {
+            rule(rule_written, written, sized, place, &list.index(index), total, errors);
         }
     }
     let count = sized.map_or(1, |sized| sized.max);
     let properties = path.child("properties");
     for (name, property) in written["properties"].as_object().into_iter().flatten() {
-        node(property, &place.below(1, true), &properties.key(name), total, errors);
+        node(property, &place.below(1, None), &properties.key(name), total, errors);
     }
     node(
         &written["additionalProperties"],
-        &place.below(count, true),
+        &place.below(count, None),
         &path.child("additionalProperties"),
         total,
         errors,
     );
     let by_key = written["x-kubernetes-list-type"] == "map";
-    node(&written["items"], &place.below(count, by_key), &path.child("items"), total, errors);
+    let lost = if by_key { None } else { Some(path) };
+    node(&written["items"], &place.below(count, lost), &path.child("items"), total, errors);
 }
 
+/// A rule as upstream shows it: the fields of its type, in their order.
+fn shown(rule: &Value) -> String {
+    let text = |key: &str| Value::from(rule[key].as_str().unwrap_or_default());
+    format!(
+        "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\"OptionalOldSelf\":{}}}",
+        text("rule"),
+        text("message"),
+        text("messageExpression"),
+        rule["reason"],
+        text("fieldPath"),
+        rule["optionalOldSelf"],
+    )
+}
+
+/// Says it of the whole rule.
+fn refuse(rule: &Value, path: &Path<'_>, detail: impl std::fmt::Display, errors: &mut FieldErrors) {
+    let detail = format!("{}: {detail}", shown(rule));
+    errors.push(FieldError::without_value(FieldErrorKind::Invalid, path, detail));
+}
+
+/// Whether there is such a field in what the rule is about.
+fn leads_somewhere(schema: &Value, names: &[String]) -> bool {
+    let mut schema = schema;
+    for name in names {
+        let property = &schema["properties"][name];
+        schema = if property.is_object() { property } else { &schema["additionalProperties"] };
+        if !schema.is_object() {
+            return false;
+        }
+    }
+    !names.is_empty()
+}
+
+#[expect(clippy::too_many_arguments, reason = "a rule, what it is about, and where it is")]
 fn rule(
     written: &Value,
+    schema: &Value,
     of: &expressions::types::Sized,
     place: &Place,
     path: &Path<'_>,
@@ -114,9 +150,9 @@ fn rule(
         return errors.required(&rule_path, "rule is not specified");
     }
     if message.trim().is_empty() && !message.is_empty() {
-        errors.invalid(&path.child("message"), message, "message must be non-empty if specified");
+        errors.invalid(&path.child("message"), message, "must be non-empty if specified");
     } else if message.trim().contains('\n') {
-        errors.invalid(&path.child("message"), message, "message must not contain line breaks");
+        errors.invalid(&path.child("message"), message, "must not contain line breaks");
     } else if message.is_empty() && source.trim().contains('\n') {
         errors.required(&path.child("message"), "message must be specified if rule contains line breaks");
     }
@@ -125,29 +161,49 @@ fn rule(
         errors.not_supported(&path.child("reason"), reason, &REASONS);
     }
     let at = text("fieldPath");
-    if field_path(at).is_none() {
-        errors.invalid(&path.child("fieldPath"), at, "fieldPath must be a valid path");
+    if !at.is_empty() {
+        let path = path.child("fieldPath");
+        if at.trim().is_empty() {
+            errors.invalid(&path, at, "must be non-empty if specified");
+        } else if at.contains('\n') {
+            errors.invalid(&path, at, "must not contain line breaks");
+        }
+        if !field_path(at).is_some_and(|names| leads_somewhere(schema, &names)) {
+            errors.invalid(&path, at, "must be a valid path");
+        }
+    }
+    let message_path = path.child("messageExpression");
+    let message_expression = text("messageExpression");
+    if !message_expression.is_empty() && message_expression.trim().is_empty() {
+        errors.required(&message_path, "messageExpression must be non-empty if specified");
     }
     let compiled = match Rule::compile(written, of) {
         Ok(compiled) => compiled,
         Err(Fault::Rule(error)) => {
-            return errors.invalid(&rule_path, source, format!("compilation failed: {error}"));
+            return refuse(written, &rule_path, format!("compilation failed: {error}"), errors);
+        }
+        Err(Fault::NotBool) => {
+            return refuse(written, &rule_path, "cel expression must evaluate to a bool", errors);
         }
         Err(Fault::MessageExpression(error)) => {
             let detail = format!("messageExpression compilation failed: {error}");
-            return errors.invalid(&path.child("messageExpression"), text("messageExpression"), detail);
+            return refuse(written, &message_path, detail, errors);
+        }
+        Err(Fault::NotText) => {
+            let detail = "messageExpression must evaluate to a string";
+            return refuse(written, &message_path, detail, errors);
         }
     };
     if written["optionalOldSelf"].is_boolean() && !compiled.is_transition() {
         let detail = "may not be set if oldSelf is not used in rule";
         errors.invalid(&path.child("optionalOldSelf"), written["optionalOldSelf"].clone(), detail);
     }
-    if compiled.is_transition() && !place.correlatable {
-        errors.invalid(
-            &rule_path,
-            source,
-            "oldSelf cannot be used on the uncorrelatable portion of the schema",
-        );
+    if compiled.is_transition()
+        && let Some(within) = &place.uncorrelatable
+    {
+        let detail =
+            format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
+        return errors.invalid(&rule_path, source, detail);
     }
     let (cost, message_cost) = compiled.estimated_cost();
     afford("estimated rule cost", cost, place, &rule_path, total, errors);

@@ -17,8 +17,6 @@ pub struct Rules(Option<Node>);
 
 /// A part of the schema that has rules, or parts with rules.
 struct Node {
-    /// `object`, as errors call the value.
-    kind: String,
     of: expressions::Type,
     rules: Vec<Rule>,
     fields: Vec<(String, Node)>,
@@ -35,6 +33,10 @@ impl Rules {
     /// From the schema as it was written. What does not compile was refused with its definition.
     pub fn compile(schema: &Value) -> Self {
         Self(Node::compile(schema, true, 0))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// The rules that the object, or the change of it, breaks.
@@ -68,7 +70,6 @@ impl Node {
         }
         let sized = schema::sized(schema, root);
         Some(Self {
-            kind: schema["type"].as_str().unwrap_or_default().to_owned(),
             rules: written
                 .into_iter()
                 .flatten()
@@ -97,7 +98,7 @@ impl Node {
         for rule in &self.rules {
             // What has not been touched may stay as it is.
             if !unchanged || rule.is_transition() {
-                rule.judge(value, old, &self.of, &self.kind, path, budget, errors)?;
+                rule.judge(value, old, &self.of, path, budget, errors)?;
             }
         }
         match value {

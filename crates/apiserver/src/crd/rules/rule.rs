@@ -27,7 +27,13 @@ pub struct Rule {
 /// What of a rule does not compile.
 pub enum Fault {
     Rule(CompileError),
+    NotBool,
     MessageExpression(CompileError),
+    NotText,
+}
+
+fn gives(program: &Program, wanted: &Type) -> bool {
+    program.result_type().is_dyn() || program.result_type() == wanted
 }
 
 /// The variables of rules about a value.
@@ -45,14 +51,17 @@ impl Rule {
         let optional_old_self = rule["optionalOldSelf"].as_bool().unwrap_or(false);
         let environment = environment(of, optional_old_self);
         let source = rule["rule"].as_str().unwrap_or_default();
-        let program = Program::compile_as(source, &environment, &[Type::Bool]).map_err(Fault::Rule)?;
+        let program = Program::compile(source, &environment).map_err(Fault::Rule)?;
+        if !gives(&program, &Type::Bool) {
+            return Err(Fault::NotBool);
+        }
         let message_expression = match text("messageExpression") {
             "" => None,
-            source => Some(
-                Program::compile_as(source, &environment, &[Type::String])
-                    .map_err(Fault::MessageExpression)?,
-            ),
+            source => Some(Program::compile(source, &environment).map_err(Fault::MessageExpression)?),
         };
+        if message_expression.as_ref().is_some_and(|program| !gives(program, &Type::String)) {
+            return Err(Fault::NotText);
+        }
         let uses_old = program.mentions(OLD_SELF)
             || message_expression.as_ref().is_some_and(|program| program.mentions(OLD_SELF));
         Ok(Self {
@@ -82,13 +91,11 @@ impl Rule {
         self.uses_old
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a rule sees, and where it is")]
     pub(super) fn judge(
         &self,
         value: &Value,
         old: Option<&Value>,
         of: &Type,
-        kind: &str,
         path: &Path<'_>,
         budget: &mut Budget,
         errors: &mut FieldErrors,
@@ -105,7 +112,7 @@ impl Rule {
             (None, true) => variables.set(OLD_SELF, Cel::Optional(None)),
             (None, false) => {}
         }
-        let mut refuse = |detail: String| errors.push(self.error(path, kind, detail));
+        let mut refuse = |detail: String| errors.push(self.error(path, value, detail));
         match self.program.evaluate(&variables, budget) {
             Ok(result) if result.as_bool() == Some(true) => {}
             Ok(_) => {
@@ -146,7 +153,7 @@ impl Rule {
         })
     }
 
-    fn error(&self, path: &Path<'_>, kind: &str, detail: String) -> FieldError {
+    fn error(&self, path: &Path<'_>, value: &Value, detail: String) -> FieldError {
         fn below(
             path: &Path<'_>,
             names: &[String],
@@ -158,8 +165,12 @@ impl Rule {
             }
         }
         below(path, &self.field_path, |path: &Path<'_>| match self.reason {
-            FieldErrorKind::Duplicate => FieldError::new(FieldErrorKind::Duplicate, path, kind, ""),
-            reason => FieldError::new(reason, path, kind, detail),
+            // Objects and lists would say more than anybody reads.
+            reason if value.is_object() || value.is_array() => {
+                FieldError::without_value(reason, path, detail)
+            }
+            FieldErrorKind::Duplicate => FieldError::new(FieldErrorKind::Duplicate, path, value.clone(), ""),
+            reason => FieldError::new(reason, path, value.clone(), detail),
         })
     }
 }
