@@ -16,10 +16,15 @@ use crate::layout::Layout;
 use crate::{shim, signals};
 
 pub async fn run(layout: &Layout, args: BuildArgs) -> Result<()> {
+    let checkout = match args.context.to_str().and_then(build::git::parse) {
+        Some(repository) => Some(repository.fetch(false).await.map_err(anyhow::Error::msg)?),
+        None => None,
+    };
+    let context = checkout.as_ref().map_or_else(|| args.context.clone(), build::git::Checkout::path);
     let store = Store::open(&layout.images()).context("cannot open the image store")?;
     let runtime = PrivateRuntime::new(layout)?;
     let quiet = args.quiet;
-    let options = options(layout, args, runtime.config.socket.clone())?;
+    let options = options(layout, args, context, runtime.config.socket.clone())?;
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(runtime::run(runtime.config.clone(), shutdown.clone()));
     runtime.ready(&served).await?;
@@ -96,9 +101,9 @@ impl PrivateRuntime {
     }
 }
 
-fn options(layout: &Layout, args: BuildArgs, socket: PathBuf) -> Result<Options> {
-    if !args.context.is_dir() {
-        bail!("{} is no directory to build in", args.context.display());
+fn options(layout: &Layout, args: BuildArgs, context: PathBuf, socket: PathBuf) -> Result<Options> {
+    if !context.is_dir() {
+        bail!("{} is no directory to build in", context.display());
     }
     let mut arguments = BTreeMap::new();
     for text in &args.arguments {
@@ -115,7 +120,7 @@ fn options(layout: &Layout, args: BuildArgs, socket: PathBuf) -> Result<Options>
         None => bail!("{text:?}: a label is NAME=VALUE"),
     };
     Ok(Options {
-        context: args.context,
+        context,
         dockerfile: args.file,
         target: args.target,
         arguments,

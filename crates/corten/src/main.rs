@@ -39,10 +39,21 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// With its causes, but for those that it tells already.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -95,4 +106,18 @@ fn run(cli: Cli) -> Result<()> {
     // A part that is still in a system call must not keep the process.
     tokio.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::told;
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let error = anyhow!("refused").context("cannot open /x: refused").context("cannot start");
+        assert_eq!(told(&error), "cannot start: cannot open /x: refused");
+        assert_eq!(told(&anyhow!("alone")), "alone");
+    }
 }

@@ -226,7 +226,7 @@ pub struct BuildArgs {
     /// A registry to speak to without TLS; may be repeated
     #[arg(long = "insecure-registry", value_name = "HOST:PORT")]
     pub insecure: Vec<String>,
-    /// The directory that COPY takes from
+    /// The directory that COPY takes from, or a Git repository: https://example.org/project.git#revision:directory
     pub context: PathBuf,
 }
 
