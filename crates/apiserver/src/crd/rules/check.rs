@@ -133,7 +133,6 @@ fn leads_somewhere(schema: &Value, names: &[String]) -> bool {
     !names.is_empty()
 }
 
-#[expect(clippy::too_many_arguments, reason = "a rule, what it is about, and where it is")]
 fn rule(
     written: &Value,
     schema: &Value,
