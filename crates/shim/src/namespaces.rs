@@ -145,13 +145,24 @@ fn pod_init(parent: i32) -> io::Result<i32> {
     // SAFETY: with no stack given, clone is fork; this process has one thread. The child makes only plain calls and never returns.
     unsafe {
         let flags = (libc::CLONE_NEWPID | libc::SIGCHLD | parent) as libc::c_ulong;
+        // In a user namespace it is another process's child; there is no descriptor of that one here, and none is polled.
+        let shim = match parent {
+            0 => check(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) as i32)?,
+            _ => -1,
+        };
         let pid = libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize);
         if pid != 0 {
+            libc::close(shim);
             return check(pid as i32)
                 .map_err(|e| io::Error::other(format!("make the shared PID namespace: {e}")));
         }
         libc::prctl(libc::PR_SET_NAME, c"pod-init".as_ptr());
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // One that died before that will not be told of; and of its number nothing is seen from in here.
+        let mut died = libc::pollfd { fd: shim, events: libc::POLLIN, revents: 0 };
+        if libc::poll(&raw mut died, 1, 0) != 0 {
+            libc::_exit(0);
+        }
         // Ignored children are reaped by the kernel.
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32);
