@@ -190,17 +190,14 @@ pub fn signing(certificate: &Path, key: &Path) -> Result<Option<controllers::Clu
     Ok(Some(controllers::ClusterSigning { certificate_pem: read(certificate)?, key_pem: read(key)? }))
 }
 
-pub fn start_controllers(
-    parts: &mut Parts,
-    informers: &Informers,
+/// What the controllers are told of the cluster.
+pub fn controllers_config(
     authority: &str,
     signing: Option<controllers::ClusterSigning>,
     network: &NetworkArgs,
     lifecycle: &LifecycleArgs,
-    leading: &Leading,
-    pages: pages::Pages,
-) -> Result<()> {
-    let config = controllers::Config {
+) -> controllers::Config {
+    controllers::Config {
         cluster_cidr: network.cluster_cidr.clone(),
         node_cidr_mask_size_ipv4: controllers::Config::NODE_CIDR_MASK_SIZE_IPV4,
         node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
@@ -208,7 +205,16 @@ pub fn start_controllers(
         cluster_signing: signing,
         node_monitor_grace_period: lifecycle.node_monitor_grace_period,
         metrics: controllers::Metrics::default(),
-    };
+    }
+}
+
+pub fn start_controllers(
+    parts: &mut Parts,
+    informers: &Informers,
+    config: controllers::Config,
+    leading: &Leading,
+    pages: pages::Pages,
+) -> Result<()> {
     pages.start(parts, component(&config));
     let informers = informers.clone();
     leading.start(parts, "controllers", "kube-controller-manager", informers.client(), move |stop| {

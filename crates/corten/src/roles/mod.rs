@@ -53,13 +53,11 @@ pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     let informers = plane.informers();
     let leading = Leading::beside(&args.leader, args.etcd.options().is_some());
     let (authority, signing) = (plane.authority(), plane.signing()?);
+    let config = control_plane::controllers_config(authority, signing, &args.network, &args.lifecycle);
     control_plane::start_controllers(
         &mut parts,
         &informers,
-        authority,
-        signing,
-        &args.network,
-        &args.lifecycle,
+        config,
         &leading,
         pages::Pages::beside(informers.client(), control_plane::CONTROLLERS),
     )?;
@@ -90,16 +88,8 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let signing = control_plane::signing(&certificate, &key)?;
     let leading = Leading::alone(args.leader);
     let pages = pages::Pages::alone(&args.secure, informers.client(), control_plane::CONTROLLERS).await?;
-    control_plane::start_controllers(
-        &mut parts,
-        &informers,
-        &authority,
-        signing,
-        &args.network,
-        &args.lifecycle,
-        &leading,
-        pages,
-    )?;
+    let config = control_plane::controllers_config(&authority, signing, &args.network, &args.lifecycle);
+    control_plane::start_controllers(&mut parts, &informers, config, &leading, pages)?;
     started();
     parts.finish().await
 }

@@ -37,13 +37,12 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let informers = plane.informers();
     let leading = Leading::beside(&args.cluster.leader, args.cluster.etcd.options().is_some());
     let (authority, signing) = (plane.authority(), plane.signing()?);
+    let config =
+        control_plane::controllers_config(authority, signing, &node.network, &args.cluster.lifecycle);
     control_plane::start_controllers(
         &mut parts,
         &informers,
-        authority,
-        signing,
-        &node.network,
-        &args.cluster.lifecycle,
+        config,
         &leading,
         Pages::beside(informers.client(), control_plane::CONTROLLERS),
     )?;
