@@ -259,7 +259,7 @@ spec:
 #[test]
 fn unused_images_make_room() {
     let c = with_kubelet(
-        "evictionHard: {nodefs.available: 100%}\nimageMinimumGCAge: 0s\nimageGCHighThresholdPercent: 1\nimageGCLowThresholdPercent: 0\n",
+        "evictionHard: {nodefs.available: 100%}\nimageMinimumGCAge: 1ms\nimageGCHighThresholdPercent: 1\nimageGCLowThresholdPercent: 0\n",
     );
     eventually("the unused image to go", || {
         let list = c.corten(&["image", "list"]).stdout;
