@@ -201,12 +201,6 @@ mod tests {
         assert_eq!((config.max_pods, config.register_with_taints.len()), (7, 1));
     }
 
-    #[test]
-    fn no_two_flags_are_the_same() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
-
     /// What kubeadm and clouds start a kubelet with.
     #[test]
     fn flags_of_others() {
