@@ -34,7 +34,11 @@ pub fn webhooks(object: &Value, errors: &mut FieldErrors) {
         } else {
             errors.required(&path.child("sideEffects"), "must specify one of None, NoneOnDryRun");
         }
-        in_range(&hook["timeoutSeconds"], 1, 30, &path.child("timeoutSeconds"), errors);
+        let timeout = &hook["timeoutSeconds"];
+        if timeout.as_i64().is_some_and(|n| !(1..=30).contains(&n)) {
+            let why = "the timeout value must be between 1 and 30 seconds";
+            errors.invalid(&path.child("timeoutSeconds"), timeout.clone(), why);
+        }
         label_selector(&hook["namespaceSelector"], &path.child("namespaceSelector"), errors);
         label_selector(&hook["objectSelector"], &path.child("objectSelector"), errors);
         conditions(&hook["matchConditions"], &path.child("matchConditions"), errors);

@@ -16,6 +16,44 @@ const SOURCES: [(&str, &str); 5] = [
     ("Resource", "resource"),
 ];
 
+/// A new one, whose references have to lead somewhere.
+pub fn create(object: &Value, errors: &mut FieldErrors) {
+    autoscaler(object, errors);
+    versions(object, &Value::Null, errors);
+}
+
+/// References that were good enough before still are.
+pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    versions(new, old, errors);
+}
+
+fn versions(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let (target, path) = (&new["spec"]["scaleTargetRef"], SPEC.child("scaleTargetRef"));
+    if *target != old["spec"]["scaleTargetRef"] {
+        // Of what has no group, one kind can be scaled.
+        version(target, text(&target["kind"]) == "ReplicationController", &path, errors);
+    }
+    let (metrics, before) = (SPEC.child("metrics"), items(&old["spec"]["metrics"]));
+    for (i, metric) in items(&new["spec"]["metrics"]).iter().enumerate() {
+        let described = &metric["object"]["describedObject"];
+        if given(described) && !before.contains(metric) {
+            let path = metrics.index(i);
+            let path = path.child("object");
+            version(described, true, &path.child("describedObject"), errors);
+        }
+    }
+}
+
+fn version(reference: &Value, core: bool, path: &Path<'_>, errors: &mut FieldErrors) {
+    let version = text(&reference["apiVersion"]);
+    let path = path.child("apiVersion");
+    if version.matches('/').count() > 1 {
+        errors.invalid(&path, version, format!("unexpected GroupVersion string: {version}"));
+    } else if !core && !version.contains('/') {
+        errors.invalid(&path, version, "apiVersion must specify API group");
+    }
+}
+
 pub fn autoscaler(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
     let (min, max) = (spec["minReplicas"].as_i64(), spec["maxReplicas"].as_i64().unwrap_or_default());

@@ -1,7 +1,7 @@
 //! Jobs and CronJobs.
 
 use super::addresses::domain_prefixed;
-use super::read::{IMMUTABLE, given, in_range, is_true, not_negative, one_of, same, text, unchanged};
+use super::read::{IMMUTABLE, given, is_true, not_negative, one_of, same, text, unchanged};
 use super::{cron, job_policy, names, pod, selector};
 use crate::field::{FieldErrors, Path};
 use crate::selector::LabelSelector;
@@ -49,7 +49,10 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         if !given(&spec["completions"]) {
             errors.required(&path.child("completions"), "when completion mode is Indexed");
         }
-        in_range(&spec["parallelism"], 0, 100_000, &path.child("parallelism"), errors);
+        if spec["parallelism"].as_i64().is_some_and(|n| n > MAX_INDEXES) {
+            let why = format!("must be less than or equal to {MAX_INDEXES}");
+            errors.invalid(&path.child("parallelism"), spec["parallelism"].clone(), why);
+        }
         indexes(spec, path, errors);
     } else {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
@@ -201,13 +204,17 @@ fn fixed(template: &Value) -> Value {
     template
 }
 
-pub fn cron_job(object: &Value, errors: &mut FieldErrors) {
-    let spec = &object["spec"];
+pub fn cron_job_create(object: &Value, errors: &mut FieldErrors) {
     let name = text(&object["metadata"]["name"]);
     if name.len() > 52 {
         // Eleven more characters go into the names of its jobs.
         errors.invalid(&Path::new("metadata").child("name"), name, "must be no more than 52 characters");
     }
+    cron_job(object, errors);
+}
+
+pub fn cron_job(object: &Value, errors: &mut FieldErrors) {
+    let spec = &object["spec"];
     let schedule = text(&spec["schedule"]);
     if schedule.is_empty() {
         errors.required(&SPEC.child("schedule"), "");

@@ -57,7 +57,13 @@ pub fn priority_class(object: &Value, errors: &mut FieldErrors) {
         _ => None,
     };
     if name.starts_with("system-") && (built_in.is_none() || built_in != value) {
-        let detail = "priority class names with 'system-' prefix are reserved for system use only";
+        let error = match built_in {
+            Some(value) => format!("value of {name} PriorityClass must be {value}"),
+            None => format!("{name} is not a known system priority class"),
+        };
+        let detail = format!(
+            "priority class names with 'system-' prefix are reserved for system use only. error: {error}"
+        );
         errors.forbidden(&Path::new("metadata").child("name"), detail);
     } else if built_in.is_none() && value.is_some_and(|v| v > HIGHEST) {
         let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
@@ -72,10 +78,10 @@ pub fn priority_class(object: &Value, errors: &mut FieldErrors) {
 }
 
 pub fn priority_class_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    for field in ["value", "preemptionPolicy"] {
-        if !same(&new[field], &old[field]) {
-            errors.forbidden(&Path::new(field), "may not be changed in an update.");
-        }
+    let policy = Path::new("preemptionPolicy");
+    super::read::unchanged(&new["preemptionPolicy"], &old["preemptionPolicy"], &policy, errors);
+    if !same(&new["value"], &old["value"]) {
+        errors.forbidden(&Path::new("value"), "may not be changed in an update.");
     }
 }
 

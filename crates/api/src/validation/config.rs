@@ -31,7 +31,8 @@ pub fn config_map(object: &Value, errors: &mut FieldErrors) {
         size += decoded_len(value);
     }
     if size > MAX_SIZE {
-        errors.too_long(&DATA, MAX_SIZE);
+        // All of it is too much, not one field: so clients see it.
+        errors.too_long(&Path::ROOT.key(""), MAX_SIZE);
     }
 }
 

@@ -67,7 +67,7 @@ fn lifecycle(c: &Value, sort: Sort, grace: i64, path: &Path<'_>, errors: &mut Fi
     let sidecar = sort == Sort::Init && text(&c["restartPolicy"]) == "Always";
     if sort == Sort::Regular || sidecar {
         probe::probe(&c["livenessProbe"], true, &path.child("livenessProbe"), errors);
-        probe::probe(&c["readinessProbe"], false, &path.child("readinessProbe"), errors);
+        probe::readiness(&c["readinessProbe"], &path.child("readinessProbe"), errors);
         probe::probe(&c["startupProbe"], true, &path.child("startupProbe"), errors);
         probe::lifecycle(&c["lifecycle"], grace, &path.child("lifecycle"), errors);
         return;

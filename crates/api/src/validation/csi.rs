@@ -80,9 +80,12 @@ pub fn driver(object: &Value, errors: &mut FieldErrors) {
 }
 
 pub fn driver_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    for field in ["attachRequired", "fsGroupPolicy", "volumeLifecycleModes"] {
+    // The first is called so in messages.
+    for (field, called) in
+        [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")]
+    {
         if !same(&new["spec"][field], &old["spec"][field]) {
-            errors.invalid(&SPEC.child(field), new["spec"][field].clone(), IMMUTABLE);
+            errors.invalid(&SPEC.child(called), new["spec"][field].clone(), IMMUTABLE);
         }
     }
 }

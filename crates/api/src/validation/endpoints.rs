@@ -19,7 +19,16 @@ pub fn endpoints(object: &Value, errors: &mut FieldErrors) {
         for field in ["addresses", "notReadyAddresses"] {
             let list = path.child(field);
             for (j, address) in items(&subset[field]).iter().enumerate() {
-                endpoint_ip(&address["ip"], &list.index(j).child("ip"), errors);
+                let path = list.index(j);
+                endpoint_ip(&address["ip"], &path.child("ip"), errors);
+                let (hostname, node) = (&address["hostname"], &address["nodeName"]);
+                if !is_empty(hostname) {
+                    let problem = names::dns1123_label(text(hostname));
+                    invalid_if(problem, hostname, &path.child("hostname"), errors);
+                }
+                if !is_empty(node) {
+                    invalid_if(names::dns1123_subdomain(text(node)), node, &path.child("nodeName"), errors);
+                }
             }
         }
         let ports = path.child("ports");
@@ -40,7 +49,7 @@ pub fn endpoints(object: &Value, errors: &mut FieldErrors) {
 }
 
 /// An address that traffic may be sent to: nobody may reach into a node's own interfaces through a Service.
-fn endpoint_ip(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub fn endpoint_ip(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     ip(value, path, errors);
     let Some(address) = parse_ip(text(value)) else { return };
     let problem = match address {

@@ -3,6 +3,7 @@
 use super::names;
 use super::read::{given, invalid_if, is_empty, items, required, text};
 use crate::field::{FieldErrors, Path};
+use crate::quantity::Quantity;
 use serde_json::Value;
 
 const FIELDS: [&str; 11] = [
@@ -73,7 +74,9 @@ fn value_from(variable: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 }
 
 fn key_ref(reference: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    required(&reference["name"], &path.child("name"), errors);
+    // Both are names of objects, in whichever kind the key is.
+    let name = &reference["name"];
+    invalid_if(names::dns1123_subdomain(text(name)), &Value::from(text(name)), &path.child("name"), errors);
     let key = &reference["key"];
     if text(key).is_empty() {
         errors.required(&path.child("key"), "");
@@ -122,11 +125,36 @@ pub fn resource_ref(reference: &Value, file: bool, path: &Path<'_>, errors: &mut
         required(&reference["containerName"], &path.child("containerName"), errors);
     }
     let resource = text(&reference["resource"]);
-    let path = path.child("resource");
+    let field = path.child("resource");
     if resource.is_empty() {
-        errors.required(&path, "");
+        errors.required(&field, "");
     } else if !RESOURCES.contains(&resource) && !resource.contains(".hugepages-") {
-        errors.not_supported(&path, resource, &RESOURCES);
+        errors.not_supported(&field, resource, &RESOURCES);
+    }
+    divisor(resource, &reference["divisor"], path, errors);
+}
+
+const CPU_UNITS: [&str; 2] = ["1m", "1"];
+const BYTE_UNITS: [&str; 13] =
+    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+
+/// In which unit an amount is told: a power of a thousand or of 1024, or thousandths of a CPU.
+fn divisor(resource: &str, divisor: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let unit = Quantity::from_value(divisor).map(|q| q.to_string()).unwrap_or_default();
+    let (units, what): (&[&str], &str) = match resource.split_once('.').map(|(_, name)| name) {
+        Some("cpu") => (&CPU_UNITS, "the cpu"),
+        Some("memory") => (&BYTE_UNITS, "the memory"),
+        Some("ephemeral-storage") => (&BYTE_UNITS, "the local ephemeral storage"),
+        Some(name) if name.starts_with("hugepages-") => (&BYTE_UNITS, "the hugepages"),
+        _ => return,
+    };
+    if given(divisor) && unit != "0" && !units.contains(&unit.as_str()) {
+        let known = match units.split_last() {
+            Some((last, [one])) => format!("{one} and {last}"),
+            _ => units.join(", "),
+        };
+        let why = format!("only divisor's values {known} are supported with {what} resource");
+        errors.invalid(&path.child("divisor"), resource, why);
     }
 }
 
@@ -145,7 +173,13 @@ pub fn env_from(sources: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             ["configMapRef", "secretRef"].into_iter().filter(|name| given(&source[*name])).collect();
         match given.as_slice() {
             [] => errors.invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"),
-            [one] => required(&source[*one]["name"], &path.child(one).child("name"), errors),
+            [one] => {
+                let (name, path) = (&source[*one]["name"], path.child(one));
+                required(name, &path.child("name"), errors);
+                if !is_empty(name) {
+                    invalid_if(names::dns1123_subdomain(text(name)), name, &path.child("name"), errors);
+                }
+            }
             _ => errors.invalid(&path, "", "may not have more than one field specified at a time"),
         }
     }

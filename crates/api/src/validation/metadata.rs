@@ -16,6 +16,8 @@ fn name_check(gvk: &GroupVersionKind) -> fn(&str) -> Option<String> {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Namespace") => names::dns1123_label,
         ("", "Service") => names::dns1035_label,
+        // Its name begins the host names of its pods.
+        ("apps", "StatefulSet") => names::dns1123_label,
         ("rbac.authorization.k8s.io", _) => names::path_segment,
         // `v1.` is the APIService of the core group, and bundles are named after their signer, with colons.
         ("apiregistration.k8s.io", "APIService")

@@ -48,11 +48,15 @@ pub fn ingress(object: &Value, errors: &mut FieldErrors) {
             invalid_if(problem, &entry["secretName"], &path.child("secretName"), errors);
         }
     }
-    annotation(object, errors);
     if given(&spec["ingressClassName"]) {
         let name = &spec["ingressClassName"];
         invalid_if(names::dns1123_subdomain(text(name)), name, &SPEC.child("ingressClassName"), errors);
     }
+}
+
+pub fn ingress_create(object: &Value, errors: &mut FieldErrors) {
+    ingress(object, errors);
+    annotation(object, errors);
 }
 
 /// A class is named in one way.

@@ -95,7 +95,9 @@ pub fn spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         let path = gates.index(i);
         invalid_if(names::qualified_name(text(condition)), condition, &path.child("conditionType"), errors);
     }
-    if given(&spec["os"]) {
+    if given(&spec["os"]) && text(&spec["os"]["name"]).is_empty() {
+        errors.required(&path.child("os").child("name"), "cannot be empty");
+    } else if given(&spec["os"]) {
         one_of(&spec["os"]["name"], &["linux", "windows"], &path.child("os").child("name"), errors);
     }
 }

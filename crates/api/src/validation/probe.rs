@@ -6,6 +6,16 @@ use serde_json::Value;
 
 const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 
+/// Being unready ends nothing, so there is nothing to be given time for.
+pub fn readiness(readiness: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    probe(readiness, false, path, errors);
+    let grace = &readiness["terminationGracePeriodSeconds"];
+    if given(grace) {
+        let why = "must not be set for readinessProbes";
+        errors.invalid(&path.child("terminationGracePeriodSeconds"), grace.clone(), why);
+    }
+}
+
 pub fn probe(probe: &Value, must_succeed_once: bool, path: &Path<'_>, errors: &mut FieldErrors) {
     if !given(probe) {
         return;
@@ -58,7 +68,11 @@ pub fn handler(handler: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 }
             }
             "tcpSocket" => port_or_name(&action["port"], &path.child("port"), errors),
-            "grpc" => port(&action["port"], &path.child("port"), errors),
+            "grpc" => {
+                let zero = Value::from(0);
+                let number = if given(&action["port"]) { &action["port"] } else { &zero };
+                port(number, &path.child("port"), errors);
+            }
             // How long a hook may sleep depends on its pod.
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! Resource quotas and limit ranges: how much there may be in a namespace.
 
 use super::read::{given, is_empty, items, members, text};
-use super::resources;
+use super::{names, resources};
 use crate::field::{FieldErrors, Path};
 use crate::quantity::Quantity;
 use serde_json::Value;
@@ -20,6 +20,7 @@ pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
         }
         let known = COMPUTE.iter().chain(&OBJECTS).any(|known| known == name);
         if !name.contains('/') && !known && !name.contains("hugepages-") {
+            resources::standard(name, &hard.key(name), errors);
             errors.invalid(&hard.key(name), name.as_str(), "must be a standard resource for quota");
         }
     }
@@ -86,7 +87,7 @@ pub const COMPUTE: [&str; 9] = [
     "requests.memory",
 ];
 /// What else can be counted without a vendor's prefix.
-const OBJECTS: [&str; 10] = [
+pub const OBJECTS: [&str; 10] = [
     "configmaps",
     "persistentvolumeclaims",
     "pods",
@@ -131,25 +132,55 @@ fn scope_selector(selector: &Value, errors: &mut FieldErrors) {
 
 /// What a quota counts stays: only how much of it there is changes.
 pub fn resource_quota_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    for field in ["scopes", "scopeSelector"] {
-        super::read::unchanged(&new["spec"][field], &old["spec"][field], &SPEC.child(field), errors);
+    let scopes = |quota: &Value| -> HashSet<String> {
+        items(&quota["spec"]["scopes"]).iter().map(|scope| text(scope).to_owned()).collect()
+    };
+    if scopes(new) != scopes(old) {
+        errors.invalid(&SPEC.child("scopes"), new["spec"]["scopes"].clone(), super::read::IMMUTABLE);
     }
 }
+
+/// Bounds of these are checked; others are for whoever wrote them, with a name of his own.
+const BOUNDED: [&str; 3] = ["Pod", "Container", "PersistentVolumeClaim"];
+
+/// (lower, upper): no amount of the first list may exceed that of the second; how the two are called, which list is
+/// blamed, and whether the lower amount is the one that is shown.
+type Order = (&'static str, &'static str, [&'static str; 2], &'static str, bool);
+
+const ORDERS: [Order; 6] = [
+    ("min", "max", ["min", "max"], "min", true),
+    ("min", "defaultRequest", ["min", "default request"], "defaultRequest", false),
+    ("defaultRequest", "max", ["default request", "max"], "defaultRequest", true),
+    ("defaultRequest", "default", ["default request", "default limit"], "defaultRequest", true),
+    ("min", "default", ["min", "default"], "default", true),
+    ("default", "max", ["default", "max"], "max", true),
+];
 
 pub fn limit_range(object: &Value, errors: &mut FieldErrors) {
     let list = SPEC.child("limits");
     let mut kinds = HashSet::new();
     for (i, item) in items(&object["spec"]["limits"]).iter().enumerate() {
         let path = list.index(i);
-        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-            resources::amounts(&item[field], &path.child(field), errors);
-        }
         let kind = text(&item["type"]);
-        if kind.is_empty() {
-            errors.required(&path.child("type"), "");
+        if let Some(problem) = names::qualified_name(kind) {
+            errors.invalid(&path.child("type"), kind, problem);
         }
-        if !kind.is_empty() && !kinds.insert(kind) {
+        if !kind.contains('/') && !BOUNDED.contains(&kind) {
+            let why = "must be a standard limit type or fully qualified";
+            errors.invalid(&path.child("type"), kind, why);
+        }
+        if !kinds.insert(kind) {
             errors.duplicate(&path.child("type"), kind);
+        }
+        let of_containers = matches!(kind, "Pod" | "Container");
+        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            if kind == "Pod" && field.starts_with("default") {
+                if !is_empty(&item[field]) {
+                    errors.forbidden(&path.child(field), "may not be specified when `type` is 'Pod'");
+                }
+                continue;
+            }
+            resources::bounds(&item[field], of_containers, &path.child(field), errors);
         }
         if kind == "PersistentVolumeClaim"
             && !given(&item["min"]["storage"])
@@ -158,31 +189,30 @@ pub fn limit_range(object: &Value, errors: &mut FieldErrors) {
             let why = "either minimum or maximum storage value is required, but neither was provided";
             errors.required(&path, why);
         }
+        ordered(item, &path, errors);
         ratios(item, &path, errors);
-        if kind == "Pod" {
-            for field in ["default", "defaultRequest"] {
-                if !is_empty(&item[field]) {
-                    errors.forbidden(&path.child(field), "may not be specified when `type` is 'Pod'");
-                }
+    }
+}
+
+fn ordered(item: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let amount = |list: &str, name: &str| Quantity::from_value(&item[list][name]).ok();
+    for (lower, upper, [low_words, high_words], blamed, shows_lower) in ORDERS {
+        for (name, _) in members(&item[lower]) {
+            if let (Some(low), Some(high)) = (amount(lower, name), amount(upper, name))
+                && low > high
+            {
+                let why = format!("{low_words} value {low} is greater than {high_words} value {high}");
+                let shown = if shows_lower { low } else { high };
+                errors.invalid(&path.child(blamed).key(name), shown.to_string(), why);
             }
         }
-        // (lower, upper): each amount of the first must not exceed that of the second.
-        for (lower, upper) in [
-            ("min", "max"),
-            ("min", "default"),
-            ("default", "max"),
-            ("defaultRequest", "default"),
-            ("defaultRequest", "max"),
-        ] {
-            for (name, low) in members(&item[lower]) {
-                let high = item[upper].get(name).and_then(|v| Quantity::from_value(v).ok());
-                if let (Ok(low), Some(high)) = (Quantity::from_value(low), high)
-                    && low > high
-                {
-                    let detail = format!("{lower} value {low} is greater than {upper} value {high}");
-                    errors.invalid(&path.child(lower).key(name), low.to_string(), detail);
-                }
-            }
+    }
+    for (name, _) in members(&item["default"]).filter(|(name, _)| !resources::overcommittable(name)) {
+        if let (Some(limit), Some(request)) = (amount("default", name), amount("defaultRequest", name))
+            && limit != request
+        {
+            let why = format!("default value {limit} must equal to defaultRequest value {request} in {name}");
+            errors.invalid(&path.child("defaultRequest").key(name), request.to_string(), why);
         }
     }
 }

@@ -106,7 +106,8 @@ pub fn port_or_name(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 errors.invalid(path, name.as_str(), problem);
             }
         }
-        Value::Null => errors.required(path, ""),
+        // One that is not given is zero, which is none either.
+        Value::Null => port(&Value::from(0), path, errors),
         other => port(other, path, errors),
     }
 }

@@ -1,7 +1,7 @@
 //! What the scheduler reads: tolerations, affinity, spreading, node selection.
 
 use super::names;
-use super::read::{given, in_range, invalid_if, is_empty, items, one_of, text};
+use super::read::{given, invalid_if, is_empty, items, one_of, text};
 use super::selector::label_selector;
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
@@ -138,6 +138,7 @@ pub fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut FieldErrors
     }
     for (i, term) in items(&selector["nodeSelectorTerms"]).iter().enumerate() {
         node_term(term, &terms.index(i), errors);
+        label_values(term, &terms.index(i), errors);
     }
 }
 
@@ -171,6 +172,18 @@ fn node_term(term: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             } else {
                 node_field(requirement, &path, errors);
             }
+        }
+    }
+}
+
+/// What no label can be would never match. (Preferences may ask for it all the same, as they always could.)
+fn label_values(term: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let list = path.child("matchExpressions");
+    for (i, requirement) in items(&term["matchExpressions"]).iter().enumerate() {
+        let path = list.index(i);
+        let path = path.child("values");
+        for (j, value) in items(&requirement["values"]).iter().enumerate() {
+            invalid_if(names::label_value(text(value)), value, &path.index(j), errors);
         }
     }
 }
@@ -270,7 +283,13 @@ fn spread(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         label_selector(&c["labelSelector"], &path.child("labelSelector"), errors);
         label_keys(c, "matchLabelKeys", &path, errors);
         if given(&c["minDomains"]) {
-            in_range(&c["minDomains"], 1, i64::from(i32::MAX), &path.child("minDomains"), errors);
+            if c["minDomains"].as_i64().is_some_and(|n| n <= 0) {
+                errors.invalid(
+                    &path.child("minDomains"),
+                    c["minDomains"].clone(),
+                    "must be greater than zero",
+                );
+            }
             if text(&c["whenUnsatisfiable"]) != "DoNotSchedule" {
                 let detail = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway";
                 errors.invalid(&path.child("minDomains"), c["minDomains"].clone(), detail);

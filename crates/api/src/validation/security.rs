@@ -7,6 +7,8 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 const MAX_ID: i64 = i32::MAX as i64;
+/// As long as a path may be.
+const MAX_PROFILE: usize = 4095;
 
 fn ids(context: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
@@ -20,7 +22,10 @@ fn profile(profile: &Value, kind: &str, path: &Path<'_>, errors: &mut FieldError
     }
     let local = &profile["localhostProfile"];
     match text(&profile["type"]) {
-        "" => errors.required(&path.child("type"), "type is required when seccompProfile is set"),
+        "" => {
+            let field = if kind == "seccomp" { "seccompProfile" } else { "appArmorProfile" };
+            errors.required(&path.child("type"), format!("type is required when {field} is set"));
+        }
         "Localhost" => {
             if text(local).is_empty() {
                 errors.required(
@@ -29,6 +34,14 @@ fn profile(profile: &Value, kind: &str, path: &Path<'_>, errors: &mut FieldError
                 );
             } else if kind == "seccomp" {
                 descending(local, &path.child("localhostProfile"), errors);
+            } else if text(local).trim() != text(local) {
+                errors.invalid(
+                    &path.child("localhostProfile"),
+                    local.clone(),
+                    "must not be padded with whitespace",
+                );
+            } else if text(local).len() > MAX_PROFILE {
+                errors.too_long(&path.child("localhostProfile"), MAX_PROFILE);
             }
         }
         "RuntimeDefault" | "Unconfined" => {

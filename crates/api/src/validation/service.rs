@@ -1,14 +1,13 @@
 //! Services of every type, and what of them stays when the type changes.
 
 use super::names;
-use super::read::{
-    given, in_range, invalid_if, ip, is_empty, items, one_of, parse_ip, port, port_or_name, same, text,
-};
+use super::read::{given, in_range, invalid_if, ip, is_empty, items, one_of, port, port_or_name, same, text};
 use crate::field::{FieldErrors, Path};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
 const SPEC: Path<'static> = Path::new("spec");
+const KUBELET_PORT: i64 = 10250;
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -28,12 +27,24 @@ pub fn service(object: &Value, errors: &mut FieldErrors) {
             errors.invalid(&SPEC.child("clusterIPs").index(0), "None", detail);
         }
         "ExternalName" => external_name(spec, errors),
+        "LoadBalancer" => kubelet_port(spec, errors),
         _ => one_of(&spec["type"], &TYPES, &SPEC.child("type"), errors),
     }
     super::metadata::labels(&spec["selector"], &SPEC.child("selector"), errors);
     affinity(spec, errors);
     addresses(spec, kind, errors);
     policies(spec, kind, errors);
+}
+
+/// Balancers that forward to nodes would let everybody reach the kubelet.
+fn kubelet_port(spec: &Value, errors: &mut FieldErrors) {
+    let list = SPEC.child("ports");
+    for (i, p) in items(&spec["ports"]).iter().enumerate() {
+        if p["port"].as_i64() == Some(KUBELET_PORT) {
+            let why = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
+            errors.invalid(&list.index(i), KUBELET_PORT, why);
+        }
+    }
 }
 
 fn external_name(spec: &Value, errors: &mut FieldErrors) {
@@ -135,10 +146,7 @@ fn addresses(spec: &Value, kind: &str, errors: &mut FieldErrors) {
     let external = SPEC.child("externalIPs");
     for (i, address) in items(&spec["externalIPs"]).iter().enumerate() {
         let path = external.index(i);
-        ip(address, &path, errors);
-        if parse_ip(text(address)).is_some_and(|a| a.is_loopback() || a.is_unspecified()) {
-            errors.invalid(&path, address.clone(), "may not be a loopback or unspecified address");
-        }
+        super::endpoints::endpoint_ip(address, &path, errors);
     }
     let path = SPEC.child("clusterIPs");
     for (i, address) in items(&spec["clusterIPs"]).iter().enumerate() {

@@ -113,6 +113,12 @@ pub fn claim_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if filled || names.iter().any(|f| !same(&field(new, f), &field(old, f))) {
         errors.forbidden(&SPEC, IMMUTABLE_CLAIM);
     }
+    let (class, path) = ("volumeAttributesClassName", SPEC.child("volumeAttributesClassName"));
+    if given(&old[class]) && !given(&new[class]) {
+        errors.forbidden(&path, "update from non-nil value to nil is forbidden");
+    } else if !is_empty(&old[class]) && is_empty(&new[class]) {
+        errors.forbidden(&path, "update from non-nil value to an empty string is forbidden");
+    }
     let amount = |spec: &Value| Quantity::from_value(&spec["resources"]["requests"]["storage"]).ok();
     if let (Some(new_amount), Some(old_amount)) = (amount(new), amount(old))
         && new_amount != old_amount
@@ -155,6 +161,7 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
             "hostPath" => volume::host_path(source, &path, errors),
             "local" => {
                 required(&source["path"], &path.child("path"), errors);
+                super::security::no_backsteps(&source["path"], &path.child("path"), errors);
                 if !given(&spec["nodeAffinity"]["required"]) {
                     errors.required(&SPEC.child("nodeAffinity"), "Local volume requires node affinity");
                 }
@@ -198,9 +205,11 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
     one_of(&spec["volumeMode"], &VOLUME_MODES, &SPEC.child("volumeMode"), errors);
     class_name(&spec["storageClassName"], &SPEC.child("storageClassName"), errors);
     let affinity = &spec["nodeAffinity"]["required"];
+    let path = SPEC.child("nodeAffinity");
     if given(affinity) {
-        let path = SPEC.child("nodeAffinity");
         scheduling::node_selector(affinity, &path.child("required"), errors);
+    } else if given(&spec["nodeAffinity"]) {
+        errors.required(&path.child("required"), "must specify required node constraints");
     }
 }
 

@@ -4,6 +4,7 @@ use super::read::{given, is_empty, is_true, items, one_of, quantity, required, t
 use super::security::{descending, no_backsteps};
 use super::{env, names, projected};
 use crate::field::{FieldErrors, Path};
+use crate::quantity::Quantity;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
@@ -53,7 +54,12 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
     match kind {
         "hostPath" => host_path(source, path, errors),
         "emptyDir" if given(&source["sizeLimit"]) => {
-            quantity(&source["sizeLimit"], &path.child("sizeLimit"), errors);
+            if Quantity::from_value(&source["sizeLimit"]).is_ok_and(|limit| limit.is_negative()) {
+                let why = "SizeLimit field must be a valid resource quantity";
+                errors.forbidden(&path.child("sizeLimit"), why);
+            } else {
+                quantity(&source["sizeLimit"], &path.child("sizeLimit"), errors);
+            }
         }
         "secret" => {
             required(&source["secretName"], &path.child("secretName"), errors);
@@ -236,9 +242,15 @@ pub fn mounts(container: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors:
         {
             errors.forbidden(&recursive, "may only be specified when readOnly is true");
         }
+        if matches!(text(&mount["recursiveReadOnly"]), "Enabled" | "IfPossible")
+            && !matches!(text(&mount["mountPropagation"]), "" | "None")
+        {
+            let why = "may only be specified when mountPropagation is None or not specified";
+            errors.forbidden(&recursive, why);
+        }
     }
     let list = path.child("volumeDevices");
-    let mut names = HashSet::new();
+    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
     for (i, device) in items(&container["volumeDevices"]).iter().enumerate() {
         let path = list.index(i);
         named(device, volumes, &path, errors);
@@ -257,8 +269,13 @@ pub fn mounts(container: &Value, volumes: &Volumes<'_>, path: &Path<'_>, errors:
         let device_path = text(&device["devicePath"]);
         if device_path.is_empty() {
             errors.required(&path.child("devicePath"), "");
-        } else if !seen.insert(device_path) {
+        } else if !paths.insert(device_path) {
             errors.invalid(&path.child("devicePath"), device_path, "must be unique");
+        } else if seen.contains(device_path) {
+            let why = "must not already exist as a path in volumeMounts";
+            errors.invalid(&path.child("devicePath"), device_path, why);
+        } else {
+            no_backsteps(&device["devicePath"], &path.child("devicePath"), errors);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::read::{
     at_most_all, count_or_percent, given, is_empty, is_nothing, not_negative, same, text, unchanged,
 };
-use super::{pod, selector, storage};
+use super::{names, pod, selector, storage};
 use crate::field::{FieldErrors, Path};
 use crate::selector::LabelSelector;
 use serde_json::{Map, Value};
@@ -162,6 +162,7 @@ pub fn stateful_set(object: &Value, errors: &mut FieldErrors) {
             if given(&rolling["maxUnavailable"]) {
                 let field = path.child("maxUnavailable");
                 count_or_percent(&rolling["maxUnavailable"], &field, errors);
+                at_most_all(&rolling["maxUnavailable"], &field, errors);
                 if is_nothing(&rolling["maxUnavailable"]) {
                     errors.invalid(&field, rolling["maxUnavailable"].clone(), "cannot be 0");
                 }
@@ -181,6 +182,16 @@ pub fn stateful_set(object: &Value, errors: &mut FieldErrors) {
     let claims = SPEC.child("volumeClaimTemplates");
     for (i, claim) in super::read::items(&spec["volumeClaimTemplates"]).iter().enumerate() {
         storage::claim_spec(&claim["spec"], &claims.index(i).child("spec"), errors);
+    }
+}
+
+/// The service becomes the subdomain of each pod.
+pub fn stateful_set_create(object: &Value, errors: &mut FieldErrors) {
+    stateful_set(object, errors);
+    let service = &object["spec"]["serviceName"];
+    if !is_empty(service) {
+        let problem = names::dns1123_label(text(service));
+        super::read::invalid_if(problem, service, &SPEC.child("serviceName"), errors);
     }
 }
 

@@ -20,9 +20,47 @@ fn limits() {
         json!({"spec": {"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1"}}]}}),
         &[
             r#"spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1"#,
-            r#"spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than default value 1"#,
+            r#"spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1"#,
+            r#"spec.limits[0].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1"#,
         ],
     );
+}
+
+#[test]
+fn limits_of_what_there_is() {
+    #[track_caller]
+    fn item(item: Value, want: &[&str]) {
+        check("v1", "LimitRange", json!({"spec": {"limits": [item]}}), want);
+    }
+    item(
+        json!({"type": "Container", "min": {"cpu": "300m"}, "defaultRequest": {"cpu": "200m"}, "default": {"cpu": "1"}}),
+        &[
+            r#"spec.limits[0].defaultRequest[cpu]: Invalid value: "200m": min value 300m is greater than default request value 200m"#,
+        ],
+    );
+    item(
+        json!({"type": "Container", "default": {"example.com/gpu": "2"}, "defaultRequest": {"example.com/gpu": "1"}}),
+        &[
+            r#"spec.limits[0].defaultRequest[example.com/gpu]: Invalid value: "1": default value 2 must equal to defaultRequest value 1 in example.com/gpu"#,
+        ],
+    );
+    item(
+        json!({"type": "Pots"}),
+        &[r#"spec.limits[0].type: Invalid value: "Pots": must be a standard limit type or fully qualified"#],
+    );
+    item(
+        json!({"type": "Container", "max": {"mem": "1"}, "default": {"mem": "1"}, "defaultRequest": {"mem": "1"}}),
+        &[
+            r#"spec.limits[0].max[mem]: Invalid value: "mem": must be a standard resource type or fully qualified"#,
+            r#"spec.limits[0].max[mem]: Invalid value: "mem": must be a standard resource for containers"#,
+            r#"spec.limits[0].default[mem]: Invalid value: "mem": must be a standard resource type or fully qualified"#,
+            r#"spec.limits[0].default[mem]: Invalid value: "mem": must be a standard resource for containers"#,
+            r#"spec.limits[0].defaultRequest[mem]: Invalid value: "mem": must be a standard resource type or fully qualified"#,
+            r#"spec.limits[0].defaultRequest[mem]: Invalid value: "mem": must be a standard resource for containers"#,
+        ],
+    );
+    item(json!({"type": "PersistentVolumeClaim", "max": {"storage": "2Gi"}}), &[]);
+    item(json!({"type": "example.com/image", "max": {"storage": "1Gi"}}), &[]);
 }
 
 #[test]
@@ -65,6 +103,7 @@ fn revisions_and_quotas_stay() {
         json!({"spec": {"hard": {"widgets": "1", "count/widgets.a.b": "1", "pods": "1500m", "cpu": "1500m"}}}),
         &[
             "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
+            "spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource type or fully qualified",
             "spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource for quota",
         ],
     );

@@ -17,7 +17,7 @@ fn configuration() {
         "v1",
         "ConfigMap",
         json!({"data": {"a": large}}),
-        &["data: Too long: may not be more than 1048576 bytes"],
+        &["[]: Too long: may not be more than 1048576 bytes"],
     );
     check(
         "v1",

@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod dra;
 mod events;
+mod fields;
 mod flow_control;
 mod jobs;
 mod metadata;

@@ -68,7 +68,8 @@ fn pods() {
         json!({"resources": {"requests": {"cpu": "2", "foo": "1"}, "limits": {"cpu": "1"}}}),
         &[
             r#"spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#,
-            r#"spec.containers[0].resources.requests: Invalid value: "foo": must be a standard resource for containers"#,
+            r#"spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource type or fully qualified"#,
+            r#"spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource for containers"#,
         ],
     );
     container(
@@ -239,7 +240,8 @@ fn resources_of_a_whole_pod() {
         whole(json!({"requests": {"cpu": "1", "disk": "1"}, "limits": {"memory": "1Gi"}})),
         &[
             r#"spec.resources.requests[disk]: Unsupported value: "disk": supported values: "cpu", "hugepages-", "memory""#,
-            r#"spec.resources.requests: Invalid value: "disk": must be a standard resource for containers"#,
+            r#"spec.resources.requests[disk]: Invalid value: "disk": must be a standard resource type or fully qualified"#,
+            r#"spec.resources.requests[disk]: Invalid value: "disk": must be a standard resource for containers"#,
             r#"spec.resources.requests: Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi"#,
             r#"spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to aggregate container requests of 2"#,
             r#"spec.containers[0].resources.limits[memory]: Invalid value: "2Gi": must be less than or equal to pod limits of 1Gi"#,

@@ -9,7 +9,7 @@ fn priorities() {
         "PriorityClass",
         json!({"metadata": {"name": "system-mine"}, "value": 1}),
         &[
-            "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only",
+            "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-mine is not a known system priority class",
         ],
     );
     check(
