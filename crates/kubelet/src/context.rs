@@ -15,7 +15,7 @@ use crate::Options;
 use crate::affinity::Affinity;
 use crate::cgroups::Cgroups;
 use crate::claims::Claims;
-use crate::container::resources::NodeDefaults;
+use crate::container::resources::{NodeDefaults, Swap};
 use crate::container::sandbox::{Cluster, parse_resolv_conf};
 use crate::cpus::Cpus;
 use crate::cri::Cri;
@@ -149,7 +149,7 @@ impl Context {
     }
 
     pub fn host_ips(&self) -> Vec<IpAddr> {
-        vec![self.options.node_ip]
+        self.options.node_ips.clone()
     }
 
     pub fn cluster(&self) -> Cluster<'_> {
@@ -173,10 +173,11 @@ impl Context {
             oom_group: self.cgroups.limits_memory()
                 && unified
                 && config.single_process_oom_kill != Some(true),
-            no_swap: self.cgroups.limits_memory()
-                && unified
-                && self.machine.swap
-                && config.memory_swap.swap_behavior != "LimitedSwap",
+            swap: match self.machine.swap {
+                swap if swap <= 0 || !unified || !self.cgroups.limits_memory() => Swap::Unsaid,
+                swap if config.memory_swap.swap_behavior == "LimitedSwap" => Swap::Share(swap),
+                _ => Swap::None,
+            },
             throttled: config.throttling().filter(|_| unified),
             tiers: unified && config.protects_memory(),
             memory_allocatable: self.machine.allocatable(config).get("memory").copied().unwrap_or(0),

@@ -1,16 +1,20 @@
 //! Removes images that no container uses when the disk fills up, those first that have not been used for longest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::context::Context;
 use crate::cri::CriError;
+use crate::images::reference::with_tag;
+use crate::pod::ext::PodExt;
+use crate::pod::status::terminal;
 
 const CHECK: Duration = Duration::from_secs(300);
 
@@ -62,11 +66,14 @@ impl ImageCollector {
         let usage = ctx.cri.image_fs_info(cri::ImageFsInfoRequest {});
         let (images, containers, usage) = futures::try_join!(images, containers, usage)?;
         let now = Instant::now();
-        let in_use: HashSet<String> = containers
+        let mut in_use: HashSet<String> = containers
             .containers
             .into_iter()
             .flat_map(|container| [container.image_id, container.image_ref])
             .collect();
+        for image in mounted(&ctx) {
+            in_use.extend(ctx.cri.image_status(&image).await?.map(|image| image.id));
+        }
         let images = images.images;
         let ids: Vec<String> = images.iter().map(|image| image.id.clone()).collect();
         ctx.images.keep_records_of(&ids);
@@ -158,6 +165,15 @@ fn order(
         .collect();
     unused.sort_by_key(|(seen, _)| (seen.used, seen.first));
     unused.into_iter().map(|(_, image)| image).collect()
+}
+
+/// The images that pods mount as volumes.
+fn mounted(ctx: &Context) -> BTreeSet<String> {
+    let live = |pod: &Pod| !terminal(Some(pod.phase()));
+    let volumes = |pod: &Arc<Pod>| pod.pod_spec().volumes.clone().unwrap_or_default();
+    let images =
+        ctx.pods.filter(live).iter().flat_map(volumes).filter_map(|volume| volume.image).collect::<Vec<_>>();
+    images.iter().filter_map(|image| Some(with_tag(image.reference.as_deref()?))).collect()
 }
 
 #[cfg(test)]

@@ -123,7 +123,13 @@ pub fn resource(
     };
     let divisor = divisor.filter(|divisor| *divisor > 0).ok_or_else(bad_divisor)?;
     let unlimited = || match which {
-        "limits" => facts.allocatable.get(name).copied(),
+        // The pod's own bound comes before the node's.
+        "limits" => {
+            let pod = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+            let bound =
+                if name == "cpu" { quantity::milli_of(pod, name) } else { quantity::value_of(pod, name) };
+            bound.into_iter().chain(facts.allocatable.get(name).copied()).min()
+        }
         _ => None,
     };
     let amount = amount.or_else(unlimited).unwrap_or(0);
@@ -166,6 +172,29 @@ mod tests {
         is("status.podIPs", Ok("10.244.0.2,fd00::2"));
         is("status.hostIP", Ok("10.0.0.1"));
         is("spec.volumes", Err(FieldError::Unsupported("spec.volumes".into())));
+    }
+
+    #[test]
+    fn a_pods_limit_is_its_containers() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}, "containers": [{"name": "c"}]}}))
+        .unwrap();
+        let allocatable =
+            [("memory".to_owned(), 1 << 20), ("cpu".to_owned(), 4000), ("ephemeral-storage".to_owned(), 7)];
+        let facts = Facts {
+            pod: &pod,
+            node_name: "node",
+            host_ips: &[],
+            pod_ips: &[],
+            allocatable: &allocatable.into(),
+        };
+        for (name, expected) in
+            [("limits.cpu", "2"), ("limits.memory", "1048576"), ("limits.ephemeral-storage", "7")]
+        {
+            let selector: ResourceFieldSelector = serde_json::from_value(json!({"resource": name})).unwrap();
+            let got = resource(&facts, Some(&pod.pod_spec().containers[0]), &selector);
+            assert_eq!(got.as_deref(), Ok(expected), "{name}");
+        }
     }
 
     #[test]

@@ -87,6 +87,17 @@ fn amounts(map: Option<&Map>) -> Sums {
 }
 
 fn sums(spec: &PodSpec, of: impl Fn(&ResourceRequirements) -> Option<&Map>) -> Sums {
+    let mut together = of_containers(spec, &of);
+    if let Some(resources) = &spec.resources {
+        for (name, amount) in amounts(of(resources)).amounts {
+            together.amounts.insert(name, amount);
+        }
+    }
+    together.add(&amounts(spec.overhead.as_ref()));
+    together
+}
+
+fn of_containers(spec: &PodSpec, of: impl Fn(&ResourceRequirements) -> Option<&Map>) -> Sums {
     let one = |container: &Container| amounts(container.resources.as_ref().and_then(&of));
     let mut together = Sums::default();
     for container in &spec.containers {
@@ -106,13 +117,26 @@ fn sums(spec: &PodSpec, of: impl Fn(&ResourceRequirements) -> Option<&Map>) -> S
         init.at_least(&needs);
     }
     together.at_least(&init);
-    if let Some(resources) = &spec.resources {
-        for (name, amount) in amounts(of(resources)).amounts {
-            together.amounts.insert(name, amount);
-        }
-    }
-    together.add(&amounts(spec.overhead.as_ref()));
     together
+}
+
+/// The limits that hold for a container: what it does not limit itself is limited by its pod.
+pub fn limits_of(spec: &PodSpec, own: Option<&Map>) -> Map {
+    let pod = spec.resources.as_ref().and_then(|resources| resources.limits.clone());
+    let mut limits = pod.unwrap_or_default();
+    let is_said = |amount: &str| super::quantity::milli(amount).is_some_and(|amount| amount > 0);
+    let own = own.into_iter().flatten().filter(|(_, amount)| is_said(&amount.0));
+    limits.extend(own.map(|(name, amount)| (name.clone(), amount.clone())));
+    limits
+}
+
+/// Each container's part of the memory that the pod asks for beyond what they ask for themselves.
+pub fn shared_memory(spec: &PodSpec) -> i64 {
+    let whole = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let Some(whole) = value_of(whole, "memory") else { return 0 };
+    let asked = of_containers(spec, |resources| resources.requests.as_ref()).get("memory");
+    let count = spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len);
+    whole.saturating_sub(asked).max(0) / i64::try_from(count.max(1)).unwrap_or(1)
 }
 
 pub fn requests(spec: &PodSpec) -> Sums {

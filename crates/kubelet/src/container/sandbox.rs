@@ -128,7 +128,10 @@ pub fn short_hostname(pod: &Pod) -> String {
 
 /// `subdomain.namespace.svc.domain`, for a pod with a subdomain.
 pub fn domain_name(pod: &Pod, cluster_domain: &str) -> Option<String> {
-    let subdomain = pod.pod_spec().subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+    let spec = pod.pod_spec();
+    // Whoever has chosen the whole name has no other.
+    let chosen = spec.hostname_override.as_deref().is_some_and(|name| !name.is_empty());
+    let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty() && !chosen)?;
     Some(format!("{subdomain}.{}.svc.{cluster_domain}", pod.namespace()))
 }
 

@@ -1,6 +1,6 @@
 //! A pod as the runtime sees it: sandboxes and containers, reduced to what decisions are made from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
@@ -53,6 +53,8 @@ pub struct Container {
     pub resources: Option<cri::LinuxContainerResources>,
     /// By its name in the API, where the runtime tells.
     pub stop_signal: Option<String>,
+    /// The images that it mounts, by where.
+    pub images: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +178,10 @@ impl Container {
                 status.mounts.iter().find(is_it)
             })
             .map(|mount| mount.host_path.clone());
+        let mounts = status.mounts.iter();
+        let images = mounts
+            .filter_map(|mount| Some((mount.container_path.clone(), mount.image.as_ref()?.image.clone())));
+        let images = images.filter(|(_, image)| !image.is_empty()).collect();
         let name = status.labels.get(keys::CONTAINER_NAME).cloned().unwrap_or(metadata.name);
         let restart_count = status
             .annotations
@@ -203,6 +209,7 @@ impl Container {
             user: status.user.and_then(|user| user.linux),
             resources: status.resources.and_then(|resources| resources.linux),
             stop_signal: crate::container::config::signal_name(status.stop_signal),
+            images,
         }
     }
 }
@@ -237,6 +244,21 @@ mod tests {
         let mut known = view(&[container("a", 0, ContainerExited)]);
         known.merge(view(&[container("a", 0, ContainerRunning)]));
         assert_eq!(known.containers["a"].state, State::Exited);
+    }
+
+    #[test]
+    fn images_that_are_mounted() {
+        let mount = |path: &str, image: Option<&str>| cri::Mount {
+            container_path: path.into(),
+            image: image.map(|image| cri::ImageSpec { image: image.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let status = cri::ContainerStatus {
+            mounts: vec![mount("/a", Some("sha256:1")), mount("/b", None), mount("/c", Some(""))],
+            ..Default::default()
+        };
+        let images = Container::new("sandbox", status).images;
+        assert_eq!(images, [("/a".to_owned(), "sha256:1".to_owned())].into());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod credentials;
 mod provider;
 mod records;
-mod reference;
+pub mod reference;
 
 use std::collections::HashMap;
 use std::path::Path;

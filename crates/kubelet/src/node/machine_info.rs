@@ -13,8 +13,8 @@ pub struct MachineInfo {
     /// Bytes.
     pub memory: i64,
     pub ephemeral_storage: i64,
-    /// There is swap space.
-    pub swap: bool,
+    /// The swap space, in bytes.
+    pub swap: i64,
     /// Page size as a quantity (`2Mi`), bytes.
     pub hugepages: BTreeMap<String, i64>,
     pub machine_id: String,
@@ -36,7 +36,7 @@ impl MachineInfo {
             cpus: i64::try_from(cpus).unwrap_or(1),
             memory: meminfo("MemTotal:").unwrap_or(0),
             ephemeral_storage: disk_size(root_dir).unwrap_or(0),
-            swap: meminfo("SwapTotal:").unwrap_or(0) > 0,
+            swap: meminfo("SwapTotal:").unwrap_or(0),
             hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
             machine_id: read("/etc/machine-id"),
             boot_id: read("/proc/sys/kernel/random/boot_id"),

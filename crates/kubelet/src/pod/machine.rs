@@ -20,7 +20,7 @@ pub use super::messages::{Action, Failure, Input, StartFailure};
 use super::probed::Kind;
 use super::slot::{self, Hold, Op, Restart, Slot};
 use crate::cri::view::{Container, PodView, Sandbox, State};
-use crate::probe::Unsuccessful;
+use crate::probe::{Unsuccessful, Warning};
 
 /// Where the pod is in its life on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -417,7 +417,7 @@ impl Machine {
         name: &str,
         id: &str,
         kind: Kind,
-        result: Result<(), Unsuccessful>,
+        result: Result<Warning, Unsuccessful>,
         actions: &mut Vec<Action>,
     ) {
         let grace = self.pod.grace();
@@ -432,7 +432,11 @@ impl Machine {
             return;
         };
         match &result {
-            Ok(()) => {}
+            Ok(None) => {}
+            Ok(Some(output)) => {
+                let message = format!("{} probe warning: {output}", kind.title());
+                actions.push(warning("ProbeWarning", message, Some(name)));
+            }
             Err(Unsuccessful::Failed(output)) => {
                 let message = format!("{} probe failed: {output}", kind.title());
                 actions.push(warning("Unhealthy", message, Some(name)));
@@ -470,7 +474,9 @@ impl Machine {
         let sandbox = self.view.sandbox().map(|sandbox| sandbox.id.clone());
         for slot in &mut self.slots {
             slot.refresh(&self.view, sandbox.as_deref());
-            if slot.running() && matches!(slot.op, Op::Idle | Op::Resizing | Op::Stopping { .. }) {
+            // One that is to end for its failed hook has never been ready.
+            let goes_on = slot.restart.is_none();
+            if slot.running() && goes_on && matches!(slot.op, Op::Idle | Op::Resizing | Op::Stopping { .. }) {
                 slot.started |= slot.spec.startup_probe.is_none();
                 slot.ready |= slot.started && slot.spec.readiness_probe.is_none();
             }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use super::allocation::Pending;
 use super::probed::Kind;
 use crate::cri::view::{Container, PodView, Sandbox};
-use crate::probe::Unsuccessful;
+use crate::probe::{Unsuccessful, Warning};
 
 /// Something that has happened.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub enum Input {
         name: String,
         id: String,
         kind: Kind,
-        result: Result<(), Unsuccessful>,
+        result: Result<Warning, Unsuccessful>,
     },
     /// The time that [`super::machine::Machine::wake`] asked for has come.
     Tick,

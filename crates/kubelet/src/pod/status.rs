@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, PodIP, PodStatus, ResourceStatus, VolumeMountStatus,
+    ContainerUser, HostIP, ImageVolumeStatus, LinuxContainerUser, PodIP, PodStatus, ResourceStatus,
+    VolumeMountStatus, VolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -191,7 +192,9 @@ fn container_status(machine: &Machine, slot: &Slot, node: &NodeFacts) -> Contain
                     .read_only
                     .filter(|read_only| *read_only)
                     .map(|_| recursive(mount.recursive_read_only.as_deref(), node.recursive_read_only)),
-                ..Default::default()
+                volume_status: current.and_then(|container| container.images.get(&mount.mount_path)).map(
+                    |image| VolumeStatus { image: Some(ImageVolumeStatus { image_ref: image.clone() }) },
+                ),
             });
             told.collect()
         }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Unsuccessful;
+use super::{Unsuccessful, Warning};
 use crate::pod::probed::Kind;
 
 /// Upper bounds of the duration buckets, in seconds: those that Prometheus' clients take when nothing is said.
@@ -36,14 +36,14 @@ pub struct Count {
 pub struct Counts(Mutex<BTreeMap<Probe, Count>>);
 
 impl Counts {
-    pub fn add(&self, probe: &Probe, result: &Result<(), Unsuccessful>, took: Duration) {
+    pub fn add(&self, probe: &Probe, result: &Result<Warning, Unsuccessful>, took: Duration) {
         let mut counts = self.0.lock();
         let count = match counts.get_mut(probe) {
             Some(count) => count,
             None => counts.entry(probe.clone()).or_default(),
         };
         match result {
-            Ok(()) => count.successful += 1,
+            Ok(_) => count.successful += 1,
             Err(Unsuccessful::Failed(_)) => count.failed += 1,
             Err(Unsuccessful::Errored(_)) => count.unknown += 1,
         }
@@ -78,7 +78,7 @@ mod tests {
             container: "c".into(),
             kind: Kind::Liveness,
         };
-        counts.add(&probe, &Ok(()), Duration::from_millis(7));
+        counts.add(&probe, &Ok(None), Duration::from_millis(7));
         counts.add(&probe, &Err(Unsuccessful::Failed(String::new())), Duration::from_secs(60));
         let all = counts.all();
         let (_, count) = &all[0];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue, Request, header};
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -91,8 +91,18 @@ impl Get {
     }
 }
 
-/// Asks, and answers with the status. The error reads like Go's, which is what users know.
-pub async fn get(get: &Get, timeout: Duration) -> Result<u16, String> {
+/// What a server has said.
+pub struct Answer {
+    pub status: u16,
+    /// Of redirects that were not followed: people may want to know. Of others, nothing.
+    pub body: String,
+}
+
+/// No more of a body is read.
+const BODY_MAX: usize = 10 << 10;
+
+/// Asks, and answers with what was said. The error reads like Go's, which is what users know.
+pub async fn get(get: &Get, timeout: Duration) -> Result<Answer, String> {
     match tokio::time::timeout(timeout, ask_on(get)).await {
         Ok(result) => result.map_err(|error| format!("Get {:?}: {error}", get.url())),
         Err(_) => Err(format!(
@@ -102,23 +112,23 @@ pub async fn get(get: &Get, timeout: Duration) -> Result<u16, String> {
     }
 }
 
-async fn ask_on(get: &Get) -> Result<u16, String> {
-    let (mut status, mut location) = ask(get).await?;
+async fn ask_on(get: &Get) -> Result<Answer, String> {
+    let (mut answer, mut location) = ask(get).await?;
     let mut followed: Option<Get> = None;
     for _ in 0..MOST_REDIRECTS {
-        let target = location.take().filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308));
+        let target = location.take().filter(|_| matches!(answer.status, 301 | 302 | 303 | 307 | 308));
         let Some(next) = target.and_then(|target| followed.as_ref().unwrap_or(get).redirected(&target))
         else {
-            return Ok(status);
+            return Ok(answer);
         };
-        (status, location) = ask(&next).await?;
+        (answer, location) = ask(&next).await?;
         followed = Some(next);
     }
     Err(format!("stopped after {MOST_REDIRECTS} redirects"))
 }
 
-/// The status, and where a redirect leads.
-async fn ask(get: &Get) -> Result<(u16, Option<String>), String> {
+/// What was said, and where a redirect leads.
+async fn ask(get: &Get) -> Result<(Answer, Option<String>), String> {
     let address = authority(&get.host, get.port);
     let stream = TcpStream::connect((get.host.as_str(), get.port))
         .await
@@ -135,7 +145,7 @@ async fn ask(get: &Get) -> Result<(u16, Option<String>), String> {
 async fn exchange(
     get: &Get,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<(u16, Option<String>), String> {
+) -> Result<(Answer, Option<String>), String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -163,7 +173,16 @@ async fn exchange(
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let location = response.headers().get(header::LOCATION);
     let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
-    Ok((response.status().as_u16(), location))
+    let status = response.status().as_u16();
+    let body =
+        if (300..400).contains(&status) { beginning(response.into_body()).await } else { String::new() };
+    Ok((Answer { status, body }, location))
+}
+
+/// As much of a body as anybody wants to read.
+async fn beginning(body: hyper::body::Incoming) -> String {
+    let read = Limited::new(body, BODY_MAX).collect().await;
+    read.map(|read| String::from_utf8_lossy(&read.to_bytes()).into_owned()).unwrap_or_default()
 }
 
 static TRUSTING: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {

@@ -21,6 +21,9 @@ pub enum Unsuccessful {
     Errored(String),
 }
 
+/// What a probe that has succeeded says beside that, for people.
+pub type Warning = Option<String>;
+
 /// A port by number or by the name that the container gives it.
 pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
     let number = match port {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
-use super::{Unsuccessful, grpc, http, port, tcp};
+use super::{Unsuccessful, Warning, grpc, http, port, tcp};
 use crate::cri::Cri;
 
 /// Output of failed probes is cut to this, as upstream does.
@@ -30,7 +30,7 @@ pub struct Probing {
 /// Probes until the handle is dropped; `report` returns false to end it from inside.
 pub fn start(
     probing: Probing,
-    report: impl Fn(Result<(), Unsuccessful>, Duration) -> bool + Send + Sync + 'static,
+    report: impl Fn(Result<Warning, Unsuccessful>, Duration) -> bool + Send + Sync + 'static,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let seconds = |value: Option<i32>, default: u64| {
@@ -53,7 +53,7 @@ pub fn start(
 }
 
 /// A container that could not be asked is asked again, a few times.
-async fn insist(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> {
+async fn insist(probing: &Probing, timeout: Duration) -> Result<Warning, Unsuccessful> {
     let mut result = once(probing, timeout).await;
     for _ in 1..ATTEMPTS {
         if !matches!(result, Err(Unsuccessful::Errored(_))) {
@@ -64,7 +64,7 @@ async fn insist(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful
     result
 }
 
-async fn once(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> {
+async fn once(probing: &Probing, timeout: Duration) -> Result<Warning, Unsuccessful> {
     let probe = &probing.probe;
     if let Some(exec) = &probe.exec {
         return run(probing, exec.command.clone().unwrap_or_default(), timeout).await;
@@ -73,8 +73,13 @@ async fn once(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> 
         let port = port(&get.port, &probing.container).map_err(Unsuccessful::Errored)?;
         let get = http::Get::new(get, &probing.pod_ip, port);
         return match http::get(&get, timeout).await {
-            Ok(status) if (200..400).contains(&status) => Ok(()),
-            Ok(status) => Err(Unsuccessful::Failed(format!("HTTP probe failed with statuscode: {status}"))),
+            Ok(http::Answer { status: 200..300, .. }) => Ok(None),
+            Ok(http::Answer { status: 300..400, body }) => {
+                Ok(Some(format!("Probe terminated redirects, Response body: {body}")))
+            }
+            Ok(http::Answer { status, .. }) => {
+                Err(Unsuccessful::Failed(format!("HTTP probe failed with statuscode: {status}")))
+            }
             Err(error) => Err(Unsuccessful::Failed(error)),
         };
     }
@@ -82,7 +87,7 @@ async fn once(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> 
         let port = port(&socket.port, &probing.container).map_err(Unsuccessful::Errored)?;
         let host = socket.host.as_deref().filter(|host| !host.is_empty());
         let connected = tcp::connect(host.unwrap_or(&probing.pod_ip), port, timeout).await;
-        return connected.map_err(Unsuccessful::Failed);
+        return connected.map(|()| None).map_err(Unsuccessful::Failed);
     }
     if let Some(action) = &probe.grpc {
         let port = port(
@@ -91,12 +96,13 @@ async fn once(probing: &Probing, timeout: Duration) -> Result<(), Unsuccessful> 
         )
         .map_err(Unsuccessful::Errored)?;
         let service = action.service.as_deref().unwrap_or_default();
-        return grpc::check(&probing.pod_ip, port, service, timeout).await.map_err(Unsuccessful::Failed);
+        let checked = grpc::check(&probing.pod_ip, port, service, timeout).await;
+        return checked.map(|()| None).map_err(Unsuccessful::Failed);
     }
     Err(Unsuccessful::Errored("missing probe handler".into()))
 }
 
-async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Result<(), Unsuccessful> {
+async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Result<Warning, Unsuccessful> {
     let shown = command.join(" ");
     let timed_out = || {
         let limit = timeout.as_secs();
@@ -108,7 +114,7 @@ async fn run(probing: &Probing, command: Vec<String>, timeout: Duration) -> Resu
         return Err(timed_out());
     };
     match result {
-        Ok(result) if result.exit_code == 0 => Ok(()),
+        Ok(result) if result.exit_code == 0 => Ok(None),
         Ok(result) => {
             let mut output = result.stdout;
             output.extend(result.stderr);

@@ -5,6 +5,7 @@
 mod auth;
 mod cadvisor;
 mod checkpoint;
+mod health;
 mod healthz;
 mod log_file;
 pub mod log_format;
@@ -44,12 +45,13 @@ pub struct Server {
     pub ctx: Arc<Context>,
     auth: Arc<auth::NodeAuthority>,
     rates: Arc<rates::Rates>,
+    health: Arc<health::Health>,
 }
 
 impl Server {
     pub fn new(ctx: Arc<Context>) -> Self {
         let auth = Arc::new(auth::NodeAuthority::new(ctx.client.clone(), &ctx.options));
-        Self { auth, rates: Arc::default(), ctx }
+        Self { auth, rates: Arc::default(), health: Arc::default(), ctx }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::pod::ext::PodExt;
 use super::streaming::Target;
 use super::{
     Body, Server, cadvisor, checkpoint, error, json, logs, metrics, node_logs, pages, resource_metrics,
-    streaming, summary, text,
+    streaming, summary,
 };
 
 pub async fn handle(server: Server, user: Option<User>, request: Request<Incoming>) -> Response<Body> {
@@ -84,7 +84,9 @@ async fn answer(server: Server, user: Option<User>, request: Request<Incoming>) 
         return error(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.");
     }
     match parts.as_slice() {
-        ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => text(StatusCode::OK, "ok"),
+        ["healthz"] | ["healthz", _] if read => {
+            server.health.answer(parts.get(1).copied(), request.uri().query().unwrap_or_default())
+        }
         ["pods"] if read => pods(&server),
         ["logs", ..] if read && server.ctx.options.config.enable_system_log_handler => {
             node_logs::handle(path.strip_prefix("/logs").unwrap_or_default()).await
@@ -100,6 +102,7 @@ async fn answer(server: Server, user: Option<User>, request: Request<Incoming>) 
         ["metrics"] if read => metrics::kubelet(&server.ctx).await,
         ["metrics", "resource"] if read => resource_metrics::handle(&server.ctx).await,
         ["metrics", "cadvisor"] if read => cadvisor::handle(&server.ctx).await,
+        ["metrics", "slis"] if read => server.health.metrics(),
         ["metrics", "probes"] if read => metrics::probes(&server.ctx),
         ["stats", "summary"] if read => {
             summary::handle(

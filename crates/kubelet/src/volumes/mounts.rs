@@ -14,7 +14,8 @@ use super::VolumeError;
 
 /// A tmpfs at `path`, unless there is one already.
 pub fn tmpfs(path: &Path, size: Option<i64>) -> Result<(), VolumeError> {
-    let mut options = String::from("mode=0777");
+    // Everybody may write, and remove what is theirs.
+    let mut options = String::from("mode=1777");
     if let Some(size) = size {
         options.push_str(&format!(",size={size}"));
     }

@@ -14,6 +14,10 @@ use crate::pod::ext::PodExt;
 
 const MODE: i32 = 0o644;
 
+/// What messages call keys.
+const CONFIG: &str = "config";
+const SECRET: &str = "secret";
+
 /// Upstream's directory name for the kind, the files, and when they have to be renewed.
 pub type Payload = (&'static str, Files, Option<Timestamp>);
 
@@ -23,14 +27,14 @@ pub async fn of(source: &Source<'_>, volume: &Volume) -> Result<Option<Payload>,
     if let Some(map) = &volume.config_map {
         let mode = map.default_mode.unwrap_or(MODE);
         let data = config_map(source, &map.name, map.optional).await?;
-        choose(&data, map.items.as_deref(), mode, map.optional, &mut files)?;
+        choose(CONFIG, &data, map.items.as_deref(), mode, map.optional, &mut files)?;
         return Ok(Some(("kubernetes.io~configmap", files, None)));
     }
     if let Some(secret) = &volume.secret {
         let mode = secret.default_mode.unwrap_or(MODE);
         let name = secret.secret_name.as_deref().unwrap_or_default();
         let data = secret_data(source, name, secret.optional).await?;
-        choose(&data, secret.items.as_deref(), mode, secret.optional, &mut files)?;
+        choose(SECRET, &data, secret.items.as_deref(), mode, secret.optional, &mut files)?;
         return Ok(Some(("kubernetes.io~secret", files, None)));
     }
     if let Some(downward) = &volume.downward_api {
@@ -67,11 +71,11 @@ async fn project_one(
 ) -> Result<Option<Timestamp>, VolumeError> {
     if let Some(map) = &part.config_map {
         let data = config_map(source, &map.name, map.optional).await?;
-        choose(&data, map.items.as_deref(), mode, map.optional, files)?;
+        choose(CONFIG, &data, map.items.as_deref(), mode, map.optional, files)?;
     }
     if let Some(secret) = &part.secret {
         let data = secret_data(source, &secret.name, secret.optional).await?;
-        choose(&data, secret.items.as_deref(), mode, secret.optional, files)?;
+        choose(SECRET, &data, secret.items.as_deref(), mode, secret.optional, files)?;
     }
     if let Some(downward) = &part.downward_api {
         downward_api(source, downward.items.as_deref().unwrap_or_default(), mode, files)?;
@@ -139,6 +143,7 @@ fn absent(resource: &str, name: &str, optional: Option<bool>) -> Result<Data, Vo
 
 /// All keys by their names, or those that `items` lists at the paths that it gives.
 fn choose(
+    what: &str,
     data: &Data,
     items: Option<&[KeyToPath]>,
     mode: i32,
@@ -160,7 +165,10 @@ fn choose(
             Some(value) => put(&item.path, value, item.mode.unwrap_or(mode)),
             None if optional == Some(true) => {}
             None => {
-                return Err(VolumeError::Invalid(format!("references non-existent key: {}", item.key)));
+                return Err(VolumeError::Invalid(format!(
+                    "references non-existent {what} key: {}",
+                    item.key
+                )));
             }
         }
     }
@@ -207,7 +215,7 @@ mod tests {
         let item = |key: &str, mode| KeyToPath { key: key.into(), path: format!("p/{key}"), mode };
         let check = |items: Option<&[KeyToPath]>, optional, expected: Option<&[(&str, u32)]>| {
             let mut files = Files::new();
-            let result = choose(&data, items, 0o644, optional, &mut files);
+            let result = choose(CONFIG, &data, items, 0o644, optional, &mut files);
             let got: Vec<(&str, u32)> = files.iter().map(|(path, file)| (path.as_str(), file.mode)).collect();
             assert_eq!(result.ok().map(|()| got.as_slice()), expected);
         };

@@ -55,6 +55,29 @@ fn a_probe_that_could_not_be_made_says_nothing() {
 }
 
 #[test]
+fn what_ends_for_its_failed_hook_is_never_ready() {
+    let hook = json!({"postStart": {"exec": {"command": ["false"]}}});
+    let spec = json!({"containers": [{"name": "c", "lifecycle": hook}]});
+    let mut sim = Sim::new(spec).holding(&["hook", "stop"]);
+    sim.tick();
+    sim.input(Input::Hooked { name: "c".into(), result: Err("no".into()) });
+    assert_eq!(sim.take().last().map(String::as_str), Some("stop c 30"));
+    assert_eq!((sim.phase(), sim.condition("Ready")), ("Running", "False"));
+}
+
+#[test]
+fn a_probe_may_warn_and_succeed() {
+    let probe = json!({"httpGet": {"port": 1}, "failureThreshold": 1});
+    let mut sim = Sim::new(json!({"containers": [{"name": "c", "readinessProbe": probe}]}));
+    sim.tick();
+    let result = Ok(Some("Probe terminated redirects, Response body: moved".into()));
+    sim.input(Input::Probed { name: "c".into(), id: "c-0".into(), kind: Kind::Readiness, result });
+    assert_eq!(sim.condition("Ready"), "True");
+    let expected = "Readiness probe warning: Probe terminated redirects, Response body: moved";
+    assert!(sim.told.iter().any(|told| told == expected), "{:?}", sim.told);
+}
+
+#[test]
 fn containers_that_never_were_have_failed_with_their_pod() {
     let mut sim = Sim::new(plain("Always")).holding(&["image"]);
     sim.tick();

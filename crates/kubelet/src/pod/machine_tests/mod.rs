@@ -118,6 +118,7 @@ impl Sim {
             message: String::new(),
             image: "i".into(),
             image_id: "sha".into(),
+            images: Default::default(),
             log_path: String::new(),
             message_file: None,
             message_policy: String::new(),
@@ -139,7 +140,7 @@ impl Sim {
     fn probe(&mut self, name: &str, kind: Kind, ok: bool) {
         let slot = self.machine.slots.iter().find(|slot| slot.name == name).unwrap();
         let id = slot.current.as_ref().unwrap().id.clone();
-        let result = if ok { Ok(()) } else { Err(Unsuccessful::Failed("no".into())) };
+        let result = if ok { Ok(None) } else { Err(Unsuccessful::Failed("no".into())) };
         self.input(Input::Probed { name: name.into(), id, kind, result });
     }
 
