@@ -1,9 +1,8 @@
-//! Carrying a decision out: the volumes first, then the binding itself.
+//! Carrying a decision out: the volumes first, then the devices, then the binding itself.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimConsumerReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -13,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::core::Assignment;
 use crate::extender::{ExtenderError, Extenders};
 use crate::pod::PodInfo;
+use crate::reserve;
 use crate::scheduler::Message;
 use crate::storage::{Key, SELECTED_NODE};
 
@@ -30,6 +30,10 @@ pub enum BindError {
     Devices { claim: String, source: kube::Error },
     #[error("binding resource claims: resourceclaim {0} has been allocated otherwise meanwhile")]
     Allocated(String),
+    #[error("binding resource claims: {0}")]
+    NotReady(String),
+    #[error("binding resource claims: timed out after {0:?} waiting for the devices to be ready")]
+    DevicesTimeout(Duration),
     #[error("binding volumes: {0}")]
     Claims(String),
     #[error("binding volumes: timed out after {0:?} waiting for the claims to be bound")]
@@ -49,18 +53,32 @@ impl BindError {
     }
 }
 
+/// How long is waited for what others have to make before the pod is bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub volumes: Duration,
+    pub devices: Duration,
+}
+
+impl Default for Timeouts {
+    /// As upstream.
+    fn default() -> Self {
+        Self { volumes: Duration::from_secs(600), devices: Duration::from_secs(600) }
+    }
+}
+
 pub async fn carry_out(
     client: &kube::Client,
     extenders: &Extenders,
     messages: &mpsc::UnboundedSender<Message>,
     assignment: &Assignment,
-    timeout: Duration,
+    timeouts: Timeouts,
 ) -> Result<(), BindError> {
     if !assignment.plan.is_empty() {
-        bind_volumes(client, messages, assignment, timeout).await?;
+        bind_volumes(client, messages, assignment, timeouts.volumes).await?;
     }
-    for claim in &assignment.devices.claims {
-        reserve(client, claim, assignment).await?;
+    if !assignment.devices.claims.is_empty() {
+        reserve::all(client, messages, assignment, timeouts.devices).await?;
     }
     let pod = &assignment.waiting.pod;
     if let Some(binder) = extenders.binder(&pod.pod) {
@@ -151,62 +169,4 @@ async fn bind_volume(
         }},
     });
     volumes.patch(volume, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-}
-
-/// The claim does not go while its devices are taken.
-const PROTECTION: &str = "resource.kubernetes.io/delete-protection";
-/// Others write to claims too: so often a write is tried again on what they made of it.
-const ATTEMPTS: usize = 5;
-
-/// Writes down which devices a claim has been given, and that the pod uses it.
-async fn reserve(client: &kube::Client, key: &Key, assignment: &Assignment) -> Result<(), BindError> {
-    let api: Api<ResourceClaim> = Api::namespaced(client.clone(), &key.0);
-    for left in (0..ATTEMPTS).rev() {
-        match try_reserve(&api, key, assignment).await? {
-            Ok(()) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {}
-            Err(source) => return Err(BindError::Devices { claim: key.1.clone(), source }),
-        }
-    }
-    Ok(())
-}
-
-async fn try_reserve(
-    api: &Api<ResourceClaim>,
-    (_, name): &Key,
-    assignment: &Assignment,
-) -> Result<Result<(), kube::Error>, BindError> {
-    let pod = &assignment.waiting.pod;
-    let mut claim = match api.get(name).await {
-        Ok(claim) => claim,
-        Err(error) => return Ok(Err(error)),
-    };
-    let given = assignment.devices.allocations.iter().find(|((_, claim), _)| claim == name);
-    let allocated = claim.status.as_ref().is_some_and(|status| status.allocation.is_some());
-    if allocated == given.is_some() {
-        return Err(BindError::Allocated(name.clone()));
-    }
-    let protected = claim.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == PROTECTION);
-    if given.is_some() && !protected {
-        claim.metadata.finalizers.get_or_insert_default().push(PROTECTION.to_owned());
-        claim = match api.replace(name, &PostParams::default(), &claim).await {
-            Ok(claim) => claim,
-            Err(error) => return Ok(Err(error)),
-        };
-    }
-    let status = claim.status.get_or_insert_default();
-    if let Some((_, allocation)) = given {
-        status.allocation = Some(allocation.clone());
-    }
-    let users = status.reserved_for.get_or_insert_default();
-    if given.is_none() && users.iter().any(|user| *user.uid == *pod.uid) {
-        return Ok(Ok(()));
-    }
-    users.push(ResourceClaimConsumerReference {
-        api_group: None,
-        resource: "pods".to_owned(),
-        name: pod.name().to_owned(),
-        uid: pod.uid.to_string(),
-    });
-    Ok(api.replace_status(name, &PostParams::default(), &claim).await.map(drop))
 }

@@ -432,6 +432,20 @@ impl Core {
         Reservation { allocations: keys.zip(found).collect(), claims: claims.all }
     }
 
+    /// What the plugins say that are asked when no node fits.
+    fn after_filters(&self, profile: usize, preemption: &str) -> String {
+        // Claims are given back when their pods are gone, not when others need the devices.
+        const CLAIMS: &str = "no new claims to deallocate";
+        let devices =
+            self.profile(profile).is_some_and(|profile| profile.filters.contains(PluginId::DynamicResources));
+        match (devices, preemption) {
+            (true, "") => format!(" {CLAIMS}"),
+            (true, _) => format!(" {CLAIMS}, {preemption}"),
+            (false, "") => String::new(),
+            (false, _) => format!(" {preemption}"),
+        }
+    }
+
     fn refuse(&mut self, waiting: Waiting, misfit: Misfit, preemption: Preemption, now: Instant) -> Decision {
         let pod = waiting.pod.clone();
         let mut message = misfit.message();
@@ -439,7 +453,9 @@ impl Core {
         let candidates = match preemption {
             Preemption::Candidates(candidates) => candidates,
             Preemption::Futile(why) => {
-                message.push_str(&why);
+                if misfit.nodes > 0 {
+                    message.push_str(&self.after_filters(waiting.profile, &why));
+                }
                 Vec::new()
             }
         };

@@ -25,6 +25,7 @@ mod plugins;
 mod pod;
 mod queue;
 mod random;
+mod reserve;
 mod resources;
 mod scheduler;
 mod storage;

@@ -40,6 +40,8 @@ pub enum Message {
     },
     /// Tell when all of the claims are bound, or that they never will be.
     AwaitClaims(Vec<Key>, oneshot::Sender<Result<(), String>>),
+    /// The devices of claims are to be ready.
+    AwaitDevices(Vec<Key>, oneshot::Sender<Result<(), String>>),
 }
 
 /// Claims that must be seen to be as they were written, and who waits for that.
@@ -50,6 +52,7 @@ pub struct Scheduler {
     pub core: Core,
     messages: mpsc::UnboundedSender<Message>,
     awaited: Vec<Awaited>,
+    devices_awaited: Vec<Awaited>,
     extenders: Extenders,
     metrics: Metrics,
 }
@@ -65,7 +68,15 @@ impl Scheduler {
         let mut core = Core::new(config);
         let asked = extenders.clone();
         core.consult(move |pod| asked.want(&pod.pod));
-        Ok(Self { client, core, messages, awaited: Vec::new(), extenders, metrics })
+        Ok(Self {
+            client,
+            core,
+            messages,
+            awaited: Vec::new(),
+            devices_awaited: Vec::new(),
+            extenders,
+            metrics,
+        })
     }
 
     pub fn take_in(&mut self, change: Change) {
@@ -113,6 +124,7 @@ impl Scheduler {
                 if let Some((namespace, name)) = names(&delta) {
                     core.happened(Event::ResourceClaim(namespace, name), now);
                 }
+                self.tell_ready_devices();
             }
             Change::ResourceSlice(delta) => {
                 core.cluster.devices.slice_changed(&delta);
@@ -148,6 +160,10 @@ impl Scheduler {
                 self.awaited.push((claims, sender));
                 self.tell_bound_claims();
             }
+            Message::AwaitDevices(claims, sender) => {
+                self.devices_awaited.push((claims, sender));
+                self.tell_ready_devices();
+            }
         }
     }
 
@@ -169,6 +185,18 @@ impl Scheduler {
         for (claims, sender) in std::mem::take(&mut self.awaited) {
             match storage.all_bound(&claims) {
                 Ok(false) if !sender.is_closed() => self.awaited.push((claims, sender)),
+                // Who has given up waiting does not mind.
+                Ok(_) => drop(sender.send(Ok(()))),
+                Err(why) => drop(sender.send(Err(why))),
+            }
+        }
+    }
+
+    fn tell_ready_devices(&mut self) {
+        let devices = &self.core.cluster.devices;
+        for (claims, sender) in std::mem::take(&mut self.devices_awaited) {
+            match devices.are_ready(&claims) {
+                Ok(false) if !sender.is_closed() => self.devices_awaited.push((claims, sender)),
                 // Who has given up waiting does not mind.
                 Ok(_) => drop(sender.send(Ok(()))),
                 Err(why) => drop(sender.send(Err(why))),
@@ -219,17 +247,14 @@ impl Scheduler {
 
     fn bind(&self, assignment: Assignment) {
         let name = self.scheduler_name(assignment.waiting.profile);
-        let timeout = self
-            .core
-            .profile(assignment.waiting.profile)
-            .map(|profile| profile.bind_timeout)
-            .unwrap_or_default();
+        let profile = self.core.profile(assignment.waiting.profile);
+        let timeouts = profile.map(|profile| profile.timeouts).unwrap_or_default();
         let (client, messages) = (self.client.clone(), self.messages.clone());
         let (extenders, metrics) = (self.extenders.clone(), self.metrics.clone());
         tokio::spawn(async move {
             let begun = Instant::now();
             let (pod, node) = (assignment.waiting.pod.clone(), assignment.node.clone());
-            match bind::carry_out(&client, &extenders, &messages, &assignment, timeout).await {
+            match bind::carry_out(&client, &extenders, &messages, &assignment, timeouts).await {
                 // The loop only ever ends together with the process's work.
                 Err(error) => {
                     metrics.attempted(&name, Outcome::Error, begun.elapsed());

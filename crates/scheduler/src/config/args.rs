@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::file::duration;
+use crate::bind::Timeouts;
 use crate::plugins::pod_topology_spread::Defaults;
 use crate::plugins::{MAX_SCORE, PluginId};
 use crate::resources::{CPU, MEMORY};
@@ -78,7 +80,7 @@ pub struct Args {
     pub affinity: AffinityArgs,
     pub node_affinity: Option<NodeAffinity>,
     pub spread: Defaults,
-    pub bind_timeout: Duration,
+    pub timeouts: Timeouts,
     pub preemption: PreemptionArgs,
 }
 
@@ -176,6 +178,20 @@ struct BindingFile {
     bind_timeout_seconds: Option<i64>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct DevicesFile {
+    // Devices are found within a bounded number of tries: there is no limit of time to keep.
+    #[serde(rename = "filterTimeout")]
+    _filter_timeout: Value,
+    #[serde(deserialize_with = "duration")]
+    binding_timeout: Option<Duration>,
+    #[serde(rename = "apiVersion")]
+    _api_version: Value,
+    #[serde(rename = "kind")]
+    _kind: Value,
+}
+
 pub fn read(configs: Vec<PluginConfig>) -> Result<Args, String> {
     let mut seen = BTreeSet::new();
     let mut args = Args {
@@ -187,7 +203,7 @@ pub fn read(configs: Vec<PluginConfig>) -> Result<Args, String> {
         },
         node_affinity: None,
         spread: Defaults::default(),
-        bind_timeout: Duration::from_secs(600),
+        timeouts: Timeouts::default(),
         preemption: PreemptionArgs::default(),
     };
     for PluginConfig { name, args: value } in configs {
@@ -219,7 +235,7 @@ pub fn read(configs: Vec<PluginConfig>) -> Result<Args, String> {
             Some(PluginId::VolumeBinding) => {
                 let file: BindingFile = file(&name, value)?;
                 let seconds = file.bind_timeout_seconds.unwrap_or(600);
-                args.bind_timeout = Duration::from_secs(
+                args.timeouts.volumes = Duration::from_secs(
                     u64::try_from(seconds)
                         .map_err(|_| format!("bindTimeoutSeconds is {seconds}: less than 0"))?,
                 );
@@ -234,8 +250,12 @@ pub fn read(configs: Vec<PluginConfig>) -> Result<Args, String> {
                 }
                 args.preemption = PreemptionArgs { percentage, absolute };
             }
-            // Devices are found within a bounded number of tries: there is no time limit to tell.
-            Some(PluginId::DynamicResources) => {}
+            Some(PluginId::DynamicResources) => {
+                let file: DevicesFile = file(&name, value)?;
+                if let Some(timeout) = file.binding_timeout {
+                    args.timeouts.devices = timeout;
+                }
+            }
             Some(_) => return Err(format!("pluginConfig: {name} takes no arguments")),
             None => return Err(format!("pluginConfig: {name:?} is no plugin of this scheduler")),
         }

@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::NodeAffinity;
 pub use args::{FitArgs, PreemptionArgs, ResourceWeight, Shape, Strategy};
 pub use file::{ExtenderFile, LeaderElection, Tls};
 
+use crate::bind::Timeouts;
 use crate::plugins::pod_topology_spread::Defaults;
 use crate::plugins::{PluginId, PluginSet};
 
@@ -49,7 +50,7 @@ pub struct Profile {
     pub ignore_preferred_terms_of_existing_pods: bool,
     pub added_affinity: Option<NodeAffinity>,
     pub spread_defaults: Defaults,
-    pub bind_timeout: Duration,
+    pub timeouts: Timeouts,
     pub preemption: PreemptionArgs,
     pub percentage_of_nodes_to_score: Option<u32>,
 }

@@ -72,12 +72,13 @@ const FILTERS: [PluginId; 13] = [
 ];
 
 /// Plugins that score, with their default weights.
-const SCORES: [(PluginId, i64); 8] = [
+const SCORES: [(PluginId, i64); 9] = [
     (PluginId::TaintToleration, 3),
     (PluginId::NodeAffinity, 2),
     (PluginId::NodeResourcesFit, 1),
     (PluginId::PodTopologySpread, 2),
     (PluginId::InterPodAffinity, 2),
+    (PluginId::DynamicResources, 2),
     (PluginId::DynamicResources, 2),
     (PluginId::NodeResourcesBalancedAllocation, 1),
     (PluginId::ImageLocality, 1),
@@ -86,7 +87,7 @@ const SCORES: [(PluginId, i64); 8] = [
 pub fn profile(scheduler_name: String, file: ProfileFile) -> Result<Profile, String> {
     let ProfileFile { plugins, plugin_config, .. } = file;
     check_names(&plugins)?;
-    let Args { fit, balanced, affinity, node_affinity, spread, bind_timeout, preemption } =
+    let Args { fit, balanced, affinity, node_affinity, spread, timeouts, preemption } =
         args::read(plugin_config)?;
     // Enabled by its own point, or by all points at once, unless this one point disables it.
     let enabled = |point: &Set, id: PluginId| {
@@ -115,7 +116,7 @@ pub fn profile(scheduler_name: String, file: ProfileFile) -> Result<Profile, Str
         ignore_preferred_terms_of_existing_pods: affinity.ignore_preferred_terms_of_existing_pods,
         added_affinity: node_affinity,
         spread_defaults: spread,
-        bind_timeout,
+        timeouts,
         preemption,
         percentage_of_nodes_to_score: None,
     };

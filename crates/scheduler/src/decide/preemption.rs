@@ -45,13 +45,13 @@ pub fn find(
         return Preemption::Futile(String::new());
     }
     if !pod.may_preempt() {
-        return Preemption::Futile(" preemption: not eligible due to preemptionPolicy=Never.".to_owned());
+        return Preemption::Futile("preemption: not eligible due to preemptionPolicy=Never.".to_owned());
     }
     if let Some(attempt) = attempt
         && waits_for_victims(attempt, pod, misfit)
     {
         return Preemption::Futile(
-            " preemption: not eligible due to a terminating pod on the nominated node.".to_owned(),
+            "preemption: not eligible due to a terminating pod on the nominated node.".to_owned(),
         );
     }
     let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
@@ -75,7 +75,7 @@ pub fn find(
         }
     }
     if found.is_empty() {
-        return Preemption::Futile(format!(" preemption: {}", tell(misfit.nodes, &reasons)));
+        return Preemption::Futile(format!("preemption: {}", tell(misfit.nodes, &reasons)));
     }
     // The lowest most important victim, the least sum of importance, the fewest victims, and of these those whose
     // most important victim has run the shortest.

@@ -9,7 +9,9 @@ use k8s_openapi::api::resource::v1::{
     AllocationResult, Device, DeviceAllocationConfiguration, DeviceAllocationResult, DeviceAttribute,
     DeviceConstraint, DeviceRequestAllocationResult, ResourceClaim,
 };
+use uuid::Uuid;
 
+use super::capacity::{self, Amounts};
 use super::request::{Alternative, is_repelled, names};
 use super::{DeviceId, Devices, Offered};
 use crate::cluster::NodeState;
@@ -17,15 +19,24 @@ use crate::cluster::NodeState;
 /// Choices looked at before the search is given up.
 const TRIES: u32 = 50_000;
 
-/// A request, one of its alternatives, and devices that it could have.
-type Wanted<'a> = (&'a ResourceClaim, usize, Vec<(Alternative<'a>, Vec<usize>)>);
+/// Devices that a request could have, and what it would take of each.
+type Eligible = Vec<(usize, Amounts)>;
+
+/// A request's claim, that claim's place, and its alternatives.
+type Wanted<'a> = (&'a ResourceClaim, usize, Vec<(Alternative<'a>, Eligible)>);
+
+/// A device that a request is to have.
+struct Choice {
+    device: usize,
+    takes: Amounts,
+}
 
 struct Search<'a> {
     devices: &'a Devices,
     offered: &'a [Offered<'a>],
     wanted: &'a [Wanted<'a>],
     /// By request: the alternative, and its devices so far.
-    chosen: Vec<(usize, Vec<usize>)>,
+    chosen: Vec<(usize, Vec<Choice>)>,
     tries: u32,
 }
 
@@ -66,7 +77,7 @@ impl Devices {
             .collect())
     }
 
-    fn eligible(&self, way: &Alternative<'_>, offered: &[Offered<'_>]) -> Result<Vec<usize>, String> {
+    fn eligible(&self, way: &Alternative<'_>, offered: &[Offered<'_>]) -> Result<Eligible, String> {
         let class = way.class.spec.selectors.as_deref().unwrap_or_default();
         let expressions: Vec<&str> = class
             .iter()
@@ -81,8 +92,8 @@ impl Devices {
             for expression in &expressions {
                 selected = selected && self.selectors.selects(expression, device)?;
             }
-            if selected {
-                eligible.push(at);
+            if let Some(takes) = capacity::taken_by(device, way.capacity).filter(|_| selected) {
+                eligible.push((at, takes));
             }
         }
         Ok(eligible)
@@ -95,6 +106,11 @@ impl Devices {
             return true;
         };
         let mut left: BTreeMap<(String, String), Quantity> = BTreeMap::new();
+        // Who shares a device uses no more counters than who was there first.
+        let own = offered.id();
+        if self.taken.at_all(&own) || chosen.contains(&own) {
+            return true;
+        }
         let parse = |text: &str| Quantity::parse(text).unwrap_or(Quantity::ZERO);
         for slice in self.pool_of(offered) {
             for set in slice.spec.shared_counters.iter().flatten() {
@@ -115,7 +131,7 @@ impl Devices {
         for slice in self.pool_of(offered) {
             for (index, device) in slice.spec.devices.iter().flatten().enumerate() {
                 let id = Offered { slice, index, device }.id();
-                if self.is_taken(&id) || chosen.contains(&id) {
+                if self.taken.at_all(&id) || chosen.contains(&id) {
                     consume(device);
                 }
             }
@@ -140,7 +156,8 @@ impl Search<'_> {
             let found = match alternative.count {
                 Some(count) => self.devices(at, eligible, 0, count),
                 None => {
-                    let all = !eligible.is_empty() && eligible.iter().all(|device| self.choose(at, *device));
+                    let all = !eligible.is_empty()
+                        && eligible.iter().all(|(device, takes)| self.choose(at, *device, takes));
                     all && self.request(at + 1)
                 }
             };
@@ -152,13 +169,16 @@ impl Search<'_> {
         false
     }
 
-    fn devices(&mut self, at: usize, eligible: &[usize], from: usize, missing: usize) -> bool {
+    fn devices(&mut self, at: usize, eligible: &[(usize, Amounts)], from: usize, missing: usize) -> bool {
         if missing == 0 {
             return self.request(at + 1);
         }
-        for (next, device) in eligible.iter().enumerate().skip(from) {
-            if self.choose(at, *device) {
-                if self.devices(at, eligible, next + 1, missing - 1) {
+        for (next, (device, takes)) in eligible.iter().enumerate().skip(from) {
+            if self.choose(at, *device, takes) {
+                // What is shared can be had several times.
+                let shared =
+                    self.offered.get(*device).is_some_and(|offered| capacity::is_shared(offered.device));
+                if self.devices(at, eligible, if shared { next } else { next + 1 }, missing - 1) {
                     return true;
                 }
                 self.chosen.truncate(at + 1);
@@ -174,7 +194,7 @@ impl Search<'_> {
     }
 
     /// Takes the device for the request, if it is free and the claim's constraints allow it.
-    fn choose(&mut self, at: usize, device: usize) -> bool {
+    fn choose(&mut self, at: usize, device: usize, takes: &Amounts) -> bool {
         self.tries += 1;
         let (Some(offered), Some((claim, owner, ways))) = (self.offered.get(device), self.wanted.get(at))
         else {
@@ -185,10 +205,12 @@ impl Search<'_> {
         if !alternative.admin {
             let users = self.users();
             let id = offered.id();
-            if self.devices.is_taken(&id)
-                || users.contains(&id)
-                || !self.devices.has_counters(offered, &users)
-            {
+            let free = if capacity::is_shared(offered.device) {
+                !self.devices.taken.as_a_whole(&id) && self.is_left(device, &id, takes)
+            } else {
+                !self.devices.taken.at_all(&id) && !users.contains(&id)
+            };
+            if !free || !self.devices.has_counters(offered, &users) {
                 return false;
             }
         }
@@ -202,9 +224,21 @@ impl Search<'_> {
             }
         }
         if let Some((_, devices)) = self.chosen.get_mut(at) {
-            devices.push(device);
+            devices.push(Choice { device, takes: takes.clone() });
         }
         true
+    }
+
+    /// Whether a shared device has room for that too, beside its users and those chosen so far.
+    fn is_left(&self, device: usize, id: &DeviceId, takes: &Amounts) -> bool {
+        let mut taken: Vec<&Amounts> = self.devices.taken.shares(id).collect();
+        for ((way, choices), (_, _, ways)) in self.chosen.iter().zip(self.wanted) {
+            if ways.get(*way).is_some_and(|(alternative, _)| !alternative.admin) {
+                let same = choices.iter().filter(|choice| choice.device == device);
+                taken.extend(same.map(|choice| &choice.takes));
+            }
+        }
+        self.offered.get(device).is_some_and(|offered| capacity::is_left(offered.device, &taken, takes))
     }
 
     /// Devices chosen so far that are thereby taken.
@@ -212,7 +246,8 @@ impl Search<'_> {
         let mut users = Vec::new();
         for ((way, devices), (_, _, ways)) in self.chosen.iter().zip(self.wanted) {
             if ways.get(*way).is_some_and(|(alternative, _)| !alternative.admin) {
-                users.extend(devices.iter().filter_map(|device| self.offered.get(*device)).map(Offered::id));
+                let offered = devices.iter().filter_map(|choice| self.offered.get(choice.device));
+                users.extend(offered.map(Offered::id));
             }
         }
         users
@@ -225,7 +260,7 @@ impl Search<'_> {
                 .get(*way)
                 .is_some_and(|(alternative, _)| names(constraint.requests.as_ref(), &alternative.name));
             if *of == owner && named {
-                found.extend(devices.iter().filter_map(|device| self.offered.get(*device)));
+                found.extend(devices.iter().filter_map(|choice| self.offered.get(choice.device)));
             }
         }
         found
@@ -255,7 +290,7 @@ fn result(
     at: usize,
     claim: &ResourceClaim,
     wanted: &[Wanted<'_>],
-    chosen: &[(usize, Vec<usize>)],
+    chosen: &[(usize, Vec<Choice>)],
     offered: &[Offered<'_>],
     node: &NodeState,
 ) -> AllocationResult {
@@ -265,7 +300,10 @@ fn result(
     let mut terms: Vec<NodeSelectorRequirement> = Vec::new();
     for ((way, devices), (_, owner, ways)) in chosen.iter().zip(wanted) {
         let Some((alternative, _)) = ways.get(*way).filter(|_| *owner == at) else { continue };
-        for device in devices.iter().filter_map(|device| offered.get(*device)) {
+        for choice in devices {
+            let Some(device) = offered.get(choice.device) else { continue };
+            // Told apart from what others have of the same device.
+            let shared = capacity::is_shared(device.device) && !alternative.admin;
             local |= device.is_local();
             let selector = device.slice.spec.node_selector.as_ref().or(device.device.node_selector.as_ref());
             let first = selector.and_then(|selector| selector.node_selector_terms.first());
@@ -279,7 +317,10 @@ fn result(
                 admin_access: alternative.admin.then_some(true),
                 tolerations: Some(alternative.tolerations.to_vec())
                     .filter(|tolerations| !tolerations.is_empty()),
-                ..Default::default()
+                share_id: shared.then(|| Uuid::new_v4().to_string()),
+                consumed_capacity: shared.then(|| capacity::text(&choice.takes)),
+                binding_conditions: device.device.binding_conditions.clone(),
+                binding_failure_conditions: device.device.binding_failure_conditions.clone(),
             });
         }
         for class in alternative.class.spec.config.iter().flatten() {

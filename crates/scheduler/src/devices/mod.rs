@@ -4,9 +4,12 @@
 //! ([`Devices::assume`]), long before the watch tells of it.
 
 mod allocate;
+mod capacity;
 mod claims;
+mod ready;
 mod request;
 mod select;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,11 +18,13 @@ use client::Delta;
 use k8s_openapi::api::resource::v1::{AllocationResult, Device, DeviceClass, ResourceClaim, ResourceSlice};
 
 pub use claims::{PodClaims, awaits_claims, has_claims};
+pub use ready::has_conditions;
 
 use crate::cluster::NodeState;
 use crate::labels;
 use crate::storage::Key;
 use select::Selectors;
+use taken::Taken;
 
 /// One device: of a driver, in a pool, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,9 +51,11 @@ impl Offered<'_> {
         }
     }
 
-    /// Whether only pods on that node can use it.
+    /// Whether only pods on that node can use it, from now on or always.
     pub fn is_local(&self) -> bool {
-        self.slice.spec.node_name.is_some() || self.device.node_name.is_some()
+        self.slice.spec.node_name.is_some()
+            || self.device.node_name.is_some()
+            || self.device.binds_to_node == Some(true)
     }
 }
 
@@ -70,19 +77,9 @@ pub struct Devices {
     by_node: HashMap<String, BTreeSet<String>>,
     anywhere: BTreeSet<String>,
     /// Devices that are allocated.
-    taken: HashMap<DeviceId, usize>,
+    taken: Taken,
     assumed: HashMap<Key, AllocationResult>,
     selectors: Selectors,
-}
-
-fn devices_of(allocation: &AllocationResult) -> impl Iterator<Item = DeviceId> {
-    let results = allocation.devices.iter().flat_map(|devices| devices.results.iter().flatten());
-    // Who only looks after a device does not take it.
-    results.filter(|result| result.admin_access != Some(true)).map(|result| DeviceId {
-        driver: result.driver.clone(),
-        pool: result.pool.clone(),
-        name: result.device.clone(),
-    })
 }
 
 fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
@@ -99,10 +96,14 @@ impl Devices {
         if new.is_some() || gone {
             self.forget(&key);
         }
-        new.into_iter().flat_map(devices_of).for_each(|device| self.take(device));
+        if let Some(new) = new {
+            self.taken.take(new);
+        }
         let old = if gone { self.claims.remove(&key) } else { self.claims.insert(key, claim.clone()) };
         let old = old.as_deref().and_then(allocation);
-        old.into_iter().flat_map(devices_of).for_each(|device| self.give_back(&device));
+        if let Some(old) = old {
+            self.taken.give_back(old);
+        }
     }
 
     pub fn class_changed(&mut self, delta: &Delta<DeviceClass>) {
@@ -154,35 +155,20 @@ impl Devices {
         self.by_node.retain(|_, slices| !slices.is_empty());
     }
 
-    fn take(&mut self, device: DeviceId) {
-        *self.taken.entry(device).or_default() += 1;
-    }
-
-    fn give_back(&mut self, device: &DeviceId) {
-        match self.taken.get_mut(device) {
-            Some(users) if *users > 1 => *users -= 1,
-            _ => drop(self.taken.remove(device)),
-        }
-    }
-
     /// Devices are taken for a claim from now on.
     pub fn assume(&mut self, claim: Key, allocation: AllocationResult) {
-        devices_of(&allocation).for_each(|device| self.take(device));
+        self.taken.take(&allocation);
         self.assumed.insert(claim, allocation);
     }
 
     pub fn forget(&mut self, claim: &Key) {
         if let Some(allocation) = self.assumed.remove(claim) {
-            devices_of(&allocation).for_each(|device| self.give_back(&device));
+            self.taken.give_back(&allocation);
         }
     }
 
     pub fn claim(&self, key: &Key) -> Option<&Arc<ResourceClaim>> {
         self.claims.get(key)
-    }
-
-    fn is_taken(&self, device: &DeviceId) -> bool {
-        self.taken.contains_key(device)
     }
 
     /// The devices that pods on a node can use, and whether every pool there has been told of in full.

@@ -1,7 +1,8 @@
 //! What a claim asks for, its alternatives in the order in which it would have them.
 
 use k8s_openapi::api::resource::v1::{
-    DeviceClass, DeviceRequest, DeviceSelector, DeviceTaint, DeviceToleration, ResourceClaim,
+    CapacityRequirements, DeviceClass, DeviceRequest, DeviceSelector, DeviceTaint, DeviceToleration,
+    ResourceClaim,
 };
 
 use super::Devices;
@@ -16,6 +17,8 @@ pub struct Alternative<'a> {
     /// None: all that there are.
     pub count: Option<usize>,
     pub admin: bool,
+    /// How much of a device, at least.
+    pub capacity: Option<&'a CapacityRequirements>,
 }
 
 impl Devices {
@@ -50,6 +53,7 @@ impl Devices {
                 tolerations: exactly.tolerations.as_deref().unwrap_or_default(),
                 count: count(exactly.allocation_mode.as_deref(), exactly.count),
                 admin: exactly.admin_access == Some(true),
+                capacity: exactly.capacity.as_ref(),
             }]);
         }
         let subrequests = request.first_available.iter().flatten();
@@ -61,6 +65,7 @@ impl Devices {
                 tolerations: sub.tolerations.as_deref().unwrap_or_default(),
                 count: count(sub.allocation_mode.as_deref(), sub.count),
                 admin: false,
+                capacity: sub.capacity.as_ref(),
             })
         });
         alternatives.collect()

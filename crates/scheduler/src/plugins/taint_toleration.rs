@@ -26,13 +26,10 @@ impl Tolerant {
 impl Local for Tolerant {
     fn filter(&self, node: &NodeState) -> Result<(), Refusal> {
         let mut hard = node.taints().iter().filter(|taint| taint.effect != "PreferNoSchedule");
-        match hard.find(|taint| !tolerates(&self.tolerations, taint)) {
-            None => Ok(()),
-            Some(taint) => {
-                let value = taint.value.as_deref().unwrap_or_default();
-                Err(Refusal::for_good(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)))
-            }
+        if hard.all(|taint| tolerates(&self.tolerations, taint)) {
+            return Ok(());
         }
+        Err(Refusal::for_good("node(s) had untolerated taint(s)"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions over small clusters.
 
+mod devices;
 mod equal;
 
 use std::sync::Arc;
@@ -84,24 +85,24 @@ fn filters_say_why() {
     check(
         &mut one,
         json!({"cpu": "1"}),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
     );
     check(
         &mut one,
         json!({"cpu": "3"}),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
     );
     check(
         &mut one,
         json!({"nodeSelector": {"zone": "b"}}),
-        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
     );
     check(&mut Core::new(&Config::default()), json!({}), "no nodes available to schedule pods");
     let mut mixed = cluster(&[node("a1", tainted.clone()), node("a2", json!({"unschedulable": true}))], &[]);
     check(
         &mut mixed,
         json!({}),
-        "0/2 nodes are available: 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+        "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
     );
     check(&mut mixed, json!({"tolerations": [{"key": "k", "operator": "Exists"}]}), "a1");
     check(
@@ -116,7 +117,7 @@ fn filters_say_why() {
     check(
         &mut full,
         json!({"cpu": "0"}),
-        "0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+        "0/1 nodes are available: 1 Too many pods. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
     );
 }
 
@@ -133,7 +134,7 @@ fn a_pod_may_name_its_node() {
     check(
         &mut two,
         named("b1"),
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
     );
     two.cluster.remove_pod("q");
     check(&mut two, named("b1"), "b1");
@@ -147,7 +148,7 @@ fn ports_of_a_node_are_given_once() {
     check(
         &mut one,
         ports(""),
-        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
     );
 }
 
@@ -238,7 +239,7 @@ fn pods_keep_together_or_apart() {
     check(
         &mut refusing,
         json!({"nodeSelector": {"zone": "a"}}),
-        "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
+        "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't satisfy existing pods anti-affinity rules. no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
     );
     // Labels of namespaces, and own labels as part of the selector.
     let namespace = |labels: Value| added(json!({"metadata": {"name": "ns", "labels": labels}}));
@@ -355,7 +356,7 @@ fn a_binding_that_failed_is_undone() {
     check(
         &mut one,
         json!({"cpu": "1"}),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
     );
     one.unbound(assignment, now);
     check(&mut one, json!({"cpu": "1"}), "a1");
@@ -418,7 +419,7 @@ fn volumes_hold_pods_to_their_nodes() {
     let using = |claims: &[&str]| json!({"volumes": claims.iter().map(|claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}})).collect::<Vec<_>>()});
     check(&mut two, using(&["bound"]), "b1");
     let refused = |core: &mut Core, claims: &[&str]| place(core, &pod("new", using(claims))).unwrap_err();
-    let unhelpful = "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+    let unhelpful = "no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
     assert_eq!(
         refused(&mut two, &["now"]),
         format!("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. {unhelpful}")
@@ -475,7 +476,7 @@ fn volumes_have_one_user_and_nodes_so_many_volumes() {
     check(
         &mut two,
         using.clone(),
-        "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
+        "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode. no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
     );
     let mut important = using;
     important["priority"] = json!(5);
@@ -494,154 +495,4 @@ fn volumes_have_one_user_and_nodes_so_many_volumes() {
     two.node_changed(&added(zoned), Instant::now());
     let message = place(&mut two, &pod("new", other)).unwrap_err();
     assert!(message.contains("1 node(s) had no available volume zone"), "{message}");
-}
-
-fn offer(core: &mut Core, node: &str, devices: Value) {
-    let slice = json!({"metadata": {"name": format!("{node}-slice")}, "spec": {"driver": "gpu.example.com", "nodeName": node,
-        "pool": {"name": node, "generation": 1, "resourceSliceCount": 1}, "devices": devices}});
-    core.cluster.devices.slice_changed(&added(slice));
-}
-
-fn claim(core: &mut Core, name: &str, devices: Value) {
-    let claim =
-        json!({"metadata": {"namespace": "ns", "name": name, "uid": name}, "spec": {"devices": devices}});
-    core.cluster.devices.claim_changed(&added(claim));
-}
-
-fn claiming(names: &[&str]) -> Value {
-    json!({"resourceClaims": names.iter().map(|name| json!({"name": name, "resourceClaimName": name})).collect::<Vec<_>>()})
-}
-
-#[test]
-fn devices_hold_pods_to_their_nodes() {
-    let mut two = cluster(&[node("a1", json!({})), node("b1", json!({}))], &[]);
-    let device = |name: &str, model: &str, memory: &str| {
-        json!({"name": name, "attributes": {"model": {"string": model}, "numa": {"int": 0}, "version": {"version": "1.2.3"}},
-            "capacity": {"memory": {"value": memory}}})
-    };
-    offer(&mut two, "a1", json!([device("d0", "old", "8Gi")]));
-    offer(&mut two, "b1", json!([device("d0", "new", "16Gi"), device("d1", "new", "32Gi")]));
-    let class = |name: &str, expression: &str| {
-        added(
-            json!({"metadata": {"name": name}, "spec": {"selectors": [{"cel": {"expression": expression}}]}}),
-        )
-    };
-    two.cluster.devices.class_changed(&class("gpu", "device.driver == 'gpu.example.com'"));
-    let request = |exactly: Value| json!({"requests": [{"name": "r", "exactly": exactly}]});
-    let selecting = |expression: &str| {
-        request(json!({"deviceClassName": "gpu", "selectors": [{"cel": {"expression": expression}}]}))
-    };
-    let domain = "gpu.example.com";
-    claim(&mut two, "new", selecting(&format!("device.attributes['{domain}'].model == 'new'")));
-    claim(&mut two, "old", selecting(&format!("device.attributes['{domain}'].model == 'old'")));
-    claim(
-        &mut two,
-        "large",
-        selecting(&format!("device.capacity['{domain}'].memory.compareTo(quantity('20Gi')) > 0")),
-    );
-    claim(
-        &mut two,
-        "recent",
-        selecting(&format!("device.attributes['{domain}'].version.isGreaterThan(semver('2.0.0'))")),
-    );
-    claim(&mut two, "three", request(json!({"deviceClassName": "gpu", "count": 3})));
-    claim(&mut two, "classless", request(json!({"deviceClassName": "none"})));
-    claim(&mut two, "all", request(json!({"deviceClassName": "gpu", "allocationMode": "All"})));
-    let either = json!([{"name": "many", "deviceClassName": "gpu", "count": 3}, {"name": "few", "deviceClassName": "gpu", "count": 2}]);
-    claim(&mut two, "either", json!({"requests": [{"name": "r", "firstAvailable": either}]}));
-    check(&mut two, claiming(&["new"]), "b1");
-    check(&mut two, claiming(&["old"]), "a1");
-    let refused = |core: &mut Core, names: &[&str], expected: &str| {
-        let message = place(core, &pod("new", claiming(names))).unwrap_err();
-        assert!(message.contains(expected), "{message}");
-    };
-    refused(&mut two, &["old", "new"], "2 cannot allocate all claims");
-    refused(&mut two, &["recent"], "2 cannot allocate all claims");
-    refused(&mut two, &["three"], "2 cannot allocate all claims");
-    refused(&mut two, &["classless"], "device class none does not exist");
-    refused(&mut two, &["nowhere"], "resourceclaim \"nowhere\" not found");
-    let assigned = |core: &mut Core, names: &[&str]| match decide(core, &pod("new", claiming(names))) {
-        Decision::Bind(assignment) => assignment,
-        decision => panic!("{decision:?}"),
-    };
-    let devices = |assignment: &crate::core::Assignment| {
-        let allocations = assignment.devices.allocations.values();
-        let results = allocations.flat_map(|allocation| allocation.devices.clone().unwrap().results.unwrap());
-        let mut names: Vec<_> =
-            results.map(|result| format!("{}:{}/{}", result.request, result.pool, result.device)).collect();
-        names.sort();
-        names
-    };
-    let first = assigned(&mut two, &["either"]);
-    assert_eq!(devices(&first), ["r/few:b1/d0", "r/few:b1/d1"]);
-    refused(&mut two, &["new"], "2 cannot allocate all claims");
-    two.unbound(first, Instant::now());
-    let first = assigned(&mut two, &["large"]);
-    assert_eq!(devices(&first), ["r:b1/d1"]);
-    let second = assigned(&mut two, &["new"]);
-    assert_eq!(devices(&second), ["r:b1/d0"], "what was just given is taken");
-    // The watch tells what was decided, and that a claim is free again.
-    let allocated = json!({"metadata": {"namespace": "ns", "name": "large", "uid": "large"}, "spec": {},
-        "status": {"allocation": first.devices.allocations.values().next().unwrap()}});
-    two.cluster.devices.claim_changed(&added(allocated));
-    check(&mut two, claiming(&["large"]), "b1");
-    check(&mut two, claiming(&["all"]), "a1");
-    claim(&mut two, "large", selecting("true"));
-    two.unbound(second, Instant::now());
-    let tainted = json!([{"name": "d0", "taints": [{"key": "k", "effect": "NoSchedule"}]}]);
-    offer(&mut two, "a1", tainted);
-    offer(&mut two, "b1", json!([]));
-    refused(&mut two, &["large"], "2 cannot allocate all claims");
-    claim(
-        &mut two,
-        "tolerant",
-        request(json!({"deviceClassName": "gpu", "tolerations": [{"operator": "Exists"}]})),
-    );
-    check(&mut two, claiming(&["tolerant"]), "a1");
-}
-
-#[test]
-fn a_pod_waits_until_its_claim_is_made() {
-    let now = Instant::now();
-    let mut one = cluster(&[node("a1", json!({}))], &[]);
-    let wanting = pod("new", json!({"resourceClaims": [{"name": "g", "resourceClaimTemplateName": "t"}]}));
-    one.pod_changed(&Delta::Added(wanting.pod.clone()), now);
-    assert!(one.decide_next(now).is_none());
-    let mut told = (*wanting.pod).clone();
-    // None is needed after all.
-    told.status = serde_json::from_value(json!({"resourceClaimStatuses": [{"name": "g"}]})).unwrap();
-    one.pod_changed(&Delta::Updated { old: wanting.pod.clone(), new: Arc::new(told) }, now);
-    assert!(matches!(one.decide_next(now), Some(Decision::Bind(_))));
-}
-
-#[test]
-fn devices_are_chosen_together() {
-    let mut one = cluster(&[node("a1", json!({}))], &[]);
-    let device = |name: &str, numa: i64, slots: i64| json!({"name": name, "attributes": {"numa": {"int": numa}}, "consumesCounters": [{"counterSet": "card", "counters": {"slots": {"value": slots.to_string()}}}]});
-    let slice = json!({"metadata": {"name": "s"}, "spec": {"driver": "gpu.example.com", "nodeName": "a1",
-        "pool": {"name": "a1", "generation": 1, "resourceSliceCount": 2},
-        "devices": [device("d0", 0, 2), device("d1", 1, 2), device("d2", 1, 1), device("d3", 0, 3)]}});
-    let counters = json!({"metadata": {"name": "c"}, "spec": {"driver": "gpu.example.com", "nodeName": "a1",
-        "pool": {"name": "a1", "generation": 1, "resourceSliceCount": 2},
-        "sharedCounters": [{"name": "card", "counters": {"slots": {"value": "4"}}}]}});
-    let class = json!({"metadata": {"name": "gpu"}, "spec": {}});
-    one.cluster.devices.class_changed(&added(class));
-    one.cluster.devices.slice_changed(&added(slice));
-    let wanted = |constraint: Value| json!({"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu", "count": 2}}], "constraints": [constraint]});
-    claim(&mut one, "same", wanted(json!({"matchAttribute": "gpu.example.com/numa"})));
-    claim(&mut one, "other", wanted(json!({"distinctAttribute": "gpu.example.com/numa"})));
-    assert!(place(&mut one, &pod("new", claiming(&["same"]))).is_err(), "the pool is not told of in full");
-    one.cluster.devices.slice_changed(&added(counters));
-    let mut devices = |name: &str| match decide(&mut one, &pod("new", claiming(&[name]))) {
-        Decision::Bind(assignment) => {
-            let allocation = assignment.devices.allocations.values().next().unwrap().clone();
-            one.unbound(assignment, Instant::now());
-            let results = allocation.devices.unwrap().results.unwrap();
-            results.into_iter().map(|result| result.device).collect::<Vec<_>>()
-        }
-        decision => panic!("{decision:?}"),
-    };
-    // d0 and d3 are alike, but would use more slots than the card has.
-    assert_eq!(devices("same"), ["d1", "d2"]);
-    assert_eq!(devices("other"), ["d0", "d1"]);
 }
