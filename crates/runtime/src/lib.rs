@@ -78,6 +78,8 @@ pub struct Config {
 pub struct CniConfig {
     pub conf_dir: PathBuf,
     pub bin_dirs: Vec<PathBuf>,
+    /// As long as there is no configuration, pods are attached to our bridge: somebody may bring one later.
+    pub bridge_before: bool,
 }
 
 /// Serves the CRI until `shutdown`. Containers keep running after it.

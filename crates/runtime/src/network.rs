@@ -26,7 +26,7 @@ impl Runtime {
                 .map_err(|_| Error::InvalidArgument(format!("pod CIDR {text:?} is not a network")))
         };
         let networks: Vec<net::IpNet> = cidrs.split(',').map(parse).collect::<Result<_>>()?;
-        if self.cni.is_none() {
+        if self.plugins().is_none() {
             let set = self.bridge.set_pod_cidr(&networks);
             *self.network_problem.lock() = set.as_ref().err().map(ToString::to_string);
             set?;
@@ -43,13 +43,19 @@ impl Runtime {
         }
     }
 
+    /// What attaches pods, if not our bridge. Looks at files.
+    fn plugins(&self) -> Option<&cni::Cni> {
+        let waits = self.config.cni.as_ref().is_some_and(|config| config.bridge_before);
+        self.cni.as_ref().filter(|cni| !waits || cni.is_configured())
+    }
+
     fn pod_cidr_file(&self) -> PathBuf {
         self.config.root_dir.join("pod-cidr")
     }
 
     /// Why pods cannot have a network now. Looks at files: call it where blocking harms nobody.
     pub fn network_problem(&self) -> Option<String> {
-        match &self.cni {
+        match self.plugins() {
             Some(cni) => cni.problem(),
             None => self.network_problem.lock().clone(),
         }
@@ -69,7 +75,7 @@ impl Runtime {
     async fn attach(self: &Arc<Self>, sandbox: &Arc<Sandbox>, shim: i32) -> Result<()> {
         let netns = format!("/proc/{shim}/ns/net");
         let config = sandbox.record.lock().config.clone();
-        if let Some(cni) = &self.cni {
+        if let Some(cni) = self.plugins() {
             let cidrs = fs::read_to_string(self.pod_cidr_file()).ok();
             let ips = cni.add(pod(&sandbox.id, netns, &config, cidrs.as_deref())?).await?;
             sandbox.record.lock().ips = ips;

@@ -63,9 +63,7 @@ impl Plugin {
 /// The network of a directory: of its files the first by name that is a configuration.
 pub fn load(directory: &Path) -> Result<Network> {
     let none = || Error::Cni(format!("no network configuration in {}", directory.display()));
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(directory).map_err(|_| none())?.flatten().map(|e| e.path()).collect();
-    files.retain(|f| f.extension().is_some_and(|e| e == "conf" || e == "conflist" || e == "json"));
+    let mut files = candidates(directory);
     files.sort();
     let mut problem = None;
     for file in files {
@@ -75,6 +73,14 @@ pub fn load(directory: &Path) -> Result<Network> {
         }
     }
     Err(problem.unwrap_or_else(none))
+}
+
+/// Files that look like configurations.
+pub fn candidates(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "conf" || e == "conflist" || e == "json"));
+    files
 }
 
 fn read(file: &Path) -> Result<Network> {

@@ -59,6 +59,11 @@ impl Cni {
         Ok(Self { conf_dir, bin_dirs, attached })
     }
 
+    /// Whether somebody has brought a configuration, be it a broken one.
+    pub fn is_configured(&self) -> bool {
+        !config::candidates(&self.conf_dir).is_empty()
+    }
+
     /// Why pods cannot be attached now.
     pub fn problem(&self) -> Option<String> {
         let network = match self.network() {

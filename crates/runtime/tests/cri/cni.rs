@@ -91,3 +91,33 @@ fn pods_are_connected_by_plugins() {
         assert_eq!(host.leftovers(), Vec::<String>::new());
     });
 }
+
+#[test]
+fn a_network_may_be_configured_later() {
+    if !Path::new(PLUGINS).join("bridge").exists() {
+        return eprintln!("skipped: containernetworking-plugins is not installed");
+    }
+    with_host(|mut host| async move {
+        let conf = host.directory.path().join("net.d");
+        host.restart_with(&[format!("later-cni={}:{PLUGINS}", conf.display())]).await;
+        assert_eq!(network_ready(&mut host).await, (true, String::new()));
+        let before = Pod::run(&mut host, "before").await;
+        assert!(ip(&mut host, &before).await.starts_with("10.244.7."));
+        fs::create_dir(&conf).unwrap();
+        fs::write(conf.join("10-pods.conflist"), conflist(&host)).unwrap();
+        assert_eq!(network_ready(&mut host).await, (true, String::new()));
+        let after = Pod::run(&mut host, "after").await;
+        assert!(ip(&mut host, &after).await.starts_with("10.99.0."));
+        // Each leaves by the way that it came.
+        before.remove(&mut host).await;
+        after.remove(&mut host).await;
+        assert_eq!(host.leftovers(), Vec::<String>::new());
+        assert_eq!(fs::read_dir(host.directory.path().join("root/cni")).unwrap().count(), 0);
+    });
+}
+
+async fn ip(host: &mut Host, pod: &Pod) -> String {
+    let request = PodSandboxStatusRequest { pod_sandbox_id: pod.sandbox.clone(), verbose: false };
+    let status = host.runtime.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
+    status.network.unwrap_or_default().ip
+}
