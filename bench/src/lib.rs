@@ -21,7 +21,7 @@ pub struct Target {
 /// A client of the cluster that a kubeconfig names.
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(client::from_kubeconfig(kubeconfig).await?)
+    Ok(client::from_kubeconfig(kubeconfig, "bench").await?)
 }
 
 /// A namespace of its own for a run.

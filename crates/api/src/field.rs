@@ -185,6 +185,34 @@ fn truncate(text: &str, max: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// A value as Go prints it (`%v`): `map[a:1 b:[x y]]`.
+pub struct GoValue<'a>(pub &'a Value);
+
+impl fmt::Display for GoValue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let space = |first: &mut bool| if std::mem::take(first) { "" } else { " " };
+        let mut first = true;
+        match self.0 {
+            Value::Null => f.write_str("<nil>"),
+            Value::Bool(value) => write!(f, "{value}"),
+            Value::Number(value) => write!(f, "{value}"),
+            Value::String(value) => f.write_str(value),
+            Value::Array(items) => {
+                f.write_str("[")?;
+                items.iter().try_for_each(|item| write!(f, "{}{}", space(&mut first), GoValue(item)))?;
+                f.write_str("]")
+            }
+            Value::Object(map) => {
+                f.write_str("map[")?;
+                map.iter().try_for_each(|(key, value)| {
+                    write!(f, "{}{key}:{}", space(&mut first), GoValue(value))
+                })?;
+                f.write_str("]")
+            }
+        }
+    }
+}
+
 /// Quotes as Go's `%q` does, which is how names and values appear in every API message.
 pub fn quote(s: &str) -> String {
     let mut out = String::with_capacity(s.len() + 2);

@@ -243,13 +243,8 @@ impl WriteOptions {
             }
         };
         let field_manager = query.get("fieldManager").map(str::to_owned);
-        if let Some(manager) = &field_manager
-            && (manager.chars().count() > 128 || manager.chars().any(char::is_control))
-        {
-            return Err(invalid(kind, "fieldManager", |path, errors| {
-                let why = "may not be more than 128 bytes and should only contain printable characters";
-                errors.invalid(path, manager.as_str(), why);
-            }));
+        if let Some(manager) = &field_manager {
+            check_manager(manager, kind)?;
         }
         Ok(Self {
             dry_run: dry_run(query.all("dryRun"), kind)?,
@@ -273,6 +268,24 @@ impl WriteOptions {
         }
         options
     }
+}
+
+/// Short, and shown to people.
+fn check_manager(manager: &str, kind: &str) -> Result<(), Status> {
+    const MAX: usize = 128;
+    let strange = manager.chars().enumerate().find(|(_, character)| character.is_control());
+    if manager.len() <= MAX && strange.is_none() {
+        return Ok(());
+    }
+    Err(invalid(kind, "fieldManager", |path, errors| {
+        if manager.len() > MAX {
+            errors.too_long(path, MAX);
+        }
+        if let Some((at, character)) = strange {
+            let code = u32::from(character);
+            errors.invalid(path, manager, format!("invalid character U+{code:04X} (at position {at})"));
+        }
+    }))
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool, Status> {

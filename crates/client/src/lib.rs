@@ -11,7 +11,9 @@
 mod connect;
 mod informer;
 pub mod leader;
+mod metered;
 mod renewed;
 
 pub use connect::{ConnectError, from_kubeconfig, in_process};
 pub use informer::{Delta, Informer, Informers, Subscription, Watched};
+pub use metered::{REQUESTS, metered};

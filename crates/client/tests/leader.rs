@@ -46,7 +46,7 @@ impl Fixture {
         let config = Config::from_pki(files.path(), advertise, 6443);
         let server = ApiServer::start(config, store::Store::in_memory().unwrap()).await.unwrap();
         let user = UserInfo::authenticated("test", &["system:masters"]);
-        Self { client: client::in_process(server.service(user)), _files: files }
+        Self { client: client::in_process(server.service(user), "test"), _files: files }
     }
 
     fn leases(&self) -> Api<Lease> {

@@ -38,7 +38,7 @@ async fn target(layout: &Layout, args: &NodeClientArgs) -> Result<Target> {
         Some(name) => name.clone(),
         None => roles::hostname()?,
     };
-    Ok(Target { client: client::from_kubeconfig(&kubeconfig).await?, name })
+    Ok(Target { client: client::from_kubeconfig(&kubeconfig, "corten").await?, name })
 }
 
 impl Target {

@@ -23,6 +23,7 @@ pub fn json_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> 
             operations.len()
         )));
     }
+    operations.iter().try_for_each(readable)?;
     let mut out = document.clone();
     let mut copied = 0;
     for operation in operations {
@@ -33,6 +34,23 @@ pub fn json_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> 
 
 fn malformed(why: String) -> PatchError {
     PatchError::Malformed(format!("error decoding patch: {why}"))
+}
+
+/// Whether an operation has what its kind needs. All are looked at before any is carried out.
+fn readable(operation: &Value) -> Result<(), PatchError> {
+    let wrong = |why: &str| Err(PatchError::Malformed(format!("invalid operation {operation}: {why}")));
+    let value = match operation.get("op").and_then(Value::as_str) {
+        Some("add" | "replace" | "test") => true,
+        Some("remove" | "move" | "copy") => false,
+        _ => return wrong("unsupported operation"),
+    };
+    if operation.get("path").and_then(Value::as_str).is_none() {
+        return wrong("failed to decode 'path': operation missing path field: missing value");
+    }
+    if value && operation.get("value").is_none() {
+        return wrong("failed to decode 'value': operation, missing value field: missing value");
+    }
+    Ok(())
 }
 
 fn text<'a>(operation: &'a Value, member: &str) -> Result<&'a str, PatchError> {
@@ -111,7 +129,7 @@ fn parse(pointer: &str) -> Result<Vec<String>, PatchError> {
     }
     let rest = pointer
         .strip_prefix('/')
-        .ok_or_else(|| malformed(format!("path \"{pointer}\" does not start with '/'")))?;
+        .ok_or_else(|| PatchError::DoesNotApply(format!("path \"{pointer}\" does not start with '/'")))?;
     Ok(rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect())
 }
 
@@ -218,7 +236,20 @@ mod tests {
             "jsonpatch replace operation does not apply: doc is missing path: \"/a/-2\": missing value",
         );
         check(json!([{"op": "test", "path": "/a", "value": 2}]), "testing value /a failed: test failed");
-        check(json!([{"op": "frob", "path": "/a"}]), "error decoding patch: Unexpected kind: frob");
+        check(
+            json!([{"op": "frob", "path": "/a"}]),
+            "invalid operation {\"op\":\"frob\",\"path\":\"/a\"}: unsupported operation",
+        );
+        check(
+            // Told before the first one is tried.
+            json!([{"op": "remove", "path": "/zz"}, {"op": "add", "path": "/a"}]),
+            "invalid operation {\"op\":\"add\",\"path\":\"/a\"}: failed to decode 'value': operation, missing value \
+             field: missing value",
+        );
+        check(
+            json!([{"op": "remove"}]),
+            "invalid operation {\"op\":\"remove\"}: failed to decode 'path': operation missing path field: missing value",
+        );
         check(json!({"op": "add"}), "error decoding patch: a JSON patch must be an array of operations");
         check(
             json!([{"op": "move", "from": "/o", "path": "/o/y"}]),

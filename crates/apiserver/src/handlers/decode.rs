@@ -187,10 +187,7 @@ fn wrong_kind(
     let (group, version) = given_version.rsplit_once('/').unwrap_or(("", given_version));
     let custom = call.served.custom.is_some() && *expected == call.served.resource.gvk;
     let same = given_kind == expected.kind && group == expected.group;
-    let known = call.state.catalog().registry.iter().any(|resource| {
-        let known = &resource.gvk;
-        known.group == group && known.version == version && known.kind == given_kind
-    });
+    let known = is_known(call, group, version, given_kind);
     if custom && given_version == expected_version {
         let mut errors = FieldErrors::new();
         errors.invalid(&Path::new("kind"), given_kind, format!("must be {}", expected.kind));
@@ -200,7 +197,17 @@ fn wrong_kind(
     if custom || (same && known) {
         return other_version(given_version, expected);
     }
-    let why = match known {
+    let why = foreign(call, given_version, given_kind, expected);
+    Status::bad_request(format!(
+        "{given_kind} in version {version:?} cannot be handled as a {}: {why}",
+        expected.kind
+    ))
+}
+
+/// Why an object of another kind is not taken for one of this.
+fn foreign(call: &Call, given_version: &str, given_kind: &str, expected: &GroupVersionKind) -> String {
+    let (group, version) = given_version.rsplit_once('/').unwrap_or(("", given_version));
+    match is_known(call, group, version, given_kind) {
         true => format!(
             "converting ({version}.{given_kind}) to ({}.{}): unknown conversion",
             internal(&expected.group),
@@ -209,10 +216,62 @@ fn wrong_kind(
         false => {
             format!("no kind {given_kind:?} is registered for version {given_version:?} in scheme {SCHEME:?}")
         }
-    };
+    }
+}
+
+fn is_known(call: &Call, group: &str, version: &str, kind: &str) -> bool {
+    call.state.catalog().registry.iter().any(|resource| {
+        let known = &resource.gvk;
+        known.group == group && known.version == version && known.kind == kind
+    })
+}
+
+/// A patched object that is none of the kind that was patched.
+pub enum Identity {
+    /// As one that cannot be read.
+    Unfit(String),
+    Refused(Box<Status>),
+}
+
+/// Whether a patched object still says what it is. A built-in one need not say its kind.
+pub fn identity(call: &Call, patched: &mut Value) -> Result<(), Identity> {
+    let expected = &call.served.resource.gvk;
+    let refused = |status: Status| Identity::Refused(Box::new(status));
+    let custom = call.served.custom.is_some();
+    let api_version = call.served.api_version.as_str();
+    let given = |field: &str| patched[field].as_str().unwrap_or_default().to_owned();
+    let (given_version, given_kind) = (given("apiVersion"), given("kind"));
+    if given_kind.is_empty() && custom {
+        return Err(Identity::Unfit(format!("Object 'Kind' is missing in '{patched}'")));
+    }
+    if given_version.is_empty() {
+        return Err(Identity::Unfit(format!("Object 'apiVersion' is missing in '{patched}'")));
+    }
+    let Some(object) = patched.as_object_mut() else { return Err(refused(nameless(&call.info.name))) };
+    if given_kind.is_empty() {
+        object.insert("kind".to_owned(), expected.kind.clone().into());
+        return Ok(());
+    }
+    if given_version == api_version && given_kind == expected.kind {
+        return Ok(());
+    }
+    if !custom {
+        return Err(Identity::Unfit(foreign(call, &given_version, &given_kind, expected)));
+    }
+    let mut errors = FieldErrors::new();
+    if given_version != api_version {
+        errors.invalid(&Path::new("apiVersion"), given_version.as_str(), format!("must be {api_version}"));
+    }
+    if given_kind != expected.kind {
+        errors.invalid(&Path::new("kind"), given_kind.as_str(), format!("must be {}", expected.kind));
+    }
+    let group = given_version.rsplit_once('/').map_or("", |(group, _)| group);
+    Err(refused(Status::invalid(group, &given_kind, &call.info.name, &errors)))
+}
+
+pub fn nameless(name: &str) -> Status {
     Status::bad_request(format!(
-        "{given_kind} in version {version:?} cannot be handled as a {}: {why}",
-        expected.kind
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
     ))
 }
 
@@ -241,7 +300,7 @@ pub fn check(
 }
 
 /// What is said of duplicate fields, then of unknown ones.
-fn together(mut duplicates: Vec<String>, unknown: &[String]) -> Vec<String> {
+pub fn together(mut duplicates: Vec<String>, unknown: &[String]) -> Vec<String> {
     duplicates.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
     duplicates
 }
@@ -258,16 +317,26 @@ fn unknown_fields(
     gvk: &GroupVersionKind,
     schema: Option<&Schema>,
 ) -> Result<Vec<String>, Status> {
+    fit(call, value, gvk, schema).map_err(|why| {
+        let (kind, version) = (&gvk.kind, &gvk.version);
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+    })
+}
+
+/// The same; fails with what is said of a value of a wrong type.
+pub fn fit(
+    call: &Call,
+    value: &mut Value,
+    gvk: &GroupVersionKind,
+    schema: Option<&Schema>,
+) -> Result<Vec<String>, String> {
     let report = match (custom_kind(call, gvk), schema) {
         (Some(custom), _) => custom.version.read(value),
         (None, Some(schema)) => schema.check(value),
         (None, None) => return Ok(Vec::new()),
     };
     match report.errors.first() {
-        Some(error) => Err(Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {error}",
-            gvk.kind, gvk.version, gvk.kind
-        ))),
+        Some(error) => Err(error.to_string()),
         None => Ok(report.unknown),
     }
 }

@@ -30,13 +30,14 @@ use crate::state::State;
 use crate::subresources;
 use call::{Call, MAX_BODY, read_body};
 
-/// Answers a request for a resource; authorized already.
+/// Answers a request for a resource; authorized already. `told`: what a client whose request fails is warned of.
 pub async fn serve(
     state: Arc<State>,
     info: RequestInfo,
     user: UserInfo,
     parts: http::request::Parts,
     body: RequestBody,
+    told: &mut Vec<String>,
 ) -> Result<Answer, Status> {
     let catalog = state.catalog();
     let served =
@@ -122,9 +123,18 @@ pub async fn serve(
         respond::warn(&mut answer, &warnings);
         return Ok(answer);
     }
-    let mut answer = dispatch(&call, &body).await?;
-    respond::warn(&mut answer, &call.warnings.lock());
-    Ok(answer)
+    let answered = dispatch(&call, &body).await;
+    let warnings = call.warnings.into_inner();
+    match answered {
+        Ok(mut answer) => {
+            respond::warn(&mut answer, &warnings);
+            Ok(answer)
+        }
+        Err(status) => {
+            *told = warnings;
+            Err(status)
+        }
+    }
 }
 
 /// Tells who runs the cluster that somebody still uses what is to go.

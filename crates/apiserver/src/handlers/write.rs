@@ -51,10 +51,7 @@ pub async fn update(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let options = WriteOptions::parse(&call.query, KIND)?;
     let mut object = decode::object(call, body, options.field_validation)?;
     if meta::text(&object, "name").is_empty() {
-        let name = &call.info.name;
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        )));
+        return Err(decode::nameless(&call.info.name));
     }
     let writer = call.writer(&options, KIND);
     // Before anything is said of the one that the path names.

@@ -60,6 +60,8 @@ struct Course {
     level: Option<HeaderValue>,
     /// For its turn.
     waited: Duration,
+    /// What the client is told beside the reason of a failure.
+    warnings: Vec<String>,
 }
 
 /// Answers a request, whatever happens.
@@ -87,7 +89,9 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
                     "request failed"
                 );
             }
-            respond::status(failure.insert(status), Accept::of_failure(accept.as_ref()))
+            let mut answer = respond::status(failure.insert(status), Accept::of_failure(accept.as_ref()));
+            respond::warn(&mut answer, &course.warnings);
+            answer
         }
         Err(_) => {
             error!(verb = info.verb, path = info.path, "the handler of a request panicked");
@@ -206,7 +210,7 @@ async fn admitted(
         return aggregation::proxy::serve(&remote, &state.outbound, &user, info, parts, body).await;
     }
     if info.is_resource {
-        handlers::serve(state.clone(), info.clone(), user, parts, body).await
+        handlers::serve(state.clone(), info.clone(), user, parts, body, &mut course.warnings).await
     } else {
         system::serve(state, info, &parts).await
     }

@@ -42,7 +42,8 @@ pub async fn binding(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     let writer =
         Writer { served: pods, name, subresource: "binding", ..call.writer(&options, "CreateOptions") };
     let make = |pod: &Value| bound(pod, name, &node, &binding);
-    writer.update(&Change { make: &make, managed: false, whole: false }).await?;
+    // Where a pod runs is nobody's field: no entry tells who bound it.
+    writer.update(&Change { make: &make, managed: true, whole: false }).await?;
     let mut status = Status::success();
     status.code = 201;
     respond::value(StatusCode::CREATED, &status.to_value(), call.accept.format, call.pretty)

@@ -39,7 +39,7 @@ async fn all_types_are_applied() {
     let answer = server.send(request(bad, &path, "application/merge-patch+json", "{")).await;
     assert_eq!(answer.failure().0, 400);
     let wrong = json!({"spec": {"replicas": "many"}});
-    assert_eq!(server.patch(&path, "merge-patch+json", &wrong).await.failure().0, 400);
+    assert_eq!(server.patch(&path, "merge-patch+json", &wrong).await.failure().0, 422);
     let rename = json!({"metadata": {"name": "other"}});
     assert_eq!(server.patch(&path, "merge-patch+json", &rename).await.failure().0, 400);
     assert_eq!(
@@ -136,4 +136,75 @@ async fn what_is_applied_is_declared() {
     let warned = apply("&fieldValidation=Warn", twice).await;
     assert_eq!(warned.headers["warning"], "299 - \"line 6: key \\\"paused\\\" already set in map\"");
     warned.ok();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_patch_is_told_in_full() {
+    let server = Server::start().await;
+    server.post(DEPLOYMENTS, &deployment("one")).await.ok();
+    let check = async |media: &str, query: &str, body: &str, code: u16, says: &str, warned: &[&str]| {
+        let media = format!("application/{media}");
+        let path = format!("{DEPLOYMENTS}/d?{query}");
+        let answer = server.send(request(Method::PATCH, &path, &media, body)).await;
+        let warnings = answer.warnings();
+        let told = answer.json();
+        let message = told["message"].as_str().unwrap_or_default();
+        assert_eq!(answer.code.as_u16(), code, "{body}: {message}");
+        assert!(message.contains(says), "{body}: {message}");
+        assert_eq!(warnings.len(), warned.len(), "{body}: {warnings:?}");
+        for (warning, expected) in warnings.iter().zip(warned) {
+            assert!(warning.contains(expected), "{body}: {warnings:?}");
+        }
+    };
+    const MERGE: &str = "merge-patch+json";
+    const STRATEGIC: &str = "strategic-merge-patch+json";
+    const APPLY: &str = "apply-patch+yaml";
+    let strict = "fieldValidation=Strict";
+    let odd = r#"{"spec": {"foo": 1, "paused": true, "paused": true}}"#;
+    let both = r#"strict decoding error: duplicate field "spec.paused", unknown field "spec.foo""#;
+    check(MERGE, strict, odd, 422, both, &[]).await;
+    check(STRATEGIC, strict, odd, 422, both, &[]).await;
+    check(STRATEGIC, strict, odd, 422, "Invalid value: \"map[spec:map[foo:1 paused:true]]\"", &[]).await;
+    check(MERGE, "", odd, 200, "", &["spec.paused", "spec.foo"]).await;
+    check(MERGE, "fieldValidation=Ignore", odd, 200, "", &[]).await;
+    // Warnings are given beside what refuses the change.
+    let refused = r#"{"spec": {"foo": 1, "replicas": -1}}"#;
+    check(MERGE, "", refused, 422, "spec.replicas: Invalid value: -1", &["spec.foo"]).await;
+    let operation = r#"[{"op": "replace", "path": "/spec/replicas", "value": 2, "why": "x"}]"#;
+    check("json-patch+json", strict, operation, 422, r#"json patch unknown field "[0].why""#, &[]).await;
+    check("json-patch+json", "", r#"[{"op": "add", "path": "/x"}]"#, 400, "missing value field", &[]).await;
+    check(MERGE, "", r#"{"kind": "Pod"}"#, 422, "no kind \"Pod\" is registered for version \"apps/v1\"", &[])
+        .await;
+    check(MERGE, "", r#"{"metadata": null}"#, 400, "name must be provided", &[]).await;
+    check(
+        MERGE,
+        "",
+        r#"{"metadata": {"uid": "x"}}"#,
+        422,
+        "metadata.uid: Invalid value: \"x\": field is immutable",
+        &[],
+    )
+    .await;
+    let applied = |rest: &str| format!(r#"{{"apiVersion": "apps/v1", "kind": "Deployment", {rest}}}"#);
+    let by = "fieldManager=a";
+    let own = applied(r#""metadata": {"managedFields": []}"#);
+    check(APPLY, by, &own, 400, "metadata.managedFields must be nil", &[]).await;
+    let untyped = applied(r#""metadata": {}, "spec": {"replicas": "x"}"#);
+    let why = r#".spec.replicas: expected numeric (int or float), got &value.valueUnstructured{Value:"x"}"#;
+    check(APPLY, by, &untyped, 500, why, &[]).await;
+    let list = applied(r#""metadata": {}, "spec": ["x"]"#);
+    check(APPLY, by, &list, 500, ".spec: expected map, got &{[x]}", &[]).await;
+    check(APPLY, by, "[]", 400, "cannot unmarshal array into Go value of type map[string]interface {}", &[])
+        .await;
+}
+
+#[tokio::test]
+async fn who_binds_a_pod_owns_nothing() {
+    let server = with_service_account().await;
+    server.post(PODS, &pod("p")).await.ok();
+    let before = server.get(&format!("{PODS}/p")).await.ok()["metadata"]["managedFields"].clone();
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    assert_eq!(server.post(&format!("{PODS}/p/binding"), &binding).await.code, 201);
+    let bound = server.get(&format!("{PODS}/p")).await.ok();
+    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["managedFields"]), (&json!("n"), &before));
 }

@@ -88,7 +88,7 @@ impl Cluster {
         let metrics = Answers::default();
         let user = UserInfo::authenticated("system:kube-controller-manager", &["system:masters"]);
         let (asked, answers) = (api.clone(), metrics.clone());
-        let manager = client::in_process(tower::service_fn(move |request: Request<Body>| {
+        let controlling = tower::service_fn(move |request: Request<Body>| {
             let known = answers.lock().get(request.uri().path()).map(Value::to_string);
             let service = asked.service(user.clone());
             async move {
@@ -97,9 +97,11 @@ impl Cluster {
                     None => service.oneshot(request).await.map(|answer| answer.map(Either::Right)),
                 }
             }
-        }));
+        });
+        let manager = client::in_process(controlling, "kube-controller-manager");
         tokio::spawn(controllers::run(Informers::new(manager), config, stop.clone()));
-        let client = client::in_process(api.service(UserInfo::authenticated("admin", &["system:masters"])));
+        let client =
+            client::in_process(api.service(UserInfo::authenticated("admin", &["system:masters"])), "test");
         let cluster = Self { metrics, client, api, _files: files, stop };
         // The API server admits pods of accounts that exist only.
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;
@@ -107,7 +109,7 @@ impl Cluster {
     }
 
     pub fn client_of(&self, user: &str, groups: &[&str]) -> kube::Client {
-        client::in_process(self.api.service(UserInfo::authenticated(user, groups)))
+        client::in_process(self.api.service(UserInfo::authenticated(user, groups)), "test")
     }
 
     /// A namespace with the account that pods in it run as.

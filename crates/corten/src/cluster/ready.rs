@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A client, as soon as the API server answers.
 pub async fn api(kubeconfig: &Path, deadline: Instant) -> Result<kube::Client> {
-    let client = client::from_kubeconfig(kubeconfig).await?;
+    let client = client::from_kubeconfig(kubeconfig, "corten").await?;
     loop {
         let request = http::Request::get("/readyz").body(Vec::new()).context("cannot ask the API server")?;
         match client.request_text(request).await {

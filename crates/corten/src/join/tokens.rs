@@ -13,7 +13,7 @@ use crate::layout::Layout;
 
 pub async fn run(layout: &Layout, args: TokenArgs) -> Result<()> {
     let kubeconfig = args.kubeconfig.unwrap_or_else(|| layout.admin_kubeconfig());
-    let client = client::from_kubeconfig(&kubeconfig)
+    let client = client::from_kubeconfig(&kubeconfig, "corten")
         .await
         .context("tokens are made on a server, or with an administrator's --kubeconfig")?;
     match args.command {

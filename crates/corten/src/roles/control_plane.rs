@@ -7,18 +7,23 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, Extension, Inside, UserInfo};
 use client::Informers;
+use exposition::Meters;
+use net::IpNet;
 use pki::Cluster;
 use serde_json::json;
 use serving::Component;
 use store::{Options, Store};
 use tokio::net::TcpListener;
 
-use super::leading::Leading;
-use super::{addons, address, pages};
+use super::leading::{LEADS, Leading};
+use super::{addons, address, pages, ranges};
 use crate::cli::{ClusterArgs, LifecycleArgs, NetworkArgs};
 use crate::layout::Layout;
 use crate::parts::Parts;
 use crate::{join, notify};
+
+/// What the controllers ask of the API server.
+static REQUESTS: Meters = Meters::new(client::REQUESTS);
 
 /// Upstream's port of the controllers.
 pub const CONTROLLERS: u16 = 10257;
@@ -34,19 +39,23 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Informers of this process, for the controllers and whoever shares their caches.
     pub fn informers(&self) -> Informers {
-        Informers::new(self.client("system:kube-controller-manager", &["system:masters"]))
+        Informers::new(self.client(
+            "kube-controller-manager",
+            "system:kube-controller-manager",
+            &["system:masters"],
+        ))
     }
 
     pub fn scheduler_client(&self) -> kube::Client {
-        self.client("system:kube-scheduler", &[])
+        self.client("kube-scheduler", "system:kube-scheduler", &[])
     }
 
     pub fn node_client(&self, node: &str) -> kube::Client {
-        self.client(&format!("system:node:{node}"), &["system:nodes"])
+        self.client("kubelet", &format!("system:node:{node}"), &["system:nodes"])
     }
 
-    fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
-        client::in_process(self.api.service(UserInfo::authenticated(user, groups)))
+    fn client(&self, agent: &str, user: &str, groups: &[&str]) -> kube::Client {
+        client::in_process(self.api.service(UserInfo::authenticated(user, groups)), agent)
     }
 
     /// What pods trust the API server by.
@@ -75,7 +84,7 @@ impl ControlPlane {
 pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Result<ControlPlane> {
     let advertise = match args.advertise_address {
         Some(address) => address,
-        None => address::default_route()?,
+        None => default_address(args)?,
     };
     let (pki_directory, names) = (layout.pki(), names(advertise, args)?);
     let server = names.server.clone();
@@ -100,7 +109,7 @@ pub async fn start(parts: &mut Parts, layout: &Layout, args: &ClusterArgs) -> Re
     notify::status("API server answers");
     let plane = ControlPlane { api, pki, server };
     // As the server itself: it has found out that who asks may know.
-    let asking = plane.client("system:apiserver", &["system:masters"]);
+    let asking = plane.client("kube-apiserver", "system:apiserver", &["system:masters"]);
     let shutdown = parts.shutdown();
     parts.start("resource metrics", async move {
         metrics::serve(asking, connections, shutdown).await;
@@ -128,8 +137,10 @@ fn names(advertise: IpAddr, args: &ClusterArgs) -> Result<pki::Names> {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
-    let (mut addresses, mut hostnames) =
-        (vec![advertise, first_address(&args.service_cluster_ip_range)?], vec![address::hostname()?]);
+    let (mut addresses, mut hostnames) = (vec![advertise], vec![address::hostname()?]);
+    for services in ranges::parse("service-cluster-ip-range", &args.service_cluster_ip_range)? {
+        addresses.push(first_address(&services)?);
+    }
     for name in &args.tls_san {
         match name.parse() {
             Ok(address) => addresses.push(address),
@@ -145,23 +156,20 @@ fn names(advertise: IpAddr, args: &ClusterArgs) -> Result<pki::Names> {
     })
 }
 
-/// The first usable address of the Service range: that of the `kubernetes` Service.
-fn first_address(cidr: &str) -> Result<IpAddr> {
-    let parsed = || -> Option<IpAddr> {
-        let (network, length) = cidr.split_once('/')?;
-        let length: u32 = length.parse().ok()?;
-        match network.parse().ok()? {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(32u32.checked_sub(length)?).unwrap_or(0);
-                Some(Ipv4Addr::from((u32::from(v4) & mask).checked_add(1)?).into())
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(128u32.checked_sub(length)?).unwrap_or(0);
-                Some(Ipv6Addr::from((u128::from(v6) & mask).checked_add(1)?).into())
-            }
-        }
-    };
-    parsed().with_context(|| format!("{cidr:?} is not a network such as 10.96.0.0/12"))
+/// The first usable address of a Service range: that of the `kubernetes` Service is of the first range.
+fn first_address(range: &IpNet) -> Result<IpAddr> {
+    range
+        .hosts()
+        .find(|ip| *ip != range.network())
+        .with_context(|| format!("{range} has no addresses for Services"))
+}
+
+/// The endpoint of the `kubernetes` Service is of the Service's family.
+fn default_address(args: &ClusterArgs) -> Result<IpAddr> {
+    let services = ranges::parse("service-cluster-ip-range", &args.service_cluster_ip_range)?;
+    let families: Vec<bool> = services.iter().take(1).map(ranges::is_ipv6).collect();
+    let found = address::default_routes(&families)?;
+    found.first().copied().context("this machine has no address; give one with --advertise-address")
 }
 
 async fn listen(address: Option<IpAddr>, port: u16) -> Result<TcpListener> {
@@ -216,7 +224,7 @@ pub fn start_controllers(
     pages: pages::Pages,
 ) -> Result<()> {
     pages.start(parts, component(&config));
-    let informers = informers.clone();
+    let informers = informers.acting_as(client::metered(informers.client(), &REQUESTS));
     leading.start(parts, "controllers", "kube-controller-manager", informers.client(), move |stop| {
         controllers::run(informers.clone(), config.clone(), stop)
     })
@@ -237,11 +245,10 @@ fn component(config: &controllers::Config) -> Component {
     });
     Component {
         name: "kube-controller-manager",
-        version: pages::VERSION.to_owned(),
         configuration: ("kubecontrollermanager.config.k8s.io", configuration),
         flags: pages::flags(),
-        metrics: Arc::new(move || metrics.encode()),
-        more_metrics: &[],
+        metrics: Arc::new(move || [metrics.encode(), REQUESTS.text(), LEADS.text()].concat()),
+        more_metrics: Vec::new(),
         checks: Vec::new(),
     }
 }
@@ -252,12 +259,11 @@ mod tests {
 
     #[test]
     fn the_first_address_of_a_range() {
-        let check = |cidr: &str, first: &str| assert_eq!(first_address(cidr).unwrap().to_string(), first);
+        let first = |range: &str| first_address(&range.parse().unwrap()).ok().map(|ip| ip.to_string());
+        let check = |range: &str, address: &str| assert_eq!(first(range).as_deref(), Some(address));
         check("10.96.0.0/12", "10.96.0.1");
         check("10.97.3.4/12", "10.96.0.1");
         check("fd00:10:96::/112", "fd00:10:96::1");
-        for bad in ["", "10.96.0.0", "10.96.0.0/33", "x/12", "255.255.255.255/32"] {
-            assert!(first_address(bad).is_err(), "{bad}");
-        }
+        assert_eq!(first("255.255.255.255/32"), None);
     }
 }

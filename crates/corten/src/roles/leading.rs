@@ -4,12 +4,22 @@ use std::future::Future;
 
 use anyhow::{Context, Result};
 use client::leader::{Election, LeadError};
+use exposition::{Family, Kind, Meters};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::address;
 use crate::cli::LeaderArgs;
 use crate::parts::Parts;
+
+const STATUS: &str = "leader_election_master_status";
+
+/// Whether this process leads, by lease.
+pub static LEADS: Meters = Meters::new(&[Family {
+    name: STATUS,
+    kind: Kind::Gauge,
+    help: "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master. 'name' is the string used to identify the lease. Please make sure to group by name.",
+}]);
 
 /// Whether, and how, this process asks to lead.
 #[derive(Clone)]
@@ -77,9 +87,16 @@ impl Leading {
             identity: usual.identity,
         };
         let alone = self.alone;
+        let name_of_lease = election.name.clone();
+        let leads = move |now: f64| LEADS.set(STATUS, &[("name", name_of_lease.as_str())], now);
         parts.start(name, async move {
             loop {
-                match election.lead(client.clone(), shutdown.clone(), &mut make).await {
+                leads(0.0);
+                let part = |stop| {
+                    leads(1.0);
+                    make(stop)
+                };
+                match election.lead(client.clone(), shutdown.clone(), part).await {
                     Err(error @ LeadError::Lost { .. }) if !alone => warn!(%error, "waiting to lead again"),
                     ended => return ended.map_err(anyhow::Error::new),
                 }

@@ -6,6 +6,7 @@ mod address;
 mod control_plane;
 mod leading;
 mod pages;
+mod ranges;
 mod routing;
 mod scheduling;
 mod up;
@@ -28,7 +29,6 @@ use crate::{join, memory, notify, shim, signals};
 use leading::Leading;
 
 pub use address::hostname;
-pub use pages::VERSION;
 pub use routing::{netpolicy, proxy};
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
@@ -46,7 +46,8 @@ fn started() {
     });
 }
 
-pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
+pub async fn server(layout: &Layout, mut args: ClusterArgs) -> Result<()> {
+    ranges::settle(&mut args)?;
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     let plane = control_plane::start(&mut parts, layout, &args).await?;
@@ -69,7 +70,8 @@ pub async fn server(layout: &Layout, args: ClusterArgs) -> Result<()> {
     parts.finish().await
 }
 
-pub async fn apiserver(layout: &Layout, args: ClusterArgs) -> Result<()> {
+pub async fn apiserver(layout: &Layout, mut args: ClusterArgs) -> Result<()> {
+    ranges::settle(&mut args)?;
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     let plane = control_plane::start(&mut parts, layout, &args).await?;
@@ -82,7 +84,7 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let root_ca_file = args.root_ca_file.unwrap_or_else(|| layout.pki().join("ca.crt"));
     let authority = read(&root_ca_file)?;
-    let informers = informers(&args.kubeconfig.kubeconfig).await?;
+    let informers = informers(&args.kubeconfig.kubeconfig, "kube-controller-manager").await?;
     let certificate = args.cluster_signing_cert_file.unwrap_or_else(|| layout.pki().join("ca.crt"));
     let key = args.cluster_signing_key_file.unwrap_or_else(|| layout.pki().join("ca.key"));
     let signing = control_plane::signing(&certificate, &key)?;
@@ -108,14 +110,7 @@ pub async fn node(layout: &Layout, mut args: NodeArgs) -> Result<()> {
         if args.join.server.is_empty() { None } else { Some(member(&mut parts, layout, &mut args).await?) };
     let node = node_of(&args.kubelet)?;
     let (gate, requests) = netpolicy::Gate::new();
-    worker::start_runtime(
-        &mut parts,
-        layout,
-        &args.runtime,
-        &args.kubelet.network,
-        shim::unpack(&layout.root)?,
-        gate,
-    )?;
+    worker::start_runtime(&mut parts, layout, &args.runtime, &node, shim::unpack(&layout.root)?, gate)?;
     let informers = kubelet_informers(&parts, layout, &args.kubelet, &node).await?;
     start_kubelet(&mut parts, layout, &args.kubelet, &informers, &node, joined.is_some())?;
     worker::start_network(&mut parts, &informers, &node)?;
@@ -183,7 +178,7 @@ async fn kubelet_informers(
             ready = kubelet::bootstrap(bootstrap, kubeconfig, &dir, &node.name) => ready?,
         }
     }
-    informers(kubeconfig).await
+    informers(kubeconfig, "kubelet").await
 }
 
 fn start_kubelet(
@@ -216,14 +211,14 @@ pub async fn runtime(layout: &Layout, mut args: RuntimeRoleArgs) -> Result<()> {
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
     args.runtime.pod_cidr.get_or_insert_with(|| LONE_POD_CIDR.to_owned());
-    // As other runtimes: where somebody has configured the network of pods, that is it.
-    let machines = Path::new(CNI_CONF_DIR);
-    if args.runtime.cni_conf_dir.is_none() && has_network(machines) {
-        tracing::info!(directory = %machines.display(), "pods are connected by CNI plugins");
-        args.runtime.cni_conf_dir = Some(machines.to_owned());
-    }
     let mut config = runtime_config(layout, &args.runtime, &args.network, shim::unpack(&layout.root)?)?;
     config.systemd_bus = (args.cgroup_driver == CgroupDriver::Systemd).then(|| SYSTEM_BUS.into());
+    // As other runtimes: where somebody configures the network of pods, be it later, that is it.
+    config.cni.get_or_insert_with(|| runtime::CniConfig {
+        conf_dir: CNI_CONF_DIR.into(),
+        bin_dirs: args.runtime.cni_bin_dir.clone(),
+        bridge_before: true,
+    });
     parts.start("container runtime", runtime::run(config, parts.shutdown()));
     started();
     parts.finish().await
@@ -235,14 +230,8 @@ const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 /// Where CNI configurations of the machine are.
 const CNI_CONF_DIR: &str = "/etc/cni/net.d";
 
-fn has_network(directory: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(directory) else { return false };
-    let kinds = ["conf", "conflist", "json"];
-    entries.flatten().any(|e| e.path().extension().is_some_and(|x| kinds.iter().any(|kind| x == *kind)))
-}
-
-async fn informers(kubeconfig: &Path) -> Result<Informers> {
-    Ok(Informers::new(client::from_kubeconfig(kubeconfig).await?))
+async fn informers(kubeconfig: &Path, agent: &str) -> Result<Informers> {
+    Ok(Informers::new(client::from_kubeconfig(kubeconfig, agent).await?))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -28,7 +28,7 @@ impl Pages {
     /// As the flags of a process of its own say.
     pub async fn alone(args: &SecureArgs, client: kube::Client, port: u16) -> Result<Self> {
         let client = match args.kubeconfig() {
-            Some(kubeconfig) => client::from_kubeconfig(kubeconfig)
+            Some(kubeconfig) => client::from_kubeconfig(kubeconfig, "corten")
                 .await
                 .context("cannot reach the API server that knows who may see metrics")?,
             None => client,
@@ -51,8 +51,6 @@ impl Pages {
         });
     }
 }
-
-pub const VERSION: &str = concat!("v1.36.0+corten.", env!("CARGO_PKG_VERSION"));
 
 /// The flags of this process, but for what is secret.
 pub fn flags() -> BTreeMap<String, String> {

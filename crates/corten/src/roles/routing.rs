@@ -28,7 +28,8 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
     for error in configuration.conntrack()?.apply() {
         warn!(%error, "a limit of the connection tracker stays as it is");
     }
-    let informers = informers(Path::new(kubeconfig)).await.context("cannot reach the API server")?;
+    let informers =
+        informers(Path::new(kubeconfig), "kube-proxy").await.context("cannot reach the API server")?;
     parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
     if let Some(dns) = args.cluster_dns {
         worker::start_dns(&mut parts, &informers, dns, &args.cluster_domain, &args.stub_domains)?;
@@ -43,7 +44,7 @@ pub async fn netpolicy(args: NetpolicyArgs) -> Result<()> {
     let config = netpolicy::Config { node_name, ..netpolicy::Config::default() };
     // Nobody tells of new pods but the API server.
     let (_gate, requests) = netpolicy::Gate::new();
-    let informers = informers(&args.kubeconfig).await?;
+    let informers = informers(&args.kubeconfig, "corten").await?;
     parts.start("network policies", netpolicy::run(informers, config, requests, parts.shutdown()));
     notify::ready();
     parts.finish().await

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use client::Informers;
+use exposition::Meters;
 use scheduler::Config;
 use serving::Component;
 use serving::component::Check;
 
-use super::leading::Leading;
+use super::leading::{LEADS, Leading};
 use super::pages;
 use crate::cli::{LeaderArgs, SchedulerArgs};
 use crate::parts::Parts;
+
+/// What the scheduler asks of the API server.
+static REQUESTS: Meters = Meters::new(client::REQUESTS);
 
 /// Upstream's port of the scheduler.
 pub const PORT: u16 = 10259;
@@ -26,7 +30,7 @@ pub async fn alone(parts: &mut Parts, args: SchedulerArgs) -> Result<()> {
     let kubeconfig = kubeconfig.context(
         "which API server? name a kubeconfig by --kubeconfig, or as clientConnection.kubeconfig in --config",
     )?;
-    let informers = Informers::new(client::from_kubeconfig(kubeconfig).await?);
+    let informers = Informers::new(client::from_kubeconfig(kubeconfig, "kube-scheduler").await?);
     let leading = leading(args.leader, &config);
     let pages = pages::Pages::alone(&args.secure, informers.client(), PORT).await?;
     start(parts, informers, &leading, config, pages)
@@ -53,6 +57,7 @@ pub fn start(
     pages: pages::Pages,
 ) -> Result<()> {
     let told = scheduler::Pages::default();
+    let informers = informers.acting_as(client::metered(informers.client(), &REQUESTS));
     pages.start(parts, component(&config, told.clone()));
     leading.start(parts, "scheduler", "kube-scheduler", informers.client(), move |stop| {
         scheduler::run(informers.clone(), config.clone(), told.clone(), stop)
@@ -64,10 +69,9 @@ fn component(config: &Config, told: scheduler::Pages) -> Component {
     let metrics = told.metrics.clone();
     Component {
         name: "kube-scheduler",
-        version: pages::VERSION.to_owned(),
         configuration: ("componentconfig", config.shown()),
         flags: pages::flags(),
-        metrics: Arc::new(move || metrics.encode()),
+        metrics: Arc::new(move || [metrics.encode(), REQUESTS.text(), LEADS.text()].concat()),
         more_metrics: &["/metrics/resources"],
         checks: vec![Check::ready("informer-sync", move || told.is_ready())],
     }

@@ -10,6 +10,7 @@ use tracing::info;
 use super::control_plane;
 use super::leading::Leading;
 use super::pages::Pages;
+use super::ranges;
 use super::worker::{self, KubeletFiles, Node};
 use crate::cli::UpArgs;
 use crate::kubelet_flags::FurtherFlags;
@@ -17,22 +18,16 @@ use crate::layout::Layout;
 use crate::parts::{self, Parts};
 use crate::{notify, shim, signals};
 
-pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
+pub async fn up(layout: &Layout, mut args: UpArgs) -> Result<()> {
     let begin = Instant::now();
     let _lock = parts::lock(layout)?;
     let mut parts = Parts::new(signals::shutdown()?);
+    ranges::settle(&mut args.cluster)?;
     let node = Node::from_args(&args.node, &args.cluster.network, &args.kubelet, &FurtherFlags::default())?;
 
     // The runtime needs nobody: it recovers what runs while the API server loads.
     let (gate, requests) = netpolicy::Gate::new();
-    worker::start_runtime(
-        &mut parts,
-        layout,
-        &args.runtime,
-        &args.cluster.network,
-        shim::unpack(&layout.root)?,
-        gate,
-    )?;
+    worker::start_runtime(&mut parts, layout, &args.runtime, &node, shim::unpack(&layout.root)?, gate)?;
     let plane = control_plane::start(&mut parts, layout, &args.cluster).await?;
     let informers = plane.informers();
     let leading = Leading::beside(&args.cluster.leader, args.cluster.etcd.options().is_some());
@@ -49,7 +44,7 @@ pub async fn up(layout: &Layout, args: UpArgs) -> Result<()> {
     let scheduling = informers.acting_as(plane.scheduler_client());
     let pages = Pages::beside(scheduling.client(), super::scheduling::PORT);
     super::scheduling::start(&mut parts, scheduling, &leading, scheduler::Config::default(), pages)?;
-    let files = plane.pki().node(&node.name, &[node.ip])?;
+    let files = plane.pki().node(&node.name, &node.ips)?;
     let files = KubeletFiles {
         cri_socket: layout.cri_socket(),
         tls_cert: files.serving_certificate,

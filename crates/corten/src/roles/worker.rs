@@ -1,13 +1,13 @@
 //! The parts of a worker node.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use client::Informers;
 use kubelet::KubeletConfiguration;
 
-use super::address;
+use super::{address, ranges};
 use crate::cli::{NetworkArgs, NodeIdentity, RuntimeArgs, StubDomain, Tunnels};
 use crate::kubelet_flags::{FurtherFlags, KubeletFlags};
 use crate::layout::Layout;
@@ -18,12 +18,15 @@ const DNS_INTERFACE: &str = "lo";
 /// CoreDNS' port.
 const DNS_METRICS: u16 = 9153;
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Both families, where the kernel has both.
+const UNSPECIFIED_6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Who this node is and what it shares with its cluster.
 pub struct Node {
     pub name: String,
-    pub ip: IpAddr,
+    /// At most one of each family, first the one that it is known by.
+    pub ips: Vec<IpAddr>,
     pub kubelet_port: u16,
     pub configuration: KubeletConfiguration,
     pub network: NetworkArgs,
@@ -57,16 +60,48 @@ impl Node {
                 Some(name) => name.clone(),
                 None => address::hostname()?,
             },
-            ip: match identity.node_ip {
-                Some(ip) if !ip.is_unspecified() => ip,
-                // Upstream's way to ask for one of a family: the machine's.
-                _ => address::default_route()?,
+            ips: match &identity.node_ip {
+                Some(given) => given_ips(&given.0)?,
+                None => address::default_routes(&families(network)?)?,
             },
             kubelet_port: identity.kubelet_port,
             configuration,
             network: network.clone(),
         })
     }
+
+    /// The kubelet's configuration decides for its runtime, too, where it says that systemd makes the cgroups.
+    fn system_bus(&self) -> Option<PathBuf> {
+        if self.configuration.cgroup_driver != "systemd" {
+            return None;
+        }
+        let bus = PathBuf::from(super::SYSTEM_BUS);
+        if !bus.exists() {
+            tracing::warn!(bus = %bus.display(), "cgroupDriver is systemd, which is not here: cgroups are made without it");
+            return None;
+        }
+        Some(bus)
+    }
+
+    /// What stands for every address that the node may be asked at.
+    fn unspecified(&self) -> IpAddr {
+        if self.ips.iter().any(IpAddr::is_ipv6) { UNSPECIFIED_6 } else { UNSPECIFIED }
+    }
+}
+
+/// Upstream's way to ask for an address of a family is that family's unspecified one: the machine's then.
+fn given_ips(given: &[IpAddr]) -> Result<Vec<IpAddr>> {
+    let real = |ip: &IpAddr| match ip.is_unspecified() {
+        true => address::of_family(ip.is_ipv6())
+            .with_context(|| format!("--node-ip {ip}: this machine has no default route of that family")),
+        false => Ok(*ip),
+    };
+    given.iter().map(real).collect()
+}
+
+/// Those of the pods, as `is_ipv6` says them.
+fn families(network: &NetworkArgs) -> Result<Vec<bool>> {
+    Ok(cluster_cidrs(network)?.iter().map(ranges::is_ipv6).collect())
 }
 
 pub fn runtime_config(
@@ -84,10 +119,11 @@ pub fn runtime_config(
         bridge: args.bridge.clone(),
         cluster_cidrs: cluster_cidrs(network)?,
         pod_cidr: args.pod_cidr.clone(),
-        cni: args
-            .cni_conf_dir
-            .clone()
-            .map(|conf_dir| runtime::CniConfig { conf_dir, bin_dirs: args.cni_bin_dir.clone() }),
+        cni: args.cni_conf_dir.clone().map(|conf_dir| runtime::CniConfig {
+            conf_dir,
+            bin_dirs: args.cni_bin_dir.clone(),
+            bridge_before: false,
+        }),
         systemd_bus: None,
         handlers: args.handlers.clone(),
         admission: None,
@@ -98,11 +134,12 @@ pub fn start_runtime(
     parts: &mut Parts,
     layout: &Layout,
     args: &RuntimeArgs,
-    network: &NetworkArgs,
+    node: &Node,
     shim: PathBuf,
     gate: netpolicy::Gate,
 ) -> Result<()> {
-    let mut config = runtime_config(layout, args, network, shim)?;
+    let mut config = runtime_config(layout, args, &node.network, shim)?;
+    config.systemd_bus = node.system_bus();
     config.admission = args.cni_conf_dir.is_none().then(|| admission(gate));
     parts.start("container runtime", runtime::run(config, parts.shutdown()));
     Ok(())
@@ -117,7 +154,7 @@ pub fn start_kubelet(
 ) -> Result<()> {
     let options = kubelet::Options {
         node_name: node.name.clone(),
-        node_ip: node.ip,
+        node_ips: node.ips.clone(),
         client,
         cri_socket: files.cri_socket,
         root_dir: layout.kubelet(),
@@ -130,7 +167,7 @@ pub fn start_kubelet(
         cert_dir: files.cert_dir,
         bootstrapped: files.bootstrapped,
         joined: files.joined,
-        listen: SocketAddr::new(UNSPECIFIED, node.kubelet_port),
+        listen: SocketAddr::new(node.unspecified(), node.kubelet_port),
     };
     parts.start("kubelet", kubelet::run(options, parts.shutdown()));
     Ok(())
@@ -142,12 +179,12 @@ pub fn start_network(parts: &mut Parts, informers: &Informers, node: &Node) -> R
     let config = proxy::Config {
         node_name: node.name.clone(),
         // Node ports answer on the loopback address too, as people on the machine expect.
-        node_ips: vec![node.ip, LOOPBACK],
+        node_ips: node.ips.iter().copied().chain([LOOPBACK]).collect(),
         node_ports: proxy::NodePorts::Primary,
         localhost_node_ports: true,
         cluster_cidr: cluster_cidrs(&node.network)?,
         node_local_vips: vec![dns],
-        healthz: Some(SocketAddr::new(UNSPECIFIED, 10256)),
+        healthz: Some(SocketAddr::new(node.unspecified(), 10256)),
         metrics: Some(SocketAddr::new(LOOPBACK, 10249)),
         ..proxy::Config::default()
     };
@@ -227,7 +264,5 @@ pub fn clear_network(network: &NetworkArgs) -> Result<()> {
 
 /// The pod networks, one or one of each family, separated by commas.
 fn cluster_cidrs(network: &NetworkArgs) -> Result<Vec<net::IpNet>> {
-    let parse =
-        |cidr: &str| cidr.parse().with_context(|| format!("{cidr:?} is not a network such as 10.244.0.0/16"));
-    network.cluster_cidr.split(',').map(parse).collect()
+    ranges::parse("cluster-cidr", &network.cluster_cidr)
 }

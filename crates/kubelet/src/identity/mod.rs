@@ -57,7 +57,7 @@ pub async fn bootstrap(
         return Ok(());
     }
     info!(kubeconfig = %bootstrap.display(), "asking for a client certificate");
-    let asking = client::from_kubeconfig(bootstrap).await?;
+    let asking = client::from_kubeconfig(bootstrap, "kubelet").await?;
     let mut wait = RETRY;
     loop {
         match sign(&asking, &node_leaf(node_name), Signer::Client, node_name).await {
@@ -77,7 +77,7 @@ pub async fn bootstrap(
 pub fn self_signed(
     cert_dir: &Path,
     node_name: &str,
-    ip: IpAddr,
+    ips: &[IpAddr],
 ) -> Result<(PathBuf, PathBuf), IdentityError> {
     let (certificate, key) = (cert_dir.join("kubelet.crt"), cert_dir.join("kubelet.key"));
     if certificate.exists() && key.exists() {
@@ -85,16 +85,16 @@ pub fn self_signed(
     }
     let failed =
         |error: pki::Error| IdentityError::Write { path: certificate.clone(), reason: error.to_string() };
-    let issued = serving_leaf(node_name, ip).self_signed().map_err(failed)?;
+    let issued = serving_leaf(node_name, ips).self_signed().map_err(failed)?;
     pki::write_private(&key, &issued.key).map_err(failed)?;
     pki::write_public(&certificate, &issued.certificate).map_err(failed)?;
     Ok((certificate, key))
 }
 
-fn serving_leaf(node_name: &str, ip: IpAddr) -> Leaf {
+fn serving_leaf(node_name: &str, ips: &[IpAddr]) -> Leaf {
     Leaf {
         dns_names: vec![node_name.to_owned()],
-        addresses: vec![ip],
+        addresses: ips.to_vec(),
         server: true,
         client: false,
         ..node_leaf(node_name)
@@ -109,7 +109,7 @@ pub async fn keep_client(ctx: Arc<Context>, cert_dir: PathBuf, shutdown: Cancell
 
 /// Asks for the serving certificate in `cert_dir`, and renews it, until `shutdown`.
 pub async fn keep_serving(ctx: Arc<Context>, cert_dir: PathBuf, shutdown: CancellationToken) {
-    let leaf = serving_leaf(&ctx.options.node_name, ctx.options.node_ip);
+    let leaf = serving_leaf(&ctx.options.node_name, &ctx.options.node_ips);
     keep(&ctx, &Pair::serving(&cert_dir), &leaf, Signer::Serving, shutdown).await;
 }
 

@@ -1,10 +1,11 @@
-//! Fields that an applied configuration has and the schema has not. Who applies owns what he names, so that such a field
-//! is refused however leniently other writes treat it.
+//! Fields that an applied configuration has and the schema has not, and values that are not of its types. Who applies
+//! owns what he names, so that such a field is refused however leniently other writes treat it.
 
 use serde_json::Value;
 
 use super::set::{display, field};
 use super::typed::{associative, element};
+use crate::field::GoValue;
 use crate::schema::{Object, Schema, Shape};
 
 /// More are not told.
@@ -42,7 +43,39 @@ fn walk(value: &Value, schema: Option<&Schema>, path: &mut Vec<String>, found: &
                 path.pop();
             }
         }
+        (value, Some(shape)) => {
+            if let Some(expected) = other_type(value, shape)
+                && found.len() < MAX
+            {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                found.push(format!("{}: expected {expected}", display(&path)));
+            }
+        }
         _ => {}
+    }
+}
+
+/// What is expected in the place of a value of another type, and what is there, as Go writes both.
+fn other_type(value: &Value, shape: &Shape) -> Option<String> {
+    let whole = |expected: &str| Some(format!("{expected}, got &{{{}}}", GoValue(value)));
+    let scalar = |expected: &str| {
+        let shown = match value {
+            Value::String(text) => crate::field::quote(text),
+            value => GoValue(value).to_string(),
+        };
+        Some(format!("{expected}, got &value.valueUnstructured{{Value:{shown}}}"))
+    };
+    match (shape, value) {
+        (_, Value::Null) => None,
+        (Shape::Object(_) | Shape::Map(_), _) => whole("map"),
+        (Shape::List(_), _) => whole("list"),
+        (Shape::String | Shape::Bytes, Value::String(_)) => None,
+        (Shape::String | Shape::Bytes, _) => scalar("string"),
+        (Shape::Boolean, Value::Bool(_)) => None,
+        (Shape::Boolean, _) => scalar("boolean"),
+        (Shape::Int32 | Shape::Int64 | Shape::Number, Value::Number(_)) => None,
+        (Shape::Int32 | Shape::Int64 | Shape::Number, _) => scalar("numeric (int or float)"),
+        _ => None,
     }
 }
 

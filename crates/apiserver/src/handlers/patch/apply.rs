@@ -1,119 +1,30 @@
-//! Patches of all four types.
+//! Server-side apply: what a configuration says becomes the applier's.
 
 use api::patch::apply::{Updater, server_side_apply, undeclared, untyped};
-use api::patch::{json_patch, merge_patch, strategic_merge};
 use api::status::Status;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::call::Call;
-use super::decode;
-use super::write::answer;
+use super::{ACCEPTED, KIND, same_object};
 use crate::audit;
+use crate::handlers::call::Call;
+use crate::handlers::decode;
+use crate::handlers::write::answer;
 use crate::options::{FieldValidation, WriteOptions, invalid};
 use crate::server::respond::Answer;
 use crate::strategy;
 use crate::write::meta;
 use crate::write::update::Change;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Type {
-    Json,
-    Merge,
-    Strategic,
-    Apply,
-}
-
-const ACCEPTED: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
-
-/// Strategies of merging are declared by built-in types only.
-const ACCEPTED_OF_CUSTOM: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
-
-impl Type {
-    fn of(content_type: &str) -> Result<Self, Status> {
-        match content_type.split(';').next().unwrap_or_default().trim() {
-            "application/json-patch+json" => Ok(Self::Json),
-            "application/merge-patch+json" => Ok(Self::Merge),
-            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
-            "application/apply-patch+yaml" => Ok(Self::Apply),
-            _ => Err(Status::unsupported_media_type(ACCEPTED)),
-        }
-    }
-}
-
-const KIND: &str = "PatchOptions";
-
-pub async fn patch(call: &Call, body: &[u8]) -> Result<Answer, Status> {
-    let kind = Type::of(call.content_type())?;
-    if kind == Type::Strategic && call.served.custom.is_some() {
-        return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM));
-    }
-    let options = WriteOptions::parse(&call.query, KIND)?;
-    if kind == Type::Apply {
-        return apply(call, body, &options).await;
-    }
-    if options.force.is_some() {
-        return Err(invalid(KIND, "force", |path, errors| {
-            errors.forbidden(path, "may not be specified for non-apply patch");
-        }));
-    }
-    let patch: Value = serde_json::from_slice(body)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    audit::requested(&patch);
-    let make = |live: &Value| patched(call, kind, live, &patch, options.field_validation);
-    let outcome =
-        call.writer(&options, KIND).update(&Change { make: &make, managed: false, whole: false }).await?;
-    answer(call, StatusCode::OK, outcome).await
-}
-
-fn patched(
-    call: &Call,
-    kind: Type,
-    live: &Value,
-    patch: &Value,
-    validation: FieldValidation,
-) -> Result<Value, Status> {
-    let resource = &call.served.resource;
-    let mut new = match (kind, resource.schema()) {
-        (Type::Json, _) => json_patch(live, patch)?,
-        (Type::Merge, _) => merge_patch(live, patch)?,
-        (_, Some(schema)) => strategic_merge(live, patch, schema)?,
-        (_, None) => {
-            return Err(Status::unsupported_media_type(&[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-            ]));
-        }
-    };
-    for field in ["apiVersion", "kind"] {
-        if new[field] != live[field] {
-            return Err(Status::bad_request(format!(
-                "the {field} of the object cannot be changed from {} to {}",
-                live[field], new[field]
-            )));
-        }
-    }
-    decode::check(call, &mut new, &resource.gvk, resource.schema(), validation, Vec::new())?;
-    Ok(new)
-}
-
-async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answer, Status> {
+pub(super) async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answer, Status> {
     let resource = &call.served.resource;
     let Some(manager) = options.field_manager.as_deref() else {
         return Err(invalid(KIND, "fieldManager", |path, errors| {
             errors.required(path, "is required for apply patch")
         }));
     };
-    let decoded = decode::decoded("application/yaml", body, &resource.gvk.kind)?;
-    let duplicates: Vec<String> = decoded.duplicate_field_messages().collect();
-    let mut applied = decoded.value;
-    if applied["metadata"]["managedFields"].as_array().is_some_and(|fields| !fields.is_empty()) {
+    let (mut applied, duplicates) = read(body)?;
+    if applied["metadata"]["managedFields"].is_array() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     let said = |field: &str| applied[field].as_str().unwrap_or_default().to_owned();
@@ -165,8 +76,11 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
             time: &time,
             ignored: strategy::ignored(&call.served, &call.info.subresource),
         };
-        server_side_apply(live, &applied, schema, &updater, options.force.unwrap_or(false))
-            .map_err(Status::from)
+        let new = server_side_apply(live, &applied, schema, &updater, options.force.unwrap_or(false))?;
+        if let Some(live) = live {
+            same_object(call, live, &new)?;
+        }
+        Ok(new)
     };
     let writer = call.writer(options, KIND);
     if call.served.cache.get(&call.key()).is_none() && call.info.subresource.is_empty() {
@@ -189,6 +103,20 @@ async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> Result<Answe
     let change = |live: &Value| make(Some(live));
     let outcome = writer.update(&Change { make: &change, managed: true, whole: false }).await?;
     answer(call, StatusCode::OK, outcome).await
+}
+
+/// The configuration, and what is said of keys that it has more than once.
+fn read(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let bad = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
+    let decoded = api::codec::decode("application/yaml", body).map_err(|error| bad(error.to_string()))?;
+    let duplicates = decoded.duplicate_field_messages().collect();
+    match decoded.value {
+        Value::Null => Ok((Value::Object(Default::default()), duplicates)),
+        value @ Value::Object(_) => Ok((value, duplicates)),
+        other => {
+            Err(bad(format!("error unmarshaling JSON: while decoding JSON: {}", super::read::no_map(&other))))
+        }
+    }
 }
 
 /// Keys that a configuration has more than once, as severely as the client asks for.
