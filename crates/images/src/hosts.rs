@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_client::client::{Certificate, CertificateEncoding};
 use serde::Deserialize;
@@ -20,12 +21,19 @@ pub struct Registries {
     pub directories: Vec<PathBuf>,
     /// Which images may be pulled.
     pub policy: Policy,
+    /// A registry that says nothing for so long is taken for dead.
+    pub silence: Duration,
 }
 
 impl Default for Registries {
     fn default() -> Self {
         let directories = ["/etc/corten/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from);
-        Self { insecure: Vec::new(), directories: directories.into(), policy: Policy::default() }
+        Self {
+            insecure: Vec::new(),
+            directories: directories.into(),
+            policy: Policy::default(),
+            silence: Duration::from_secs(60),
+        }
     }
 }
 

@@ -25,8 +25,6 @@ use crate::{Digest, Error, Policy, Progress, ProgressFn, token, transfer};
 const MAX_CONFIG: u64 = 8 << 20;
 const LAYERS_AT_ONCE: usize = 3;
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// A registry that says nothing for so long is taken for dead.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// Who one is to a registry.
 #[derive(Clone, Default)]
@@ -62,7 +60,7 @@ impl Store {
             // Credentials are for the registry, not for whoever mirrors it.
             let own = endpoints.peek().is_none();
             let auth = if own { auth } else { &Auth::Anonymous };
-            match self.pull_from(&parsed, &endpoint, own, auth, &making, &registries.policy, progress).await {
+            match self.pull_from(&parsed, &endpoint, own, auth, &making, registries, progress).await {
                 // Wherever it comes from, it may not be had.
                 Err(error @ Error::Policy { .. }) => return Err(error),
                 Err(error) if !own => {
@@ -81,21 +79,28 @@ impl Store {
         own: bool,
         auth: &Auth,
         making: &Making,
-        policy: &Policy,
+        registries: &Registries,
         progress: &ProgressFn,
     ) -> Result<Image, Error> {
-        let client = client(endpoint)?;
+        let client = client(endpoint, registries.silence)?;
         let mut asked = reference.clone();
         if !own || endpoint.host != reference.registry() {
             asked.set_mirror_registry(endpoint.host.clone());
         }
         let auth = token::registry_auth(auth, endpoint, &asked, RegistryOperation::Pull).await?;
-        let pull = Pull { store: self, client: &client, asked: &asked, reference, policy, progress };
+        let pull = Pull {
+            store: self,
+            client: &client,
+            asked: &asked,
+            reference,
+            policy: &registries.policy,
+            progress,
+        };
         pull.run(&auth, making).await
     }
 }
 
-pub(crate) fn client(endpoint: &Endpoint) -> Result<Client, Error> {
+pub(crate) fn client(endpoint: &Endpoint, silence: Duration) -> Result<Client, Error> {
     Ok(Client::new(ClientConfig {
         protocol: if endpoint.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
         accept_invalid_certificates: endpoint.skip_verify,
@@ -110,7 +115,7 @@ pub(crate) fn client(endpoint: &Endpoint) -> Result<Client, Error> {
         })),
         use_monolithic_push: true,
         connect_timeout: Some(Duration::from_secs(15)),
-        read_timeout: Some(SILENCE),
+        read_timeout: Some(silence),
         user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     }))

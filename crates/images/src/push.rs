@@ -34,7 +34,7 @@ impl Store {
         // Mirrors are for pulling; the registry itself is the last.
         let endpoint = registries.endpoints(parsed.registry())?.pop();
         let endpoint = endpoint.ok_or_else(|| Error::NotFound(reference.to_owned()))?;
-        let client = client(&endpoint)?;
+        let client = client(&endpoint, registries.silence)?;
         let mut asked = parsed.clone();
         if endpoint.host != parsed.registry() {
             asked.set_mirror_registry(endpoint.host.clone());

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::common::{config, digest, dir, file, gzip, link, oci_archive, tar};
 use images::{Auth, Error, Image, Registries, Store, no_progress};
@@ -17,6 +18,8 @@ struct Registry {
     files: Mutex<HashMap<String, Vec<u8>>>,
     breaks: AtomicUsize,
     ranges: AtomicUsize,
+    /// So many layers are begun and not gone on with, while the connection stays.
+    stalls: AtomicUsize,
     /// So many requests are told to come again.
     busy: AtomicUsize,
     /// The identity token that is taken, if there has to be one.
@@ -31,6 +34,7 @@ impl Registry {
             files: Mutex::default(),
             breaks: AtomicUsize::new(0),
             ranges: AtomicUsize::new(0),
+            stalls: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             identity: Mutex::default(),
         });
@@ -118,11 +122,20 @@ impl Registry {
         if self.breaks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, broken).is_ok() {
             body.truncate(body.len() / 2);
         }
+        let stalled = |n: usize| (layer && n > 0).then(|| n - 1);
+        let stalls = self.stalls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, stalled).is_ok();
+        if stalls {
+            body.truncate(body.len() / 2);
+        }
         if method == "head" {
             body.clear();
         }
         let mut stream = stream;
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        if stalls {
+            // Until the other side has had enough.
+            let _ = stream.read(&mut [0]);
+        }
     }
 
     /// The answer's head, to whoever sends something.
@@ -205,6 +218,19 @@ fn a_transfer_that_breaks_off_goes_on() {
     let directories = store.snapshot(&image, "c").unwrap();
     assert_eq!(fs::metadata(directories[0].join("noise")).unwrap().len(), 400_000);
     assert!(image.size > 400_000 && image.repo_digests.len() == 1);
+}
+
+#[test]
+fn a_registry_that_stalls_is_asked_again() {
+    let registry = Registry::serve();
+    let layer = layer();
+    registry.push(&config(&[digest(&layer)]), &layer, |_, bytes| bytes);
+    registry.stalls.store(2, Ordering::SeqCst);
+    let registries = Registries { silence: Duration::from_millis(300), ..registries() };
+    let (_directory, store, image) = pull(&registries, &format!("{}/app:1", registry.address)).unwrap();
+    assert!(registry.ranges.load(Ordering::SeqCst) >= 2, "it goes on where it stood still");
+    let directories = store.snapshot(&image, "c").unwrap();
+    assert_eq!(fs::metadata(directories[0].join("noise")).unwrap().len(), 400_000);
 }
 
 #[test]
