@@ -254,7 +254,8 @@ impl Networking {
     fn apply(&self, plan: &mut Plan) -> Result<(), String> {
         match self.ip_family.as_deref() {
             None | Some("" | "ipv4") => {}
-            Some(other) => return Err(format!("ipFamily: {other:?} cannot be had, only ipv4")),
+            Some("dual") => plan.make_dual_stack(),
+            Some(other) => return Err(format!("ipFamily: {other:?} cannot be had, only ipv4 and dual")),
         }
         if let Some(number) = self.api_server_port {
             plan.api_port = port(number).ok_or_else(|| format!("apiServerPort: {number} is no port"))?;
@@ -320,6 +321,16 @@ kubeadmConfigPatches: [x]
         assert_eq!((bind.source.as_path(), bind.read_only), (Path::new("/etc/hosts"), true));
         assert_eq!(read.warnings.len(), 3, "{:?}", read.warnings);
         assert!(read.warnings.iter().any(|w| w.starts_with("kubeadmConfigPatches is not applicable")));
+    }
+
+    #[test]
+    fn both_families() {
+        let plan = read("networking: {ipFamily: dual}").unwrap().plan;
+        assert!(plan.dual_stack);
+        assert_eq!(plan.pod_subnet, "10.244.0.0/16,fd00:10:244::/56");
+        let plan =
+            read("networking: {ipFamily: dual, serviceSubnet: 'fd11::/112,10.11.0.0/16'}").unwrap().plan;
+        assert_eq!(plan.service_subnet, "fd11::/112,10.11.0.0/16");
     }
 
     #[test]

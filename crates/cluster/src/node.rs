@@ -75,7 +75,7 @@ pub fn start(
     let host = Host::start(init, &spec)?;
     let identity = host.identity;
     let plugged = segment(record)
-        .attach(&node.port, &identity.namespace("net"), node.ip)
+        .attach(&node.port, &identity.namespace("net"), node.ip, node.ip6)
         .map_err(|source| NodeError::Network { node: node.name.clone(), source });
     let started = plugged.and_then(|()| Ok(host.go()?));
     if started.is_err() {
@@ -86,7 +86,7 @@ pub fn start(
 }
 
 pub fn segment(record: &Record) -> Segment {
-    Segment { name: record.segment.clone(), gateway: record.gateway }
+    Segment { name: record.segment.clone(), gateway: record.gateway, gateway6: record.gateway6 }
 }
 
 /// Stops all of a node's processes, or lets them go on.

@@ -11,6 +11,8 @@ use crate::relay::Protocol;
 /// As kind has them.
 pub const POD_SUBNET: &str = "10.244.0.0/16";
 pub const SERVICE_SUBNET: &str = "10.96.0.0/16";
+const POD_SUBNET_6: &str = "fd00:10:244::/56";
+const SERVICE_SUBNET_6: &str = "fd00:10:96::/112";
 /// Of names of clusters: those of nodes, which are host names, begin with it.
 const LONGEST_NAME: usize = 40;
 
@@ -30,6 +32,8 @@ pub struct Plan {
     pub tainted: bool,
     pub pod_subnet: String,
     pub service_subnet: String,
+    /// Nodes, pods and Services have addresses of both families.
+    pub dual_stack: bool,
     /// Where the machine's users find the API server; port 0 for one that is free.
     pub api_address: IpAddr,
     pub api_port: u16,
@@ -70,6 +74,7 @@ impl Plan {
             tainted: false,
             pod_subnet: POD_SUBNET.to_owned(),
             service_subnet: SERVICE_SUBNET.to_owned(),
+            dual_stack: false,
             api_address: Ipv4Addr::LOCALHOST.into(),
             api_port: 0,
             own_cni: false,
@@ -81,6 +86,13 @@ impl Plan {
     pub fn of_size(name: String, servers: usize, nodes: usize) -> Self {
         let role = |index| if index < servers { Role::Server } else { Role::Worker };
         Self::new(name, (0..nodes).map(|index| PlannedNode::new(role(index))).collect())
+    }
+
+    /// Both families, the networks of pods and Services as kind has them.
+    pub fn make_dual_stack(&mut self) {
+        self.dual_stack = true;
+        self.pod_subnet = format!("{POD_SUBNET},{POD_SUBNET_6}");
+        self.service_subnet = format!("{SERVICE_SUBNET},{SERVICE_SUBNET_6}");
     }
 
     pub fn servers(&self) -> usize {

@@ -3,10 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use net::Ipv4Net;
+use net::{Ipv4Net, Ipv6Net};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct Record {
     pub segment: String,
     /// The bridge's address and the nodes' network.
     pub gateway: Ipv4Net,
+    /// The same in the other family, where nodes have both.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Net>,
     /// Where the machine's users find the API server.
     pub api: Option<SocketAddr>,
     pub relay: Option<Identity>,
@@ -51,11 +54,20 @@ pub struct Node {
     pub name: String,
     pub role: Role,
     pub ip: Ipv4Addr,
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
     /// The bridge's port.
     pub port: String,
     pub host: Option<Identity>,
     pub paused: bool,
     pub cut: bool,
+}
+
+impl Node {
+    /// One of each family that it has.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        [Some(IpAddr::from(self.ip)), self.ip6.map(IpAddr::from)].into_iter().flatten()
+    }
 }
 
 impl Record {
@@ -201,6 +213,7 @@ mod tests {
             name: "dev".into(),
             segment: segment_name("dev"),
             gateway: "198.19.0.1/24".parse().unwrap(),
+            gateway6: None,
             api: None,
             relay: None,
             began_forwarding: false,

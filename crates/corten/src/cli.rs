@@ -161,7 +161,7 @@ pub struct ClusterArgs {
     /// Further names and addresses for the API server's certificate: of a load balancer, mostly
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub tls_san: Vec<String>,
-    /// Where the addresses of Services come from
+    /// Where the addresses of Services come from: a network, or one of each family with a comma between
     #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
     pub service_cluster_ip_range: String,
     #[command(flatten)]
@@ -183,14 +183,17 @@ pub struct LifecycleArgs {
     pub node_monitor_grace_period: Duration,
 }
 
+/// In the usual network of Services.
+pub const CLUSTER_DNS: &str = "10.96.0.10";
+
 /// What every part has to agree on.
 #[derive(Args, Clone)]
 pub struct NetworkArgs {
-    /// Where the addresses of pods come from
+    /// Where the addresses of pods come from: a network, or one of each family with a comma between
     #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
     pub cluster_cidr: String,
-    /// The address of the cluster DNS, on every node
-    #[arg(long, default_value = "10.96.0.10", value_name = "IP")]
+    /// The address of the cluster DNS, on every node; with another network of Services, its tenth
+    #[arg(long, default_value = CLUSTER_DNS, value_name = "IP")]
     pub cluster_dns: IpAddr,
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub cluster_domain: String,
@@ -213,9 +216,19 @@ fn parse_stub_domain(text: &str) -> Result<StubDomain, String> {
     if domain.trim_matches('.').is_empty() { Err(bad()) } else { Ok((domain.to_owned(), servers)) }
 }
 
-fn parse_node_ip(text: &str) -> Result<IpAddr, String> {
-    let first = text.split(',').next().unwrap_or_default().trim();
-    first.parse().map_err(|_| "expected an IP address".to_owned())
+/// One address, or one of each family.
+#[derive(Clone, Debug)]
+pub struct NodeIps(pub Vec<IpAddr>);
+
+fn parse_node_ips(text: &str) -> Result<NodeIps, String> {
+    let bad = || "expected an IP address, or one of each family with a comma between".to_owned();
+    let ips: Vec<IpAddr> =
+        text.split(',').map(|ip| ip.trim().parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
+    match ips.as_slice() {
+        [_] => Ok(NodeIps(ips)),
+        [first, second] if first.is_ipv4() != second.is_ipv4() => Ok(NodeIps(ips)),
+        _ => Err(bad()),
+    }
 }
 
 #[derive(Args, Clone)]
@@ -223,9 +236,9 @@ pub struct NodeIdentity {
     /// [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
-    /// [default: that of the default route]; of several, the first
-    #[arg(long, value_name = "IP", value_parser = parse_node_ip)]
-    pub node_ip: Option<IpAddr>,
+    /// [default: that of the default route]; one address, or one of each family with a comma between
+    #[arg(long, value_name = "IP", value_parser = parse_node_ips)]
+    pub node_ip: Option<NodeIps>,
     /// The port of the kubelet's API
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
     pub kubelet_port: u16,

@@ -7,6 +7,7 @@
 mod answer;
 mod cache;
 mod forward;
+pub mod fuzz;
 mod index;
 mod metrics;
 mod resolv_conf;

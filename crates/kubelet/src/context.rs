@@ -44,6 +44,15 @@ pub struct ManagerError {
     reason: String,
 }
 
+/// When the node's start came how far.
+#[derive(Clone, Debug, Default)]
+pub struct Milestones {
+    /// The API server was first asked for the node.
+    pub asked: Option<jiff::Timestamp>,
+    pub registered: Option<jiff::Timestamp>,
+    pub ready: Option<jiff::Timestamp>,
+}
+
 pub struct Context {
     pub options: Options,
     pub client: kube::Client,
@@ -77,6 +86,7 @@ pub struct Context {
     pub shutdown: Shutdown,
     pub probes: crate::probe::counts::Counts,
     pub started: jiff::Timestamp,
+    pub milestones: Mutex<Milestones>,
     host_dns: cri::DnsConfig,
 }
 
@@ -121,6 +131,7 @@ impl Context {
             csi: Csi::new(&options.root_dir),
             probes: Default::default(),
             started: jiff::Timestamp::now(),
+            milestones: Mutex::default(),
             shutdown: Shutdown::default(),
             events,
             cri,

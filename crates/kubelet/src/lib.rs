@@ -66,7 +66,8 @@ use crate::pod::manager::{Manager, Sources};
 #[derive(Clone)]
 pub struct Options {
     pub node_name: String,
-    pub node_ip: IpAddr,
+    /// At most one of each family, first the one that it is known by.
+    pub node_ips: Vec<IpAddr>,
     /// The identity (`system:node:<name>`) is the client's.
     pub client: kube::Client,
     /// The runtime's CRI socket; the image service is on the same one.
@@ -137,11 +138,11 @@ pub fn run(options: Options, shutdown: CancellationToken) -> BoxFuture<'static, 
 
 async fn run_until(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let mut options = options.configured();
-    options.client = meters::requests::metered(options.client);
+    options.client = client::metered(options.client, &meters::REQUESTS);
     options.config.server_tls_bootstrap |= options.joined && options.tls_cert.as_os_str().is_empty();
     if options.tls_cert.as_os_str().is_empty() && !options.config.server_tls_bootstrap {
         (options.tls_cert, options.tls_key) =
-            identity::self_signed(&options.cert_dir, &options.node_name, options.node_ip)?;
+            identity::self_signed(&options.cert_dir, &options.node_name, &options.node_ips)?;
     }
     // Our own failure ends our own tasks only.
     let shutdown = shutdown.child_token();

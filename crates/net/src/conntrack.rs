@@ -123,7 +123,7 @@ impl Conntrack {
 }
 
 /// Protocol, destination, and who answers.
-fn parse_flow(attributes: &Attributes<'_>) -> Option<(u8, SocketAddr, SocketAddr)> {
+pub(crate) fn parse_flow(attributes: &Attributes<'_>) -> Option<(u8, SocketAddr, SocketAddr)> {
     let original = attributes.find_kind(attr::TUPLE_ORIG)?.nested();
     let reply = attributes.find_kind(attr::TUPLE_REPLY)?.nested();
     let protocol = original.find_kind(attr::TUPLE_PROTO)?.nested().find_kind(attr::PROTO_NUM)?;

@@ -8,6 +8,7 @@ pub mod addr;
 pub mod bridge;
 pub mod conntrack;
 mod error;
+pub mod fuzz;
 pub mod hostport;
 mod ipam;
 mod link;

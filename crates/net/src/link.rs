@@ -95,7 +95,7 @@ fn query_link(socket: &mut Socket, message: &mut Message) -> std::result::Result
     }
 }
 
-fn parse_link(reply: &Reply<'_>) -> Option<Link> {
+pub(crate) fn parse_link(reply: &Reply<'_>) -> Option<Link> {
     if reply.kind != libc::RTM_NEWLINK {
         return None;
     }
@@ -270,7 +270,7 @@ fn dump_addresses(socket: &mut Socket, index: u32) -> std::result::Result<Vec<(u
     Ok(found)
 }
 
-fn parse_address(reply: &Reply<'_>) -> Option<(u32, IpNet)> {
+pub(crate) fn parse_address(reply: &Reply<'_>) -> Option<(u32, IpNet)> {
     let index = u32::from_ne_bytes(reply.body.get(4..8)?.try_into().ok()?);
     if reply.kind != libc::RTM_NEWADDR {
         return None;

@@ -54,7 +54,7 @@ impl AsRawFd for Monitor {
     }
 }
 
-fn parse(reply: &Reply<'_>) -> Option<Event> {
+pub(crate) fn parse(reply: &Reply<'_>) -> Option<Event> {
     match reply.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK => {
             Some(Event::Link(u32::from_ne_bytes(reply.body.get(4..8)?.try_into().ok()?)))

@@ -73,7 +73,7 @@ pub(crate) fn list(socket: &mut Socket, link: u32) -> Result<Vec<Neighbour>> {
     Ok(found)
 }
 
-fn parse(reply: &Reply<'_>, wanted: u32) -> Option<Neighbour> {
+pub(crate) fn parse(reply: &Reply<'_>, wanted: u32) -> Option<Neighbour> {
     let header = reply.body.get(..NDMSG)?;
     let link = u32::from_ne_bytes(header[4..8].try_into().ok()?);
     let state = u16::from_ne_bytes([header[8], header[9]]);

@@ -98,7 +98,7 @@ pub(crate) fn made_by(socket: &mut Socket, protocol: u8) -> Result<Vec<Route>> {
     Ok(found)
 }
 
-fn parse(reply: &Reply<'_>) -> Option<Route> {
+pub(crate) fn parse(reply: &Reply<'_>) -> Option<Route> {
     let header = reply.body.get(..RTMSG)?;
     if reply.kind != libc::RTM_NEWROUTE || header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST
     {

@@ -1,11 +1,11 @@
 //! A segment: a bridge of this machine, with hosts on it that are network namespaces. What several nodes on one machine
 //! have in place of a switch.
 //!
-//! Each host is a port of the bridge: a veth pair, whose end inside is the host's `eth0` with one address and a default
-//! route to the bridge. What hosts send beyond the segment leaves under the machine's address. All that is made carries
+//! Each host is a port of the bridge: a veth pair, whose end inside is the host's `eth0` with one address (or one of each
+//! family) and a default route to the bridge. What hosts send beyond the segment leaves under the machine's address. All that is made carries
 //! the names given here; a host's pair goes with its namespace.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::error::Context;
 use crate::link::{self, Veth};
 use crate::netlink::{Message, Reply, Socket};
 use crate::nft::{self, Batch, Chain, Compare, Expr, Family, Header, Hook, MetaKey, Nat, Nft, Reg};
-use crate::{Ipv4Net, Result, netns, sysctl};
+use crate::{Ipv4Net, Ipv6Net, Result, netns, sysctl};
 
 /// The end inside a host.
 pub const INTERFACE: &str = "eth0";
@@ -34,6 +34,16 @@ pub struct Segment {
     pub name: String,
     /// The bridge's address and the network.
     pub gateway: Ipv4Net,
+    /// The same in the other family, for hosts that have both. Beyond the segment it leads nowhere.
+    pub gateway6: Option<Ipv6Net>,
+}
+
+/// The network of unique local addresses (RFC 4193) beside an IPv4 network, and an address of it.
+pub fn beside(net: Ipv4Net, ip: Ipv4Addr) -> Option<Ipv6Net> {
+    const PREFIX: u128 = 0xfd63_6f72_7465_6e00 << 64;
+    let network = u128::from(u32::from(net.network())) << 64;
+    let address = PREFIX & !(0xffff_ffff << 64) | network | u128::from(u32::from(ip));
+    Ipv6Net::new(Ipv6Addr::from(address), 64).ok()
 }
 
 impl Segment {
@@ -46,6 +56,9 @@ impl Segment {
         link::create_bridge(&mut socket, &self.name, link::mac_of(gateway), mtu)?;
         let index = link::index(&mut socket, &self.name)?;
         link::add_address(&mut socket, index, gateway, self.gateway.prefix_len())?;
+        if let Some(gateway) = self.gateway6 {
+            link::add_address(&mut socket, index, gateway.addr().into(), gateway.prefix_len())?;
+        }
         self.masquerade()?;
         let forwarded = forwards();
         sysctl::set("net/ipv4/ip_forward", "1")?;
@@ -84,7 +97,7 @@ impl Segment {
     }
 
     /// Makes the host whose network namespace is at `namespace` a host of this segment, by a port of that name.
-    pub fn attach(&self, port: &str, namespace: &Path, ip: Ipv4Addr) -> Result<()> {
+    pub fn attach(&self, port: &str, namespace: &Path, ip: Ipv4Addr, ip6: Option<Ipv6Addr>) -> Result<()> {
         let file = netns::open(namespace)?;
         let mut socket = route_socket()?;
         let bridge = link::index(&mut socket, &self.name)?;
@@ -100,16 +113,20 @@ impl Segment {
                 mtu,
             },
         )?;
-        netns::inside(&file, namespace, || self.configure(ip))
+        netns::inside(&file, namespace, || self.configure(ip, ip6))
     }
 
     /// Runs inside the host.
-    fn configure(&self, ip: Ipv4Addr) -> Result<()> {
+    fn configure(&self, ip: Ipv4Addr, ip6: Option<Ipv6Addr>) -> Result<()> {
         let mut socket = route_socket()?;
         let index = link::index(&mut socket, INTERFACE)?;
         link::up(&mut socket, index)?;
         link::add_address(&mut socket, index, ip.into(), self.gateway.prefix_len())?;
-        default_route(&mut socket, self.gateway.addr(), index)
+        if let Some((ip, gateway)) = ip6.zip(self.gateway6) {
+            link::add_address(&mut socket, index, ip.into(), gateway.prefix_len())?;
+            default_route(&mut socket, gateway.addr().into(), index)?;
+        }
+        default_route(&mut socket, self.gateway.addr().into(), index)
     }
 
     /// Pulls the plug of a port, or puts it back.
@@ -174,7 +191,7 @@ pub fn lonely_uplink(address: Ipv4Net, gateway: Ipv4Addr) -> Result<()> {
     }
     let index = link::index(&mut socket, ENDS[0])?;
     link::add_address(&mut socket, index, address.addr().into(), address.prefix_len())?;
-    default_route(&mut socket, gateway, index)
+    default_route(&mut socket, gateway.into(), index)
 }
 
 /// The IPv4 networks that this machine has routes to, but for the default route.
@@ -199,17 +216,21 @@ fn destination(reply: &Reply<'_>) -> Option<Ipv4Net> {
     Ipv4Net::new(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?), prefix).ok()
 }
 
-fn default_route(socket: &mut Socket, gateway: Ipv4Addr, interface: u32) -> Result<()> {
+fn default_route(socket: &mut Socket, gateway: IpAddr, interface: u32) -> Result<()> {
+    let (family, octets, everything) = match gateway {
+        IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec(), "0.0.0.0/0"),
+        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec(), "::/0"),
+    };
     let mut header = [0; RTMSG];
-    header[0] = libc::AF_INET as u8;
+    header[0] = family as u8;
     header[4] = libc::RT_TABLE_MAIN;
     header[5] = libc::RTPROT_STATIC;
     header[6] = libc::RT_SCOPE_UNIVERSE;
     header[7] = libc::RTN_UNICAST;
     let mut message = Message::new(libc::RTM_NEWROUTE, REPLACE).raw(&header);
-    message.put(libc::RTA_GATEWAY, &gateway.octets());
+    message.put(libc::RTA_GATEWAY, &octets);
     message.put_u32(libc::RTA_OIF, interface);
-    socket.request(&mut message).context("add route to", "0.0.0.0/0")
+    socket.request(&mut message).context("add route to", everything)
 }
 
 fn set_flags(
@@ -226,4 +247,19 @@ fn set_flags(
 
 fn route_socket() -> Result<Socket> {
     Socket::route().context("open", "a route netlink socket")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_network_has_one_of_its_own_beside_it() {
+        let check = |net: &str, ip: [u8; 4], expected: &str| {
+            let found = beside(net.parse().unwrap(), ip.into()).unwrap();
+            assert_eq!(found, expected.parse().unwrap());
+        };
+        check("198.19.0.0/24", [198, 19, 0, 1], "fd63:6f72:c613::c613:1/64");
+        check("198.19.7.0/24", [198, 19, 7, 2], "fd63:6f72:c613:700::c613:702/64");
+    }
 }

@@ -1,6 +1,8 @@
 //! Services with real traffic in real network namespaces.
 
 mod common;
+#[path = "traffic/features.rs"]
+mod features;
 
 use std::io::ErrorKind;
 

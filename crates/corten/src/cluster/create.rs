@@ -145,10 +145,12 @@ fn claim(records: &Records, plan: &Plan, subnet: Option<&str>, kubeconfig: &Path
     let mut hosts = nodes.hosts();
     let gateway = hosts.next().and_then(|first| net::Ipv4Net::new(first, nodes.prefix_len()).ok());
     let gateway = gateway.context("the nodes' network has no addresses")?;
+    let beside = |ip| plan.dual_stack.then(|| net::segment::beside(nodes, ip)).flatten();
     let node = |((index, name), (planned, ip)): ((usize, String), (&PlannedNode, _))| Node {
         name,
         role: planned.role,
         ip,
+        ip6: beside(ip).map(|net| net.addr()),
         port: format!("{segment}p{index}"),
         host: None,
         paused: false,
@@ -158,6 +160,7 @@ fn claim(records: &Records, plan: &Plan, subnet: Option<&str>, kubeconfig: &Path
         name: plan.name.clone(),
         segment: segment.clone(),
         gateway,
+        gateway6: beside(gateway.addr()),
         api: None,
         relay: None,
         began_forwarding: false,

@@ -1,7 +1,7 @@
 //! Giving images to nodes: each imports them itself, as `corten image import` does.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail};
 use cluster::node;
 use cluster::record::{Node, Record};
 
-/// Gives archives, or images that docker has, to the nodes of that name, or to all.
-pub fn load(record: &Record, only: &[String], images: &[String]) -> Result<()> {
+use crate::layout::Layout;
+
+/// Gives archives, or images that this machine has, to the nodes of that name, or to all.
+pub fn load(layout: &Layout, record: &Record, only: &[String], images: &[String]) -> Result<()> {
     for name in only {
         record.node(name)?;
     }
@@ -21,7 +23,7 @@ pub fn load(record: &Record, only: &[String], images: &[String]) -> Result<()> {
         let path = if Path::new(image).is_file() {
             Path::new(image)
         } else {
-            held = Held::of(image)?;
+            held = Held::of(layout, image)?;
             &held.0
         };
         for name in load_archive(&nodes, path)? {
@@ -59,8 +61,8 @@ pub fn load_archive(nodes: &[&Node], path: &Path) -> Result<Vec<String>> {
 struct Held(std::path::PathBuf);
 
 impl Held {
-    /// Of standard input, or of an image that docker or podman has.
-    fn of(image: &str) -> Result<Self> {
+    /// Of standard input, or of an image that this machine's Corten, docker or podman has.
+    fn of(layout: &Layout, image: &str) -> Result<Self> {
         let held = Self(std::env::temp_dir().join(format!("corten-load-{}.tar", std::process::id())));
         let mut file = File::options()
             .write(true)
@@ -70,6 +72,17 @@ impl Held {
         if image == "-" {
             io::copy(&mut io::stdin().lock(), &mut file).context("cannot read standard input")?;
             return Ok(held);
+        }
+        // A machine without images of Corten's has no such directory, and needs none.
+        let own = layout.images();
+        if own.is_dir() {
+            let store = images::Store::open(&own).context("cannot open the image store")?;
+            if store.get(image)?.is_some() {
+                let mut out = std::io::BufWriter::new(&mut file);
+                store.export(&[image.to_owned()], &mut out, &images::no_progress())?;
+                out.flush().context("cannot save the image")?;
+                return Ok(held);
+            }
         }
         for engine in ["docker", "podman"] {
             let saving = Command::new(engine)
@@ -87,7 +100,7 @@ impl Held {
             }
         }
         bail!(
-            "{image:?} is neither a file nor an image that docker or podman has; a registry's is pulled by the nodes themselves"
+            "{image:?} is neither a file nor an image that this machine's Corten, docker or podman has; a registry's is pulled by the nodes themselves"
         )
     }
 }

@@ -35,7 +35,7 @@ pub async fn run(directories: &Directories, command: ClusterCommand) -> Result<(
         ClusterCommand::Delete(args) => tokio::task::block_in_place(|| delete(&records, &args)),
         ClusterCommand::Load { what: LoadCommand::Image { images, cluster, nodes } } => {
             let record = records.get(&cluster.name)?;
-            tokio::task::block_in_place(|| images::load(&record, &nodes, &images))
+            tokio::task::block_in_place(|| images::load(&directories.layout(), &record, &nodes, &images))
         }
         ClusterCommand::Export { what: ExportCommand::Logs { directory, cluster } } => {
             logs::export(&records, &records.get(&cluster.name)?, &directory)

@@ -56,7 +56,7 @@ impl Common<'_> {
         };
         arguments.extend([
             format!("--hostname-override={}", node.name),
-            format!("--node-ip={}", node.ip),
+            format!("--node-ip={}", node.ips().map(|ip| ip.to_string()).collect::<Vec<_>>().join(",")),
             format!("--config={KUBELET}"),
             format!("--cgroup-parent={}", self.record.cgroup_of(&node.name)),
         ]);
@@ -86,7 +86,6 @@ impl Common<'_> {
             format!("--secure-port={API_PORT}"),
             format!("--cluster-cidr={}", self.plan.pod_subnet),
             format!("--service-cluster-ip-range={}", self.plan.service_subnet),
-            format!("--cluster-dns={}", self.cluster_dns()?),
         ]);
         if !self.plan.api_address.is_loopback() && !self.plan.api_address.is_unspecified() {
             arguments.push(format!("--tls-san={}", self.plan.api_address));
@@ -110,13 +109,6 @@ impl Common<'_> {
         let mut arguments = vec!["node".to_owned()];
         arguments.extend(self.invitation.flags());
         arguments
-    }
-
-    /// The tenth address of the Service network, as kubeadm has it.
-    fn cluster_dns(&self) -> Result<std::net::IpAddr> {
-        let range = &self.plan.service_subnet;
-        let net: net::IpNet = range.parse().with_context(|| format!("{range:?} is not a network"))?;
-        net.hosts().nth(9).with_context(|| format!("the Service network {range} is too small"))
     }
 
     fn hosts(&self) -> String {

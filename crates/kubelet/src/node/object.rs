@@ -13,7 +13,7 @@ use super::machine_info::meminfo;
 use crate::context::Context;
 
 /// The version that the node reports: the Kubernetes release whose behaviour this is.
-pub const VERSION: &str = concat!("v1.36.0+corten.", env!("CARGO_PKG_VERSION"));
+pub const VERSION: &str = api::version::GIT_VERSION;
 
 /// As Kubernetes names architectures.
 pub fn arch() -> &'static str {
@@ -81,11 +81,11 @@ pub fn own_labels(name: &str) -> BTreeMap<String, String> {
 pub fn base_status(ctx: &Context) -> NodeStatus {
     let machine = &ctx.machine;
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    let mut addresses: Vec<NodeAddress> =
+        ctx.options.node_ips.iter().map(|ip| address("InternalIP", ip.to_string())).collect();
+    addresses.push(address("Hostname", ctx.options.node_name.clone()));
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", ctx.options.node_ip.to_string()),
-            address("Hostname", ctx.options.node_name.clone()),
-        ]),
+        addresses: Some(addresses),
         capacity: Some(quantities(ctx.capacity())),
         allocatable: Some(quantities(ctx.allocatable())),
         daemon_endpoints: Some(NodeDaemonEndpoints {

@@ -40,6 +40,7 @@ pub fn flags(ctx: &Context, accept: Option<&str>) -> Response<Body> {
 
 /// What the kubelet was started with, beside its configuration file: `/configz` tells what is in that.
 fn given(options: &Options) -> BTreeMap<String, String> {
+    let ips: Vec<String> = options.node_ips.iter().map(ToString::to_string).collect();
     let dns: Vec<String> = options.cluster_dns.iter().map(ToString::to_string).collect();
     [
         ("cert-dir", options.cert_dir.display().to_string()),
@@ -48,7 +49,7 @@ fn given(options: &Options) -> BTreeMap<String, String> {
         ("cluster-domain", options.cluster_domain.clone()),
         ("container-runtime-endpoint", format!("unix://{}", options.cri_socket.display())),
         ("hostname-override", options.node_name.clone()),
-        ("node-ip", options.node_ip.to_string()),
+        ("node-ip", ips.join(",")),
         ("port", options.listen.port().to_string()),
         ("root-dir", options.root_dir.display().to_string()),
         ("tls-cert-file", options.tls_cert.display().to_string()),

@@ -25,7 +25,7 @@ fn tls(server: &Server) -> Result<Tls, ServeError> {
     if options.joined {
         // A cluster that is not ours may never sign it.
         let (certificate, key) =
-            crate::identity::self_signed(&options.cert_dir, &options.node_name, options.node_ip)
+            crate::identity::self_signed(&options.cert_dir, &options.node_name, &options.node_ips)
                 .map_err(|error| ServeError::Tls(error.to_string()))?;
         own.push(Files::new(certificate, key));
     }

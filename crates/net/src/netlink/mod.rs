@@ -10,6 +10,7 @@ mod socket;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::Message;
+pub(crate) use socket::replies;
 pub use socket::{KernelError, Reply, Socket};
 
 /// Netlink lengths are rounded up to four bytes.

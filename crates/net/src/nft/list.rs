@@ -99,7 +99,7 @@ fn dump(operation: libc::c_int, family: Family) -> Message {
     Message::new(kind(operation), libc::NLM_F_DUMP as u16).raw(&nfgen(family.number(), 0))
 }
 
-fn parse_table(reply: &Reply<'_>) -> Option<ListedTable> {
+pub(crate) fn parse_table(reply: &Reply<'_>) -> Option<ListedTable> {
     let attributes = reply.attributes(NFGEN);
     let userdata = attributes.find_kind(attr::TABLE_USERDATA);
     Some(ListedTable {
@@ -108,7 +108,7 @@ fn parse_table(reply: &Reply<'_>) -> Option<ListedTable> {
     })
 }
 
-fn parse_element(element: &Attribute<'_>) -> Option<ListedElement> {
+pub(crate) fn parse_element(element: &Attribute<'_>) -> Option<ListedElement> {
     let parts = element.nested();
     let value = |kind| -> Option<Vec<u8>> {
         let value = parts.find_kind(kind)?.nested().find_kind(attr::DATA_VALUE)?;

@@ -15,6 +15,7 @@ pub use batch::{Batch, Chain, Hook, Nat};
 pub use change::MapElement;
 pub use expression::{Compare, CtKey, Expr, FibResult, FibSource, Header, MetaKey, Reg, Reject, Verdict};
 pub use list::{ListedElement, ListedTable};
+pub(crate) use list::{parse_element, parse_table};
 pub use set::{Data, Element, Field, MapData, Set};
 pub use socket::{Nft, remove_table};
 

@@ -217,32 +217,32 @@ pub fn udp_socket(from: &Namespace, to: &str) -> UdpSocket {
     socket
 }
 
-/// Asks until an answer comes: a datagram may be lost. An answer to an earlier question is not taken for one to the last.
+/// Asks until an answer comes: a datagram may be lost.
 pub fn udp(socket: &UdpSocket) -> Result<Answer, ErrorKind> {
-    static QUESTIONS: AtomicU32 = AtomicU32::new(0);
     let mut last = ErrorKind::TimedOut;
     for _ in 0..ATTEMPTS {
-        let question = QUESTIONS.fetch_add(1, Ordering::Relaxed).to_string();
-        socket.send(question.as_bytes()).map_err(|e| e.kind())?;
-        loop {
-            let mut buffer = [0; 128];
-            match socket.recv(&mut buffer).map_err(|e| e.kind()) {
-                Ok(length) => {
-                    let text = std::str::from_utf8(&buffer[..length]).expect("text");
-                    let (of, answer) = text.split_once(' ').expect("a question and its answer");
-                    if of == question {
-                        return Ok(parse(answer));
-                    }
-                }
-                Err(kind @ (ErrorKind::WouldBlock | ErrorKind::TimedOut)) => {
-                    last = kind;
-                    break;
-                }
-                Err(kind) => return Err(kind),
-            }
+        match udp_once(socket) {
+            Err(kind @ (ErrorKind::WouldBlock | ErrorKind::TimedOut)) => last = kind,
+            result => return result,
         }
     }
     Err(last)
+}
+
+/// Asks once. An answer to an earlier question is not taken for one to this.
+pub fn udp_once(socket: &UdpSocket) -> Result<Answer, ErrorKind> {
+    static QUESTIONS: AtomicU32 = AtomicU32::new(0);
+    let question = QUESTIONS.fetch_add(1, Ordering::Relaxed).to_string();
+    socket.send(question.as_bytes()).map_err(|e| e.kind())?;
+    loop {
+        let mut buffer = [0; 128];
+        let length = socket.recv(&mut buffer).map_err(|e| e.kind())?;
+        let text = std::str::from_utf8(&buffer[..length]).expect("text");
+        let (of, answer) = text.split_once(' ').expect("a question and its answer");
+        if of == question {
+            return Ok(parse(answer));
+        }
+    }
 }
 
 /// How often each server answered `times` connections.

@@ -1,0 +1,4 @@
+//! See `dns::fuzz::packets`, which the tests of its crate call too.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dns::fuzz::packets(bytes));
