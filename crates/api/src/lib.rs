@@ -25,5 +25,6 @@ pub mod structural;
 pub mod sysctl;
 pub mod table;
 pub mod validation;
+pub mod version;
 pub mod warnings;
 pub mod zpages;

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::roles::VERSION;
+use serving::component::version::GIT_VERSION;
 
 /// The arguments as `corten` would have been given them; nothing when they have been answered.
 pub fn arguments() -> Option<Vec<OsString>> {
@@ -17,7 +17,7 @@ fn translated(mut arguments: Vec<OsString>) -> Option<Vec<OsString>> {
         let asks = |word: &OsString| word == "--version" || word == "--version=true";
         if arguments.iter().skip(1).any(asks) {
             // In the words that kubeadm looks for.
-            println!("Kubernetes {VERSION}");
+            println!("Kubernetes {GIT_VERSION}");
             return None;
         }
         arguments.insert(1, "kubelet".into());

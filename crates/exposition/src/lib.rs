@@ -3,10 +3,35 @@
 //! The client library writes OpenMetrics, which looks alike and names families otherwise: a counter's samples end in
 //! `_total` there, its `TYPE` and `HELP` do not, so that a reader of the text format has the samples without a type.
 
+mod meters;
+mod page;
+mod process;
+
 use std::fmt::Write as _;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+
+pub use meters::{Family, Kind, Meters};
+pub use page::Page;
+
+/// What every component tells: of which build it is, by these labels, and what its process uses.
+pub fn write_common(page: &mut Page, build: &[(&str, &str)]) {
+    page.family(
+        "kubernetes_build_info",
+        "gauge",
+        "A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.",
+    );
+    page.sample("kubernetes_build_info", build, 1.0);
+    process::write(page);
+}
+
+/// As [`write_common`], for those who have a text already.
+pub fn common(build: &[(&str, &str)]) -> String {
+    let mut page = Page::default();
+    write_common(&mut page, build);
+    page.text()
+}
 
 /// What such text is sent as.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

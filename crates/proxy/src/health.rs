@@ -94,3 +94,62 @@ fn page(health: &LocalHealth, healthy: bool) -> Page {
     // By which a load balancer may share out clients.
     Page { header: Some(("X-Load-Balancing-Endpoint-Weight", health.local_endpoints.to_string())), ..page }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What a load balancer is told; nothing when nobody listens.
+    async fn ask(port: u16) -> Option<String> {
+        let ask = move || {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok()?;
+            Some(text)
+        };
+        tokio::task::spawn_blocking(ask).await.expect("asking does not panic")
+    }
+
+    async fn eventually(port: u16, wanted: impl Fn(Option<&str>) -> bool) {
+        let told = async {
+            while !wanted(ask(port).await.as_deref()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), told).await.expect("it is told in time");
+    }
+
+    #[tokio::test]
+    async fn load_balancers_are_told_of_endpoints_on_this_node() {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let status = Arc::new(Status::default());
+        status.synced(true);
+        let local = |local_endpoints| {
+            let health = LocalHealth { service: "shop/web".into(), port, local_endpoints };
+            Health::from([(port, health)])
+        };
+        let (sender, receiver) = watch::channel(local(2));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(receiver, vec![Ipv4Addr::LOCALHOST.into()], status, shutdown.clone()));
+        eventually(port, |told| {
+            told.is_some_and(|text| {
+                let text = text.to_ascii_lowercase();
+                text.starts_with("http/1.1 200")
+                    && text.contains("x-load-balancing-endpoint-weight: 2")
+                    && text.contains("\"service\":{\"name\":\"web\",\"namespace\":\"shop\"}")
+            })
+        })
+        .await;
+        sender.send_replace(local(0));
+        eventually(port, |told| told.is_some_and(|text| text.starts_with("HTTP/1.1 503"))).await;
+        sender.send_replace(Health::new());
+        eventually(port, |told| told.is_none()).await;
+        shutdown.cancel();
+    }
+}

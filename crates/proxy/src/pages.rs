@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
+use serving::component::version::{self, GIT_VERSION};
 use serving::component::zpages::{self, Form};
 use serving::plain::{self, Asked, Page};
 use serving::tls::listen;
@@ -14,7 +15,6 @@ use crate::status::Status;
 use crate::{Config, Error, Metrics};
 
 const NAME: &str = "kube-proxy";
-const VERSION: &str = concat!("v1.36.0+corten.", env!("CARGO_PKG_VERSION"));
 const PATHS: [&str; 6] = ["/configz", "/flagz", "/healthz", "/metrics", "/proxyMode", "/statusz"];
 
 /// Serves what `config` asks for, until `shutdown`.
@@ -40,7 +40,7 @@ pub(crate) async fn serve(
         let started = Timestamp::now();
         let text = |body| Page::text(200, body);
         let page = move |asked: Asked<'_>| match asked.path {
-            "/metrics" => text(metrics.text()),
+            "/metrics" => text(metrics.text() + &exposition::common(&version::LABELS)),
             "/proxyMode" => text("nftables".to_owned()),
             "/healthz" => text("ok".to_owned()),
             "/configz" => Page::json(200, &configz),
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
 }
 
 fn status_page(started: Timestamp, form: &Form) -> String {
-    let told = zpages::Status { name: NAME, started, version: VERSION, paths: &PATHS };
+    let told = zpages::Status { name: NAME, started, version: GIT_VERSION, paths: &PATHS };
     zpages::status(&told, Timestamp::now(), form)
 }
 

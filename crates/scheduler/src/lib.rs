@@ -23,6 +23,7 @@ mod news;
 mod outcome;
 mod plugins;
 mod pod;
+mod pod_resources;
 mod queue;
 mod random;
 mod reserve;
@@ -32,11 +33,12 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use client::Informers;
+use client::{Informer, Informers};
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -52,16 +54,23 @@ pub enum Error {
 }
 
 /// What a scheduler tells of itself. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Pages {
     pub metrics: metrics::Metrics,
     syncing: Arc<AtomicBool>,
+    /// Known once a scheduler has begun to work.
+    pods: Arc<OnceLock<Informer<Pod>>>,
 }
 
 impl Pages {
     /// Whether all that decisions depend on has been heard of. A scheduler that waits to lead has no need to.
     pub fn is_ready(&self) -> bool {
         !self.syncing.load(Ordering::Relaxed)
+    }
+
+    /// What pods want, in Prometheus' text form.
+    pub fn resources(&self) -> String {
+        pod_resources::text(&self.pods.get().map(Informer::list).unwrap_or_default())
     }
 }
 
@@ -88,6 +97,7 @@ async fn run_until(
     let (sender, mut messages) = mpsc::unbounded_channel();
     let mut scheduler = Scheduler::new(&config, informers.client(), sender, pages.metrics.clone())?;
     let mut news = News::new(&informers);
+    pages.pods.get_or_init(|| informers.all());
     let mut changes = Vec::new();
     loop {
         // Nothing is decided on half a picture.

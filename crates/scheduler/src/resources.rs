@@ -12,8 +12,8 @@ const UNTOLD_MEMORY: i64 = 200 * 1024 * 1024;
 
 pub const CPU: &str = "cpu";
 pub const MEMORY: &str = "memory";
-const EPHEMERAL: &str = "ephemeral-storage";
-const HUGE_PAGES: &str = "hugepages-";
+pub const EPHEMERAL: &str = "ephemeral-storage";
+pub const HUGE_PAGES: &str = "hugepages-";
 const PODS: &str = "pods";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -102,7 +102,26 @@ pub fn pod_limit(allocatable: Option<&BTreeMap<String, Text>>) -> i64 {
 
 /// What a pod needs on its node.
 pub fn of_pod(pod: &Pod) -> Resources {
-    pod.spec.as_ref().map(|spec| total(spec, |container| granted(container, pod))).unwrap_or_default()
+    pod.spec.as_ref().map(|spec| requested(spec, |container| granted(container, pod))).unwrap_or_default()
+}
+
+/// What a pod may use at most, of those resources for which it is told.
+pub fn limits_of_pod(pod: &Pod) -> Resources {
+    let Some(spec) = &pod.spec else { return Resources::default() };
+    let whole = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let mut limits = total(spec, whole, |container| {
+        Resources::of(container.resources.as_ref().and_then(|resources| resources.limits.as_ref()))
+    });
+    let overhead = Resources::of(spec.overhead.as_ref());
+    let add = |limit: &mut i64, more: i64| {
+        if *limit != 0 {
+            *limit = limit.saturating_add(more);
+        }
+    };
+    add(&mut limits.milli_cpu, overhead.milli_cpu);
+    add(&mut limits.memory, overhead.memory);
+    add(&mut limits.ephemeral, overhead.ephemeral);
+    limits
 }
 
 /// What a pod is taken to use when nodes are compared.
@@ -122,7 +141,7 @@ pub fn of_pod_for_scoring(pod: &Pod) -> Resources {
         }
         resources
     };
-    total(spec, requests)
+    requested(spec, requests)
 }
 
 /// What a container requests or, while it is being resized, what its node has granted if that is more: the node
@@ -141,8 +160,20 @@ fn granted(container: &Container, pod: &Pod) -> Resources {
     resources
 }
 
-/// Containers run together; init containers one after the other before them, beside the sidecars begun so far.
-fn total(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resources {
+fn requested(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resources {
+    let whole = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let mut all = total(spec, whole, requests);
+    all.add(&Resources::of(spec.overhead.as_ref()));
+    all
+}
+
+/// Containers run together; init containers one after the other before them, beside the sidecars begun so far. What is
+/// told for the pod as a `whole` takes the place of what its containers have together.
+fn total(
+    spec: &PodSpec,
+    whole: Option<&BTreeMap<String, Text>>,
+    requests: impl Fn(&Container) -> Resources,
+) -> Resources {
     let mut sidecars = Resources::default();
     let mut most = Resources::default();
     for container in spec.init_containers.iter().flatten() {
@@ -161,8 +192,6 @@ fn total(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resource
     }
     most.raise(&running);
 
-    // Amounts for the pod as a whole take the place of those of its containers.
-    let whole = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     if let Some(whole) = whole {
         let amounts = Resources::of(Some(whole));
         if whole.contains_key(CPU) {
@@ -173,7 +202,6 @@ fn total(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resource
         }
         most.others.extend(amounts.others.into_iter().filter(|(name, _)| name.starts_with(HUGE_PAGES)));
     }
-    most.add(&Resources::of(spec.overhead.as_ref()));
     // A request of nothing is none.
     most.others.retain(|_, amount| *amount != 0);
     most

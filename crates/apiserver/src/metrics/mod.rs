@@ -3,10 +3,8 @@
 pub mod access;
 pub mod admission;
 mod present;
-mod process;
 pub mod storage;
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -301,24 +299,7 @@ impl Metrics {
         }
         text.push_str(&self.access.text());
         text.push_str(&present::text(state, &state.store.sizes().await));
-        let version = crate::server::version();
-        let of = |field: &str| version[field].as_str().unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "# HELP kubernetes_build_info A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.\n\
-             # TYPE kubernetes_build_info gauge\n\
-             kubernetes_build_info{{build_date={:?},compiler={:?},git_commit={:?},git_tree_state={:?},git_version={:?},go_version={:?},major={:?},minor={:?},platform={:?}}} 1",
-            of("buildDate"),
-            of("compiler"),
-            of("gitCommit"),
-            of("gitTreeState"),
-            of("gitVersion"),
-            of("goVersion"),
-            of("major"),
-            of("minor"),
-            of("platform"),
-        );
-        text.push_str(&process::text());
+        text.push_str(&exposition::common(&api::version::LABELS));
         text
     }
 }

@@ -59,7 +59,7 @@ pub async fn serve(
     }
     let document = match path {
         "/" => root_paths(state),
-        "/version" => version(),
+        "/version" => api::version::info(),
         _ => return Err(Status::unknown_resource()),
     };
     let accept = Accept::negotiate(&parts.headers, Offer::default())?;
@@ -69,30 +69,6 @@ pub async fn serve(
         accept.format,
         query.pretty(&parts.headers) || path == "/version",
     )
-}
-
-/// What `kubectl version` shows and clients decide on.
-pub fn version() -> Value {
-    json!({
-        "major": "1",
-        "minor": "36",
-        "gitVersion": concat!("v1.36.0+corten-", env!("CARGO_PKG_VERSION")),
-        "gitCommit": option_env!("CORTEN_GIT_COMMIT").unwrap_or("unknown"),
-        "gitTreeState": "clean",
-        "buildDate": option_env!("CORTEN_BUILD_DATE").unwrap_or("1970-01-01T00:00:00Z"),
-        "goVersion": "none",
-        "compiler": "rustc",
-        "platform": format!("linux/{}", arch()),
-    })
-}
-
-/// As Go calls it.
-fn arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 fn root_paths(state: &State) -> Value {

@@ -1,6 +1,7 @@
 //! `/statusz` and `/flagz`: what this server is, and how it was started.
 
 use api::status::Status;
+use api::version::GIT_VERSION;
 use api::zpages::{self, Form};
 use http::StatusCode;
 use http::header::{ACCEPT, HeaderMap};
@@ -8,7 +9,6 @@ use jiff::Timestamp;
 
 use super::body::ResponseBody;
 use super::respond::{self, Answer};
-use super::system::version;
 use crate::state::State;
 
 const NAME: &str = "kube-apiserver";
@@ -20,8 +20,7 @@ const PATHS: &[&str] = &["/flagz", "/healthz", "/livez", "/metrics", "/metrics/s
 pub fn serve(state: &State, path: &str, headers: &HeaderMap) -> Option<Result<Answer, Status>> {
     match path {
         "/statusz" => Some(page(headers, "Statusz", |form| {
-            let version = version();
-            let version = version["gitVersion"].as_str().unwrap_or_default();
+            let version = GIT_VERSION;
             let told = zpages::Status { name: NAME, started: state.started, version, paths: PATHS };
             zpages::status(&told, Timestamp::now(), form)
         })),

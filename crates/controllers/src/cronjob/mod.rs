@@ -15,6 +15,7 @@ use kube::api::DeleteParams;
 
 use crate::Loops;
 use crate::job::outcome::{self, COMPLETE, FAILED};
+use crate::kit::meters::{CRON_JOB_SKEW, METERS};
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta};
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
@@ -168,6 +169,8 @@ impl CronJobs {
         }
         match self.world.jobs.create(&plan::job(cron_job, spec, run)).await {
             Ok(job) => {
+                let late = Timestamp::now().duration_since(run).as_secs_f64();
+                METERS.observe(CRON_JOB_SKEW, &[], late.max(0.0));
                 events.normal(
                     Self::NAME,
                     &**cron_job,

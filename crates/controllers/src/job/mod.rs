@@ -2,6 +2,7 @@
 
 mod failure;
 mod indexes;
+mod measured;
 mod orphans;
 pub mod outcome;
 mod pods;
@@ -11,7 +12,7 @@ mod track;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -24,6 +25,7 @@ use serde_json::json;
 use crate::Loops;
 use crate::kit::pods::is_active;
 use crate::kit::{Controller, Key, Queue, SyncError, World, claim, meta};
+use measured::Action;
 use track::{FINALIZER, Tracked};
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
@@ -87,7 +89,10 @@ impl Controller for Jobs {
             remove_finalizers(&self.world, pods.iter().filter(|pod| track::has_finalizer(pod))).await?;
             return Ok(None);
         }
-        self.step(&job, spec, pods).await
+        let (begun, mut action) = (Instant::now(), Action::default());
+        let stepped = self.step(&job, spec, pods, &mut action).await;
+        measured::synced(spec, action, stepped.is_ok(), begun.elapsed());
+        stepped
     }
 }
 
@@ -114,6 +119,7 @@ impl Jobs {
         job: &Arc<Job>,
         spec: &JobSpec,
         pods: Vec<Arc<Pod>>,
+        action: &mut Action,
     ) -> Result<Option<Duration>, SyncError> {
         let now = Timestamp::now();
         let mut tracked = track::track(job, spec, &pods, false);
@@ -124,6 +130,7 @@ impl Jobs {
 
         // First the note that these pods are finished, then their finalizers.
         if !tracked.counted.is_empty() {
+            *action = Action::Tracking;
             let mut status = job.status.clone().unwrap_or_default();
             tracked.tell(spec, &mut status);
             if let Some(ends) = &ends {
@@ -132,6 +139,7 @@ impl Jobs {
             self.note_failures(job, &tracked, now);
             self.write_status(job, status).await?;
             remove_finalizers(&self.world, tracked.counted.iter()).await?;
+            measured::pods_counted(spec, &tracked.counted);
         }
         let Some(job) = self.world.jobs.by_key(&Key::of(&**job)) else { return Ok(None) };
         let backoff = self.backoff_left(&job, now);
@@ -143,7 +151,13 @@ impl Jobs {
             let pods = self.world.pods.by_controller(meta::uid(&*job));
             let wanted = pods::wanted(&job, spec, &tracked, &pods, backoff.is_zero(), now);
             next_index = wanted.again;
+            if !wanted.delete.is_empty() {
+                *action = Action::PodsDeleted;
+            }
             self.delete(&job, &wanted.delete).await?;
+            if !wanted.create.is_empty() {
+                *action = Action::PodsCreated;
+            }
             self.create(&job, wanted.create).await?;
         }
 
@@ -193,11 +207,15 @@ impl Jobs {
             };
             events.normal(Self::NAME, &**job, reason, message);
         }
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
         for condition in status.conditions.iter().flatten() {
             match condition.type_.as_str() {
-                outcome::COMPLETE => events.normal(Self::NAME, &**job, "Completed", "Job completed"),
+                outcome::COMPLETE => {
+                    measured::job_finished(spec, true, &text(&condition.reason));
+                    events.normal(Self::NAME, &**job, "Completed", "Job completed");
+                }
                 outcome::FAILED => {
-                    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                    measured::job_finished(spec, false, &text(&condition.reason));
                     events.warning(Self::NAME, &**job, &text(&condition.reason), text(&condition.message));
                 }
                 _ => {}

@@ -1,4 +1,4 @@
-//! What the work queues tell about themselves, under upstream's names and in Prometheus' text form.
+//! What the work queues tell about themselves, and controllers of their work, under upstream's names and in Prometheus' text form.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::meters::METERS;
 use super::queue::Queue;
 
 /// Upper bounds in seconds: ten nanoseconds, and eleven times ten times that.
@@ -96,6 +97,7 @@ impl Metrics {
         for (name, told) in &told {
             histogram(&mut out, "work_duration_seconds", name, &told.worked);
         }
+        out.push_str(&METERS.text());
         out
     }
 }

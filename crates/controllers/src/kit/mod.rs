@@ -8,6 +8,7 @@ pub mod history;
 pub mod intstr;
 pub mod key;
 pub mod meta;
+pub mod meters;
 pub mod metrics;
 pub mod pods;
 pub mod queue;

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::Loops;
+use crate::kit::meters::{EVICTIONS, METERS};
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 use health::STARTUP_GRACE;
 use zones::{Permit, Zones};
@@ -125,7 +126,10 @@ impl NodeLifecycle {
             return (true, None);
         }
         match zones.permit(node, &all, Instant::now()) {
-            Permit::Now => (true, None),
+            Permit::Now => {
+                METERS.count(EVICTIONS, &[("zone", &zones::name(node))]);
+                (true, None)
+            }
             Permit::Later(left) => (false, Some(left)),
             Permit::NotNow | Permit::Never => (false, None),
         }

@@ -48,6 +48,12 @@ fn zone(node: &Node) -> Zone {
     (label(REGION), label(ZONE))
 }
 
+/// As metrics name it.
+pub fn name(node: &Node) -> String {
+    let (region, zone) = zone(node);
+    if region.is_empty() && zone.is_empty() { String::new() } else { format!("{region}:\0:{zone}") }
+}
+
 fn disruption(ready: usize, failed: usize) -> Disruption {
     if ready == 0 && failed > 0 {
         Disruption::Full

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::Loops;
+use crate::kit::meters::{METERS, TAINT_EVICTIONS};
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 use crate::node_lifecycle::health::NO_EXECUTE;
 use tolerance::{Stay, Tolerance, tolerance};
@@ -103,6 +104,7 @@ impl Controller for TaintEviction {
             result => result.map(drop)?,
         }
         self.world.pods.delete(&*pod, DeleteParams::default()).await?;
+        METERS.count(TAINT_EVICTIONS, &[]);
         Ok(None)
     }
 }

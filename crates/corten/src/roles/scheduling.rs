@@ -66,13 +66,13 @@ pub fn start(
 
 /// Whether the scheduler lives, and what it does.
 fn component(config: &Config, told: scheduler::Pages) -> Component {
-    let metrics = told.metrics.clone();
+    let (metrics, resources) = (told.metrics.clone(), told.clone());
     Component {
         name: "kube-scheduler",
         configuration: ("componentconfig", config.shown()),
         flags: pages::flags(),
         metrics: Arc::new(move || [metrics.encode(), REQUESTS.text(), LEADS.text()].concat()),
-        more_metrics: &["/metrics/resources"],
+        more_metrics: vec![("/metrics/resources", Arc::new(move || resources.resources()))],
         checks: vec![Check::ready("informer-sync", move || told.is_ready())],
     }
 }

@@ -56,6 +56,9 @@ async fn keep_forever(ctx: Arc<Context>, changed: Arc<Notify>) {
                     if ready && !is_ready(&old) {
                         info!(node = ctx.options.node_name, "node is ready");
                     }
+                    if ready {
+                        ctx.milestones.lock().ready.get_or_insert_with(Timestamp::now);
+                    }
                     tell_of_changes(&ctx, &old, &status);
                     old = status;
                     reported = Some(Instant::now());
@@ -124,9 +127,11 @@ async fn register(ctx: &Context) -> NodeStatus {
     let api: Api<Node> = Api::all(ctx.client.clone());
     let name = &ctx.options.node_name;
     let mut wait = Duration::from_millis(50);
+    ctx.milestones.lock().asked.get_or_insert_with(Timestamp::now);
     loop {
         match try_register(ctx, &api).await {
             Ok(node) => {
+                ctx.milestones.lock().registered.get_or_insert_with(Timestamp::now);
                 ctx.events.node(name, false, "Starting", "Starting kubelet.");
                 return node.status.unwrap_or_default();
             }

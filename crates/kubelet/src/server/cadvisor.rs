@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use exposition::Page;
 use http::Response;
 use k8s_cri::v1 as cri;
 
 use super::Body;
-use super::metrics::{Page, float, seconds};
+use super::metrics::{answer, float, seconds};
 use super::stats::{PodUsage, container_name, cpu_nanoseconds, pods, working_set};
 use crate::context::Context;
 
@@ -113,7 +114,7 @@ pub async fn handle(ctx: &Context) -> Response<Body> {
     of_pods(&mut page, &usages);
     let own: Vec<&str> = OF_CONTAINERS.iter().map(|(name, ..)| *name).chain(OWN).collect();
     of_runtime(ctx, &mut page, &own).await;
-    page.answer()
+    answer(page)
 }
 
 fn of_pods(page: &mut Page, usages: &[PodUsage]) {

@@ -5,9 +5,10 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use exposition::Page;
 use http::{Response, StatusCode};
 
-use super::metrics::{Page, float};
+use super::metrics::{answer, float};
 use super::routes::{parameter, parameters};
 use super::{Body, error, text};
 
@@ -62,7 +63,7 @@ impl Health {
             let labels = [("name", check), ("status", "success"), ("type", "healthz")];
             page.sample(name, &labels, float(count));
         }
-        page.answer()
+        answer(page)
     }
 }
 

@@ -1,59 +1,21 @@
 //! `/metrics` and `/metrics/probes`, in Prometheus' text form, by upstream's names.
 
-use std::fmt::Write;
-
+use exposition::Page;
 use http::{Response, StatusCode, header};
 use k8s_cri::v1 as cri;
 
-use super::{Body, node_metrics, text, volume_metrics};
+use super::{Body, manager_metrics, node_metrics, text, volume_metrics};
 use crate::context::Context;
 use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::probe::counts::{BUCKETS, Probe};
 
-/// Lines of metrics being written.
-#[derive(Default)]
-pub struct Page(String);
-
-impl Page {
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.sample_at(name, labels, value, None);
-    }
-
-    /// `at` is in milliseconds.
-    pub fn sample_at(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<i64>) {
-        let labels: Vec<String> = labels
-            .iter()
-            .map(|(key, value)| {
-                let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                format!("{key}=\"{value}\"")
-            })
-            .collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let at = at.map(|at| format!(" {at}")).unwrap_or_default();
-        let _ = writeln!(self.0, "{name}{labels} {value}{at}");
-    }
-
-    #[cfg(test)]
-    pub fn text(self) -> String {
-        self.0
-    }
-
-    fn sample_owned(&mut self, name: &str, labels: &[(&'static str, String)], value: f64) {
-        let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        self.sample(name, &labels, value);
-    }
-
-    pub fn answer(self) -> Response<Body> {
-        let mut response = text(StatusCode::OK, self.0);
-        let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
-    }
+/// The page as it is sent.
+pub fn answer(page: Page) -> Response<Body> {
+    let mut response = text(StatusCode::OK, page.text());
+    let kind = header::HeaderValue::from_static(exposition::CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 // Exact up to 2^53, which is what the text form's readers have, too.
@@ -123,70 +85,11 @@ pub async fn kubelet(ctx: &Context) -> Response<Body> {
     );
     page.sample("kubelet_graceful_shutdown_end_time_seconds", &[], at(ended));
     meters::add(&mut page);
-    process(&mut page);
     node_metrics::add(ctx, &mut page);
+    manager_metrics::add(ctx, &mut page);
     volume_metrics::add(ctx, &mut page).await;
-    page.answer()
-}
-
-/// The process, as every program with Prometheus' client tells of itself.
-fn process(page: &mut Page) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = |key: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    // The kernel tells programs of hundredths of a second, whatever it counts in itself.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: Vec<u64> =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
-    let figures = [
-        (
-            "process_cpu_seconds_total",
-            "counter",
-            "Total user and system CPU time spent in seconds.",
-            Some(float(ticks.iter().sum()) / 100.0),
-        ),
-        (
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory size in bytes.",
-            kib("VmRSS:").map(|kib| float(kib * 1024)),
-        ),
-        (
-            "process_start_time_seconds",
-            "gauge",
-            "Start time of the process since unix epoch in seconds.",
-            started(after_name),
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "gauge",
-            "Virtual memory size in bytes.",
-            kib("VmSize:").map(|kib| float(kib * 1024)),
-        ),
-        (
-            "process_open_fds",
-            "gauge",
-            "Number of open file descriptors.",
-            std::fs::read_dir("/proc/self/fd").ok().map(|fds| float(fds.count() as u64)),
-        ),
-    ];
-    for (name, kind, help, value) in figures {
-        if let Some(value) = value {
-            page.family(name, kind, help);
-            page.sample(name, &[], value);
-        }
-    }
-}
-
-/// When the process began, from the words of its `stat` after its name: in ticks after the machine did.
-fn started(after_name: &str) -> Option<f64> {
-    let ticks: u64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
-    let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    let booted = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-    Some(float(booted.trim().parse().ok()?) + float(ticks) / 100.0)
+    exposition::write_common(&mut page, &api::version::LABELS);
+    answer(page)
 }
 
 /// How probes of this node's containers end.
@@ -214,7 +117,7 @@ pub fn probes(ctx: &Context) -> Response<Body> {
                 let mut labels = labels(probe);
                 labels.insert(3, ("pod_uid", probe.uid.clone()));
                 labels.push(("result", result.to_owned()));
-                page.sample_owned("prober_probe_total", &labels, float(number));
+                sample(&mut page, "prober_probe_total", &labels, float(number));
             }
         }
     }
@@ -226,27 +129,19 @@ pub fn probes(ctx: &Context) -> Response<Body> {
             sum += number;
             let mut labels = whole.clone();
             labels.push(("le", bound.to_string()));
-            page.sample_owned("prober_probe_duration_seconds_bucket", &labels, float(sum));
+            sample(&mut page, "prober_probe_duration_seconds_bucket", &labels, float(sum));
         }
         let all = float(count.successful + count.failed + count.unknown);
         let mut last = whole.clone();
         last.push(("le", "+Inf".to_owned()));
-        page.sample_owned("prober_probe_duration_seconds_bucket", &last, all);
-        page.sample_owned("prober_probe_duration_seconds_sum", &whole, count.seconds);
-        page.sample_owned("prober_probe_duration_seconds_count", &whole, all);
+        sample(&mut page, "prober_probe_duration_seconds_bucket", &last, all);
+        sample(&mut page, "prober_probe_duration_seconds_sum", &whole, count.seconds);
+        sample(&mut page, "prober_probe_duration_seconds_count", &whole, all);
     }
-    page.answer()
+    answer(page)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn label_values_are_escaped() {
-        let mut page = Page::default();
-        page.sample("a", &[("l", "x\"\\\n")], 1.5);
-        page.sample_at("b", &[], 2.0, Some(7));
-        assert_eq!(page.0, "a{l=\"x\\\"\\\\\\n\"} 1.5\nb 2 7\n");
-    }
+fn sample(page: &mut Page, name: &str, labels: &[(&'static str, String)], value: f64) {
+    let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    page.sample(name, &labels, value);
 }

@@ -10,6 +10,7 @@ mod healthz;
 mod log_file;
 pub mod log_format;
 mod logs;
+mod manager_metrics;
 pub mod metrics;
 mod node_logs;
 mod node_metrics;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::metrics::{Page, float};
+use exposition::Page;
+
+use super::metrics::float;
 use crate::context::Context;
 use crate::identity;
-use crate::node::VERSION;
 use crate::pod::ext::PodExt;
 use crate::volumes;
 
@@ -14,24 +15,6 @@ pub fn add(ctx: &Context, page: &mut Page) {
     volumes_of_pods(ctx, page);
     certificates(ctx, page);
     ephemeral(ctx, page);
-    page.family(
-        "kubernetes_build_info",
-        "gauge",
-        "A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.",
-    );
-    let platform = format!("linux/{}", crate::node::arch());
-    let labels = [
-        ("build_date", ""),
-        ("compiler", "rustc"),
-        ("git_commit", ""),
-        ("git_tree_state", ""),
-        ("git_version", VERSION),
-        ("go_version", ""),
-        ("major", "1"),
-        ("minor", "36"),
-        ("platform", platform.as_str()),
-    ];
-    page.sample("kubernetes_build_info", &labels, 1.0);
 }
 
 /// By plugin: the volumes that pods want, and those that are there.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use exposition::Page;
 use http::Response;
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::Body;
-use super::metrics::{Page, float, seconds};
+use super::metrics::{answer, float, seconds};
 use super::stats::{
     PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pod_cpu, pod_memory,
     pods, working_set,
@@ -95,7 +96,7 @@ pub async fn handle(ctx: &Context) -> Response<Body> {
     let help = "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise";
     page.family("resource_scrape_error", "gauge", help);
     page.sample("resource_scrape_error", &[], if failed { 1.0 } else { 0.0 });
-    page.answer()
+    answer(page)
 }
 
 fn of_pods(

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::metrics::{Page, float};
+use exposition::Page;
+
+use super::metrics::float;
 use crate::context::Context;
 use crate::csi;
 use crate::pod::ext::PodExt;

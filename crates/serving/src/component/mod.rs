@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use api::zpages;
+pub use api::{version, zpages};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -26,18 +26,19 @@ use crate::tls::{self, Ephemeral, Files, ServeError, Tls};
 use crate::user::User;
 pub use health::Check;
 
+/// Metrics, in Prometheus' text form.
+pub type Told = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// What there is to be told.
 pub struct Component {
     /// Upstream's name, such as `kube-scheduler`.
     pub name: &'static str,
-    pub version: String,
     /// Under its name in `/configz`.
     pub configuration: (&'static str, Value),
     pub flags: BTreeMap<String, String>,
-    /// In Prometheus' text form.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Further paths that tell metrics.
-    pub more_metrics: &'static [&'static str],
+    pub metrics: Told,
+    /// Further paths that tell metrics, others than those.
+    pub more_metrics: Vec<(&'static str, Told)>,
     pub checks: Vec<Check>,
 }
 
@@ -108,7 +109,7 @@ pub async fn serve(
     info!(address = %options.listen, name = component.name, "serving health and metrics");
     let mut paths =
         vec!["/configz", "/flagz", "/healthz", "/livez", "/metrics", "/metrics/slis", "/readyz", "/statusz"];
-    paths.extend(component.more_metrics);
+    paths.extend(component.more_metrics.iter().map(|(path, _)| path));
     paths.sort_unstable();
     let server = Arc::new(Server {
         health: health::Health::new(component.checks.clone()),
@@ -157,9 +158,11 @@ impl Server {
         }
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         match path.trim_end_matches('/') {
-            "/metrics" => metrics((self.component.metrics)()),
+            "/metrics" => metrics((self.component.metrics)() + &exposition::common(&version::LABELS)),
             "/metrics/slis" => metrics(self.health.indicators()),
-            path if self.component.more_metrics.contains(&path) => metrics((self.component.metrics)()),
+            path if let Some((_, told)) = self.component.more_metrics.iter().find(|(of, _)| *of == path) => {
+                metrics(told())
+            }
             "/configz" => {
                 let (name, configuration) = &self.component.configuration;
                 typed("application/json", json!({*name: configuration}).to_string())
@@ -168,7 +171,7 @@ impl Server {
                 let told = zpages::Status {
                     name: self.component.name,
                     started: self.started,
-                    version: &self.component.version,
+                    version: version::GIT_VERSION,
                     paths: &self.paths,
                 };
                 zpages::status(&told, Timestamp::now(), form)

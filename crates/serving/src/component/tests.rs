@@ -91,11 +91,10 @@ async fn start(api: &Arc<Api>, options: impl FnOnce(&mut Options)) -> (u16, Canc
     options(&mut chosen);
     let component = Component {
         name: "kube-scheduler",
-        version: "v1.36.0".into(),
         configuration: ("componentconfig", json!({"kind": "KubeSchedulerConfiguration"})),
         flags: BTreeMap::from([("secure-port".into(), port.to_string())]),
         metrics: Arc::new(|| "scheduler_pods 3\n".into()),
-        more_metrics: &["/metrics/resources"],
+        more_metrics: vec![("/metrics/resources", Arc::new(|| "kube_pod 1\n".into()))],
         checks: vec![Check::ready("informer-sync", || false)],
     };
     let shutdown = CancellationToken::new();

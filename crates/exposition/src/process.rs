@@ -1,18 +1,17 @@
 //! What this process uses, under the names that every Prometheus client has for it.
 
-use std::fmt::Write;
+use crate::Page;
 
 /// Clock ticks in `/proc` are hundredths of a second on every architecture that Linux has left.
 const TICKS: f64 = 100.0;
 const PAGE: f64 = 4096.0;
 
 /// Nothing where `/proc` is not as expected.
-pub fn text() -> String {
-    let mut text = String::new();
-    let Some(process) = read() else { return text };
+pub fn write(page: &mut Page) {
+    let Some(process) = read() else { return };
     let mut tell = |name: &str, kind: &str, help: &str, value: f64| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        page.family(name, kind, help);
+        page.sample(name, &[], value);
     };
     tell(
         "process_cpu_seconds_total",
@@ -29,7 +28,6 @@ pub fn text() -> String {
         "Start time of the process since unix epoch in seconds.",
         process.started,
     );
-    text
 }
 
 struct Process {
@@ -65,8 +63,10 @@ mod tests {
     fn this_process_uses_something() {
         let process = super::read().expect("as on Linux");
         assert!(process.resident > 0.0 && process.virtual_size > process.resident && process.files > 2.0);
-        let now = jiff::Timestamp::now().as_second() as f64;
+        let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
         assert!(process.started > now - 86_400.0 && process.started < now + 5.0, "{}", process.started);
-        assert!(super::text().contains("\nprocess_open_fds "));
+        let mut page = super::Page::default();
+        super::write(&mut page);
+        assert!(page.text().contains("\nprocess_open_fds "));
     }
 }
