@@ -48,6 +48,21 @@ pub fn write_addresses(service: &mut Value, addresses: &[String]) {
     *at(spec, &["clusterIPs"]) = json!(addresses);
 }
 
+/// Who asks for one family where there were two need not say which: the second one goes.
+pub fn give_up_second(service: &mut Value, old: Option<&Value>) {
+    let was_dual = old.is_some_and(|old| {
+        matches!(old["spec"]["ipFamilyPolicy"].as_str(), Some("PreferDualStack" | "RequireDualStack"))
+    });
+    if !was_dual || service["spec"]["ipFamilyPolicy"] != "SingleStack" {
+        return;
+    }
+    for field in ["clusterIPs", "ipFamilies"] {
+        if let Some(list) = service["spec"].get_mut(field).and_then(Value::as_array_mut) {
+            list.truncate(1);
+        }
+    }
+}
+
 /// Settles `ipFamilyPolicy` and `ipFamilies` by what was asked for and what this cluster has; `ranges` are the
 /// cluster's, the default one first. Returns the families to have addresses of.
 pub fn settle(service: &mut Value, ranges: &[Cidr], errors: &mut FieldErrors) -> Vec<String> {
@@ -155,6 +170,24 @@ mod tests {
         check(dual, json!({"ipFamilies": ["IPv6", "IPv4"]}), "RequireDualStack", &["IPv6", "IPv4"]);
         check(single, json!({"clusterIP": "None"}), "RequireDualStack", &["IPv4", "IPv6"]);
         check(single, json!({"clusterIP": "None", "selector": {"a": "b"}}), "SingleStack", &["IPv4"]);
+    }
+
+    #[test]
+    fn the_second_family_is_given_up() {
+        let check = |before: &str, after: &str, left: usize| {
+            let spec = |policy: &str| json!({"spec": {"ipFamilyPolicy": policy, "ipFamilies": ["IPv6", "IPv4"], "clusterIPs": ["fd00::5", "10.96.0.5"]}});
+            let mut service = spec(after);
+            give_up_second(&mut service, Some(&spec(before)));
+            for field in ["ipFamilies", "clusterIPs"] {
+                assert_eq!(service["spec"][field].as_array().map(Vec::len), Some(left), "{before} {after}");
+            }
+            assert_eq!(service["spec"]["clusterIPs"][0], "fd00::5");
+        };
+        check("PreferDualStack", "SingleStack", 1);
+        check("RequireDualStack", "SingleStack", 1);
+        check("RequireDualStack", "PreferDualStack", 2);
+        // Two families and the wish for one, without a change of mind, are a mistake.
+        check("SingleStack", "SingleStack", 2);
     }
 
     #[test]

@@ -187,6 +187,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn fill(&mut self, service: &mut Value, old: Option<&Value>) -> Result<(), Status> {
         families::join_addresses(service, old);
+        families::give_up_second(service, old);
         if kind(service) != "ExternalName" {
             let families = families::settle(service, self.ranges, &mut self.errors);
             if self.errors.is_empty() && !is_headless(service) {

@@ -4,6 +4,7 @@ mod bad_input;
 mod containerd;
 mod csi;
 mod drills;
+mod dual_stack;
 mod faults;
 mod images;
 mod joining;

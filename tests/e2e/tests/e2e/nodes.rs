@@ -224,6 +224,8 @@ fn commands(c: &Cluster) {
     assert!(made.ok, "{made:?}");
     let loaded = cluster(c, &["load", "image", archive.to_str().unwrap(), "--name", c.name()]);
     assert_eq!(loaded, "docker.io/library/extra:1\n");
+    own_images(c, &archive);
+    units(c);
     let logs = c.host.directory().join("logs");
     cluster(c, &["export", "logs", logs.to_str().unwrap(), "--name", c.name()]);
     for node in [format!("{}-control-plane", c.name()), format!("{}-worker", c.name())] {
@@ -238,6 +240,34 @@ fn commands(c: &Cluster) {
     );
     let worker = format!("{}-worker", c.name());
     assert_eq!(cluster(c, &["exec", &worker, "hostname"]).trim(), worker);
+}
+
+/// Images that the machine's own Corten has are given to nodes by their names.
+fn own_images(c: &Cluster, archive: &std::path::Path) {
+    let imported = c.corten(&["image", "import", archive.to_str().unwrap()]);
+    assert!(imported.ok, "{imported:?}");
+    let tagged = c.corten(&["image", "tag", "extra:1", "own:1"]);
+    assert!(tagged.ok, "{tagged:?}");
+    let loaded = cluster(c, &["load", "image", "own:1", "--name", c.name()]);
+    assert_eq!(loaded, "docker.io/library/own:1\n");
+    let none = c.corten(&["cluster", "load", "image", "none:1", "--name", c.name()]);
+    assert!(!none.ok && none.stderr.contains("none:1"), "{none:?}");
+}
+
+/// systemd takes the units that are made for it.
+fn units(c: &Cluster) {
+    for arguments in [
+        &["up"][..],
+        &["server", "--tls-san=a.example,b.example"],
+        &["node", "--server=https://192.0.2.1:6443", "--node-labels=a=b%c"],
+        &["runtime", "--cni-conf-dir=/etc/cni/net.d"],
+    ] {
+        let unit = c.corten(&[&["systemd", "print"], arguments].concat());
+        assert!(unit.ok, "{unit:?}");
+        let file = c.host.file(&format!("corten-{}.service", arguments[0]), &unit.stdout);
+        let verified = c.host.run("systemd-analyze", &["verify", file.to_str().unwrap()], "");
+        assert!(verified.ok && !verified.stderr.contains("corten-"), "{arguments:?}: {verified:?}");
+    }
 }
 
 /// Made on a server, a token is printed with what pins the cluster; a machine that finds another cluster does not join.
