@@ -4,11 +4,13 @@
 //! each manager gives, and writes down what. A pod that cannot be served is rejected, and leaves nothing behind.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::config::KubeletConfiguration;
 use crate::context::Context;
+use crate::meters;
 use crate::numa::machine::Machine;
 use crate::numa::policy::{Kind, Policy, Scope};
 use crate::numa::{Hint, Hints};
@@ -43,6 +45,9 @@ pub fn most(spec: &PodSpec, of: impl Fn(&Container) -> usize) -> usize {
     most.max(together)
 }
 
+/// The nodes' policy cannot be kept.
+const UNALIGNED: &str = "TopologyAffinityError";
+
 /// A manager could not give what there should be.
 pub fn unexpected(why: &str) -> Rejection {
     Rejection {
@@ -59,8 +64,15 @@ pub async fn admit(ctx: &Context, pod: &Pod) -> Result<(), Rejection> {
     if !managed && !containers.any(|container| ctx.devices.concerns(container)) {
         return Ok(());
     }
+    let began = Instant::now();
+    meters::count("kubelet_topology_manager_admission_requests_total", &[]);
     let _one_at_a_time = ctx.affinity.giving.lock().await;
     let result = give(ctx, pod).await;
+    let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
+    meters::measure("kubelet_topology_manager_admission_duration_ms", &[], milliseconds);
+    if result.as_ref().is_err_and(|refused| refused.reason == UNALIGNED) {
+        meters::count("kubelet_topology_manager_admission_errors_total", &[]);
+    }
     if result.is_err() {
         ctx.cpus.release(pod.uid());
         ctx.memory.release(pod.uid());
@@ -102,7 +114,7 @@ impl Affinity {
         match self.policy.merge(&self.machine, hints) {
             (hint, true) => Ok(hint),
             (_, false) => Err(Rejection {
-                reason: "TopologyAffinityError".into(),
+                reason: UNALIGNED.into(),
                 message: "Resources cannot be allocated with Topology locality".into(),
             }),
         }

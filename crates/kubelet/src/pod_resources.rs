@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use tracing::warn;
 
 use crate::context::Context;
+use crate::meters;
 use crate::pod::ext::PodExt;
 
 struct Lister(Arc<Context>);
@@ -39,6 +40,14 @@ pub async fn serve(ctx: Arc<Context>, shutdown: CancellationToken) {
     if let Err(error) = served {
         warn!(socket = %socket.display(), %error, "the pod resources API is not served any more");
     }
+}
+
+/// The version of the protocol.
+const VERSION: [(&str, &str); 1] = [("server_api_version", "v1")];
+
+fn asked(endpoint: &'static str) {
+    meters::count("kubelet_pod_resources_endpoint_requests_total", &VERSION);
+    meters::count(endpoint, &VERSION);
 }
 
 impl Lister {
@@ -119,6 +128,7 @@ impl PodResourcesLister for Lister {
         &self,
         _: Request<api::ListPodResourcesRequest>,
     ) -> Result<Response<api::ListPodResourcesResponse>, Status> {
+        asked("kubelet_pod_resources_endpoint_requests_list");
         let active = self.0.pods.filter(|pod| !matches!(pod.phase(), "Succeeded" | "Failed"));
         let pod_resources = active.iter().map(|pod| self.of(pod)).collect();
         Ok(Response::new(api::ListPodResourcesResponse { pod_resources }))
@@ -128,6 +138,7 @@ impl PodResourcesLister for Lister {
         &self,
         _: Request<api::AllocatableResourcesRequest>,
     ) -> Result<Response<api::AllocatableResourcesResponse>, Status> {
+        asked("kubelet_pod_resources_endpoint_requests_get_allocatable");
         let devices = self.0.devices.all().into_iter();
         // One by one, as each may be of another NUMA node.
         let devices = devices.flat_map(|(resource, ids)| {
@@ -144,8 +155,10 @@ impl PodResourcesLister for Lister {
         &self,
         request: Request<api::GetPodResourcesRequest>,
     ) -> Result<Response<api::GetPodResourcesResponse>, Status> {
+        asked("kubelet_pod_resources_endpoint_requests_get");
         let request = request.into_inner();
         let pod = self.0.pods.get(&request.pod_namespace, &request.pod_name).ok_or_else(|| {
+            meters::count("kubelet_pod_resources_endpoint_errors_get", &VERSION);
             Status::not_found(format!(
                 "pod {} in namespace {} not found",
                 request.pod_name, request.pod_namespace

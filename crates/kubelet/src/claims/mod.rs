@@ -10,6 +10,7 @@ mod saved;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::api::resource::v1::ResourceClaim;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use tracing::info;
 
 use crate::context::Context;
+use crate::meters;
 use crate::pod::ext::PodExt;
 use driver::Driver;
 use saved::{Device, Prepared, State};
@@ -111,6 +113,13 @@ impl Claims {
         if pod.pod_spec().resource_claims.as_ref().is_none_or(Vec::is_empty) {
             return Ok(());
         }
+        let began = Instant::now();
+        let result = self.prepare_all(ctx, pod).await;
+        timed("PrepareResources", began, &result);
+        result
+    }
+
+    async fn prepare_all(&self, ctx: &Context, pod: &Pod) -> Result<(), String> {
         let _one_at_a_time = self.busy.lock().await;
         let api: Api<ResourceClaim> = Api::namespaced(ctx.client.clone(), pod.namespace());
         for (_, name) in names(pod)? {
@@ -182,6 +191,13 @@ impl Claims {
         if self.state.lock().of_pod(uid).is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
+        let result = self.release_all(uid).await;
+        timed("UnprepareResources", began, &result);
+        result
+    }
+
+    async fn release_all(&self, uid: &str) -> Result<(), String> {
         let _one_at_a_time = self.busy.lock().await;
         let of_pod = self.state.lock().of_pod(uid);
         for prepared in of_pod {
@@ -195,6 +211,12 @@ impl Claims {
         }
         Ok(())
     }
+}
+
+fn timed(operation: &str, began: Instant, result: &Result<(), String>) {
+    let error = if result.is_err() { "true" } else { "false" };
+    let labels = [("is_error", error), ("operation_name", operation)];
+    meters::observe("dra_operations_duration_seconds", &labels, began.elapsed());
 }
 
 impl Device {

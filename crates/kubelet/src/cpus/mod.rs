@@ -22,6 +22,7 @@ use tracing::warn;
 use crate::config::KubeletConfiguration;
 use crate::container::qos::{self, Class};
 use crate::container::quantity::{milli, milli_of};
+use crate::meters;
 use crate::numa::machine::Machine;
 use crate::numa::{Hint, Hints, Mask};
 use crate::pod::admission::Rejection;
@@ -121,6 +122,12 @@ impl Cpus {
         self.given.lock().get(&(uid.to_owned(), container.to_owned())).cloned().unwrap_or_default()
     }
 
+    /// How many containers have for their own, and how many are left for the others.
+    pub fn counts(&self) -> (u64, u64) {
+        let given = self.given.lock();
+        (given.values().map(|set| set.len() as u64).sum(), self.shared(&given).len() as u64)
+    }
+
     /// What is left for everybody else.
     fn shared(&self, given: &Given) -> Set {
         let strict = self.policy.as_ref().filter(|policy| policy.options.strict_reservation);
@@ -206,7 +213,24 @@ impl Cpus {
         if given.contains_key(&key(pod, container)) {
             return Ok(());
         }
-        let free: Set = self.free(&given).union(&Self::reusable(pod, &given)).copied().collect();
+        meters::count("kubelet_cpu_manager_pinning_requests_total", &[]);
+        let result = self.give(pod, container, &mut given, policy, wanted, hint);
+        if result.is_err() {
+            meters::count("kubelet_cpu_manager_pinning_errors_total", &[]);
+        }
+        result
+    }
+
+    fn give(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        given: &mut Given,
+        policy: &Static,
+        wanted: usize,
+        hint: Option<Hint>,
+    ) -> Result<(), Rejection> {
+        let free: Set = self.free(given).union(&Self::reusable(pod, given)).copied().collect();
         if policy.options.full_pcpus_only {
             self.check_whole_cores(wanted, free.len())?;
         }
@@ -226,7 +250,7 @@ impl Cpus {
         };
         set.extend(more);
         given.insert(key(pod, container), set);
-        if let Err(error) = self.save(&given) {
+        if let Err(error) = self.save(given) {
             given.remove(&key(pod, container));
             return Err(crate::affinity::unexpected(&error));
         }

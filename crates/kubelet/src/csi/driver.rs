@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use plugins::csi::node_client::NodeClient;
 use plugins::csi::node_service_capability::{Type, rpc};
@@ -10,7 +11,7 @@ use plugins::csi::{self as api, NodeGetCapabilitiesRequest, NodeGetInfoRequest};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use crate::unix;
+use crate::{meters, unix};
 
 /// Upstream's bound on calls of drivers.
 const CALL: Duration = Duration::from_secs(120);
@@ -19,12 +20,33 @@ const CALL: Duration = Duration::from_secs(120);
 pub struct Driver {
     /// Tells a driver from the one before it of the same name.
     pub registration: u64,
+    name: Arc<str>,
     pub node_id: String,
     /// No limit when zero or less.
     pub max_volumes: i64,
     pub topology: BTreeMap<String, String>,
     capabilities: HashSet<i32>,
     client: NodeClient<Channel>,
+}
+
+/// A call to its end, timed under the driver's name.
+async fn called<T>(
+    driver: &str,
+    call: &'static str,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, String> {
+    let began = Instant::now();
+    let answer = answer.await;
+    let code = format!("{:?}", answer.as_ref().err().map_or(Code::Ok, Status::code));
+    let method = format!("/csi.v1.Node/{call}");
+    let labels = [
+        ("driver_name", driver),
+        ("grpc_status_code", if code == "Ok" { "OK" } else { code.as_str() }),
+        ("method_name", &method),
+        ("migrated", "false"),
+    ];
+    meters::observe("csi_operations_seconds", &labels, began.elapsed());
+    settle(call, answer)
 }
 
 fn settle<T>(call: &str, answer: Result<Response<T>, Status>) -> Result<T, String> {
@@ -57,6 +79,7 @@ impl Driver {
             |capability: api::NodeServiceCapability| capability.r#type.map(|Type::Rpc(rpc)| rpc.r#type);
         Ok(Self {
             registration: rand::random(),
+            name: name.into(),
             node_id: info.node_id,
             max_volumes: info.max_volumes_per_node,
             topology: info.accessible_topology.map(|t| t.segments.into_iter().collect()).unwrap_or_default(),
@@ -70,32 +93,40 @@ impl Driver {
     }
 
     pub async fn stage(&self, request: api::NodeStageVolumeRequest) -> Result<(), String> {
-        settle("NodeStageVolume", self.client.clone().node_stage_volume(timed(request)).await).map(drop)
+        let mut client = self.client.clone();
+        called(&self.name, "NodeStageVolume", client.node_stage_volume(timed(request))).await.map(drop)
     }
 
     pub async fn publish(&self, request: api::NodePublishVolumeRequest) -> Result<(), String> {
-        settle("NodePublishVolume", self.client.clone().node_publish_volume(timed(request)).await).map(drop)
+        let mut client = self.client.clone();
+        called(&self.name, "NodePublishVolume", client.node_publish_volume(timed(request))).await.map(drop)
     }
 
     pub async fn unpublish(&self, request: api::NodeUnpublishVolumeRequest) -> Result<(), String> {
-        settle("NodeUnpublishVolume", self.client.clone().node_unpublish_volume(timed(request)).await)
+        let mut client = self.client.clone();
+        called(&self.name, "NodeUnpublishVolume", client.node_unpublish_volume(timed(request)))
+            .await
             .map(drop)
     }
 
     pub async fn unstage(&self, request: api::NodeUnstageVolumeRequest) -> Result<(), String> {
-        settle("NodeUnstageVolume", self.client.clone().node_unstage_volume(timed(request)).await).map(drop)
+        let mut client = self.client.clone();
+        called(&self.name, "NodeUnstageVolume", client.node_unstage_volume(timed(request))).await.map(drop)
     }
 
     pub async fn expand(&self, request: api::NodeExpandVolumeRequest) -> Result<i64, String> {
-        let answer = self.client.clone().node_expand_volume(timed(request)).await;
-        settle("NodeExpandVolume", answer).map(|answer| answer.capacity_bytes)
+        let mut client = self.client.clone();
+        let answer = called(&self.name, "NodeExpandVolume", client.node_expand_volume(timed(request))).await;
+        answer.map(|answer| answer.capacity_bytes)
     }
 
     pub async fn stats(
         &self,
         request: api::NodeGetVolumeStatsRequest,
     ) -> Result<Vec<api::VolumeUsage>, String> {
-        let answer = self.client.clone().node_get_volume_stats(timed(request)).await;
-        settle("NodeGetVolumeStats", answer).map(|answer| answer.usage)
+        let mut client = self.client.clone();
+        let answer =
+            called(&self.name, "NodeGetVolumeStats", client.node_get_volume_stats(timed(request))).await;
+        answer.map(|answer| answer.usage)
     }
 }

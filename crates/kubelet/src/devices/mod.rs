@@ -11,7 +11,7 @@ mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceHealth, ResourceStatus};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::container::quantity;
+use crate::meters;
 use crate::numa::{Hint, Hints, Mask};
 use crate::pod::ext::PodExt;
 pub use book::{Book, Given};
@@ -290,7 +291,10 @@ impl Devices {
             ids.extend(free.by_ref().take(near));
             ids.extend(plugin.choose(free.collect(), &ids, missing - near).await);
         }
+        let began = Instant::now();
         let response = plugin.allocate(&ids).await?;
+        let labels = [("resource_name", resource)];
+        meters::observe("kubelet_device_plugin_alloc_duration_seconds", &labels, began.elapsed());
         let nodes =
             |id: &str| plugin.devices.get(id).map(|device| device.numa_nodes.clone()).unwrap_or_default();
         let given = Given::new(ids, nodes, response);

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::CALL;
 use super::plugin::{Plugin, devices};
 use crate::context::Context;
-use crate::unix;
+use crate::{meters, unix};
 
 const VERSION: &str = "v1beta1";
 /// How long a resource is still advertised, without a single device, whose plugin has gone.
@@ -89,6 +89,7 @@ fn check_name(resource: &str) -> Result<(), String> {
 /// Takes in a plugin, and follows it for as long as it lives.
 pub fn register(ctx: &Arc<Context>, resource: &str, endpoint: &Path) -> Result<(), String> {
     check_name(resource)?;
+    meters::count("kubelet_device_plugin_registration_total", &[("resource_name", resource)]);
     ctx.devices.note(resource);
     tokio::spawn(follow(ctx.clone(), resource.to_owned(), endpoint.to_owned()));
     Ok(())

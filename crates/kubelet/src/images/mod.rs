@@ -82,6 +82,26 @@ impl Images {
         container: &Container,
         objects: &PodObjects,
     ) -> Result<String, Failure> {
+        let mut told = Told { present: "unknown", required: "unknown" };
+        let result = self.ensure_told(pod, container, objects, &mut told).await;
+        let policy = match policy(container, container.image.as_deref().unwrap_or_default()) {
+            "Always" => "always",
+            "Never" => "never",
+            _ => "ifnotpresent",
+        };
+        let labels =
+            [("present_locally", told.present), ("pull_policy", policy), ("pull_required", told.required)];
+        meters::count("kubelet_image_manager_ensure_image_requests_total", &labels);
+        result
+    }
+
+    async fn ensure_told(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        objects: &PodObjects,
+        told: &mut Told,
+    ) -> Result<String, Failure> {
         let image = container.image.as_deref().unwrap_or_default();
         if !valid_reference(image) {
             let message = format!(
@@ -93,7 +113,14 @@ impl Images {
         let reference = with_tag(image);
         let policy = policy(container, image);
         if policy != "Always" {
-            match self.cri.image_status(&reference).await {
+            let found = self.cri.image_status(&reference).await;
+            told.present = match &found {
+                Ok(Some(_)) => "true",
+                Ok(None) => "false",
+                Err(_) => "unknown",
+            };
+            told.required = "false";
+            match found {
                 Ok(Some(found)) if self.may_use(pod, &reference, &found.id, objects).await => {
                     let message = format!(
                         "Container image {image:?} already present on machine and can be accessed by the pod"
@@ -123,6 +150,7 @@ impl Images {
                 }
             }
         }
+        told.required = "true";
         let message = format!("Pulling image {image:?}");
         self.events.normal(pod, Some(&container.name), "Pulling", &message);
         let asked = Instant::now();
@@ -212,6 +240,12 @@ impl Images {
             (Err(_), Some(error)) | (Err(error), None) => Err(error),
         }
     }
+}
+
+/// What is counted of a request for an image.
+struct Told {
+    present: &'static str,
+    required: &'static str,
 }
 
 fn failure(reason: &str, message: String) -> Failure {

@@ -22,6 +22,7 @@ use super::credentials::{Credential, Source, fits};
 use super::records::PullAccount;
 use super::reference::repository;
 use crate::config::{KubeletConfiguration, duration};
+use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::token_request;
 
@@ -265,6 +266,17 @@ impl Providers {
     }
 
     async fn run(&self, provider: &Provider, request: &Request<'_>) -> Result<Response, String> {
+        let began = Instant::now();
+        let result = self.run_program(provider, request).await;
+        let labels = [("plugin_name", provider.name.as_str())];
+        meters::observe("kubelet_credential_provider_plugin_duration", &labels, began.elapsed());
+        if result.is_err() {
+            meters::count("kubelet_credential_provider_plugin_errors", &labels);
+        }
+        result
+    }
+
+    async fn run_program(&self, provider: &Provider, request: &Request<'_>) -> Result<Response, String> {
         let path = self.bin_dir.join(&provider.name);
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let mut command = tokio::process::Command::new(&path);

@@ -19,6 +19,7 @@ use crate::config::KubeletConfiguration;
 use crate::container::qos::{self, Class};
 use crate::container::quantity::value_of;
 use crate::cpus::set;
+use crate::meters;
 use crate::numa::machine::Machine;
 use crate::numa::{Hint, Hints, Mask};
 use crate::pod::admission::Rejection;
@@ -156,12 +157,14 @@ impl Memory {
         if given.blocks(pod, container).is_some() {
             return Ok(());
         }
+        meters::count("kubelet_memory_manager_pinning_requests_total", &[]);
         let before = given.entries.clone();
         let result = given.give(pod, container, &wanted, hint).and_then(|()| {
             self.count(&mut given);
             self.save(&given)
         });
         result.map_err(|error| {
+            meters::count("kubelet_memory_manager_pinning_errors_total", &[]);
             given.entries = before;
             self.count(&mut given);
             crate::affinity::unexpected(&error)

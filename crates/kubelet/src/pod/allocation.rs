@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
+use serde::Serialize;
 
 use super::admission::Allocatable;
 use super::ext::PodExt;
@@ -19,6 +20,43 @@ pub struct Pending {
     /// `Deferred` or `Infeasible`.
     pub reason: &'static str,
     pub message: String,
+    /// The resources that it was about, for the event.
+    pub wanted: String,
+}
+
+/// What events of resizes tell of a pod's resources, as JSON.
+pub fn summary(pod: &Pod, error: Option<&str>) -> String {
+    #[derive(Serialize)]
+    struct Of<'a> {
+        name: &'a str,
+        resources: ResourceRequirements,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Summary<'a> {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        init_containers: Vec<Of<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        containers: Vec<Of<'a>>,
+        generation: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    }
+    fn all<'a>(containers: impl Iterator<Item = &'a Container>) -> Vec<Of<'a>> {
+        let of = |container: &'a Container| Of {
+            name: &container.name,
+            resources: container.resources.clone().unwrap_or_default(),
+        };
+        containers.map(of).collect()
+    }
+    let spec = pod.pod_spec();
+    let summary = Summary {
+        init_containers: all(spec.init_containers.iter().flatten()),
+        containers: all(spec.containers.iter()),
+        generation: pod.metadata.generation.unwrap_or(0),
+        error,
+    };
+    serde_json::to_string(&summary).unwrap_or_default()
 }
 
 pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
@@ -110,7 +148,9 @@ pub fn resize(
     allocatable: &Allocatable,
     fixed: Option<&str>,
 ) -> Result<(), Pending> {
-    let infeasible = |message: String| Err(Pending { reason: "Infeasible", message });
+    let pending =
+        |reason, message: String| Err(Pending { reason, wanted: summary(wanted, Some(&message)), message });
+    let infeasible = |message: String| pending("Infeasible", message);
     if is_static(wanted) {
         return infeasible("In-place resize of static-pods is not supported".into());
     }
@@ -133,12 +173,10 @@ pub fn resize(
         let used: i64 = others.iter().map(|other| qos::requests(other.pod_spec()).get(name)).sum();
         let requested = requests.get(name);
         if used.saturating_add(requested) > capacity {
-            return Err(Pending {
-                reason: "Deferred",
-                message: format!(
-                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-                ),
-            });
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            );
+            return pending("Deferred", message);
         }
     }
     Ok(())

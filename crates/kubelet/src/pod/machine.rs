@@ -85,6 +85,8 @@ pub struct Machine {
     /// Why it does not have the resources that it asks for.
     pub pending: Option<Pending>,
     pub(super) pod_resources_changed: bool,
+    /// It has been told that containers are being resized, and not that they have been.
+    pub(super) resizing: bool,
     pub start_time: Timestamp,
     /// When its containers were first to end.
     pub(super) stopping_since: Option<Timestamp>,
@@ -114,6 +116,7 @@ impl Machine {
             restarting_all: false,
             pending: None,
             pod_resources_changed: false,
+            resizing: false,
             start_time,
             stopping_since: None,
             volumes: Work::Todo,
@@ -209,7 +212,7 @@ impl Machine {
     fn resize_pending(&mut self, pending: Option<Pending>, actions: &mut Vec<Action>) {
         if let Some(why) = pending.as_ref().filter(|_| pending != self.pending) {
             let reason = if why.reason == "Deferred" { "ResizeDeferred" } else { "ResizeInfeasible" };
-            actions.push(warning(reason, format!("Pod resize {}: {}", why.reason, why.message), None));
+            actions.push(warning(reason, format!("Pod resize {}: {}", why.reason, why.wanted), None));
         }
         self.pending = pending;
     }

@@ -3,9 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
+use super::allocation::summary;
 use super::ext::PodExt;
 use super::machine::{Action, Machine, warning};
-use super::slot::{Op, Restart, Slot};
+use super::slot::{Op, Restart, Role, Slot};
 
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -44,8 +45,28 @@ impl Slot {
 }
 
 impl Machine {
+    /// Tells of the beginning and the end of what may take several containers and their restarts.
+    fn tell_of_resizes(&mut self, actions: &mut Vec<Action>) {
+        let policy = self.pod.restart_policy();
+        let at_rest = |slot: &Slot| {
+            let settled = slot.running() || slot.exited().is_some() && !slot.restarts(policy);
+            settled && !slot.to_be_resized() || matches!(slot.role, Role::Init | Role::Ephemeral)
+        };
+        let begins = !self.resizing && self.slots.iter().any(Slot::to_be_resized);
+        let ends = self.resizing && self.slots.iter().all(at_rest);
+        let (reason, words) = match (begins, ends) {
+            (true, _) => ("ResizeStarted", "started"),
+            (_, true) => ("ResizeCompleted", "completed"),
+            _ => return,
+        };
+        self.resizing = begins;
+        let message = format!("Pod resize {words}: {}", summary(&self.pod, None));
+        actions.push(Action::Event { warning: false, reason, message, container: None });
+    }
+
     /// Brings running containers to what their pod has been allocated.
     pub(super) fn plan_resizes(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        self.tell_of_resizes(actions);
         let grace = self.pod.grace();
         for slot in &mut self.slots {
             let waits = slot.applied.error.as_ref().is_some_and(|(_, until)| *until > now);
@@ -86,17 +107,10 @@ impl Machine {
         match result {
             Ok(resources) => {
                 slot.applied = Applied { resources, error: None };
-                if !self.slots.iter().any(Slot::to_be_resized) {
-                    actions.push(Action::Event {
-                        warning: false,
-                        reason: "ResizeCompleted",
-                        message: "Pod resize completed".into(),
-                        container: None,
-                    });
-                }
             }
             Err(message) => {
-                actions.push(warning("ResizeError", message.clone(), Some(name)));
+                let told = format!("Pod resize error: {}", summary(&self.pod, Some(&message)));
+                actions.push(warning("ResizeError", told, None));
                 let until = now.checked_add(RETRY).unwrap_or(now);
                 slot.applied.error = Some((message, until));
             }

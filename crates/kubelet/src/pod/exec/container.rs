@@ -80,10 +80,14 @@ async fn try_start(env: &PodEnv, pod: &Pod, start: Start) -> Result<view::Contai
         config: Some(config),
         sandbox_config: Some(sandbox_config),
     };
-    let id = match ctx.cri.create_container(request).await {
-        Ok(created) => created.container_id,
-        Err(error) => return Err(failure("CreateContainerError", error.to_string())),
+    let created = ctx.cri.create_container(request).await;
+    // The runtime mounts them with the rest of the container.
+    let outcome = match &created {
+        Ok(_) => "kubelet_image_volume_mounted_succeed_total",
+        Err(_) => "kubelet_image_volume_mounted_errors_total",
     };
+    images.iter().for_each(|_| meters::count(outcome, &[]));
+    let id = created.map_err(|error| failure("CreateContainerError", error.to_string()))?.container_id;
     ctx.events.normal(pod, Some(name), "Created", "Container created");
     let log = ctx.log_dir(pod).join(config::log_path(name, start.attempt));
     log_links::add(ctx, pod, name, &id, &log);

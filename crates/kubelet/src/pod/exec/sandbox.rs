@@ -31,9 +31,16 @@ pub async fn run_sandbox(
     removes: Vec<String>,
 ) -> Input {
     meters::count("kubelet_started_pods_total", &[]);
+    let mapped = pod.pod_spec().host_users == Some(false);
+    if mapped {
+        meters::count("kubelet_started_user_namespaced_pods_total", &[]);
+    }
     let result = try_run(&env, &pod, attempt, stops, removes).await;
     if result.is_err() {
         meters::count("kubelet_started_pods_errors_total", &[]);
+        if mapped {
+            meters::count("kubelet_started_user_namespaced_pods_errors_total", &[]);
+        }
     }
     Input::Sandbox(result.map_err(|message| Failure { reason: "FailedCreatePodSandBox".into(), message }))
 }

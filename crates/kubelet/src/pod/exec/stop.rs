@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::PodEnv;
 use crate::cri::view;
 use crate::hooks;
+use crate::meters;
 use crate::pod::machine::Input;
 
 /// After the hook, a container still gets this long to end by itself.
@@ -38,7 +39,11 @@ async fn try_stop(env: &PodEnv, pod: &Pod, stop: Stop) -> Result<Option<view::Co
         let limit = Duration::from_secs(u64::try_from(stop.grace).unwrap_or(0));
         let run = hooks::run(cri, hook, &stop.container, &stop.id, &stop.pod_ip, Some(limit));
         // A hook that outlives the grace period is left behind with its container.
-        if let Ok(Err(message)) = tokio::time::timeout(limit, run).await {
+        let ran = tokio::time::timeout(limit, run).await;
+        if ran.is_err() && hook.sleep.is_some() {
+            meters::count("kubelet_lifecycle_handler_sleep_terminated_total", &[]);
+        }
+        if let Ok(Err(message)) = ran {
             let message = format!("PreStopHook failed: {message}");
             env.ctx.events.warning(pod, Some(&stop.container.name), "FailedPreStopHook", &message);
         }

@@ -7,6 +7,7 @@ use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::PodEnv;
+use crate::meters;
 use crate::pod::ext::PodExt;
 use crate::pod::machine::Failure;
 
@@ -27,6 +28,7 @@ pub async fn images(
             image_pull_policy: image.pull_policy.clone(),
             ..Default::default()
         };
+        meters::count("kubelet_image_volume_requested_total", &[]);
         let id = env.ctx.images.ensure(pod, &wanted, &env.objects).await?;
         found.insert(volume.name.clone(), id);
     }

@@ -17,6 +17,10 @@ fn resources(sim: &Sim) -> String {
     format!("{} {applied}", of(status.allocated_resources.as_ref()))
 }
 
+fn resizes(sim: &Sim) -> Vec<String> {
+    sim.told.iter().filter(|told| told.starts_with("Pod resize")).cloned().collect()
+}
+
 #[test]
 fn a_resize_is_applied_to_the_running_container() {
     let mut sim = Sim::new(sized("1", "NotRequired")).holding(&["resize"]);
@@ -34,6 +38,12 @@ fn a_resize_is_applied_to_the_running_container() {
     sim.pass(6);
     assert_eq!(sim.take(), ["resize c"]);
     assert_eq!(resources(&sim), "2 2");
+    let resources = r#"{"containers":[{"name":"c","resources":{"requests":{"cpu":"2"}}}],"generation":0"#;
+    let told = ["started", "error", "completed"].map(|word| format!("Pod resize {word}: {resources}"));
+    assert_eq!(
+        resizes(&sim),
+        [told[0].clone() + "}", told[1].clone() + r#","error":"no"}"#, told[2].clone() + "}"]
+    );
     let conditions = sim.last.conditions.as_ref().unwrap();
     assert!(conditions.iter().all(|condition| condition.type_ != "PodResizeInProgress"));
     assert_eq!(sim.last.container_statuses.as_ref().unwrap()[0].restart_count, 0);
@@ -46,6 +56,9 @@ fn a_resize_may_need_a_restart() {
     sim.take();
     sim.input(Input::Desired(Arc::new(pod(sized("2", "RestartContainer")))));
     assert_eq!(sim.take(), ["stop c 30", "image c", "start c 1"]);
+    let told = resizes(&sim);
+    let words: Vec<&str> = told.iter().filter_map(|told| told.split(' ').nth(2)).collect();
+    assert_eq!(words, ["started:", "completed:"], "once, however it is done");
     assert_eq!(resources(&sim), "2 2");
 }
 
@@ -54,7 +67,7 @@ fn a_resize_that_has_to_wait_is_told() {
     use crate::pod::allocation::Pending;
     let mut sim = Sim::new(sized("1", "NotRequired"));
     sim.tick();
-    let pending = Pending { reason: "Deferred", message: "later".into() };
+    let pending = Pending { reason: "Deferred", message: "later".into(), wanted: "{}".into() };
     sim.input(Input::ResizePending(Some(pending)));
     assert_eq!(sim.condition("PodResizePending"), "True");
     sim.input(Input::ResizePending(None));
