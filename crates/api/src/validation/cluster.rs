@@ -10,8 +10,8 @@ const SPEC: Path<'static> = Path::new("spec");
 
 pub fn namespace(object: &Value, errors: &mut FieldErrors) {
     let path = SPEC.child("finalizers");
-    for finalizer in items(&object["spec"]["finalizers"]) {
-        metadata::finalizer(finalizer, true, &path, errors);
+    for (i, finalizer) in items(&object["spec"]["finalizers"]).iter().enumerate() {
+        metadata::finalizer(finalizer, &path.index(i), errors);
     }
 }
 

@@ -90,39 +90,44 @@ pub fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut FieldError
 }
 
 fn owners(owners: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    let mut controller: Option<&str> = None;
-    for (i, owner) in items(owners).iter().enumerate() {
-        let path = path.index(i);
+    let mut controller: Option<String> = None;
+    let all = owners;
+    // Which of them it is, is not told.
+    for owner in items(owners) {
         let version = text(&owner["apiVersion"]);
         if version.is_empty() || version.ends_with('/') {
             errors.invalid(&path.child("apiVersion"), version, "version must not be empty");
         }
         for field in ["kind", "name", "uid"] {
             if text(&owner[field]).is_empty() {
-                errors.invalid(&path.child(field), "", format!("{field} must not be empty"));
+                errors.invalid(&path.child(field), "", "must not be empty");
             }
         }
         if version == "v1" && text(&owner["kind"]) == "Event" {
-            errors.invalid(&path, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
+            errors.invalid(path, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
         }
         if is_true(&owner["controller"]) {
-            if let Some(first) = controller {
+            let this = format!("{}/{}", text(&owner["kind"]), text(&owner["name"]));
+            if let Some(first) = &controller {
                 let detail = format!(
-                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
-                    text(&owner["name"])
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                 );
-                errors.invalid(&path, owner.clone(), detail);
+                errors.invalid(path, all.clone(), detail);
+            } else {
+                controller = Some(this);
             }
-            controller = Some(text(&owner["name"]));
         }
     }
 }
 
 fn finalizers(gvk: &GroupVersionKind, finalizers: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut deletion = [false, false];
-    for value in items(finalizers) {
+    for (i, value) in items(finalizers).iter().enumerate() {
         let name = text(value);
-        finalizer(value, is_strict(gvk), path, errors);
+        invalid_if(names::qualified_name(name), value, path, errors);
+        if is_strict(gvk) {
+            known_finalizer(name, &path.index(i), errors);
+        }
         deletion[0] |= name == "orphan";
         deletion[1] |= name == "foregroundDeletion";
     }
@@ -141,11 +146,14 @@ fn is_strict(gvk: &GroupVersionKind) -> bool {
     !extends && Registry::builtin().kind(gvk).is_some()
 }
 
-/// One name in a list of finalizers.
-pub fn finalizer(value: &Value, strict: bool, path: &Path<'_>, errors: &mut FieldErrors) {
-    let name = text(value);
-    invalid_if(names::qualified_name(name), value, path, errors);
-    if strict && !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+/// One name in a list of finalizers of the server's own kinds.
+pub fn finalizer(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    invalid_if(names::qualified_name(text(value)), value, path, errors);
+    known_finalizer(text(value), path, errors);
+}
+
+fn known_finalizer(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
         errors.invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }

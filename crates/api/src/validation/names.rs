@@ -22,6 +22,11 @@ fn is_label(text: &str) -> bool {
 }
 
 fn too_long(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+/// Keys and values of labels are told so.
+fn too_many_bytes(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
@@ -30,7 +35,11 @@ pub fn dns1123_label(text: &str) -> Option<String> {
     if text.len() > 63 {
         return Some(too_long(63));
     }
-    (!is_label(text)).then(|| DNS1123_LABEL.to_owned())
+    match is_label(text) {
+        true => None,
+        false if text.split('.').all(is_label) => Some("must not contain dots".to_owned()),
+        false => Some(DNS1123_LABEL.to_owned()),
+    }
 }
 
 /// Most object names.
@@ -91,13 +100,14 @@ pub fn qualified_name(text: &str) -> Option<String> {
         None => (None, text),
         Some((_, name)) if name.contains('/') => {
             return Some(format!(
-                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
         }
         Some((prefix, name)) => (Some(prefix), name),
     };
     match prefix {
         Some("") => return Some("prefix part must be non-empty".to_owned()),
+        Some(prefix) if prefix.len() > 253 => return Some(format!("prefix part {}", too_many_bytes(253))),
         Some(prefix) => {
             if let Some(problem) = dns1123_subdomain(prefix) {
                 return Some(format!("prefix part {problem}"));
@@ -109,7 +119,7 @@ pub fn qualified_name(text: &str) -> Option<String> {
         return Some("name part must be non-empty".to_owned());
     }
     if name.len() > 63 {
-        return Some(format!("name part {}", too_long(63)));
+        return Some(format!("name part {}", too_many_bytes(63)));
     }
     (!is_name_part(name)).then(|| format!("name part {QUALIFIED}"))
 }
@@ -117,7 +127,7 @@ pub fn qualified_name(text: &str) -> Option<String> {
 /// Label values.
 pub fn label_value(text: &str) -> Option<String> {
     if text.len() > 63 {
-        return Some(too_long(63));
+        return Some(too_many_bytes(63));
     }
     (!text.is_empty() && !is_name_part(text)).then(|| LABEL_VALUE.to_owned())
 }

@@ -10,6 +10,9 @@ use std::collections::HashSet;
 pub fn create(pod: &Value, errors: &mut FieldErrors) {
     let path = Path::new("spec");
     spec(&pod["spec"], &path, errors);
+    let metadata = Path::new("metadata");
+    let annotations = &pod["metadata"]["annotations"];
+    meaningful(annotations, &Value::Null, &pod["spec"], &metadata.child("annotations"), errors);
     if !is_empty(&pod["spec"]["ephemeralContainers"]) {
         errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
     }
@@ -19,13 +22,44 @@ pub fn create(pod: &Value, errors: &mut FieldErrors) {
     }
 }
 
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Annotations that mean something to the system, which a pod that has them in another shape already keeps.
+pub fn meaningful(new: &Value, old: &Value, spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let cost = &new[DELETION_COST];
+    if given(cost) && cost != &old[DELETION_COST] && !is_cost(text(cost)) {
+        errors.invalid(&path.key(DELETION_COST), "", "must be a 32bit integer");
+    }
+    if given(&new[MIRROR]) && text(&spec["nodeName"]).is_empty() {
+        let why = "must set spec.nodeName if mirror pod annotation is set";
+        errors.invalid(&path.key(MIRROR), new[MIRROR].clone(), why);
+    }
+}
+
+/// A number as Go writes it: no plus, no leading zeros.
+fn is_cost(text: &str) -> bool {
+    text.parse::<i32>().is_ok_and(|number| number.to_string() == text)
+}
+
+/// Who stands for a pod of a file does so for ever, and nobody begins to later.
+pub fn mirror_update(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    match (given(&old[MIRROR]), old[MIRROR] == new[MIRROR]) {
+        (_, true) => {}
+        (true, _) => errors.forbidden(&path.key(MIRROR), "may not remove or update mirror pod annotation"),
+        (false, _) => errors.forbidden(&path.key(MIRROR), "may not add mirror pod annotation"),
+    }
+}
+
 /// The `template` of a workload's spec.
 pub fn template(owner: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let template = &owner["template"];
     let path = path.child("template");
-    let metadata_path = path.child("metadata");
-    metadata::labels(&template["metadata"]["labels"], &metadata_path.child("labels"), errors);
-    metadata::annotations(&template["metadata"]["annotations"], &metadata_path.child("annotations"), errors);
+    // Metadata of templates is told as if it lay beside their spec.
+    metadata::labels(&template["metadata"]["labels"], &path.child("labels"), errors);
+    let annotations = &template["metadata"]["annotations"];
+    metadata::annotations(annotations, &path.child("annotations"), errors);
+    meaningful(annotations, &Value::Null, &template["spec"], &path.child("annotations"), errors);
     let spec_path = path.child("spec");
     spec(&template["spec"], &spec_path, errors);
     if !is_empty(&template["spec"]["ephemeralContainers"]) {

@@ -10,6 +10,11 @@ const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.con
 /// An update of the pod itself.
 pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = Path::new("spec");
+    let metadata = Path::new("metadata");
+    let (now, before) = (&new["metadata"]["annotations"], &old["metadata"]["annotations"]);
+    let annotations = metadata.child("annotations");
+    super::pod::meaningful(now, before, &new["spec"], &annotations, errors);
+    super::pod::mirror_update(now, before, &annotations, errors);
     let (new, old) = (&new["spec"], &old["spec"]);
     if new == old {
         return;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 const MAX_ID: i64 = i32::MAX as i64;
+const MAX_SEARCH_CHARS: usize = 2048;
 /// As long as a path may be.
 const MAX_PROFILE: usize = 4095;
 
@@ -191,6 +192,16 @@ pub fn dns(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let searches_path = config_path.child("searches");
     if searches.len() > 32 {
         errors.invalid(&searches_path, config["searches"].clone(), "must not have more than 32 search paths");
+    }
+    let together: usize = searches.iter().map(|search| text(search).len()).sum();
+    if together + searches.len().saturating_sub(1) > MAX_SEARCH_CHARS {
+        errors.invalid(
+            &searches_path,
+            config["searches"].clone(),
+            format!(
+                "must not have more than {MAX_SEARCH_CHARS} characters (including spaces) in the search list"
+            ),
+        );
     }
     for (i, search) in searches.iter().enumerate() {
         let name = text(search).trim_end_matches('.');

@@ -147,7 +147,7 @@ fn workloads() {
         spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         json!({"metadata": {"name": name}, "spec": spec})
     };
-    const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+    const LABEL: &str = "must not contain dots";
     check(
         "apps/v1",
         "StatefulSet",
@@ -248,5 +248,75 @@ fn what_may_change() {
         claim(json!("a")),
         claim(json!(null)),
         &["spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden"],
+    );
+}
+
+#[test]
+fn metadata() {
+    let long = "a".repeat(64);
+    check(
+        "v1",
+        "Namespace",
+        json!({"metadata": {"name": long}}),
+        &[
+            &format!("metadata.name: Invalid value: \"{long}\": must be no more than 63 characters"),
+            // Its name is a label of it, too.
+            &format!("metadata.labels: Invalid value: \"{long}\": must be no more than 63 bytes"),
+        ],
+    );
+    check(
+        "v1",
+        "ConfigMap",
+        json!({"metadata": {"labels": {"a": long}}}),
+        &[&format!("metadata.labels: Invalid value: \"{long}\": must be no more than 63 bytes")],
+    );
+    let owner =
+        |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": "u", "controller": true});
+    check(
+        "v1",
+        "ConfigMap",
+        json!({"metadata": {"ownerReferences": [owner("a"), owner("b")]}}),
+        &[&format!(
+            "metadata.ownerReferences: Invalid value: {}: Only one reference can have Controller set to true. Found \"true\" in references for Pod/a and Pod/b",
+            json!([owner("a"), owner("b")])
+        )],
+    );
+}
+
+#[test]
+fn annotations_of_pods() {
+    let annotated = |annotations: Value| json!({"metadata": {"name": "p", "annotations": annotations}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    const COST: &str = r#"metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "": must be a 32bit integer"#;
+    let cost = |cost: &str| annotated(json!({"controller.kubernetes.io/pod-deletion-cost": cost}));
+    for good in ["0", "-5", "2147483647"] {
+        check("v1", "Pod", cost(good), &[]);
+    }
+    for bad in ["", "+1", "01", "2147483648", "x"] {
+        check("v1", "Pod", cost(bad), &[COST]);
+    }
+    check_update("v1", "Pod", cost("x"), cost("x"), &[]);
+    check_update("v1", "Pod", cost("1"), cost("x"), &[COST]);
+    let mirror = |hash: &str| {
+        let mut pod = annotated(json!({"kubernetes.io/config.mirror": hash}));
+        pod["spec"]["nodeName"] = json!("n");
+        pod
+    };
+    check("v1", "Pod", mirror("a"), &[]);
+    check(
+        "v1",
+        "Pod",
+        annotated(json!({"kubernetes.io/config.mirror": "a"})),
+        &[
+            r#"metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "a": must set spec.nodeName if mirror pod annotation is set"#,
+        ],
+    );
+    check_update(
+        "v1",
+        "Pod",
+        mirror("a"),
+        mirror("b"),
+        &[
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation",
+        ],
     );
 }

@@ -46,14 +46,14 @@ fn metadata_of_all_kinds() {
         "v1",
         "ConfigMap",
         json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}}),
-        &["metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty"],
+        &["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"],
     );
     check(
         "v1",
         "ConfigMap",
         json!({"metadata": {"finalizers": ["mine"]}}),
         &[
-            r#"metadata.finalizers: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified"#,
+            r#"metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified"#,
         ],
     );
 }
