@@ -1,12 +1,10 @@
 //! LimitRanger: a namespace's LimitRanges give containers their default requests and limits, and bound them.
 
-use std::collections::BTreeMap;
-
-use api::quantity::Quantity;
 use api::status::Status;
 use serde_json::{Value, json};
 
 use super::objects::{LIMIT_RANGES, Objects, at, items};
+use super::quota::usage::{Amounts, greediest, list as amounts};
 use super::{AdmissionRequest, Operation};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -78,12 +76,14 @@ pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result
                 check("Container", limit, &requests, &limits_of, &mut problems);
             }
         }
-        let (requests, limits_of) = (pod_total(spec, "requests"), pod_total(spec, "limits"));
+        let (requests, limits_of) = (greediest(spec, "requests"), greediest(spec, "limits"));
         for limit in limits(&ranges, "Pod") {
             check("Pod", limit, &requests, &limits_of, &mut problems);
         }
     } else if request.is("", "persistentvolumeclaims")
         && matches!(request.operation, Operation::Create | Operation::Update)
+        // What is going away must be able to lose its finalizers, whatever its size.
+        && request.old_object["metadata"]["deletionTimestamp"].is_null()
     {
         let requests = amounts(&request.object["spec"]["resources"]["requests"]);
         for limit in limits(&ranges(), "PersistentVolumeClaim") {
@@ -97,42 +97,13 @@ pub fn validate(request: &AdmissionRequest<'_>, objects: &dyn Objects) -> Result
     }
 }
 
-type Amounts = BTreeMap<String, Quantity>;
-
-fn amounts(list: &Value) -> Amounts {
-    list.as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), Quantity::from_value(value).ok()?)))
-        .collect()
-}
-
-/// What the pod has in all: its containers together, or its greediest init container.
-fn pod_total(spec: &Value, field: &str) -> Amounts {
-    let mut total = Amounts::new();
-    for container in items(&spec["containers"]) {
-        for (name, amount) in amounts(&container["resources"][field]) {
-            total.entry(name).and_modify(|sum| *sum += amount).or_insert(amount);
-        }
-    }
-    for container in items(&spec["initContainers"]) {
-        for (name, amount) in amounts(&container["resources"][field]) {
-            total.entry(name).and_modify(|sum| *sum = (*sum).max(amount)).or_insert(amount);
-        }
-    }
-    for (name, amount) in amounts(&spec["resources"][field]) {
-        total.insert(name, amount);
-    }
-    total
-}
-
 /// A type that knows requests only.
 const CLAIM: &str = "PersistentVolumeClaim";
 
 fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, problems: &mut Vec<String>) {
     for (name, min) in amounts(&limit["min"]) {
         match (requests.get(&name), limits.get(&name)) {
-            (None, None) => {
+            (None, _) => {
                 problems.push(format!("minimum {name} usage per {kind} is {min}.  No request is specified"))
             }
             (Some(request), _) if *request < min => {
@@ -162,19 +133,16 @@ fn check(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, proble
         }
     }
     for (name, ratio) in amounts(&limit["maxLimitRequestRatio"]) {
-        match (requests.get(&name), limits.get(&name)) {
-            (Some(request), Some(limit)) if request.as_f64() > 0.0 => {
-                let actual = limit.as_f64() / request.as_f64();
-                if actual > ratio.as_f64() {
-                    problems.push(format!(
-                        "{name} max limit to request ratio per {kind} is {ratio}, but provided ratio is {actual:.6}"
-                    ));
-                }
-            }
-            _ => problems.push(format!(
-                "{name} max limit to request ratio per {kind} is {ratio}, but no request is specified or request is 0"
-            )),
-        }
+        let given = |list: &Amounts| list.get(&name).copied().filter(|amount| !amount.is_zero());
+        let but = match (given(requests), given(limits)) {
+            (None, _) => "no request is specified or request is 0".to_owned(),
+            (_, None) => "no limit is specified or limit is 0".to_owned(),
+            (Some(request), Some(limit)) => match limit.as_f64() / request.as_f64() {
+                actual if actual > ratio.as_f64() => format!("provided ratio is {actual:.6}"),
+                _ => continue,
+            },
+        };
+        problems.push(format!("{name} max limit to request ratio per {kind} is {ratio}, but {but}"));
     }
 }
 
@@ -243,6 +211,8 @@ mod tests {
         check(min, json!({}), "minimum memory usage per Container is 1Gi.  No request is specified");
         let ratio = json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}});
         check(ratio.clone(), json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}), "");
+        check(ratio.clone(), json!({"requests": {"cpu": "1"}}), "no limit is specified or limit is 0");
+        check(ratio.clone(), json!({"limits": {"cpu": "1"}}), "no request is specified or request is 0");
         check(ratio, json!({"requests": {"cpu": "1"}, "limits": {"cpu": "3"}}), "provided ratio is 3.000000");
         let pod = json!({"type": "Pod", "max": {"cpu": "1"}});
         check(pod.clone(), json!({"limits": {"cpu": "1"}}), "");
@@ -262,5 +232,33 @@ mod tests {
         };
         assert_eq!(claim("1Gi").refusal(|request| validate(request, &fixture)), "");
         assert!(claim("2Gi").refusal(|request| validate(request, &fixture)).contains("but request is 2Gi"));
+    }
+    #[test]
+    fn sidecars_count_for_the_pod() {
+        let fixture = fixture(json!({"type": "Pod", "max": {"cpu": "1"}}));
+        let refusal = |sidecar: &str| {
+            let one = json!({"name": "c", "resources": {"limits": {"cpu": "600m"}}});
+            let other =
+                json!({"name": "s", "restartPolicy": "Always", "resources": {"limits": {"cpu": sidecar}}});
+            let pod = json!({"metadata": {"namespace": "ns", "name": "x"}, "spec": {"containers": [one], "initContainers": [other]}});
+            Case::create("", "pods", pod).refusal(|request| validate(request, &fixture))
+        };
+        assert_eq!(refusal("400m"), "");
+        assert!(refusal("500m").contains("maximum cpu usage per Pod is 1, but limit is 1100m"));
+    }
+
+    #[test]
+    fn a_claim_that_is_too_large_can_still_go() {
+        let fixture = fixture(json!({"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}));
+        let claim = |deleted: Value| {
+            let spec = json!({"resources": {"requests": {"storage": "2Gi"}}});
+            json!({"metadata": {"namespace": "ns", "name": "c", "deletionTimestamp": deleted}, "spec": spec})
+        };
+        let refusal = |deleted: Value| {
+            let case = Case::update("", "persistentvolumeclaims", claim(deleted.clone()), claim(deleted));
+            case.refusal(|request| validate(request, &fixture))
+        };
+        assert!(refusal(Value::Null).contains("but request is 2Gi"));
+        assert_eq!(refusal(json!("2026-01-01T00:00:00Z")), "");
     }
 }

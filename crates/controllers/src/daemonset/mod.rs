@@ -84,16 +84,9 @@ impl Controller for DaemonSets {
 
         let nodes = self.world.nodes.list();
         let plan = place::plan(spec, &hash, &nodes, &pods, Timestamp::now());
-        let failed = !plan.failed.is_empty();
-        for pod in &plan.failed {
-            let message = format!(
-                "Found failed daemon pod {} on node {}, will try to kill it",
-                Key::of(&**pod),
-                pods::node_name(pod).unwrap_or_default()
-            );
-            self.world.events.warning(Self::NAME, &*set, "FailedDaemonPod", message);
-        }
-        self.delete(&set, plan.delete.iter().chain(&plan.failed)).await?;
+        let failed = plan.ended.iter().any(|pod| pods::phase(pod) == "Failed");
+        plan.ended.iter().for_each(|pod| self.tell_ended(&set, pod));
+        self.delete(&set, plan.delete.iter().chain(&plan.ended)).await?;
         let created = self.create(&set, spec, &hash, plan.create_on).await;
 
         let pods = self.world.pods.by_controller(meta::uid(&*set));
@@ -114,6 +107,18 @@ impl Controller for DaemonSets {
 }
 
 impl DaemonSets {
+    fn tell_ended(&self, set: &Arc<DaemonSet>, pod: &Arc<Pod>) {
+        let (key, node) = (Key::of(&**pod), pods::node_name(pod).unwrap_or_default());
+        let events = &self.world.events;
+        if pods::phase(pod) == "Failed" {
+            let message = format!("Found failed daemon pod {key} on node {node}, will try to kill it");
+            events.warning(Self::NAME, &**set, "FailedDaemonPod", message);
+        } else {
+            let message = format!("Found succeeded daemon pod {key} on node {node}, will try to delete it");
+            events.normal(Self::NAME, &**set, "SucceededDaemonPod", message);
+        }
+    }
+
     async fn create(
         &self,
         set: &Arc<DaemonSet>,

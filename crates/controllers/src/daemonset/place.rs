@@ -117,7 +117,8 @@ pub fn target(pod: &Pod) -> Option<&str> {
 pub struct Plan {
     pub create_on: Vec<String>,
     pub delete: Vec<Arc<Pod>>,
-    pub failed: Vec<Arc<Pod>>,
+    /// To be deleted, too: pods that run no more.
+    pub ended: Vec<Arc<Pod>>,
 }
 
 pub fn plan(
@@ -158,9 +159,10 @@ pub fn plan(
             plan.delete.extend(here.into_iter().filter(|pod| !meta::is_terminating(&***pod)).cloned());
             continue;
         }
-        for pod in here.extract_if(.., |pod| pods::phase(pod) == "Failed") {
+        // A daemon is never done.
+        for pod in here.extract_if(.., |pod| pods::is_finished(pod)) {
             if !meta::is_terminating(&**pod) {
-                plan.failed.push(pod.clone());
+                plan.ended.push(pod.clone());
             }
         }
         let (mut new, mut old): (Vec<_>, Vec<_>) = here.into_iter().partition(|pod| is_new(pod));
@@ -292,10 +294,11 @@ mod tests {
             pod_on("1", "a", "new", "Running", true),
             pod_on("2", "a", "new", "Running", true),
             pod_on("3", "b", "new", "Failed", false),
+            pod_on("4", "c", "new", "Succeeded", false),
         ];
         let plan = plan(&spec(json!({"containers": []}), json!({})), "new", &nodes, &pods, Timestamp::now());
         assert_eq!(plan.create_on, ["b", "c"]);
-        assert_eq!((plan.delete.len(), plan.failed.len()), (1, 1));
+        assert_eq!((plan.delete.len(), plan.ended.len()), (1, 2));
     }
 
     #[test]

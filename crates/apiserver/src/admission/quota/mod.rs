@@ -172,8 +172,10 @@ impl Quotas {
             let open = other.namespace != request.namespace || self.is_open(other, entry);
             open && now.saturating_sub(other.at) < PATIENCE
         });
-        for quota in quotas.iter().filter(|quota| usage::in_scope(quota, &after)) {
-            check_specified(request, resource, quota)?;
+        // What a pod leaves out is told before what it asks for.
+        let judging = || quotas.iter().filter(|quota| usage::in_scope(quota, &after));
+        judging().try_for_each(|quota| check_specified(request, resource, quota))?;
+        for quota in judging() {
             let used = |name: &str| self.used(request.namespace, resource, quota, name, known, admitted);
             check_amounts(request, quota, &before.amounts, &after.amounts, used)?;
         }

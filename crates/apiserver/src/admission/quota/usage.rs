@@ -151,9 +151,23 @@ fn add(to: &mut Amounts, more: &Amounts) {
     }
 }
 
-/// What a pod needs at its greediest moment: its containers together with its sidecars, or one init container with
-/// the sidecars started before it; and the runtime's overhead.
+/// What a pod needs at its greediest moment, and the runtime's overhead.
 fn pod_total(spec: &Value, field: &str) -> Amounts {
+    let mut running = greediest(spec, field);
+    let overhead = list(&spec["overhead"]);
+    if field == "requests" {
+        add(&mut running, &overhead);
+    } else {
+        for (name, amount) in &overhead {
+            running.entry(name.clone()).and_modify(|sum| *sum += *amount);
+        }
+    }
+    running
+}
+
+/// What the containers of a pod need at their greediest moment: all together with the sidecars, or one init container
+/// with the sidecars started before it; unless the pod says it for all of them.
+pub fn greediest(spec: &Value, field: &str) -> Amounts {
     let mut running = Amounts::new();
     for container in items(&spec["containers"]) {
         add(&mut running, &list(&container["resources"][field]));
@@ -175,14 +189,6 @@ fn pod_total(spec: &Value, field: &str) -> Amounts {
         running.entry(name).and_modify(|most| *most = (*most).max(amount)).or_insert(amount);
     }
     running.extend(list(&spec["resources"][field]));
-    let overhead = list(&spec["overhead"]);
-    if field == "requests" {
-        add(&mut running, &overhead);
-    } else {
-        for (name, amount) in &overhead {
-            running.entry(name.clone()).and_modify(|sum| *sum += *amount);
-        }
-    }
     running
 }
 
