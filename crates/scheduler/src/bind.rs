@@ -8,6 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::core::Assignment;
 use crate::extender::{ExtenderError, Extenders};
@@ -73,6 +74,28 @@ pub async fn carry_out(
     messages: &mpsc::UnboundedSender<Message>,
     assignment: &Assignment,
     timeouts: Timeouts,
+    passed: impl Fn(&'static str, bool, Duration),
+) -> Result<(), BindError> {
+    let begun = Instant::now();
+    let prepared = prepare(client, messages, assignment, timeouts).await;
+    passed("PreBind", prepared.is_ok(), begun.elapsed());
+    prepared?;
+    let begun = Instant::now();
+    let pod = &assignment.waiting.pod;
+    let bound = match extenders.binder(&pod.pod) {
+        Some(binder) => binder.bind(pod, &assignment.node).await.map_err(BindError::Extender),
+        None => bind(client, pod, &assignment.node).await.map_err(BindError::Pod),
+    };
+    passed("Bind", bound.is_ok(), begun.elapsed());
+    bound
+}
+
+/// What the pod needs is there before it is bound.
+async fn prepare(
+    client: &kube::Client,
+    messages: &mpsc::UnboundedSender<Message>,
+    assignment: &Assignment,
+    timeouts: Timeouts,
 ) -> Result<(), BindError> {
     if !assignment.plan.is_empty() {
         bind_volumes(client, messages, assignment, timeouts.volumes).await?;
@@ -80,11 +103,7 @@ pub async fn carry_out(
     if !assignment.devices.claims.is_empty() {
         reserve::all(client, messages, assignment, timeouts.devices).await?;
     }
-    let pod = &assignment.waiting.pod;
-    if let Some(binder) = extenders.binder(&pod.pod) {
-        return Ok(binder.bind(pod, &assignment.node).await?);
-    }
-    bind(client, pod, &assignment.node).await.map_err(BindError::Pod)
+    Ok(())
 }
 
 /// Tells the API server which node a pod goes to.

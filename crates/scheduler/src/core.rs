@@ -23,6 +23,7 @@ use crate::plugins::{PluginId, PluginSet, Refusal};
 use crate::pod::{self, PodInfo};
 use crate::queue::{Event, Kinds, Pending, Queue, Waiting, hints};
 use crate::random::Random;
+use crate::stages::{Stage, Stages};
 use crate::storage::{ClaimState, Key, Plan};
 
 /// What is to be done about a pod.
@@ -35,6 +36,17 @@ pub enum Decision {
         waiting: Waiting,
         nodes: Vec<(String, i64)>,
     },
+}
+
+impl Decision {
+    /// Whose pod it is about.
+    pub const fn profile(&self) -> usize {
+        match self {
+            Self::Bind(assignment) => assignment.waiting.profile,
+            Self::Refused(failure) => failure.profile,
+            Self::Consult { waiting, .. } => waiting.profile,
+        }
+    }
 }
 
 /// A pod and its node.
@@ -97,6 +109,8 @@ pub struct Core {
     consults: Box<dyn Fn(&PodInfo) -> bool + Send>,
     random: Random,
     start: usize,
+    /// Of the last decision.
+    pub stages: Stages,
 }
 
 impl Core {
@@ -113,6 +127,7 @@ impl Core {
             consults: Box::new(|_| false),
             random: Random::default(),
             start: 0,
+            stages: Stages::default(),
         }
     }
 
@@ -127,6 +142,11 @@ impl Core {
 
     pub fn pending(&self) -> Pending {
         self.queue.pending()
+    }
+
+    /// How many pods came to each part of the queue, and by what.
+    pub fn incoming(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.queue.incoming()
     }
 
     /// How many nodes there are, pods on them, and of these pods that the watch does not show there yet.
@@ -297,8 +317,9 @@ impl Core {
 
     fn decide(&mut self, waiting: Waiting, now: Instant) -> Decision {
         let pod = waiting.pod.clone();
-        let opinion = self.with_attempt(&waiting, |attempt, start, random, consults| {
+        let opinion = self.with_attempt(&waiting, |attempt, start, random, consults, stages| {
             let fitting = attempt.fitting(start);
+            stages.end(Stage::Filter, !fitting.is_empty());
             if consults(&pod) && !fitting.is_empty() {
                 let scores = attempt.scores(&fitting);
                 let named = fitting.iter().zip(scores).filter_map(|(slot, score)| {
@@ -307,7 +328,10 @@ impl Core {
                 return Opinion::Ask(named.collect());
             }
             match attempt.best(&fitting, random) {
-                Some(slot) => Opinion::Fits(name_of(attempt.cluster, slot)),
+                Some(slot) => {
+                    stages.end(Stage::Score, true);
+                    Opinion::Fits(name_of(attempt.cluster, slot))
+                }
                 None => Opinion::Misfit(attempt.misfit()),
             }
         });
@@ -322,7 +346,7 @@ impl Core {
     pub fn consulted(&mut self, waiting: Waiting, verdict: Verdict, now: Instant) -> Option<Decision> {
         let pod = self.deciding.remove(&waiting.pod.uid)?;
         let waiting = Waiting { pod, ..waiting };
-        let opinion = self.with_attempt(&waiting, |attempt, _, random, _| {
+        let opinion = self.with_attempt(&waiting, |attempt, _, random, _, _| {
             // Others may have been faster on some of the nodes.
             let left = verdict.nodes.iter().filter_map(|(name, score)| {
                 let slot = attempt.cluster.slot_of(name).filter(|slot| attempt.fits(*slot))?;
@@ -348,16 +372,25 @@ impl Core {
     fn with_attempt(
         &mut self,
         waiting: &Waiting,
-        judge: impl FnOnce(&Attempt<'_>, &mut usize, &mut Random, &dyn Fn(&PodInfo) -> bool) -> Opinion,
+        judge: impl FnOnce(
+            &Attempt<'_>,
+            &mut usize,
+            &mut Random,
+            &dyn Fn(&PodInfo) -> bool,
+            &mut Stages,
+        ) -> Opinion,
     ) -> Opinion {
+        let stages = &mut self.stages;
+        stages.begin();
         let pod = &waiting.pod;
         let Some(profile) = self.profiles.get(waiting.profile) else {
             return Opinion::Misfit(Misfit::default());
         };
         let attempt =
             Attempt::new(&mut self.classes, waiting.profile, profile, pod, &self.cluster, &self.nominated);
+        stages.end(Stage::PreFilter, attempt.is_ok());
         let (misfit, preemption) = match attempt {
-            Ok(attempt) => match judge(&attempt, &mut self.start, &mut self.random, &self.consults) {
+            Ok(attempt) => match judge(&attempt, &mut self.start, &mut self.random, &self.consults, stages) {
                 Opinion::Misfit(misfit) => {
                     let preemption =
                         preempt(Some(&attempt), profile, pod, &misfit, &self.budgets, &mut self.random);
@@ -371,6 +404,7 @@ impl Core {
                 (misfit, preemption)
             }
         };
+        stages.end(Stage::PostFilter, matches!(preemption, Preemption::Candidates(_)));
         Opinion::Nowhere(misfit, preemption)
     }
 

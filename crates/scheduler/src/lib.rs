@@ -29,6 +29,7 @@ mod random;
 mod reserve;
 mod resources;
 mod scheduler;
+mod stages;
 mod storage;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,19 @@ struct Attempt {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Point {
+    extension_point: &'static str,
+    profile: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Incoming {
+    event: &'static str,
+    queue: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Queue {
     queue: &'static str,
 }
@@ -58,6 +71,8 @@ pub struct Metrics {
     attempt_duration: Family<Attempt, Histogram, fn() -> Histogram>,
     algorithm_duration: Histogram,
     sli_duration: Family<Attempts, Histogram, fn() -> Histogram>,
+    points: Family<Point, Histogram, fn() -> Histogram>,
+    incoming: Family<Incoming, Counter>,
     pod_attempts: Histogram,
     pending: Family<Queue, Gauge<i64, AtomicI64>>,
     preemptions: Counter,
@@ -67,6 +82,10 @@ pub struct Metrics {
 
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+fn short_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 12))
 }
 
 fn long_seconds() -> Histogram {
@@ -80,6 +99,8 @@ impl Default for Metrics {
             attempt_duration: Family::new_with_constructor(seconds),
             algorithm_duration: seconds(),
             sli_duration: Family::new_with_constructor(long_seconds),
+            points: Family::new_with_constructor(short_seconds),
+            incoming: Family::default(),
             pod_attempts: Histogram::new(exponential_buckets(1.0, 2.0, 5)),
             pending: Family::default(),
             preemptions: Counter::default(),
@@ -116,6 +137,16 @@ impl Metrics {
             self.algorithm_duration.clone(),
         );
         registry.register(
+            "framework_extension_point_duration_seconds",
+            "Latency for running all plugins of a specific extension point.",
+            self.points.clone(),
+        );
+        registry.register(
+            "queue_incoming_pods",
+            "Number of pods added to scheduling queues by event and queue type.",
+            self.incoming.clone(),
+        );
+        registry.register(
             "pod_scheduling_sli_duration_seconds",
             "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue",
             self.sli_duration.clone(),
@@ -141,6 +172,23 @@ impl Metrics {
 
     pub fn decided(&self, duration: Duration) {
         self.algorithm_duration.observe(duration.as_secs_f64());
+    }
+
+    /// An extension point has been gone through. A pod that does not get on there is no error.
+    pub fn passed(&self, extension_point: &'static str, profile: &str, went_well: bool, took: Duration) {
+        let status = match (went_well, extension_point) {
+            (true, _) => "Success",
+            (false, "Bind" | "PreBind") => "Error",
+            (false, _) => "Unschedulable",
+        };
+        let point = Point { extension_point, profile: profile.to_owned(), status };
+        self.points.get_or_create(&point).observe(took.as_secs_f64());
+    }
+
+    /// So many pods have come to that part of the queue by now.
+    pub fn came(&self, event: &'static str, queue: &'static str, count: u64) {
+        let counter = self.incoming.get_or_create_owned(&Incoming { event, queue });
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     /// An attempt has come to its end after so long.

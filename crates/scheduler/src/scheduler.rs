@@ -209,6 +209,10 @@ impl Scheduler {
         let begun = Instant::now();
         let Some(decision) = self.core.decide_next(begun) else { return false };
         self.metrics.decided(begun.elapsed());
+        let profile = self.scheduler_name(decision.profile());
+        for (stage, went_well, took) in self.core.stages.taken() {
+            self.metrics.passed(stage.name(), &profile, went_well, took);
+        }
         self.carry_out(decision);
         true
     }
@@ -218,6 +222,7 @@ impl Scheduler {
         self.metrics.waiting(self.core.pending());
         let (nodes, pods, assumed) = self.core.sizes();
         self.metrics.cache(nodes, pods, assumed);
+        self.core.incoming().for_each(|(event, queue, count)| self.metrics.came(event, queue, count));
     }
 
     fn carry_out(&mut self, decision: Decision) {
@@ -254,7 +259,8 @@ impl Scheduler {
         tokio::spawn(async move {
             let begun = Instant::now();
             let (pod, node) = (assignment.waiting.pod.clone(), assignment.node.clone());
-            match bind::carry_out(&client, &extenders, &messages, &assignment, timeouts).await {
+            let passed = |point, went_well, took| metrics.passed(point, &name, went_well, took);
+            match bind::carry_out(&client, &extenders, &messages, &assignment, timeouts, passed).await {
                 // The loop only ever ends together with the process's work.
                 Err(error) => {
                     metrics.attempted(&name, Outcome::Error, begun.elapsed());

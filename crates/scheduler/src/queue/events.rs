@@ -36,6 +36,28 @@ impl Kinds {
         self.0 & other.0 != 0
     }
 
+    /// What metrics call it: the first of its sorts.
+    pub fn label(self) -> &'static str {
+        const LABELS: [&str; 15] = [
+            "NodeAdd",
+            "NodeAllocatableChange",
+            "NodeLabelChange",
+            "NodeTaintChange",
+            "AssignedPodDelete",
+            "AssignedPodAdd",
+            "PersistentVolumeClaimUpdate",
+            "PersistentVolumeUpdate",
+            "StorageClassUpdate",
+            "CSINodeUpdate",
+            "CSIDriverUpdate",
+            "CSIStorageCapacityUpdate",
+            "ResourceClaimUpdate",
+            "ResourceSliceUpdate",
+            "DeviceClassUpdate",
+        ];
+        LABELS.get(self.0.trailing_zeros() as usize).copied().unwrap_or("Unknown")
+    }
+
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }

@@ -58,6 +58,22 @@ enum Place {
     Gated,
 }
 
+impl Place {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Active(_) => "active",
+            Self::Backoff { .. } => "backoff",
+            Self::Unschedulable { .. } => "unschedulable",
+            Self::Gated => "gated",
+        }
+    }
+}
+
+// By what a pod comes to its place, as metrics name it, besides what happens in the cluster.
+const POD_ADD: &str = "PodAdd";
+const FAILURE: &str = "ScheduleAttemptFailure";
+const BACKOFF_COMPLETE: &str = "BackoffComplete";
+
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket {
     priority: i32,
@@ -85,6 +101,8 @@ pub struct Queue {
     timers: BTreeSet<(Instant, Arc<str>)>,
     tickets: u64,
     pending: Pending,
+    /// By what and where to.
+    incoming: HashMap<(&'static str, &'static str), u64, ahash::RandomState>,
     initial_backoff: Duration,
     longest_backoff: Duration,
 }
@@ -99,6 +117,7 @@ impl Queue {
             timers: BTreeSet::new(),
             tickets: 0,
             pending: Pending::default(),
+            incoming: HashMap::default(),
             initial_backoff,
             longest_backoff,
         }
@@ -106,6 +125,10 @@ impl Queue {
 
     pub fn pending(&self) -> Pending {
         self.pending
+    }
+
+    pub fn incoming(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.incoming.iter().map(|((event, queue), count)| (*event, *queue, *count))
     }
 
     pub fn get_mut(&mut self, uid: &str) -> Option<&mut Waiting> {
@@ -118,7 +141,7 @@ impl Queue {
             Some(before) => Waiting { pod, profile, ..before },
             None => Waiting::new(pod, profile, now),
         };
-        self.helped(waiting, now);
+        self.helped(waiting, POD_ADD, now);
     }
 
     /// A pod that somebody holds back.
@@ -127,7 +150,7 @@ impl Queue {
             Some(before) => Waiting { pod, profile, ..before },
             None => Waiting::new(pod, profile, now),
         };
-        self.put(waiting, Place::Gated);
+        self.put(waiting, Place::Gated, POD_ADD);
     }
 
     /// A pod that waits has changed in a way that makes no difference.
@@ -169,7 +192,7 @@ impl Queue {
         waiting.attempts = waiting.attempts.saturating_add(1);
         waiting.errors = 0;
         waiting.backoff = Some(now + self.backoff(waiting.attempts));
-        self.put(waiting, Place::Unschedulable { refused_by, until: now + LONGEST_WAIT });
+        self.put(waiting, Place::Unschedulable { refused_by, until: now + LONGEST_WAIT }, FAILURE);
     }
 
     /// Puts back a pod that failed for no fault of its own.
@@ -177,7 +200,7 @@ impl Queue {
         waiting.errors = waiting.errors.saturating_add(1);
         let until = now + self.backoff(waiting.errors);
         waiting.backoff = Some(until);
-        self.put(waiting, Place::Backoff { until, error: true });
+        self.put(waiting, Place::Backoff { until, error: true }, FAILURE);
     }
 
     /// Something has happened: those whom it may help get another try. `helps` looks closer, at who refused a pod
@@ -197,7 +220,7 @@ impl Queue {
         }
         for uid in helped {
             if let Some(waiting) = self.remove(&uid) {
-                self.helped(waiting, now);
+                self.helped(waiting, kinds.label(), now);
             }
         }
     }
@@ -209,7 +232,7 @@ impl Queue {
                 && let Some(mut waiting) = self.remove(&uid)
             {
                 waiting.backoff = None;
-                self.helped(waiting, now);
+                self.helped(waiting, BACKOFF_COMPLETE, now);
             }
         }
         while let Some(ticket) = self.active.pop() {
@@ -227,9 +250,9 @@ impl Queue {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    fn helped(&mut self, waiting: Waiting, now: Instant) {
+    fn helped(&mut self, waiting: Waiting, event: &'static str, now: Instant) {
         match waiting.backoff.filter(|until| *until > now) {
-            Some(until) => self.put(waiting, Place::Backoff { until, error: false }),
+            Some(until) => self.put(waiting, Place::Backoff { until, error: false }, event),
             None => {
                 self.tickets += 1;
                 self.active.push(Ticket {
@@ -237,13 +260,14 @@ impl Queue {
                     number: std::cmp::Reverse(self.tickets),
                     uid: waiting.pod.uid.clone(),
                 });
-                self.put(waiting, Place::Active(self.tickets));
+                self.put(waiting, Place::Active(self.tickets), event);
             }
         }
     }
 
-    fn put(&mut self, waiting: Waiting, place: Place) {
+    fn put(&mut self, waiting: Waiting, place: Place, event: &'static str) {
         let uid = waiting.pod.uid.clone();
+        *self.incoming.entry((event, place.name())).or_default() += 1;
         match place {
             Place::Active(_) => self.pending.active += 1,
             Place::Backoff { until, error } => {
