@@ -82,11 +82,9 @@ const OF_NETWORKS: [(&str, &str, Network); 4] = [
 
 pub async fn handle(ctx: &Context) -> Response<Body> {
     let mut page = Page::default();
-    let usages = pods(ctx).await.unwrap_or_default();
-    page.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
-    page.sample("machine_cpu_cores", &[], float(u64::try_from(ctx.machine.cpus).unwrap_or(0)));
-    page.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
-    page.sample("machine_memory_bytes", &[], float(u64::try_from(ctx.machine.memory).unwrap_or(0)));
+    let usages = pods(ctx).await;
+    of_machine(ctx, &mut page, usages.is_err());
+    let usages = usages.unwrap_or_default();
     let images = images_of(ctx).await;
     for (name, kind, help, value) in OF_CONTAINERS {
         page.family(name, kind, help);
@@ -115,6 +113,42 @@ pub async fn handle(ctx: &Context) -> Response<Body> {
     let own: Vec<&str> = OF_CONTAINERS.iter().map(|(name, ..)| *name).chain(OWN).collect();
     of_runtime(ctx, &mut page, &own).await;
     answer(page)
+}
+
+fn of_machine(ctx: &Context, page: &mut Page, failed: bool) {
+    let machine = &ctx.machine;
+    let labels = [
+        ("cadvisorRevision", ""),
+        ("cadvisorVersion", ""),
+        ("dockerVersion", ""),
+        ("kernelVersion", machine.kernel_version.as_str()),
+        ("osVersion", machine.os_image.as_str()),
+    ];
+    let help = "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.";
+    page.family("cadvisor_version_info", "gauge", help);
+    page.sample("cadvisor_version_info", &labels, 1.0);
+    let help = "1 if there was an error while getting container metrics, 0 otherwise";
+    page.family("container_scrape_error", "gauge", help);
+    page.sample("container_scrape_error", &[], if failed { 1.0 } else { 0.0 });
+    let ids = [
+        ("boot_id", machine.boot_id.as_str()),
+        ("machine_id", &machine.machine_id),
+        ("system_uuid", &machine.system_uuid),
+    ];
+    for (name, help, value) in [
+        ("machine_cpu_cores", "Number of logical CPU cores.", machine.cpus),
+        ("machine_memory_bytes", "Amount of memory installed on the machine.", machine.memory),
+        ("machine_swap_bytes", "Amount of swap memory available on the machine.", machine.swap),
+    ] {
+        page.family(name, "gauge", help);
+        page.sample(name, &ids, float(u64::try_from(value).unwrap_or(0)));
+    }
+    page.family(
+        "machine_scrape_error",
+        "gauge",
+        "1 if there was an error while getting machine metrics, 0 otherwise.",
+    );
+    page.sample("machine_scrape_error", &[], 0.0);
 }
 
 fn of_pods(page: &mut Page, usages: &[PodUsage]) {
