@@ -157,6 +157,11 @@ impl Authenticator {
         })
     }
 
+    /// Of the certificates by which clients identify themselves, in Prometheus' text form.
+    pub fn metrics(&self) -> String {
+        self.clients.as_ref().map(|clients| clients.metrics()).unwrap_or_default()
+    }
+
     /// 401 as a Status unless the request identifies itself or may be anonymous.
     pub async fn authenticate(
         &self,

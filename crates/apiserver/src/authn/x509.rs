@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
+use exposition::{Family, Kind, Meters};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use ring::digest;
@@ -32,11 +34,36 @@ struct Entry {
     not_after: i64,
 }
 
+const LEFT: &str = "apiserver_client_certificate_expiration_seconds";
+const HOUR: f64 = 3600.0;
+const DAY: f64 = 24.0 * HOUR;
+const FAMILIES: &[Family] = &[Family {
+    name: LEFT,
+    kind: Kind::Histogram(&[
+        0.0,
+        HOUR / 2.0,
+        HOUR,
+        2.0 * HOUR,
+        6.0 * HOUR,
+        12.0 * HOUR,
+        DAY,
+        2.0 * DAY,
+        4.0 * DAY,
+        7.0 * DAY,
+        30.0 * DAY,
+        90.0 * DAY,
+        180.0 * DAY,
+        360.0 * DAY,
+    ]),
+    help: "Distribution of the remaining lifetime on the certificate used to authenticate a request.",
+}];
+
 /// Users of the certificates seen, of one authority.
 pub struct Users {
     authority: ArcSwap<Authority>,
     /// By the certificates themselves: hashing them well for every request would cost more than all else here.
     seen: Mutex<AHashMap<Box<[u8]>, Entry>>,
+    meters: Meters,
 }
 
 /// Whose certificates are accepted.
@@ -56,7 +83,13 @@ fn authority(pem: &[u8]) -> Result<Authority, String> {
 
 impl Users {
     pub fn new(pem: &[u8]) -> Result<Self, String> {
-        Ok(Self { authority: ArcSwap::from_pointee(authority(pem)?), seen: Mutex::default() })
+        let authority = ArcSwap::from_pointee(authority(pem)?);
+        Ok(Self { authority, seen: Mutex::default(), meters: Meters::new(FAMILIES) })
+    }
+
+    /// How long the certificates that came still hold, as Prometheus reads it.
+    pub fn metrics(&self) -> String {
+        self.meters.text()
     }
 
     /// Other certificates of authorities are in force.
@@ -91,9 +124,11 @@ impl Users {
                 entry
             }
         };
-        if now.as_second() > entry.not_after {
+        let left = entry.not_after.saturating_sub(now.as_second());
+        if left < 0 {
             return Err(AuthnError::Certificate { reason: "it has expired" });
         }
+        self.meters.took(LEFT, &[], Duration::from_secs(left.unsigned_abs()));
         Ok(entry.user)
     }
 }
@@ -174,6 +209,9 @@ mod tests {
             assert_eq!(user.groups, ["kubeadm:cluster-admins", "system:authenticated"]);
             assert!(user.extra[super::super::CREDENTIAL_ID][0].starts_with("X509SHA256="));
         }
+        let metrics = users.metrics();
+        let count = format!("{LEFT}_count 2");
+        assert!(metrics.contains(&count), "{metrics}");
         // An authority that is trusted no more.
         users.set_authority(super::tests::authority().pem().as_bytes()).expect("another authority");
         assert!(users.user(&[der], at(1_800_000_000)).is_err());

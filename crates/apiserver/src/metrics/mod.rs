@@ -7,6 +7,7 @@ pub mod storage;
 
 use std::time::Duration;
 
+use exposition::{Kind, Meters};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,6 +58,14 @@ struct Served {
     component: &'static str,
 }
 
+const TERMINATIONS: &str = "apiserver_request_terminations_total";
+/// Clients could make up any number of names: these meters are bounded.
+const TURNED_AWAY: &[exposition::Family] = &[exposition::Family {
+    name: TERMINATIONS,
+    kind: Kind::Counter,
+    help: "Number of requests which apiserver terminated in self-defense.",
+}];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Deprecated {
     group: String,
@@ -86,6 +95,7 @@ pub struct Metrics {
     lasting: Family<Served, Gauge>,
     /// Without what clients wait for by their own number.
     indicators: Family<Served, Histogram, fn() -> Histogram>,
+    terminations: Meters,
     sizes: Family<Served, Histogram, fn() -> Histogram>,
     deprecated: Family<Deprecated, Gauge>,
     watched: Family<Watched, Counter>,
@@ -197,6 +207,7 @@ impl Default for Metrics {
             durations,
             lasting,
             indicators,
+            terminations: Meters::new(TURNED_AWAY),
             sizes,
             deprecated,
             watched,
@@ -243,6 +254,22 @@ impl Metrics {
         let request =
             Request { verb, group, version, resource, subresource, scope, dry_run, component, code };
         self.requests.get_or_create(&request).inc();
+    }
+
+    /// A request was turned away because there were too many.
+    pub fn terminated(&self, info: &RequestInfo, manner: Manner, code: u16) {
+        let (verb, code) = (verb(info, manner), code.to_string());
+        let labels = [
+            ("code", code.as_str()),
+            ("component", COMPONENT),
+            ("group", info.group.as_str()),
+            ("resource", info.resource.as_str()),
+            ("scope", scope(info)),
+            ("subresource", info.subresource.as_str()),
+            ("verb", verb.as_str()),
+            ("version", info.version.as_str()),
+        ];
+        self.terminations.count(TERMINATIONS, &labels);
     }
 
     /// Somebody asked for what will not be there for ever.
@@ -297,7 +324,9 @@ impl Metrics {
         if let Some(audit) = &state.audit {
             text.push_str(&audit.metrics());
         }
+        text.push_str(&self.terminations.text());
         text.push_str(&self.access.text());
+        text.push_str(&state.authenticator.metrics());
         text.push_str(&present::text(state, &state.store.sizes().await));
         text.push_str(&exposition::common(&api::version::LABELS));
         text

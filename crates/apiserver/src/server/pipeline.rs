@@ -62,6 +62,8 @@ struct Course {
     waited: Duration,
     /// What the client is told beside the reason of a failure.
     warnings: Vec<String>,
+    /// There were too many others.
+    turned_away: bool,
 }
 
 /// Answers a request, whatever happens.
@@ -116,6 +118,9 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
         if let Some(value) = value {
             answer.headers_mut().insert(name, value);
         }
+    }
+    if course.turned_away {
+        state.metrics.terminated(&info, manner, answer.status().as_u16());
     }
     let took = Took { whole: begun.elapsed(), waited: course.waited };
     state.metrics.answered(&info, manner, answer.status().as_u16(), took, answer.body().known_length());
@@ -199,12 +204,12 @@ async fn admitted(
         audit::impersonated(&other);
         user = other;
     }
-    let _in_flight = state.in_flight.enter(info, &user)?;
+    let _in_flight = state.in_flight.enter(info, &user).inspect_err(|_| course.turned_away = true)?;
     // A watch needs its seats only until it begins: they are given back when this returns.
     let waiting = Instant::now();
     let ticket = take_turn(state, info, &user, &parts, course).await;
     course.waited = waiting.elapsed();
-    let _ticket = ticket?;
+    let _ticket = ticket.inspect_err(|_| course.turned_away = true)?;
     authorized(state, &user, info, course.trail.is_some()).await?;
     if let Some(remote) = state.aggregation.of_path(&info.path) {
         return aggregation::proxy::serve(&remote, &state.outbound, &user, info, parts, body).await;

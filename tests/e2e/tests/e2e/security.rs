@@ -1,6 +1,6 @@
 //! Nobody gets in who should not.
 
-use e2e::{Cluster, Output, shared};
+use e2e::{BUSYBOX, Cluster, Output, shared};
 
 fn curl(c: &Cluster, path: &str, arguments: &[&str]) -> Output {
     let server = c.kubectl(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
@@ -99,13 +99,16 @@ fn the_kubelet_lets_in_the_api_server_only() {
     assert!(pods.contains("PodList"), "{pods}");
 }
 
+const ASKING: &str = r#"{"spec": {"containers": [{"name": "asking", "image": "busybox:1.36",
+    "command": ["sleep", "1000"], "resources": {"requests": {"cpu": "1m"}}}]}}"#;
+
 /// Health of scheduler and controllers is for everybody on the machine, the rest for whom RBAC lets see it.
 #[test]
 fn components_tell_more_to_who_may_know() {
     let c = shared();
     c.namespace("scraping");
     c.kubectl(&["-n", "scraping", "create", "serviceaccount", "scraper"]);
-    c.kubectl(&["create", "clusterrole", "scraper", "--verb=get", "--non-resource-url=/metrics"]);
+    c.kubectl(&["create", "clusterrole", "scraper", "--verb=get", "--non-resource-url=/metrics*"]);
     c.kubectl(&[
         "create",
         "clusterrolebinding",
@@ -121,15 +124,37 @@ fn components_tell_more_to_who_may_know() {
         let (body, code) = output.stdout.rsplit_once('\n').unwrap_or_else(|| panic!("{url}: {output:?}"));
         (code.to_owned(), body.to_owned())
     };
-    for (port, metric) in [(10259, "scheduler_preemption_attempts_total"), (10257, "workqueue_")] {
+    // Both have had something to do.
+    c.kubectl(&["-n", "scraping", "create", "job", "once", &format!("--image={BUSYBOX}"), "--", "true"]);
+    c.kubectl(&["-n", "scraping", "wait", "job/once", "--for=condition=Complete", "--timeout=60s"]);
+    let everywhere =
+        ["kubernetes_build_info{", "process_resident_memory_bytes ", "rest_client_requests_total{"];
+    let scheduler = [
+        "scheduler_preemption_attempts_total ",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\"",
+        "scheduler_queue_incoming_pods_total{event=\"PodAdd\",queue=\"active\"}",
+    ];
+    let controllers = [
+        "workqueue_depth{name=\"job\"}",
+        "job_controller_jobs_finished_total{completion_mode=\"NonIndexed\",reason=\"CompletionsReached\",result=\"succeeded\"}",
+        "job_controller_job_pods_finished_total{completion_mode=\"NonIndexed\",result=\"succeeded\"}",
+    ];
+    for (port, wanted) in [(10259, scheduler), (10257, controllers)] {
         let url = |path: &str| format!("https://127.0.0.1:{port}{path}");
         assert_eq!(ask(&url("/livez"), &[]), ("200".to_owned(), "ok".to_owned()));
         assert_eq!(ask(&url("/metrics"), &[]).0, "403");
         assert_eq!(ask(&url("/metrics"), &["-H", "Authorization: Bearer nonsense"]).0, "401");
         let (code, metrics) = ask(&url("/metrics"), &["-H", &bearer]);
-        assert!(code == "200" && metrics.contains(metric), "{code} {metrics}");
+        for metric in everywhere.iter().chain(&wanted) {
+            assert!(code == "200" && metrics.contains(metric), "{metric}: {code} {metrics}");
+        }
         assert_eq!(ask(&url("/configz"), &["-H", &bearer]).0, "403", "another path is another permission");
     }
+    c.kubectl(&["-n", "scraping", "run", "asking", &format!("--image={BUSYBOX}"), "--overrides", ASKING]);
+    c.kubectl(&["-n", "scraping", "wait", "pod/asking", "--for=condition=PodScheduled", "--timeout=60s"]);
+    let (_, resources) = ask("https://127.0.0.1:10259/metrics/resources", &["-H", &bearer]);
+    let asked = "kube_pod_resource_request{namespace=\"scraping\",pod=\"asking\",";
+    assert!(resources.contains(asked) && !resources.contains("scheduler_"), "{resources}");
     // Of the node, for whoever is there.
     let (_, names) = ask("http://127.0.0.1:9153/metrics", &[]);
     assert!(names.contains("coredns_build_info") && names.contains("coredns_panics_total"), "{names}");
