@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use exposition::Meters;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,9 @@ pub(crate) struct Code {
 struct TrafficPolicy {
     traffic_policy: &'static str,
 }
+
+/// What the proxy asks of the API server.
+pub(crate) static REQUESTS: Meters = Meters::new(client::REQUESTS);
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
@@ -59,11 +63,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Puts them into a registry, under the prefix `kubeproxy` but for what is told of health.
+    /// Puts them into a registry, under the prefix `kubeproxy`.
     pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("kubeproxy");
         registry.register("proxy_healthz", "Cumulative proxy healthz HTTP status", self.healthz.clone());
         registry.register("proxy_livez", "Cumulative proxy livez HTTP status", self.livez.clone());
-        let registry = registry.sub_registry_with_prefix("kubeproxy");
         registry.register_with_unit(
             "sync_proxy_rules_duration",
             "SyncProxyRules latency in seconds",
@@ -146,6 +150,6 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let mut registry = Registry::default();
         self.register(&mut registry);
-        exposition::text(&registry)
+        exposition::text(&registry) + &REQUESTS.text()
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::endpoints::Slice;
 use crate::engine::{Engine, Update};
 use crate::health::{self, Health};
+use crate::metrics::REQUESTS;
 use crate::service::ServiceSpec;
 use crate::status::Status;
 use crate::{Config, Error, Local, Metrics, node, pages};
@@ -38,6 +39,7 @@ async fn run_until(
     mut config: Config,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let informers = informers.acting_as(client::metered(informers.client(), &REQUESTS));
     let mut services = informers.all::<Service>().subscribe();
     let mut slices = informers.all::<EndpointSlice>().subscribe();
     let this_node = format!("metadata.name={}", config.node_name);
