@@ -107,25 +107,67 @@ fn client_config(config: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 pub fn rules(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (i, rule) in items(list).iter().enumerate() {
         let path = path.index(i);
-        for field in ["operations", "apiGroups", "apiVersions", "resources"] {
+        for (field, called) in
+            [("operations", "operations"), ("apiGroups", "API groups"), ("apiVersions", "API versions")]
+        {
             let values = items(&rule[field]);
             let path = path.child(field);
             if values.is_empty() {
                 errors.required(&path, "");
             }
-            if values.len() > 1 && values.iter().any(|v| text(v) == "*") && field != "resources" {
-                errors.invalid(
-                    &path,
-                    rule[field].clone(),
-                    "if '*' is present, must not specify other values",
-                );
+            if values.len() > 1 && values.iter().any(|v| text(v) == "*") {
+                let why = format!("if '*' is present, must not specify other {called}");
+                errors.invalid(&path, rule[field].clone(), why);
             }
         }
+        let versions = path.child("apiVersions");
+        for (j, version) in items(&rule["apiVersions"]).iter().enumerate() {
+            if text(version).is_empty() {
+                errors.required(&versions.index(j), "");
+            }
+        }
+        resources(&rule["resources"], &path.child("resources"), errors);
         let operations = path.child("operations");
         for (j, operation) in items(&rule["operations"]).iter().enumerate() {
             let known = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
             one_of(operation, &known, &operations.index(j), errors);
         }
         one_of(&rule["scope"], &["*", "Cluster", "Namespaced"], &path.child("scope"), errors);
+    }
+}
+
+/// Resources, with their subresources behind a slash; none of them may be within what a wildcard names already.
+fn resources(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let values = items(list);
+    if values.is_empty() {
+        errors.required(path, "");
+    }
+    let (mut all_below, mut everywhere) = (HashSet::new(), HashSet::new());
+    for (i, value) in values.iter().enumerate() {
+        let (name, path) = (text(value), path.index(i));
+        if name.is_empty() {
+            errors.required(&path, "");
+        }
+        let Some((resource, subresource)) = name.split_once('/') else { continue };
+        if all_below.contains(resource) {
+            errors.invalid(&path, name, format!("if '{resource}/*' is present, must not specify {name}"));
+        }
+        if everywhere.contains(subresource) {
+            errors.invalid(&path, name, format!("if '*/{subresource}' is present, must not specify {name}"));
+        }
+        if subresource == "*" {
+            all_below.insert(resource);
+        }
+        if resource == "*" {
+            everywhere.insert(subresource);
+        }
+    }
+    let has = |wanted: fn(&str) -> bool| values.iter().any(|value| wanted(text(value)));
+    if values.len() > 1 && has(|name| name == "*/*") {
+        errors.invalid(path, list.clone(), "if '*/*' is present, must not specify other resources");
+    }
+    if has(|name| name == "*") && has(|name| name != "*" && !name.contains('/')) {
+        let why = "if '*' is present, must not specify other resources without subresources";
+        errors.invalid(path, list.clone(), why);
     }
 }

@@ -14,8 +14,8 @@ const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDelet
 /// The check that names of a kind must pass.
 fn name_check(gvk: &GroupVersionKind) -> fn(&str) -> Option<String> {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
-        ("", "Namespace") => names::dns1123_label,
-        ("", "Service") => names::dns1035_label,
+        // A Service's could not begin with a digit until 1.36.
+        ("", "Namespace" | "Service") => names::dns1123_label,
         // Its name begins the host names of its pods.
         ("apps", "StatefulSet") => names::dns1123_label,
         ("rbac.authorization.k8s.io", _) => names::path_segment,

@@ -59,7 +59,7 @@ pub fn wildcard_dns1123_subdomain(text: &str) -> Option<String> {
     }
 }
 
-/// Services.
+/// Versions of APIs, and names in definitions.
 pub fn dns1035_label(text: &str) -> Option<String> {
     if text.len() > 63 {
         return Some(too_long(63));

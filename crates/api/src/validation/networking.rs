@@ -156,7 +156,7 @@ fn backend(backend: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 errors.required(&path.child("name"), "");
             } else {
                 invalid_if(
-                    names::dns1035_label(text(&service["name"])),
+                    names::dns1123_label(text(&service["name"])),
                     &service["name"],
                     &path.child("name"),
                     errors,

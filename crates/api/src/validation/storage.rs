@@ -170,6 +170,7 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
             "csi" => {
                 super::csi::driver_name(&source["driver"], &path.child("driver"), errors);
                 required(&source["volumeHandle"], &path.child("volumeHandle"), errors);
+                secrets(source, &path, errors);
             }
             other => {
                 let needed = volume::NEEDED.iter().find(|(kind, _)| *kind == other);
@@ -210,6 +211,22 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
         scheduling::node_selector(affinity, &path.child("required"), errors);
     } else if given(&spec["nodeAffinity"]) {
         errors.required(&path.child("required"), "must specify required node constraints");
+    }
+}
+
+/// A volume is in no namespace: its secrets say theirs.
+fn secrets(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    for field in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeExpandSecretRef",
+        "nodeStageSecretRef",
+    ] {
+        let path = path.child(field);
+        for part in ["name", "namespace"].into_iter().filter(|_| given(&source[field])) {
+            required(&source[field][part], &path.child(part), errors);
+        }
     }
 }
 

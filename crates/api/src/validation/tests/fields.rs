@@ -220,6 +220,54 @@ fn services() {
 }
 
 #[test]
+fn names_of_services() {
+    check("v1", "Service", json!({"metadata": {"name": "1st"}, "spec": {"ports": [{"port": 80}]}}), &[]);
+    check(
+        "v1",
+        "Service",
+        json!({"metadata": {"name": "a.b"}, "spec": {"ports": [{"port": 80}]}}),
+        &[r#"metadata.name: Invalid value: "a.b": must not contain dots"#],
+    );
+    let backend = json!({"service": {"name": "1st", "port": {"number": 80}}});
+    check("networking.k8s.io/v1", "Ingress", json!({"spec": {"defaultBackend": backend}}), &[]);
+}
+
+#[test]
+fn resources_of_rules() {
+    #[track_caller]
+    fn resources(list: Value, want: &[&str]) {
+        let rule = json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": list});
+        let hook = json!({"name": "a.b.c", "clientConfig": {"url": "https://x"}, "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [rule]});
+        check(
+            "admissionregistration.k8s.io/v1",
+            "ValidatingWebhookConfiguration",
+            json!({"webhooks": [hook]}),
+            want,
+        );
+    }
+    resources(json!(["*/*"]), &[]);
+    resources(json!(["*", "pods/*", "*/scale"]), &[]);
+    resources(
+        json!(["pods/*", "pods/log"]),
+        &[
+            r#"webhooks[0].rules[0].resources[1]: Invalid value: "pods/log": if 'pods/*' is present, must not specify pods/log"#,
+        ],
+    );
+    resources(
+        json!(["*/*", "pods"]),
+        &[
+            r#"webhooks[0].rules[0].resources: Invalid value: ["*/*","pods"]: if '*/*' is present, must not specify other resources"#,
+        ],
+    );
+    resources(
+        json!(["*", "pods"]),
+        &[
+            r#"webhooks[0].rules[0].resources: Invalid value: ["*","pods"]: if '*' is present, must not specify other resources without subresources"#,
+        ],
+    );
+}
+
+#[test]
 fn what_may_change() {
     let driver = |policy: &str, attach: bool| json!({"metadata": {"name": "a.b"}, "spec": {"fsGroupPolicy": policy, "attachRequired": attach}});
     check_update("storage.k8s.io/v1", "CSIDriver", driver("File", true), driver("None", true), &[]);

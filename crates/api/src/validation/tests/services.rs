@@ -32,14 +32,6 @@ fn services() {
         &["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
     );
     check("v1", "Service", service(json!({"type": "ExternalName"})), &["spec.externalName: Required value"]);
-    check(
-        "v1",
-        "Service",
-        json!({"metadata": {"name": "1a"}, "spec": {"ports": [{"port": 1}]}}),
-        &[
-            "metadata.name: Invalid value: \"1a\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
-        ],
-    );
     let at = |ip: &str| service(json!({"clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 80}]}));
     check_update(
         "v1",
