@@ -14,6 +14,7 @@ pub mod pattern;
 pub mod prune;
 pub mod publish;
 pub mod rules;
+pub mod same;
 pub mod validate;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use serde_json::{Number, Value};
 
 use super::format::Format;
-use super::{Additional, Checks, ListType, Structural, Type};
+use super::same::{self, OldItems};
+use super::{Additional, Checks, Structural, Type};
 use crate::field::{FieldError, FieldErrorKind, FieldErrors, Path};
 
 /// What is wrong with the object. Of parts that are as they were in the `old` object, nothing is told.
@@ -63,7 +64,7 @@ fn node(value: &Value, old: Option<&Value>, schema: &Structural, path: &Path<'_>
     }
     found.matches += 1;
     // What was wrong before and has not been touched is forgiven.
-    if found.errors.len() > before && old == Some(value) {
+    if found.errors.len() > before && old.is_some_and(|old| same::same(value, old, Some(schema))) {
         found.errors.0.truncate(before);
     }
 }
@@ -297,8 +298,10 @@ fn plain(number: &Number) -> String {
 
 fn array(items: &[Value], old: Option<&Value>, schema: &Structural, path: &Path<'_>, found: &mut Found) {
     if let Some(of_items) = schema.items.as_deref() {
+        let known = OldItems::of(old, Some(schema));
         for (index, item) in items.iter().enumerate() {
-            node(item, same_item(old, item, schema), of_items, &path.index(index), found);
+            let old = known.as_ref().and_then(|known| known.find(item));
+            node(item, old, of_items, &path.index(index), found);
         }
     }
     let Some(checks) = &schema.checks else { return };
@@ -309,12 +312,6 @@ fn array(items: &[Value], old: Option<&Value>, schema: &Structural, path: &Path<
     if let Some(max) = checks.max_items.filter(|max| count > *max) {
         found.errors.too_many(path, items.len(), usize::try_from(max).unwrap_or(usize::MAX));
     }
-}
-
-/// The old item with the same keys, where items have keys.
-fn same_item<'v>(old: Option<&'v Value>, item: &Value, schema: &Structural) -> Option<&'v Value> {
-    let ListType::Map(keys) = &schema.list_type else { return None };
-    old?.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(&**key) == item.get(&**key)))
 }
 
 fn object(

@@ -7,6 +7,7 @@ use api::validation;
 use serde_json::Value;
 
 use super::Version;
+use super::rules::Found;
 use crate::catalog::Served;
 
 impl Version {
@@ -28,8 +29,14 @@ impl Version {
     }
 
     /// What is wrong with an object, or with a change of one. What was wrong before and has not been touched is
-    /// forgiven.
-    pub fn judge(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    /// forgiven; rules that it breaks are told all the same.
+    pub fn judge(
+        &self,
+        object: &Value,
+        old: Option<&Value>,
+        errors: &mut FieldErrors,
+        warnings: &mut Vec<String>,
+    ) {
         let compiled = self.compiled();
         let before = errors.len();
         errors.extend(validate::validate(object, old, &compiled.structural));
@@ -46,7 +53,10 @@ impl Version {
         if errors.iter().skip(before).any(|error| error.kind.blocks_rules()) {
             errors.invalid(&Path::ROOT, Value::Null, NOT_ALL_CHECKED);
         } else {
-            compiled.rules.judge(object, old, errors);
+            let mut found = Found::default();
+            compiled.rules.judge(object, old, &compiled.structural, &mut found);
+            errors.extend(found.errors);
+            warnings.extend(found.forgiven.iter().map(ToString::to_string));
         }
     }
 }
@@ -72,22 +82,29 @@ impl Served {
     pub fn judge_new(&self, object: &Value) -> FieldErrors {
         let mut errors = validation::create(&self.resource.gvk, object);
         match &self.custom {
-            Some(custom) => custom.version.judge(object, None, &mut errors),
+            Some(custom) => custom.version.judge(object, None, &mut errors, &mut Vec::new()),
             None if self.defines_resources() => super::rules::check_definition(object, None, &mut errors),
             None => {}
         }
         errors
     }
 
-    /// What is wrong with a change of the object, or of what a subresource shows of it.
-    pub fn judge_change(&self, subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+    /// What is wrong with a change of the object, or of what a subresource shows of it. `warnings`: what was wrong
+    /// before.
+    pub fn judge_change(
+        &self,
+        subresource: &str,
+        new: &Value,
+        old: &Value,
+        warnings: &mut Vec<String>,
+    ) -> FieldErrors {
         let gvk = &self.resource.gvk;
         let mut errors = match subresource {
             "" => validation::update(gvk, new, old),
             subresource => validation::update_subresource(gvk, subresource, new, old),
         };
         match &self.custom {
-            Some(custom) => custom.version.judge(new, Some(old), &mut errors),
+            Some(custom) => custom.version.judge(new, Some(old), &mut errors, warnings),
             None if self.defines_resources() && subresource.is_empty() && new["spec"] != old["spec"] => {
                 super::rules::check_definition(new, Some(old), &mut errors);
             }

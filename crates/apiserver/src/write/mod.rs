@@ -175,13 +175,17 @@ impl Writer<'_> {
 
     /// Tells the client what it should think about.
     fn warn(&self, object: &Value, old: Option<&Value>) {
-        let told = api::warnings::of_object(&self.served.resource.gvk, object, old);
-        if !told.is_empty() {
-            let mut warnings = self.warnings.lock();
-            for warning in told {
-                if !warnings.contains(&warning) {
-                    warnings.push(warning);
-                }
+        self.tell(api::warnings::of_object(&self.served.resource.gvk, object, old));
+    }
+
+    fn tell(&self, told: Vec<String>) {
+        if told.is_empty() {
+            return;
+        }
+        let mut warnings = self.warnings.lock();
+        for warning in told {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
             }
         }
     }

@@ -158,10 +158,12 @@ impl Writer<'_> {
             meta::of(&mut new).insert("generation".to_owned(), (generation + 1).into());
         }
         let validated = matches!(self.subresource, "status" | "approval" | "finalize");
+        let mut forgiven = Vec::new();
         let errors = match strategy::is_wish(self.subresource) || validated {
-            true => self.served.judge_change(self.subresource, &new, old),
+            true => self.served.judge_change(self.subresource, &new, old, &mut forgiven),
             false => FieldErrors::new(),
         };
+        self.tell(forgiven);
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, self.name, &errors));
         }

@@ -5,6 +5,8 @@ mod check;
 mod rule;
 
 use api::field::{FieldErrors, Path};
+use api::structural::Structural;
+use api::structural::same::{OldItems, same};
 use expressions::{Budget, schema};
 use serde_json::Value;
 
@@ -22,8 +24,6 @@ struct Node {
     fields: Vec<(String, Node)>,
     values: Option<Box<Node>>,
     items: Option<Box<Node>>,
-    /// How items of the old list are found again.
-    keys: Option<Vec<String>>,
 }
 
 /// Deeper schemas have no rules.
@@ -40,12 +40,30 @@ impl Rules {
     }
 
     /// The rules that the object, or the change of it, breaks.
-    pub fn judge(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    pub fn judge(&self, object: &Value, old: Option<&Value>, schema: &Structural, found: &mut Found) {
         if let Some(node) = &self.0 {
+            let part = Part { value: object, old, schema: Some(schema), kept: false };
             // Running out of it ends everything.
-            let _ = node.judge(object, old, &Path::ROOT, &mut Budget::default(), errors);
+            let _ = node.judge(&part, &Path::ROOT, &mut Budget::default(), found);
         }
     }
+}
+
+/// Broken rules.
+#[derive(Default)]
+pub struct Found {
+    pub errors: FieldErrors,
+    /// Of parts that have been as they are: nobody is refused for them.
+    pub forgiven: FieldErrors,
+}
+
+/// A part of an object, and what it was.
+struct Part<'v, 's> {
+    value: &'v Value,
+    old: Option<&'v Value>,
+    schema: Option<&'s Structural>,
+    /// It is as it was, alone or within what it is in.
+    kept: bool,
 }
 
 /// The budget is used up.
@@ -79,47 +97,51 @@ impl Node {
             fields,
             values,
             items,
-            keys: (schema["x-kubernetes-list-type"] == "map").then(|| {
-                let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
-                keys.filter_map(Value::as_str).map(str::to_owned).collect()
-            }),
         })
     }
 
     fn judge(
         &self,
-        value: &Value,
-        old: Option<&Value>,
+        part: &Part<'_, '_>,
         path: &Path<'_>,
         budget: &mut Budget,
-        errors: &mut FieldErrors,
+        found: &mut Found,
     ) -> Result<(), Exhausted> {
-        let unchanged = old == Some(value);
+        let Part { value, old, schema, .. } = *part;
+        if value.is_null() {
+            return Ok(());
+        }
+        let kept = part.kept || old.is_some_and(|old| same(value, old, schema));
         for rule in &self.rules {
-            // What has not been touched may stay as it is.
-            if !unchanged || rule.is_transition() {
-                rule.judge(value, old, &self.of, path, budget, errors)?;
-            }
+            rule.judge(&Part { kept, ..*part }, &self.of, path, budget, found)?;
         }
         match value {
             Value::Object(entries) => {
-                let old = |key: &str| old.and_then(|old| old.get(key));
+                let below = |key: &str, value| Part {
+                    value,
+                    old: old.and_then(|old| old.get(key)),
+                    schema: schema.and_then(|schema| schema.child(key)),
+                    kept,
+                };
                 for (name, node) in &self.fields {
                     if let Some(value) = entries.get(name) {
-                        node.judge(value, old(name), &path.child(name), budget, errors)?;
+                        node.judge(&below(name, value), &path.child(name), budget, found)?;
                     }
                 }
                 if let Some(node) = &self.values {
                     for (key, value) in entries {
-                        node.judge(value, old(key), &path.key(key), budget, errors)?;
+                        node.judge(&below(key, value), &path.key(key), budget, found)?;
                     }
                 }
             }
             Value::Array(items) => {
                 if let Some(node) = &self.items {
-                    for (index, item) in items.iter().enumerate() {
-                        let old = self.keys.as_ref().and_then(|keys| same_item(old, item, keys));
-                        node.judge(item, old, &path.index(index), budget, errors)?;
+                    let known = OldItems::of(old, schema);
+                    for (index, value) in items.iter().enumerate() {
+                        let old = known.as_ref().and_then(|known| known.find(value));
+                        let schema = schema.and_then(|schema| schema.items.as_deref());
+                        let part = Part { value, old, schema, kept };
+                        node.judge(&part, &path.index(index), budget, found)?;
                     }
                 }
             }
@@ -127,11 +149,6 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// The item of the old list that has the same keys.
-fn same_item<'v>(old: Option<&'v Value>, item: &Value, keys: &[String]) -> Option<&'v Value> {
-    old?.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! One rule, compiled.
 
-use api::field::{FieldError, FieldErrorKind, FieldErrors, Path};
+use api::field::{FieldError, FieldErrorKind, Path};
 use expressions::types::Sized;
 use expressions::{Bindings, Budget, CompileError, Environment, EvalError, Program, Type, Value as Cel};
 use serde_json::Value;
 
-use super::Exhausted;
+use super::{Exhausted, Found, Part};
 
 /// Longer messages of expressions are not shown.
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -93,13 +93,13 @@ impl Rule {
 
     pub(super) fn judge(
         &self,
-        value: &Value,
-        old: Option<&Value>,
+        part: &Part<'_, '_>,
         of: &Type,
         path: &Path<'_>,
         budget: &mut Budget,
-        errors: &mut FieldErrors,
+        found: &mut Found,
     ) -> Result<(), Exhausted> {
+        let Part { value, old, kept, .. } = *part;
         if self.uses_old && old.is_none() && !self.optional_old_self {
             return Ok(());
         }
@@ -112,12 +112,17 @@ impl Rule {
             (None, true) => variables.set(OLD_SELF, Cel::Optional(None)),
             (None, false) => {}
         }
-        let mut refuse = |detail: String| errors.push(self.error(path, value, detail));
+        // What cannot be evaluated is told of the type, whatever reason the author has for broken rules.
+        let kind = part.schema.map_or("", |schema| schema.kind.as_str());
+        let mut refuse = |detail: String| found.errors.invalid(path, kind, detail);
         match self.program.evaluate(&variables, budget) {
             Ok(result) if result.as_bool() == Some(true) => {}
             Ok(_) => {
                 let message = self.told(&variables, budget);
-                refuse(message);
+                let error = self.error(path, value, message);
+                // What has not been touched may stay as it is, unless the rule is about changes.
+                let forgiven = kept && !self.uses_old;
+                if forgiven { found.forgiven.push(error) } else { found.errors.push(error) }
             }
             Err(error @ EvalError::OutOfBudget) => {
                 refuse(format!(

@@ -1,3 +1,4 @@
+use api::structural::Structural;
 use serde_json::{Value, json};
 
 use super::*;
@@ -24,12 +25,17 @@ fn schema(rules: Value) -> Value {
 }
 
 fn judge(rules: Value, spec: Value, old: Option<Value>) -> Vec<String> {
-    let rules = Rules::compile(&schema(rules));
-    let mut errors = FieldErrors::new();
+    found(rules, spec, old).errors.iter().map(ToString::to_string).collect()
+}
+
+fn found(rules: Value, spec: Value, old: Option<Value>) -> Found {
+    let schema = schema(rules);
+    let rules = Rules::compile(&schema);
+    let mut found = Found::default();
     let object =
         |spec: Value| json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "x"}, "spec": spec});
-    rules.judge(&object(spec), old.map(object).as_ref(), &mut errors);
-    errors.iter().map(ToString::to_string).collect()
+    rules.judge(&object(spec), old.map(object).as_ref(), &Structural::parse(&schema), &mut found);
+    found
 }
 
 #[test]
@@ -39,7 +45,14 @@ fn broken_rules_are_told() {
     let broken = json!({"min": 3, "max": 2});
     assert_eq!(judge(rule.clone(), broken.clone(), None), ["spec: Invalid value: min may not exceed max"]);
     // Not touched.
-    assert_eq!(judge(rule, broken.clone(), Some(broken)), [""; 0]);
+    let unchanged = found(rule.clone(), broken.clone(), Some(broken));
+    assert!(unchanged.errors.is_empty());
+    let forgiven: Vec<String> = unchanged.forgiven.iter().map(ToString::to_string).collect();
+    assert_eq!(forgiven, ["spec: Invalid value: min may not exceed max"]);
+    // Where items with keys stand is no change.
+    let ports =
+        |names: [&str; 2]| json!({"min": 3, "max": 2, "ports": names.map(|name| json!({"name": name}))});
+    assert_eq!(judge(rule, ports(["a", "b"]), Some(ports(["b", "a"]))), [""; 0]);
     let rule = json!([{
         "rule": "self.min <= self.max", "messageExpression": "'min ' + string(self.min) + ' exceeds ' + string(self.max)",
         "reason": "FieldValueForbidden", "fieldPath": ".min",
@@ -52,7 +65,7 @@ fn broken_rules_are_told() {
     );
     assert_eq!(
         judge(rule, json!({"min": 3}), None),
-        ["spec: Invalid value: no such key: max evaluating rule: self.min <= self.max"]
+        ["spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"]
     );
 }
 
