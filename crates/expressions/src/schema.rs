@@ -20,24 +20,27 @@ pub fn declared(schema: &Json, root: bool) -> Type {
 
 /// The same, with its size.
 pub fn sized(schema: &Json, root: bool) -> Sized {
-    read(schema, root, "object", MAX_DEPTH)
+    read(schema, root, "object", MAX_DEPTH).unwrap_or(ANY)
 }
 
-fn read(schema: &Json, root: bool, path: &str, depth: u32) -> Sized {
+/// What nothing is known of.
+const ANY: Sized = Sized { of: Type::Dyn, max: MAX_REQUEST };
+
+/// `None` for what has no type: expressions do not see it, so that they cannot come to rely on what is in it.
+fn read(schema: &Json, root: bool, path: &str, depth: u32) -> Option<Sized> {
     let flag = |name: &str| schema[name].as_bool().unwrap_or(false);
     let root = root || flag("x-kubernetes-embedded-resource");
-    let any = || Sized { of: Type::Dyn, max: MAX_REQUEST };
     if depth == 0 || flag("x-kubernetes-int-or-string") {
-        return any();
+        return Some(ANY);
     }
-    match schema["type"].as_str() {
-        Some("boolean") => Type::Bool.into(),
-        Some("integer") => Type::Int.into(),
-        Some("number") => Type::Double.into(),
-        Some("string") => string(schema),
-        Some("array") => array(schema, path, depth),
-        Some("object") => object(schema, root, path, depth),
-        _ => any(),
+    match schema["type"].as_str()? {
+        "boolean" => Some(Type::Bool.into()),
+        "integer" => Some(Type::Int.into()),
+        "number" => Some(Type::Double.into()),
+        "string" => Some(string(schema)),
+        "array" => array(schema, path, depth),
+        "object" => object(schema, root, path, depth),
+        _ => None,
     }
 }
 
@@ -57,9 +60,9 @@ fn string(schema: &Json) -> Sized {
     Sized { of, max }
 }
 
-fn array(schema: &Json, path: &str, depth: u32) -> Sized {
+fn array(schema: &Json, path: &str, depth: u32) -> Option<Sized> {
     let items = &schema["items"];
-    let element = read(items, false, &format!("{path}.@idx"), depth - 1);
+    let element = read(items, false, &format!("{path}.@idx"), depth - 1)?;
     let kind = match schema["x-kubernetes-list-type"].as_str() {
         Some("set") => ListKind::Set,
         Some("map") => {
@@ -72,29 +75,26 @@ fn array(schema: &Json, path: &str, depth: u32) -> Sized {
     // Each element with a comma.
     let possible = MAX_REQUEST / (smallest(items, depth - 1) + 1);
     let max = schema["maxItems"].as_u64().unwrap_or(possible);
-    Sized { of: Type::List(ListType { element, kind }.into()), max }
+    Some(Sized { of: Type::List(ListType { element, kind }.into()), max })
 }
 
-fn object(schema: &Json, root: bool, path: &str, depth: u32) -> Sized {
-    let free = schema["x-kubernetes-preserve-unknown-fields"].as_bool() == Some(true);
-    if free && !root && !schema["properties"].is_object() {
-        return Sized { of: Type::Dyn, max: MAX_REQUEST };
-    }
+fn object(schema: &Json, root: bool, path: &str, depth: u32) -> Option<Sized> {
     let additional = &schema["additionalProperties"];
     if additional.is_object() && !schema["properties"].is_object() {
-        let value = read(additional, false, &format!("{path}.@elem"), depth - 1);
+        let value = read(additional, false, &format!("{path}.@elem"), depth - 1)?;
         // An empty key with its quotes, a colon and a comma.
         let possible = MAX_REQUEST / (smallest(additional, depth - 1) + 4);
         let max = schema["maxProperties"].as_u64().unwrap_or(possible);
         let key = Sized { of: Type::String, max: MAX_REQUEST };
-        return Sized { of: Type::map(key, value), max };
+        return Some(Sized { of: Type::map(key, value), max });
     }
     let mut fields: Vec<(String, Sized)> = Vec::new();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         if root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
             continue;
         }
-        fields.push((name.clone(), read(property, false, &format!("{path}.{name}"), depth - 1)));
+        let of = read(property, false, &format!("{path}.{name}"), depth - 1);
+        fields.extend(of.map(|of| (name.clone(), of)));
     }
     if root {
         let text = || Sized { of: Type::String, max: MAX_REQUEST };
@@ -104,7 +104,7 @@ fn object(schema: &Json, root: bool, path: &str, depth: u32) -> Sized {
         fields.push(("kind".to_owned(), text()));
         fields.push(("metadata".to_owned(), metadata.into()));
     }
-    Sized { of: Type::object(path, fields), max: UNBOUNDED }
+    Some(Sized { of: Type::object(path, fields), max: UNBOUNDED })
 }
 
 /// The bytes that the smallest value of the schema takes.

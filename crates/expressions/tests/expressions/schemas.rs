@@ -26,11 +26,15 @@ fn tell_what_json_means() {
         "map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
             "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}}},
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "frees": {"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+        "untyped": {"x-kubernetes-preserve-unknown-fields": true},
+        "unlisted": {"type": "array", "items": {"x-kubernetes-preserve-unknown-fields": true}},
         "labels": {"type": "object", "additionalProperties": {"type": "string"}},
     }}}});
     let object = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "n"}, "spec": {
         "at": "2020-01-01T00:00:00Z", "for": "1h", "data": "YWJj", "ratio": 2, "x-y.z/a__b": "v", "either": 5,
         "set": ["a", "b"], "map": [{"k": "x", "v": 1}, {"k": "y", "v": 2}], "free": {"a": {"b": 1}},
+        "frees": [{"a": 1}, {"a": 2}, {"a": 1}], "untyped": 1, "unlisted": [1],
         "labels": {"app": "x"},
     }});
     let check = |source: &str| assert_eq!(evaluated(&schema, &object, source), Ok(json!(true)), "{source}");
@@ -41,12 +45,20 @@ fn tell_what_json_means() {
     check("self.spec.either == 5 && type(self.spec.either) == int");
     check("self.spec.set == ['b', 'a'] && self.spec.set + ['b', 'c'] == ['c', 'b', 'a']");
     check("self.spec.map + [] == self.spec.map && self.spec.map.exists(m, m.k == 'y' && m.v == 2)");
-    check("self.spec.free.a.b == 1 && self.spec.labels.app == 'x' && self.spec.labels['app'] == 'x'");
+    check(
+        "has(self.spec.free) && self.spec.frees[0] != self.spec.frees[1] && self.spec.frees[0] == self.spec.frees[2]",
+    );
+    check("self.spec.labels.app == 'x' && self.spec.labels['app'] == 'x'");
     let wrong = |source: &str, expected: &str| {
         let error = evaluated(&schema, &object, source).err().unwrap_or_default();
         assert!(error.contains(expected), "{source}: {error}");
     };
     wrong("self.spec.nothing == 1", "undefined field 'nothing'");
+    // What nobody has declared is not seen.
+    wrong("self.spec.free.a.b == 1", "undefined field 'a'");
+    wrong("'a' in self.spec.free", "found no matching overload");
+    wrong("has(self.spec.untyped)", "undefined field 'untyped'");
+    wrong("self.spec.unlisted.size() == 1", "undefined field 'unlisted'");
     wrong("self.metadata.labels == {}", "undefined field 'labels'");
     wrong("self.spec.set.exists(s, s == 1)", "'_==_' applied to '(string, int)'");
 }
