@@ -79,6 +79,8 @@ pub struct Options {
     pub config: KubeletConfiguration,
     pub tls_cert: PathBuf,
     pub tls_key: PathBuf,
+    /// The cluster's authority has signed `tls_cert`, so API servers can verify it.
+    pub tls_signed: bool,
     /// Client certificates of this authority are accepted by the kubelet's API; of none when empty.
     pub client_ca: PathBuf,
     /// Where certificates are that the kubelet asks for itself.
@@ -113,6 +115,7 @@ impl Options {
                 path.clone_from(by);
             }
         };
+        self.tls_signed &= config.tls_cert_file.as_os_str().is_empty();
         replace(&mut self.tls_cert, &config.tls_cert_file);
         replace(&mut self.tls_key, &config.tls_private_key_file);
         replace(&mut self.client_ca, &config.authentication.x509.client_ca_file);

@@ -200,6 +200,7 @@ fn start_kubelet(
         cert_dir: cert_dir(layout, args),
         bootstrapped: args.bootstrap_kubeconfig.is_some(),
         joined,
+        tls_signed: false,
     };
     worker::start_kubelet(parts, layout, informers.client(), node, files)
 }

@@ -53,6 +53,7 @@ pub async fn up(layout: &Layout, mut args: UpArgs) -> Result<()> {
         cert_dir: layout.kubelet().join("pki"),
         bootstrapped: false,
         joined: false,
+        tls_signed: true,
     };
     worker::start_kubelet(&mut parts, layout, plane.node_client(&node.name), &node, files)?;
     worker::start_network(&mut parts, &informers, &node)?;

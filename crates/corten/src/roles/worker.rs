@@ -45,6 +45,8 @@ pub struct KubeletFiles {
     pub bootstrapped: bool,
     /// By a token of the cluster.
     pub joined: bool,
+    /// The cluster's authority has signed `tls_cert`.
+    pub tls_signed: bool,
 }
 
 impl Node {
@@ -163,6 +165,7 @@ pub fn start_kubelet(
         config: node.configuration.clone(),
         tls_cert: files.tls_cert,
         tls_key: files.tls_key,
+        tls_signed: files.tls_signed,
         client_ca: files.client_ca,
         cert_dir: files.cert_dir,
         bootstrapped: files.bootstrapped,

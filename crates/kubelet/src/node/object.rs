@@ -53,12 +53,15 @@ pub fn registration(ctx: &Context) -> Node {
     }
 }
 
-/// What a node that has joined by a token says of the certificate of its API: that the cluster is to sign it, or has.
-/// API servers verify the certificates of those that say so.
+/// What a node says of the certificate of its API: that the cluster has signed it, or (where the node has joined by a
+/// token) is to. API servers verify the certificates of those that say so.
 pub fn serving_certificate(ctx: &Context) -> Option<(String, String)> {
     const ANNOTATION: &str = "corten.dev/serving-certificate";
     let options = &ctx.options;
     let asked_for = options.joined && options.tls_cert.as_os_str().is_empty();
+    if options.tls_signed {
+        return Some((ANNOTATION.to_owned(), "signed".to_owned()));
+    }
     let signed = || crate::identity::Pair::serving(&options.cert_dir).is_valid();
     asked_for.then(|| (ANNOTATION.to_owned(), if signed() { "signed" } else { "wanted" }.to_owned()))
 }
@@ -77,6 +80,11 @@ pub fn own_labels(name: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
+/// Features by gates of their own that the node has, in order: without these, upstream's control plane keeps pods that need
+/// them away, and refuses to resize pods as wholes.
+const DECLARED: [&str; 2] =
+    ["InPlacePodLevelResourcesVerticalScaling", "RestartAllContainersOnContainerExits"];
+
 /// The status without conditions and images.
 pub fn base_status(ctx: &Context) -> NodeStatus {
     let machine = &ctx.machine;
@@ -86,6 +94,7 @@ pub fn base_status(ctx: &Context) -> NodeStatus {
     addresses.push(address("Hostname", ctx.options.node_name.clone()));
     NodeStatus {
         addresses: Some(addresses),
+        declared_features: Some(DECLARED.map(str::to_owned).into()),
         capacity: Some(quantities(ctx.capacity())),
         allocatable: Some(quantities(ctx.allocatable())),
         daemon_endpoints: Some(NodeDaemonEndpoints {

@@ -148,7 +148,7 @@ fn serving_certificates(c: &Cluster) {
     ]);
     let file = std::env::temp_dir().join(format!("corten-serving-{}.crt", std::process::id()));
     std::fs::write(&file, authority).unwrap();
-    for worker in ["worker", "worker2"].map(|node| format!("{}-{node}", c.name())) {
+    for worker in ["control-plane", "worker", "worker2"].map(|node| format!("{}-{node}", c.name())) {
         let mut address = String::new();
         eventually("the cluster to have signed what the node serves with", || {
             let node = c.get(&["node", &worker]);
@@ -252,6 +252,8 @@ fn own_images(c: &Cluster, archive: &std::path::Path) {
     assert_eq!(loaded, "docker.io/library/own:1\n");
     let none = c.corten(&["cluster", "load", "image", "none:1", "--name", c.name()]);
     assert!(!none.ok && none.stderr.contains("none:1"), "{none:?}");
+    // What is looked for at the end is what clusters leave behind.
+    std::fs::remove_dir_all(c.root().join("runtime")).unwrap();
 }
 
 /// systemd takes the units that are made for it.
