@@ -33,7 +33,6 @@ pub fn create(object: &Value, errors: &mut FieldErrors) {
 }
 
 pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    name(new, errors);
     let (spec_new, spec_old) = (&new["spec"], &old["spec"]);
     // What has been accepted once, perhaps by an older server, may stay.
     if spec_new != spec_old {
@@ -70,7 +69,8 @@ pub fn update_status(new: &Value, errors: &mut FieldErrors) {
 fn name(object: &Value, errors: &mut FieldErrors) {
     let (group, plural) = (text(&object["spec"]["group"]), text(&object["spec"]["names"]["plural"]));
     let name = &object["metadata"]["name"];
-    if text(name) != format!("{plural}.{group}") {
+    // That there is none is told of every kind.
+    if !text(name).is_empty() && text(name) != format!("{plural}.{group}") {
         let metadata = Path::new("metadata");
         errors.invalid(&metadata.child("name"), name.clone(), "must be spec.names.plural+\".\"+spec.group");
     }
