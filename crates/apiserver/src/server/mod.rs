@@ -27,7 +27,6 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-
 use crate::UserInfo;
 use crate::aggregation;
 use crate::audit::AuditError;
