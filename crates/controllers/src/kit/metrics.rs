@@ -1,9 +1,9 @@
 //! What the work queues tell about themselves, and controllers of their work, under upstream's names and in Prometheus' text form.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exposition::Page;
 use parking_lot::Mutex;
 
 use super::meters::METERS;
@@ -65,7 +65,7 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut told: Vec<_> = self.0.lock().iter().map(|(name, queue)| (*name, queue.told())).collect();
         told.sort_by_key(|(name, _)| *name);
-        let mut out = String::new();
+        let mut page = Page::default();
         type Value = fn(&Told) -> f64;
         let plain: [(&str, &str, &str, Value); 5] = [
             ("depth", "gauge", "Current depth of workqueue", |told| told.depth as f64),
@@ -84,42 +84,37 @@ impl Metrics {
             ),
         ];
         for (metric, kind, help, value) in plain {
-            head(&mut out, metric, kind, help);
+            head(&mut page, metric, kind, help);
             for (name, told) in &told {
-                line(&mut out, metric, name, "", value(told));
+                page.sample(&format!("workqueue_{metric}"), &[("name", name)], value(told));
             }
         }
-        head(&mut out, "queue_duration_seconds", "histogram", "How long an item stays in workqueue");
+        head(&mut page, "queue_duration_seconds", "histogram", "How long an item stays in workqueue");
         for (name, told) in &told {
-            histogram(&mut out, "queue_duration_seconds", name, &told.waited);
+            histogram(&mut page, "queue_duration_seconds", name, &told.waited);
         }
-        head(&mut out, "work_duration_seconds", "histogram", "How long processing an item takes");
+        head(&mut page, "work_duration_seconds", "histogram", "How long processing an item takes");
         for (name, told) in &told {
-            histogram(&mut out, "work_duration_seconds", name, &told.worked);
+            histogram(&mut page, "work_duration_seconds", name, &told.worked);
         }
-        out.push_str(&METERS.text());
-        out
+        METERS.write(&mut page);
+        page.text()
     }
 }
 
-// Writing to a String never fails.
-
-fn head(out: &mut String, metric: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP workqueue_{metric} {help}.\n# TYPE workqueue_{metric} {kind}");
+fn head(page: &mut Page, metric: &str, kind: &str, help: &str) {
+    page.family(&format!("workqueue_{metric}"), kind, &format!("{help}."));
 }
 
-fn line(out: &mut String, metric: &str, name: &str, more: &str, value: f64) {
-    let _ = writeln!(out, "workqueue_{metric}{{name=\"{name}\"{more}}} {value}");
-}
-
-fn histogram(out: &mut String, metric: &str, name: &str, durations: &Durations) {
+fn histogram(page: &mut Page, metric: &str, name: &str, durations: &Durations) {
+    let metric = format!("workqueue_{metric}");
     let bucket = format!("{metric}_bucket");
     for (bound, count) in BUCKETS.iter().zip(durations.buckets) {
-        line(out, &bucket, name, &format!(",le=\"{bound}\""), count as f64);
+        page.sample(&bucket, &[("name", name), ("le", &bound.to_string())], count as f64);
     }
-    line(out, &bucket, name, ",le=\"+Inf\"", durations.count as f64);
-    line(out, &format!("{metric}_sum"), name, "", durations.sum);
-    line(out, &format!("{metric}_count"), name, "", durations.count as f64);
+    page.sample(&bucket, &[("name", name), ("le", "+Inf")], durations.count as f64);
+    page.sample(&format!("{metric}_sum"), &[("name", name)], durations.sum);
+    page.sample(&format!("{metric}_count"), &[("name", name)], durations.count as f64);
 }
 
 #[cfg(test)]
