@@ -158,10 +158,7 @@ fn names(advertise: IpAddr, args: &ClusterArgs) -> Result<pki::Names> {
 
 /// The first usable address of a Service range: that of the `kubernetes` Service is of the first range.
 fn first_address(range: &IpNet) -> Result<IpAddr> {
-    range
-        .hosts()
-        .find(|ip| *ip != range.network())
-        .with_context(|| format!("{range} has no addresses for Services"))
+    ranges::addresses(range).next().with_context(|| format!("{range} has no addresses for Services"))
 }
 
 /// The endpoint of the `kubernetes` Service is of the Service's family.

@@ -25,6 +25,12 @@ pub fn is_ipv6(net: &IpNet) -> bool {
     net.addr().is_ipv6()
 }
 
+/// The addresses that Services of the network may have, in their order.
+pub fn addresses(net: &IpNet) -> impl Iterator<Item = IpAddr> {
+    let network = net.network();
+    net.hosts().filter(move |ip| *ip != network)
+}
+
 /// Networks and addresses that do not go together are refused before anything is written. The cluster DNS is given the
 /// tenth address of the first network of Services where the usual one is none of theirs.
 pub fn settle(args: &mut ClusterArgs) -> Result<()> {
@@ -49,7 +55,7 @@ pub fn settle(args: &mut ClusterArgs) -> Result<()> {
         args.service_cluster_ip_range
     );
     let first = services.first().context("--service-cluster-ip-range names no network")?;
-    args.network.cluster_dns = first.hosts().filter(|ip| *ip != first.network()).nth(9).with_context(|| {
+    args.network.cluster_dns = addresses(first).nth(9).with_context(|| {
         format!("--service-cluster-ip-range {first} is too small for the cluster DNS: it is to have the tenth address")
     })?;
     Ok(())
