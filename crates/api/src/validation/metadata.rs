@@ -91,7 +91,6 @@ pub fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut FieldError
 
 fn owners(owners: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut controller: Option<String> = None;
-    let all = owners;
     // Which of them it is, is not told.
     for owner in items(owners) {
         let version = text(&owner["apiVersion"]);
@@ -112,7 +111,7 @@ fn owners(owners: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
                 let detail = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                 );
-                errors.invalid(path, all.clone(), detail);
+                errors.invalid(path, owners.clone(), detail);
             } else {
                 controller = Some(this);
             }

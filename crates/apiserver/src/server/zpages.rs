@@ -20,8 +20,8 @@ const PATHS: &[&str] = &["/flagz", "/healthz", "/livez", "/metrics", "/metrics/s
 pub fn serve(state: &State, path: &str, headers: &HeaderMap) -> Option<Result<Answer, Status>> {
     match path {
         "/statusz" => Some(page(headers, "Statusz", |form| {
-            let version = GIT_VERSION;
-            let told = zpages::Status { name: NAME, started: state.started, version, paths: PATHS };
+            let started = state.started;
+            let told = zpages::Status { name: NAME, started, version: GIT_VERSION, paths: PATHS };
             zpages::status(&told, Timestamp::now(), form)
         })),
         "/flagz" => Some(page(headers, "Flagz", |form| zpages::flags(NAME, &state.config.flags, form))),
