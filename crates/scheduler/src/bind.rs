@@ -29,6 +29,8 @@ pub enum BindError {
     Claim { claim: String, source: kube::Error },
     #[error("binding resource claims: cannot reserve resourceclaim {claim}: {source}")]
     Devices { claim: String, source: kube::Error },
+    #[error("binding resource claims: cannot make a resourceclaim for extended resources: {0}")]
+    Extended(kube::Error),
     #[error("binding resource claims: resourceclaim {0} has been allocated otherwise meanwhile")]
     Allocated(String),
     #[error("binding resource claims: {0}")]
@@ -100,7 +102,7 @@ async fn prepare(
     if !assignment.plan.is_empty() {
         bind_volumes(client, messages, assignment, timeouts.volumes).await?;
     }
-    if !assignment.devices.claims.is_empty() {
+    if !assignment.devices.is_empty() {
         reserve::all(client, messages, assignment, timeouts.devices).await?;
     }
     Ok(())

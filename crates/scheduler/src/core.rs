@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use client::Delta;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use k8s_openapi::api::resource::v1::AllocationResult;
 use kube::Resource;
 use tokio::time::Instant;
 
@@ -16,67 +15,16 @@ use crate::budgets::Budgets;
 use crate::classes::Classes;
 use crate::cluster::{Cluster, Slot};
 use crate::config::{Config, Profile};
-use crate::decide::preemption::{self, Preemption, Victims};
+use crate::decide::preemption::{self, Preemption};
 use crate::decide::{self, Attempt, Misfit, Nominated};
-use crate::devices::{awaits_claims, has_claims};
-use crate::plugins::{PluginId, PluginSet, Refusal};
+pub use crate::decision::{Assignment, Decision, Failure, Reservation, Verdict};
+use crate::devices::{awaits_claims, unmade};
+use crate::plugins::{PluginId, Refusal};
 use crate::pod::{self, PodInfo};
 use crate::queue::{Event, Kinds, Pending, Queue, Waiting, hints};
 use crate::random::Random;
 use crate::stages::{Stage, Stages};
-use crate::storage::{ClaimState, Key, Plan};
-
-/// What is to be done about a pod.
-#[derive(Debug)]
-pub enum Decision {
-    Bind(Assignment),
-    Refused(Failure),
-    /// Extenders have a say: these nodes fit, with what speaks for each.
-    Consult {
-        waiting: Waiting,
-        nodes: Vec<(String, i64)>,
-    },
-}
-
-impl Decision {
-    /// Whose pod it is about.
-    pub const fn profile(&self) -> usize {
-        match self {
-            Self::Bind(assignment) => assignment.waiting.profile,
-            Self::Refused(failure) => failure.profile,
-            Self::Consult { waiting, .. } => waiting.profile,
-        }
-    }
-}
-
-/// A pod and its node.
-#[derive(Debug)]
-pub struct Assignment {
-    pub waiting: Waiting,
-    pub node: String,
-    pub plan: Plan,
-    pub devices: Reservation,
-}
-
-/// Claims for devices that the pod uses, and what those that had nothing yet are given.
-#[derive(Clone, Debug, Default)]
-pub struct Reservation {
-    pub claims: Vec<Key>,
-    pub allocations: HashMap<Key, AllocationResult>,
-}
-
-/// A pod that fits nowhere now. It is back in the queue.
-#[derive(Debug)]
-pub struct Failure {
-    pub pod: Arc<PodInfo>,
-    pub profile: usize,
-    pub message: String,
-    pub refused_by: PluginSet,
-    /// Where less important pods could make room, best first.
-    pub candidates: Vec<Victims>,
-    /// Room was kept for it in vain.
-    pub no_longer_nominated: bool,
-}
+use crate::storage::{ClaimState, Plan};
 
 /// What comes of looking at a pod once.
 enum Opinion {
@@ -84,15 +32,6 @@ enum Opinion {
     Ask(Vec<(String, i64)>),
     Misfit(Misfit),
     Nowhere(Misfit, Preemption),
-}
-
-/// What extenders made of the nodes.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    /// Those left, with what speaks for each.
-    pub nodes: Vec<(String, i64)>,
-    /// Those refused, why, and whether the node could fit if other pods went.
-    pub refused: Vec<(String, String, bool)>,
 }
 
 pub struct Core {
@@ -296,6 +235,7 @@ impl Core {
         self.queue.remove(uid);
         self.deciding.remove(uid);
         let nominated = self.forget_nomination(uid);
+        self.cluster.devices.forget(&unmade(pod.metadata.namespace.as_deref().unwrap_or_default(), uid));
         let counted = self.cluster.remove_pod(uid);
         let freed = counted.or_else(|| nominated.then(|| Arc::new(PodInfo::new(Arc::new(pod.clone())))));
         if let Some(freed) = freed {
@@ -433,6 +373,9 @@ impl Core {
         for (claim, allocation) in &devices.allocations {
             self.cluster.devices.assume(claim.clone(), allocation.clone());
         }
+        if let Some((_, allocation)) = &devices.extended {
+            self.cluster.devices.assume(unmade(pod.namespace(), &pod.uid), allocation.clone());
+        }
         self.cluster.add_pod(pod.clone(), &node);
         self.deciding.insert(pod.uid.clone(), pod.clone());
         self.forget_nomination(&pod.uid);
@@ -452,18 +395,21 @@ impl Core {
 
     fn reserve(&self, pod: &PodInfo, node: &str) -> Reservation {
         let devices = &self.cluster.devices;
-        let node = self.cluster.node(node).filter(|_| has_claims(&pod.pod));
-        let Some((node, claims)) = node.zip(devices.claims_of(&pod.pod).ok()) else {
+        let claims = devices.claims_of(&pod.pod, devices.backed(pod));
+        let Some((node, claims)) = self.cluster.node(node).zip(claims.ok()) else {
             return Reservation::default();
         };
-        let waiting: Vec<_> = claims.waiting.iter().map(|(_, claim)| *claim).collect();
-        let found = if waiting.is_empty() {
+        let extended = claims.extended_on(node);
+        let waiting: Vec<_> = claims.wanted(extended.as_ref()).collect();
+        let mut found = if waiting.is_empty() {
             Vec::new()
         } else {
             devices.allocate(&waiting, node).unwrap_or_default()
         };
+        let allocation = extended.as_ref().and_then(|_| found.pop());
         let keys = claims.waiting.iter().map(|(key, _)| key.clone());
-        Reservation { allocations: keys.zip(found).collect(), claims: claims.all }
+        let allocations = keys.zip(found).collect();
+        Reservation { allocations, claims: claims.all, extended: extended.zip(allocation) }
     }
 
     /// What the plugins say that are asked when no node fits.
@@ -505,7 +451,16 @@ impl Core {
         }
         let profile = waiting.profile;
         self.queue.refused(waiting, refused_by, now);
-        Decision::Refused(Failure { pod, profile, message, refused_by, candidates, no_longer_nominated })
+        let left_over = self.cluster.devices.left_over(&pod.pod).cloned();
+        Decision::Refused(Failure {
+            pod,
+            profile,
+            message,
+            refused_by,
+            candidates,
+            no_longer_nominated,
+            left_over,
+        })
     }
 
     /// What was told of a pod's last failure is kept with it.
@@ -524,7 +479,9 @@ impl Core {
     pub fn unbound(&mut self, assignment: Assignment, now: Instant) {
         self.cluster.storage.forget(&assignment.plan);
         assignment.devices.allocations.keys().for_each(|claim| self.cluster.devices.forget(claim));
-        let uid = assignment.waiting.pod.uid.clone();
+        let pod = &assignment.waiting.pod;
+        self.cluster.devices.forget(&unmade(pod.namespace(), &pod.uid));
+        let uid = pod.uid.clone();
         let Some(pod) = self.deciding.remove(&uid) else { return };
         if let Some(freed) = self.cluster.remove_pod(&uid) {
             self.happened(Event::PodRemoved(&freed), now);

@@ -14,13 +14,15 @@ use tracing::warn;
 use crate::bind::BindError;
 use crate::core::Assignment;
 use crate::devices::has_conditions;
+use crate::extended;
+use crate::pod::PodInfo;
 use crate::scheduler::Message;
 use crate::storage::Key;
 
 /// The claim does not go while its devices are taken.
-const PROTECTION: &str = "resource.kubernetes.io/delete-protection";
+pub const PROTECTION: &str = "resource.kubernetes.io/delete-protection";
 /// Others write to claims too: so often a write is tried again on what they made of it.
-const ATTEMPTS: usize = 5;
+pub const ATTEMPTS: usize = 5;
 
 /// Returns when every device is ready. Those that will not be, or not in time, are given back.
 pub async fn all(
@@ -30,6 +32,12 @@ pub async fn all(
     timeout: Duration,
 ) -> Result<(), BindError> {
     let mut awaited = Vec::new();
+    if let Some((wanted, allocation)) = &assignment.devices.extended {
+        let claim = extended::make(client, &assignment.waiting.pod, wanted, allocation).await?;
+        if has_conditions(&claim) {
+            awaited.push(key_of(&claim));
+        }
+    }
     for key in &assignment.devices.claims {
         if has_conditions(&reserve(client, key, assignment).await?) {
             awaited.push(key.clone());
@@ -40,7 +48,7 @@ pub async fn all(
     }
     let result = wait(messages, awaited.clone(), timeout).await;
     if matches!(result, Err(BindError::NotReady(_) | BindError::DevicesTimeout(_))) {
-        for key in &awaited {
+        for key in awaited.iter().filter(|key| assignment.devices.claims.contains(key)) {
             if let Err(error) = give_back(client, key, assignment).await {
                 warn!(claim = key.1, namespace = key.0, %error, "devices that are not ready are still taken");
             }
@@ -61,6 +69,11 @@ async fn wait(
         Ok(Err(_)) => Err(BindError::Ending),
         Ok(Ok(ready)) => ready.map_err(BindError::NotReady),
     }
+}
+
+fn key_of(claim: &ResourceClaim) -> Key {
+    let meta = &claim.metadata;
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 /// Writes down which devices a claim has been given, and that the pod uses it.
@@ -117,13 +130,18 @@ async fn try_reserve(
     if given.is_none() && users.iter().any(|user| *user.uid == *pod.uid) {
         return Ok(Ok(claim));
     }
-    users.push(ResourceClaimConsumerReference {
+    users.push(user(pod));
+    Ok(api.replace_status(name, &PostParams::default(), &claim).await)
+}
+
+/// The pod, as a user of claims.
+pub fn user(pod: &PodInfo) -> ResourceClaimConsumerReference {
+    ResourceClaimConsumerReference {
         api_group: None,
         resource: "pods".to_owned(),
         name: pod.name().to_owned(),
         uid: pod.uid.to_string(),
-    });
-    Ok(api.replace_status(name, &PostParams::default(), &claim).await)
+    }
 }
 
 /// The pod does not use the claim; if nobody does, its devices are free again.

@@ -25,7 +25,7 @@ use crate::pod::PodInfo;
 use crate::queue::Waiting;
 use crate::queue::{Event, Kinds};
 use crate::storage::Key;
-use crate::{bind, evict};
+use crate::{bind, evict, extended};
 
 /// What tasks tell the loop.
 pub enum Message {
@@ -278,7 +278,12 @@ impl Scheduler {
     }
 
     fn refused(&mut self, failure: Failure) {
-        let Failure { pod, profile, message, refused_by, candidates, no_longer_nominated } = failure;
+        let Failure { pod, profile, message, refused_by, candidates, no_longer_nominated, left_over } =
+            failure;
+        if let Some(claim) = left_over {
+            let (client, pod) = (self.client.clone(), pod.clone());
+            tokio::spawn(async move { extended::take_back(&client, &pod, &claim).await });
+        }
         debug!(pod = pod.name(), namespace = pod.namespace(), ?refused_by, "pod fits nowhere");
         self.metrics.attempted(&self.scheduler_name(profile), Outcome::Unschedulable, Duration::ZERO);
         let mut note = None;

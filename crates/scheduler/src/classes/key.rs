@@ -9,6 +9,7 @@ use ahash::{AHasher, RandomState};
 use serde::Serialize;
 
 use crate::labels::Labels;
+use crate::plugins::needed;
 use crate::pod::{self, PodInfo};
 
 pub type Key = u128;
@@ -30,13 +31,14 @@ impl Keys {
         Digest { high: self.high.build_hasher(), low: self.low.build_hasher() }
     }
 
-    /// Of what is looked at node by node.
-    pub fn local(&self, profile: usize, pod: &PodInfo) -> Key {
+    /// Of what is looked at node by node; `names` counts changes of which classes stand for extended resources.
+    pub fn local(&self, profile: usize, pod: &PodInfo, names: u64) -> Key {
         let own = *pod.key.get_or_init(|| {
             let mut digest = self.digest();
             pod.requests.hash(&mut digest);
             pod.scored.hash(&mut digest);
             pod.host_ports.hash(&mut digest);
+            needed(pod).hash(&mut digest);
             pod::node_name(&pod.pod).hash(&mut digest);
             let Some(spec) = pod.spec() else { return digest.key() };
             digest.json(&spec.tolerations);
@@ -50,7 +52,8 @@ impl Keys {
             digest.key()
         });
         let mut digest = self.digest();
-        (profile, own).hash(&mut digest);
+        let names = if pod.requests.others.is_empty() { 0 } else { names };
+        (profile, own, names).hash(&mut digest);
         digest.key()
     }
 

@@ -3,8 +3,10 @@
 
 use crate::cluster::{Cluster, Missed, NodeState, Slot};
 use crate::config::Profile;
+use crate::devices::Backed;
 use crate::plugins::{
-    Balance, Fit, Images, Local, MAX_SCORE, Named, Picky, PluginId, Refusal, Tolerant, Unschedulable, Wanted,
+    Balance, Fit, Images, Local, MAX_SCORE, Named, Needed, Picky, PluginId, Refusal, Tolerant, Unschedulable,
+    Wanted,
 };
 use crate::pod::PodInfo;
 
@@ -21,17 +23,17 @@ pub struct Judges {
 }
 
 impl Judges {
-    pub fn new(pod: &PodInfo, profile: &Profile) -> Self {
+    pub fn new(pod: &PodInfo, profile: &Profile, cluster: &Cluster) -> Self {
         let mut filters: Vec<(PluginId, Box<dyn Local>)> = Vec::new();
         for id in profile.filters.iter() {
-            filters.extend(judge(id, pod, profile).map(|local| (id, local)));
+            filters.extend(judge(id, pod, profile, cluster).map(|local| (id, local)));
         }
         let weight = |id: PluginId| Some(profile.weight(id)).filter(|weight| *weight > 0);
         let added = profile.added_affinity.as_ref();
         let picky = Picky::new(pod, added);
         Self {
             filters,
-            fit: weight(PluginId::NodeResourcesFit).map(|weight| (weight, Fit::new(pod, &profile.fit))),
+            fit: weight(PluginId::NodeResourcesFit).map(|weight| (weight, fit(pod, profile, cluster))),
             balance: weight(PluginId::NodeResourcesBalancedAllocation)
                 .and_then(|weight| Some((weight, Balance::new(pod, &profile.balanced)?))),
             images: weight(PluginId::ImageLocality).map(|weight| (weight, Images::new(pod))),
@@ -68,7 +70,7 @@ impl Judges {
 }
 
 /// What one plugin has to say of single nodes to such a pod.
-pub fn judge(id: PluginId, pod: &PodInfo, profile: &Profile) -> Option<Box<dyn Local>> {
+pub fn judge(id: PluginId, pod: &PodInfo, profile: &Profile, cluster: &Cluster) -> Option<Box<dyn Local>> {
     fn boxed<L: Local + 'static>(local: L) -> Box<dyn Local> {
         Box::new(local)
     }
@@ -78,9 +80,16 @@ pub fn judge(id: PluginId, pod: &PodInfo, profile: &Profile) -> Option<Box<dyn L
         PluginId::TaintToleration => Some(boxed(Tolerant::new(pod))),
         PluginId::NodeAffinity => Picky::new(pod, profile.added_affinity.as_ref()).map(boxed),
         PluginId::NodePorts => Wanted::new(pod).map(boxed),
-        PluginId::NodeResourcesFit => Some(boxed(Fit::new(pod, &profile.fit))),
+        PluginId::NodeResourcesFit => Some(boxed(fit(pod, profile, cluster))),
+        PluginId::NodeDeclaredFeatures => Needed::new(pod).map(boxed),
         _ => None,
     }
+}
+
+fn fit(pod: &PodInfo, profile: &Profile, cluster: &Cluster) -> Fit {
+    let claims = profile.filters.contains(PluginId::DynamicResources);
+    let backed = if claims { cluster.devices.backed(pod) } else { Backed::default() };
+    Fit::new(pod, &profile.fit, &backed)
 }
 
 pub struct LocalClass {
@@ -106,7 +115,7 @@ pub struct Verdict {
 
 impl LocalClass {
     pub fn new(pod: &PodInfo, profile: &Profile, cluster: &Cluster) -> Self {
-        let judges = Judges::new(pod, profile);
+        let judges = Judges::new(pod, profile, cluster);
         let only = judges.picky.as_ref().and_then(Picky::only);
         let only = only.filter(|_| profile.filters.contains(PluginId::NodeAffinity));
         let mut class = Self { judges, seen: 0, verdicts: Vec::new(), only, used: 0 };

@@ -45,7 +45,7 @@ impl Classes {
     ) -> (&LocalClass, Option<&CrossClass>) {
         self.clock += 1;
         let clock = self.clock;
-        let local_key = self.keys.local(at, pod);
+        let local_key = self.keys.local(at, pod, cluster.devices.names_version());
         make_room(&mut self.local, &local_key, |class| class.used);
         let local = self.local.entry(local_key).or_insert_with(|| LocalClass::new(pod, profile, cluster));
         local.refresh(cluster);

@@ -55,7 +55,7 @@ impl Set {
 }
 
 /// What a plugin is for.
-const FILTERS: [PluginId; 13] = [
+const FILTERS: [PluginId; 14] = [
     PluginId::NodeUnschedulable,
     PluginId::NodeName,
     PluginId::TaintToleration,
@@ -69,16 +69,16 @@ const FILTERS: [PluginId; 13] = [
     PluginId::PodTopologySpread,
     PluginId::InterPodAffinity,
     PluginId::DynamicResources,
+    PluginId::NodeDeclaredFeatures,
 ];
 
 /// Plugins that score, with their default weights.
-const SCORES: [(PluginId, i64); 9] = [
+const SCORES: [(PluginId, i64); 8] = [
     (PluginId::TaintToleration, 3),
     (PluginId::NodeAffinity, 2),
     (PluginId::NodeResourcesFit, 1),
     (PluginId::PodTopologySpread, 2),
     (PluginId::InterPodAffinity, 2),
-    (PluginId::DynamicResources, 2),
     (PluginId::DynamicResources, 2),
     (PluginId::NodeResourcesBalancedAllocation, 1),
     (PluginId::ImageLocality, 1),

@@ -217,10 +217,13 @@ fn checks<'a>(pod: &'a PodInfo, profile: &'a Profile, cluster: &'a Cluster) -> R
     }
     let mut checks: Checks<'a> = Vec::new();
     let asked = |id: PluginId| profile.filters.contains(id);
-    if asked(PluginId::DynamicResources) && has_claims(&pod.pod) {
-        let hopeless = |message| Hopeless { plugin: PluginId::DynamicResources, message };
-        let claims = cluster.devices.claims_of(&pod.pod).map_err(hopeless)?;
-        checks.push((PluginId::DynamicResources, boxed(Promised::new(&cluster.devices, claims))));
+    if asked(PluginId::DynamicResources) {
+        let backed = cluster.devices.backed(pod);
+        if has_claims(&pod.pod) || !backed.is_empty() {
+            let hopeless = |message| Hopeless { plugin: PluginId::DynamicResources, message };
+            let claims = cluster.devices.claims_of(&pod.pod, backed).map_err(hopeless)?;
+            checks.push((PluginId::DynamicResources, boxed(Promised::new(&cluster.devices, claims))));
+        }
     }
     if pod.spec().is_none_or(|spec| spec.volumes.is_none()) {
         return Ok(checks);

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
-use super::{Devices, allocation};
+use super::{Backed, Devices, Extended, allocation};
 use crate::cluster::NodeState;
 use crate::labels;
 use crate::storage::Key;
@@ -17,6 +17,8 @@ pub struct PodClaims<'a> {
     pub all: Vec<Key>,
     allocated: Vec<&'a AllocationResult>,
     pub waiting: Vec<(Key, &'a ResourceClaim)>,
+    /// What is claimed for it where there is no device plugin.
+    backed: Backed,
 }
 
 pub fn has_claims(pod: &Pod) -> bool {
@@ -37,9 +39,12 @@ pub fn awaits_claims(pod: &Pod) -> bool {
 
 impl Devices {
     /// A pod's claims, or why it can go nowhere.
-    pub fn claims_of(&self, pod: &Pod) -> Result<PodClaims<'_>, String> {
+    pub fn claims_of(&self, pod: &Pod, backed: Backed) -> Result<PodClaims<'_>, String> {
+        if let Some((_, name)) = self.left_over(pod) {
+            return Err(format!("resourceclaim \"{name}\" of an earlier attempt is still being removed"));
+        }
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let mut claims = PodClaims::default();
+        let mut claims = PodClaims { backed, ..PodClaims::default() };
         for wanted in pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten()) {
             let from_template = wanted.resource_claim_name.is_none();
             let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
@@ -99,6 +104,16 @@ impl Devices {
 }
 
 impl PodClaims<'_> {
+    /// The claim for extended resources that the pod needs on the node.
+    pub fn extended_on(&self, node: &NodeState) -> Option<Extended> {
+        self.backed.on(node)
+    }
+
+    /// The claims to allocate, that one last.
+    pub fn wanted<'a>(&'a self, extended: Option<&'a Extended>) -> impl Iterator<Item = &'a ResourceClaim> {
+        self.waiting.iter().map(|(_, claim)| *claim).chain(extended.map(|extended| &extended.claim))
+    }
+
     /// Whether what is promised already can be used on the node.
     pub fn are_reachable_from(&self, node: &NodeState) -> bool {
         let Some(object) = &node.node else { return false };

@@ -6,6 +6,7 @@
 mod allocate;
 mod capacity;
 mod claims;
+mod extended;
 mod ready;
 mod request;
 mod select;
@@ -18,6 +19,7 @@ use client::Delta;
 use k8s_openapi::api::resource::v1::{AllocationResult, Device, DeviceClass, ResourceClaim, ResourceSlice};
 
 pub use claims::{PodClaims, awaits_claims, has_claims};
+pub use extended::{Backed, Extended, unmade};
 pub use ready::has_conditions;
 
 use crate::cluster::NodeState;
@@ -80,6 +82,10 @@ pub struct Devices {
     taken: Taken,
     assumed: HashMap<Key, AllocationResult>,
     selectors: Selectors,
+    /// Extended resources that classes stand for.
+    names: extended::Names,
+    /// Claims that were made for these, by the UIDs of their pods.
+    made: HashMap<String, Key>,
 }
 
 fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
@@ -95,6 +101,16 @@ impl Devices {
         let new = allocation(claim).filter(|_| !gone);
         if new.is_some() || gone {
             self.forget(&key);
+        }
+        if let Some(pod) = extended::made_for(claim) {
+            if new.is_some() || gone {
+                self.forget(&unmade(&key.0, pod));
+            }
+            if gone {
+                self.made.remove(pod);
+            } else {
+                self.made.insert(pod.to_owned(), key.clone());
+            }
         }
         if let Some(new) = new {
             self.taken.take(new);
@@ -113,6 +129,7 @@ impl Devices {
             Delta::Deleted(_) => drop(self.classes.remove(&name)),
             _ => drop(self.classes.insert(name, class.clone())),
         }
+        self.names.refresh(&self.classes);
     }
 
     pub fn slice_changed(&mut self, delta: &Delta<ResourceSlice>) {

@@ -34,10 +34,11 @@ impl Check for Promised<'_> {
         if !self.claims.are_reachable_from(node) {
             return Err(Refusal::for_good("resourceclaim not available on the node"));
         }
-        if self.claims.waiting.is_empty() {
+        let extended = self.claims.extended_on(node);
+        let waiting: Vec<_> = self.claims.wanted(extended.as_ref()).collect();
+        if waiting.is_empty() {
             return Ok(());
         }
-        let waiting: Vec<_> = self.claims.waiting.iter().map(|(_, claim)| *claim).collect();
         // What a pod that goes gives back is not known before it has gone: sending it away helps nobody yet.
         self.devices.allocate(&waiting, node).map(drop).map_err(Refusal::for_good)
     }
@@ -48,7 +49,8 @@ impl Check for Promised<'_> {
 
     /// The better, the earlier the alternatives come that a claim would be given there.
     fn score(&self, node: &NodeState) -> i64 {
-        let waiting: Vec<_> = self.claims.waiting.iter().map(|(_, claim)| *claim).collect();
+        let extended = self.claims.extended_on(node);
+        let waiting: Vec<_> = self.claims.wanted(extended.as_ref()).collect();
         let Ok(found) = self.devices.allocate(&waiting, node) else { return 0 };
         let (mut sum, mut most) = (0, 0);
         for (claim, allocation) in waiting.iter().zip(&found) {

@@ -25,12 +25,13 @@ pub enum PluginId {
     NodeResourcesBalancedAllocation,
     ImageLocality,
     DefaultBinder,
+    NodeDeclaredFeatures,
     /// Not a plugin: an extender refused.
     Extender,
 }
 
 impl PluginId {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SchedulingGates,
         Self::PrioritySort,
         Self::NodeUnschedulable,
@@ -50,6 +51,7 @@ impl PluginId {
         Self::NodeResourcesBalancedAllocation,
         Self::ImageLocality,
         Self::DefaultBinder,
+        Self::NodeDeclaredFeatures,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -73,6 +75,7 @@ impl PluginId {
             Self::NodeResourcesBalancedAllocation => "NodeResourcesBalancedAllocation",
             Self::ImageLocality => "ImageLocality",
             Self::DefaultBinder => "DefaultBinder",
+            Self::NodeDeclaredFeatures => "NodeDeclaredFeatures",
             Self::Extender => "Extender",
         }
     }

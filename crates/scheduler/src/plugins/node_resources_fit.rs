@@ -4,6 +4,7 @@
 use super::{Local, MAX_SCORE, Refusal};
 use crate::cluster::NodeState;
 use crate::config::{FitArgs, ResourceWeight, Strategy};
+use crate::devices::Backed;
 use crate::pod::PodInfo;
 use crate::resources::{CPU, MEMORY, Resources, is_extended};
 
@@ -11,13 +12,15 @@ pub struct Fit {
     requests: Resources,
     scored: Resources,
     ignored: Vec<String>,
+    /// Those that devices are claimed for where there are no plugins for them.
+    backed: Vec<String>,
     strategy: Strategy,
     /// Those of the strategy's resources that matter to this pod.
     weights: Vec<ResourceWeight>,
 }
 
 impl Fit {
-    pub fn new(pod: &PodInfo, args: &FitArgs) -> Self {
+    pub fn new(pod: &PodInfo, args: &FitArgs, backed: &Backed) -> Self {
         let ignored = pod.requests.others.keys().filter(|name| args.ignores(name)).cloned().collect();
         // An extended resource that the pod does not ask for says nothing about where it should go.
         let matters = |resource: &&ResourceWeight| {
@@ -28,6 +31,7 @@ impl Fit {
             requests: pod.requests.clone(),
             scored: pod.scored.clone(),
             ignored,
+            backed: backed.names().cloned().collect(),
             strategy: args.strategy.clone(),
             weights,
         }
@@ -92,7 +96,8 @@ impl Local for Fit {
         check("memory", wanted.memory, used.memory, all.memory);
         check("ephemeral-storage", wanted.ephemeral, used.ephemeral, all.ephemeral);
         for (name, wanted) in &wanted.others {
-            if !self.ignored.contains(name) {
+            let claimed = self.backed.contains(name) && all.amount(name) == 0;
+            if !self.ignored.contains(name) && !claimed {
                 check(name, *wanted, used.amount(name), all.amount(name));
             }
         }

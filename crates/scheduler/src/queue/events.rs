@@ -27,6 +27,7 @@ impl Kinds {
     pub const RESOURCE_CLAIM: Self = Self(1 << 12);
     pub const RESOURCE_SLICE: Self = Self(1 << 13);
     pub const DEVICE_CLASS: Self = Self(1 << 14);
+    pub const NODE_FEATURES: Self = Self(1 << 15);
 
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -38,7 +39,7 @@ impl Kinds {
 
     /// What metrics call it: the first of its sorts.
     pub fn label(self) -> &'static str {
-        const LABELS: [&str; 15] = [
+        const LABELS: [&str; 16] = [
             "NodeAdd",
             "NodeAllocatableChange",
             "NodeLabelChange",
@@ -54,6 +55,7 @@ impl Kinds {
             "ResourceClaimUpdate",
             "ResourceSliceUpdate",
             "DeviceClassUpdate",
+            "NodeDeclaredFeatureChange",
         ];
         LABELS.get(self.0.trailing_zeros() as usize).copied().unwrap_or("Unknown")
     }
@@ -77,6 +79,10 @@ impl Kinds {
         };
         if taints(old) != taints(new) {
             kinds = kinds.or(Self::NODE_TAINTS);
+        }
+        let features = |node: &Node| node.status.as_ref().and_then(|status| status.declared_features.clone());
+        if features(old) != features(new) {
+            kinds = kinds.or(Self::NODE_FEATURES);
         }
         kinds
     }

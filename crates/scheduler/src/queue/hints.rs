@@ -18,7 +18,10 @@ pub const fn kinds(id: PluginId) -> Kinds {
         PluginId::NodeName => K::NODE_ADDED,
         PluginId::NodeAffinity => node,
         PluginId::NodePorts => K::NODE_ADDED.or(K::POD_REMOVED),
-        PluginId::NodeResourcesFit => K::NODE_ADDED.or(K::NODE_RESOURCES).or(K::POD_REMOVED),
+        PluginId::NodeResourcesFit => {
+            K::NODE_ADDED.or(K::NODE_RESOURCES).or(K::POD_REMOVED).or(K::DEVICE_CLASS)
+        }
+        PluginId::NodeDeclaredFeatures => K::NODE_ADDED.or(K::NODE_FEATURES),
         PluginId::VolumeRestrictions => K::POD_REMOVED.or(K::NODE_ADDED).or(K::CLAIM),
         PluginId::NodeVolumeLimits => {
             K::NODE_ADDED.or(K::CSI_NODE).or(K::POD_REMOVED).or(K::CLAIM).or(K::VOLUME)
@@ -34,6 +37,7 @@ pub const fn kinds(id: PluginId) -> Kinds {
             node.or(K::NODE_TAINTS).or(K::POD_ADDED).or(K::POD_REMOVED)
         }
         PluginId::DynamicResources => node
+            .or(K::NODE_RESOURCES)
             .or(K::NODE_TAINTS)
             .or(K::POD_REMOVED)
             .or(K::RESOURCE_CLAIM)
@@ -65,7 +69,7 @@ pub fn helps(
 ) -> bool {
     let mut asked = refused_by.iter().filter(|id| kinds(*id).intersects(event.kinds()));
     asked.any(|id| match event {
-        Event::Node(_, node) => match judge(id, pod, profile) {
+        Event::Node(_, node) => match judge(id, pod, profile, cluster) {
             // Who judges single nodes can judge this one.
             Some(judge) => judge.filter(node).is_ok(),
             None => true,

@@ -250,3 +250,95 @@ fn nodes_with_what_is_wanted_first_are_preferred() {
     assert_eq!(given(&mut core, "one").unwrap().0, "n3");
     assert_ne!(given(&mut core, "two").unwrap().0, "n3", "it is taken");
 }
+
+fn extended_class(core: &mut Core, name: &str, resource: Option<&str>) {
+    let class = json!({"metadata": {"name": name}, "spec": {"extendedResourceName": resource}});
+    core.cluster.devices.class_changed(&added(class));
+}
+
+fn asking(amounts: Value) -> Value {
+    json!({"containers": [{"name": "c", "resources": {"requests": amounts}}]})
+}
+
+#[test]
+fn a_class_stands_for_an_extended_resource() {
+    let plugged = json!({"metadata": {"name": "b1"}, "spec": {},
+        "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "5", "example.com/gpu": "1"}}});
+    let mut two = cluster(&[node("a1", json!({})), plugged], &[]);
+    let one = || asking(json!({"example.com/gpu": "1"}));
+    offer(&mut two, "a1", json!([{"name": "d0"}, {"name": "d1"}]));
+    check(&mut two, asking(json!({"example.com/gpu": "1"})), "b1");
+    let refused = |core: &mut Core, spec: Value, expected: &str| {
+        let message = place(core, &pod("new", spec)).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    };
+    refused(&mut two, asking(json!({"example.com/gpu": "2"})), "2 Insufficient example.com/gpu");
+    // Looked at again although no node has changed.
+    extended_class(&mut two, "gpu", Some("example.com/gpu"));
+    check(&mut two, asking(json!({"example.com/gpu": "2"})), "a1");
+    check(&mut two, asking(json!({"deviceclass.resource.kubernetes.io/gpu": "2"})), "a1");
+    refused(
+        &mut two,
+        asking(json!({"deviceclass.resource.kubernetes.io/none": "1"})),
+        "2 Insufficient deviceclass.resource.kubernetes.io/none",
+    );
+    refused(
+        &mut two,
+        asking(json!({"example.com/gpu": "3"})),
+        "1 Insufficient example.com/gpu, 1 cannot allocate all claims",
+    );
+    // The plugin's node needs no claim.
+    two.cluster.add_pod(pod("other", one()), "a1");
+    let bind = |core: &mut Core, name: &str, spec: Value| match decide(core, &pod(name, spec)) {
+        Decision::Bind(assignment) => assignment,
+        decision => panic!("{decision:?}"),
+    };
+    let on = |node: &str| {
+        let mut spec = one();
+        spec["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        spec
+    };
+    two.cluster.set_node(Arc::new(
+        serde_json::from_value(
+            json!({"metadata": {"name": "b1", "labels": {"kubernetes.io/hostname": "b1"}},
+        "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "5", "example.com/gpu": "1"}}}),
+        )
+        .unwrap(),
+    ));
+    assert!(bind(&mut two, "plugin", on("b1")).devices.is_empty());
+    let first = bind(&mut two, "first", on("a1"));
+    let (extended, allocation) = first.devices.extended.clone().unwrap();
+    assert_eq!(extended.claim.metadata.generate_name.as_deref(), Some("first-extended-resources-"));
+    let mapping = &extended.mappings[0];
+    let mapping = [&*mapping.container_name, &*mapping.resource_name, &*mapping.request_name];
+    assert_eq!(mapping, ["c", "example.com/gpu", "container-0-request-0"]);
+    let result = &allocation.devices.as_ref().unwrap().results.as_ref().unwrap()[0];
+    assert_eq!((&*result.request, &*result.device), ("container-0-request-0", "d0"));
+}
+
+#[test]
+fn what_a_claim_for_extended_resources_holds_is_counted_once() {
+    let mut one = cluster(&[node("a1", json!({}))], &[]);
+    offer(&mut one, "a1", json!([{"name": "d0"}]));
+    extended_class(&mut one, "gpu", Some("example.com/gpu"));
+    let now = Instant::now();
+    let first = pod("first", asking(json!({"example.com/gpu": "1"})));
+    one.pod_changed(&Delta::Added(first.pod.clone()), now);
+    let Some(Decision::Bind(assignment)) = one.decide_next(now) else { panic!("it fits") };
+    one.bound(&assignment);
+    let second = pod("second", asking(json!({"example.com/gpu": "1"})));
+    assert!(place(&mut one, &second).is_err(), "it is decided");
+    let (extended, allocation) = assignment.devices.extended.clone().unwrap();
+    let mut made = serde_json::to_value(&extended.claim).unwrap();
+    made["metadata"]["name"] = "first-extended-resources-x".into();
+    made["status"] = json!({"allocation": allocation});
+    one.cluster.devices.claim_changed(&added(made.clone()));
+    assert!(place(&mut one, &second).is_err(), "the watch tells it");
+    // The pod did not get there after all: its claim must go before it is decided over again.
+    one.unbound(assignment, now);
+    let message = place(&mut one, &first).unwrap_err();
+    assert!(message.contains("\"first-extended-resources-x\" of an earlier attempt"), "{message}");
+    let claim = Arc::new(serde_json::from_value(made).unwrap());
+    one.cluster.devices.claim_changed(&Delta::Deleted(claim));
+    assert_eq!(place(&mut one, &second).as_deref(), Ok("a1"));
+}

@@ -496,3 +496,20 @@ fn volumes_have_one_user_and_nodes_so_many_volumes() {
     let message = place(&mut two, &pod("new", other)).unwrap_err();
     assert!(message.contains("1 node(s) had no available volume zone"), "{message}");
 }
+
+#[test]
+fn pods_go_where_the_features_are_that_they_need() {
+    let mut able = node("b1", json!({}));
+    able["status"]["declaredFeatures"] =
+        json!(["InPlacePodLevelResourcesVerticalScaling", "RestartAllContainersOnContainerExits"]);
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]);
+    let needing = json!({"containers": [{"name": "c", "restartPolicyRules": rules}]});
+    let mut one = cluster(&[node("a1", json!({}))], &[]);
+    check(
+        &mut one,
+        needing.clone(),
+        "0/1 nodes are available: 1 node declared features check failed - unsatisfied requirements: RestartAllContainersOnContainerExits. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+    );
+    check(&mut one, json!({}), "a1");
+    check(&mut cluster(&[node("a1", json!({})), able], &[]), needing, "b1");
+}
