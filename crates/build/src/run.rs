@@ -182,10 +182,6 @@ fn container(name: &str, order: &Order) -> ContainerConfig {
     let context = LinuxContainerSecurityContext {
         namespace_options: Some(options),
         seccomp: Some(SecurityProfile::default()),
-        masked_paths: ["/proc/kcore", "/proc/keys", "/proc/sched_debug", "/sys/firmware"]
-            .map(str::to_owned)
-            .into(),
-        readonly_paths: ["/proc/sys", "/proc/sysrq-trigger"].map(str::to_owned).into(),
         ..LinuxContainerSecurityContext::default()
     };
     ContainerConfig {

@@ -2,10 +2,12 @@
 //!
 //! Kubelet and runtime meet here and nowhere else. A field that one side does not know yet is ignored by it.
 
+mod hidden;
 mod weight;
 
 use std::fmt;
 
+pub use hidden::{masked_paths, readonly_paths};
 pub use weight::cpu_weight;
 
 pub mod v1 {

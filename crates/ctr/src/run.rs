@@ -51,16 +51,6 @@ pub struct RunOptions {
 /// The name of a container's log, in a directory of its own.
 pub(crate) const LOG: &str = "container.log";
 
-const MASKED: [&str; 6] = [
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/sched_debug",
-    "/sys/firmware",
-];
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 impl Ctr {
     /// Runs it; returns its exit code, or 0 when it goes on in the background.
     pub async fn run(&mut self, options: RunOptions) -> Result<i32> {
@@ -179,15 +169,10 @@ fn container_config(
         },
     };
     let namespaces = NamespaceOption { pid: NamespaceMode::Container as i32, ..NamespaceOption::default() };
-    let paths = |paths: &[&str]| {
-        if options.privileged { Vec::new() } else { paths.iter().map(|p| (*p).to_owned()).collect() }
-    };
     let mut context = LinuxContainerSecurityContext {
         namespace_options: Some(namespaces),
         privileged: options.privileged,
         seccomp: Some(SecurityProfile::default()),
-        masked_paths: paths(&MASKED),
-        readonly_paths: paths(&READONLY),
         ..LinuxContainerSecurityContext::default()
     };
     if let Some(user) = &options.user {

@@ -160,6 +160,11 @@ impl Cgroups {
             .try_for_each(|d| remove_emptied(d, deadline).map_err(Error::io("remove control group", d)))
     }
 
+    /// Of CPU, memory and I/O: what waited for them in a group.
+    pub fn pressures(&self, group: &str) -> [Option<Pressure>; 3] {
+        usage::pressures(self, group)
+    }
+
     pub fn usage(&self, group: &str) -> Usage {
         usage::read(self, group)
     }

@@ -13,6 +13,7 @@
 //! - [`shim_client`]: the conversation with the shims; [`events`], [`stats`], [`cgroup`]
 
 mod admission;
+mod apparmor;
 mod cgroup;
 mod clear;
 mod cni;

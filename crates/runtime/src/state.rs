@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::apparmor::AppArmor;
 use crate::cgroup::Cgroups;
 use crate::cni::Cni;
 use crate::container::Container;
@@ -29,6 +30,7 @@ pub struct Runtime {
     /// In place of the bridge.
     pub cni: Option<Cni>,
     pub cgroups: Cgroups,
+    pub apparmor: AppArmor,
     /// Makes the groups of containers whose pods are in slices.
     pub systemd: Option<Systemd>,
     pub sandboxes: Table<Sandbox>,
@@ -74,6 +76,7 @@ impl Runtime {
             bridge,
             cni,
             cgroups: Cgroups::detect(),
+            apparmor: AppArmor::detect(&config.run_dir),
             systemd: config.systemd_bus.clone().map(Systemd::new),
             sandboxes: Table::new("sandbox"),
             containers: Table::new("container"),

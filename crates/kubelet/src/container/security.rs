@@ -6,21 +6,6 @@ use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, SELinuxOptions
 use crate::pod::ext::PodExt;
 use crate::users::Block;
 
-const MASKED: [&str; 11] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 pub fn run_as_user(pod: &Pod, container: &Container) -> Option<i64> {
     let own = container.security_context.as_ref().and_then(|context| context.run_as_user);
     own.or_else(|| pod.pod_spec().security_context.as_ref()?.run_as_user)
@@ -124,13 +109,7 @@ pub fn container(
     let value = |value: Option<i64>| value.map(|value| cri::Int64Value { value });
     let privileged = own.privileged == Some(true);
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
-    let paths = |paths: &[&str]| -> Vec<String> {
-        if privileged || unmasked {
-            Vec::new()
-        } else {
-            paths.iter().map(|path| (*path).to_owned()).collect()
-        }
-    };
+    let unless_bare = |paths: Vec<String>| if privileged || unmasked { Vec::new() } else { paths };
     let seccomp = own.seccomp_profile.as_ref().or(whole.seccomp_profile.as_ref());
     let options = own.se_linux_options.as_ref().or(whole.se_linux_options.as_ref());
     cri::LinuxContainerSecurityContext {
@@ -148,8 +127,8 @@ pub fn container(
         supplemental_groups: groups(pod),
         supplemental_groups_policy: groups_policy(pod),
         no_new_privs: own.allow_privilege_escalation == Some(false),
-        masked_paths: paths(&MASKED),
-        readonly_paths: paths(&READ_ONLY),
+        masked_paths: unless_bare(k8s_cri::masked_paths()),
+        readonly_paths: unless_bare(k8s_cri::readonly_paths()),
         apparmor: apparmor(own.app_armor_profile.as_ref().or(whole.app_armor_profile.as_ref())),
         seccomp: Some(profile(seccomp, seccomp_root, seccomp_default)),
         ..Default::default()

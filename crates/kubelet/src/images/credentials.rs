@@ -1,6 +1,6 @@
 //! Credentials for registries: of the pod's pull secrets, and whether they are for an image.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::provider::matches_image;
 use super::records::{PullAccount, PullSecret};
 use crate::objects::PodObjects;
 use crate::pod::ext::PodExt;
@@ -41,7 +42,7 @@ fn hash(auth: &cri::AuthConfig) -> String {
 
 #[derive(Deserialize)]
 struct DockerConfig {
-    auths: HashMap<String, DockerAuth>,
+    auths: BTreeMap<String, DockerAuth>,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -70,22 +71,25 @@ pub async fn of_secrets(pod: &Pod, reference: &str, objects: &PodObjects) -> Vec
         } else {
             None
         };
-        let fitting = auths.into_iter().flatten().filter(|(registry, _)| fits(registry, reference));
+        // The most particular registry first, as with a node's providers.
+        let fitting = auths.into_iter().flatten().rev().filter(|(registry, _)| fits(registry, reference));
         let secret = |auth: &cri::AuthConfig| PullSecret {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             namespace: pod.namespace().to_owned(),
             name: secret.name.clone(),
             credential_hash: hash(auth),
         };
-        found.extend(fitting.map(|(registry, auth)| {
-            let auth = to_cri(registry, auth);
+        found.extend(fitting.map(|(_, auth)| {
+            let auth = to_cri(auth);
             Credential { source: Source::Secret(secret(&auth)), auth }
         }));
     }
     found
 }
 
-fn to_cri(registry: String, auth: DockerAuth) -> cri::AuthConfig {
+/// Without the server: here it has been matched already, by rules that runtimes do not know (paths, stars), and those
+/// that are told of one show credentials to none that is called otherwise.
+fn to_cri(auth: DockerAuth) -> cri::AuthConfig {
     let (mut username, mut password) = (auth.username, auth.password);
     if username.is_empty()
         && let Ok(bytes) = BASE64.decode(&auth.auth)
@@ -97,7 +101,6 @@ fn to_cri(registry: String, auth: DockerAuth) -> cri::AuthConfig {
     cri::AuthConfig {
         username,
         password,
-        server_address: registry,
         identity_token: auth.identitytoken,
         registry_token: auth.registrytoken,
         ..Default::default()
@@ -116,6 +119,7 @@ pub fn fits(registry: &str, reference: &str) -> bool {
     let has_host = reference.contains('/') && (host.contains(['.', ':']) || host == "localhost");
     let full = if has_host { reference.to_owned() } else { format!("docker.io/{reference}") };
     full.strip_prefix(registry).is_some_and(|rest| rest.starts_with(['/', ':', '@']))
+        || (registry.contains('*') && matches_image(registry, &full))
 }
 
 #[cfg(test)]
@@ -132,5 +136,9 @@ mod tests {
         check("reg.example", "reg.example.evil/a:1", false);
         check("reg.example/team", "reg.example/team/a:1", true);
         check("reg.example/team", "reg.example/other/a:1", false);
+        check("*.reg.example", "eu.reg.example/a:1", true);
+        check("*.reg.example/team", "eu.reg.example/team/a:1", true);
+        check("*.reg.example", "reg.example/a:1", false);
+        check("*.reg.example", "a.b.reg.example/a:1", false);
     }
 }

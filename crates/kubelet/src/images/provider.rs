@@ -162,11 +162,10 @@ impl Providers {
                     let fitting = auth.into_iter().rev().filter(|(registry, _)| {
                         fits(registry, image) || matches_image(registry, &repository(image))
                     });
-                    found.extend(fitting.map(|(registry, auth)| Credential {
+                    found.extend(fitting.map(|(_, auth)| Credential {
                         auth: cri::AuthConfig {
                             username: auth.username,
                             password: auth.password,
-                            server_address: registry,
                             ..Default::default()
                         },
                         source: source.clone(),
@@ -337,7 +336,7 @@ fn annotations(
 }
 
 /// `*.registry.io:8080/path`: as many parts of the host, each as the pattern says; the same port; the beginning of the path.
-fn matches_image(pattern: &str, repository: &str) -> bool {
+pub(super) fn matches_image(pattern: &str, repository: &str) -> bool {
     let pattern = pattern.strip_prefix("https://").or(pattern.strip_prefix("http://")).unwrap_or(pattern);
     let split = |text: &str| -> (String, String, String) {
         let (host, path) = text.split_once('/').unwrap_or((text, ""));

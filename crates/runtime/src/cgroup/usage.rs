@@ -75,6 +75,14 @@ impl Usage {
     }
 }
 
+/// Of CPU, memory and I/O.
+pub fn pressures(groups: &Cgroups, group: &str) -> [Option<Pressure>; 3] {
+    ["cpu", "memory", "io"].map(|controller| {
+        let directory = groups.directory(controller, group)?;
+        parse_pressure(&fs::read_to_string(directory.join(format!("{controller}.pressure"))).ok()?)
+    })
+}
+
 pub fn read(groups: &Cgroups, group: &str) -> Usage {
     let file = |controller: &str, name: &str| {
         let directory = groups.directory(controller, group);
@@ -82,7 +90,6 @@ pub fn read(groups: &Cgroups, group: &str) -> Usage {
     };
     let number = |controller: &str, name: &str| file(controller, name).trim().parse::<u64>().unwrap_or(0);
     let table = |controller: &str, name: &str| Table::parse(&file(controller, name));
-    let pressure = |controller: &str| parse_pressure(&file(controller, &format!("{controller}.pressure")));
     let memory_stat = table("memory", "memory.stat");
     let cpu_stat = table("cpu", "cpu.stat");
     let processes = file("pids", "cgroup.procs").lines().count() as u64;
@@ -96,6 +103,7 @@ pub fn read(groups: &Cgroups, group: &str) -> Usage {
     };
     if groups.is_unified() {
         let memory = number("memory", "memory.current");
+        let [cpu_pressure, memory_pressure, io_pressure] = pressures(groups, group);
         let events = table("memory", "memory.events");
         Usage {
             cpu_nanoseconds: cpu_stat.of("usage_usec") * 1_000,
@@ -118,9 +126,9 @@ pub fn read(groups: &Cgroups, group: &str) -> Usage {
             major_page_faults: memory_stat.of("pgmajfault"),
             swap: number("memory", "memory.swap.current"),
             swap_limit: file("memory", "memory.swap.max").trim().parse().ok(),
-            cpu_pressure: pressure("cpu"),
-            memory_pressure: pressure("memory"),
-            io_pressure: pressure("io"),
+            cpu_pressure,
+            memory_pressure,
+            io_pressure,
             ..common
         }
     } else {

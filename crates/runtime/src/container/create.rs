@@ -140,6 +140,7 @@ impl Runtime {
             cgroup: &cgroup,
             unified_cgroup: self.cgroups.is_unified(),
             user_namespace: mapping.is_some(),
+            apparmor: self.apparmor.profile(&context)?,
             namespaces: self.namespaces(&sandbox, context.namespace_options.as_ref())?,
         };
         let mut spec = spec::build(&input)?;
@@ -234,6 +235,13 @@ impl Runtime {
         let record = sandbox.record.lock();
         let parent = record.config.linux.as_ref().map(|l| l.cgroup_parent.clone());
         parent.filter(|p| !p.is_empty()).unwrap_or_else(|| self.config.cgroup_parent.clone())
+    }
+
+    /// The group of the pod, if its kubelet has named one.
+    pub fn pod_group(&self, sandbox: &Sandbox) -> Option<String> {
+        let record = sandbox.record.lock();
+        let parent = record.config.linux.as_ref().map(|l| l.cgroup_parent.as_str());
+        parent.filter(|p| !p.is_empty()).map(|p| slice_path(p.trim_end_matches('/')))
     }
 
     /// The PID namespace to join may be another container's.

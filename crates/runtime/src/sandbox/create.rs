@@ -7,7 +7,7 @@ use k8s_cri::v1::{ContainerEventType, NamespaceMode, PodSandboxConfig, PortMappi
 use net::hostport::HostPort;
 use tracing::{info, warn};
 
-use super::{Record, Sandbox, files, name};
+use super::{Record, Sandbox, files, name, sysctls};
 use crate::events::now;
 use crate::handler::Handler;
 use crate::shim_client;
@@ -138,6 +138,7 @@ fn validate(config: &PodSandboxConfig) -> Result<()> {
     if context.is_some_and(|c| c.run_as_group.is_some() && c.run_as_user.is_none()) {
         return invalid("sandbox security context has run_as_group without run_as_user");
     }
+    sysctls::check(config)?;
     let options = spec::namespace_options(config);
     let Some(mapping) = spec::userns::Mapping::of(config)? else { return Ok(()) };
     if options.network() == NamespaceMode::Node || options.pid() == NamespaceMode::Node {

@@ -3,6 +3,7 @@
 mod create;
 mod files;
 mod stop;
+mod sysctls;
 
 pub use create::host_ports;
 

@@ -55,7 +55,7 @@ impl ImageService for Service {
         let handler = request.image.as_ref().map(|i| i.runtime_handler.clone()).unwrap_or_default();
         self.0.handler(&handler)?;
         let wanted = required(request.image)?;
-        let auth = auth(request.auth)?;
+        let auth = auth(request.auth.filter(|auth| is_for(&auth.server_address, &wanted)))?;
         let registries = images::Registries::default();
         let store = self.0.images.clone();
         // A kubelet that gives up waiting asks again: the pull goes on and is then there.
@@ -133,6 +133,17 @@ pub fn describe(image: &images::Image) -> Image {
     }
 }
 
+/// Whether credentials may be shown to the registry of an image: those that name a server, to that one only.
+fn is_for(server: &str, image: &str) -> bool {
+    let server = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let host = match server.split('/').next().unwrap_or_default() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    };
+    let full = images::normalize(image).unwrap_or_default();
+    host.is_empty() || full.split('/').next() == Some(host)
+}
+
 fn auth(config: Option<AuthConfig>) -> Result<images::Auth> {
     use base64::Engine;
     let Some(config) = config else { return Ok(images::Auth::Anonymous) };
@@ -154,4 +165,23 @@ fn auth(config: Option<AuthConfig>) -> Result<images::Auth> {
     let text = String::from_utf8(bytes).map_err(|_| invalid())?;
     let (user, password) = text.split_once(':').ok_or_else(invalid)?;
     Ok(images::Auth::Basic { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_for_the_server_that_they_name() {
+        for (server, image, expected) in [
+            ("", "reg.example/a", true),
+            ("https://reg.example/v2/", "reg.example/a", true),
+            ("reg.example:5000", "reg.example:5000/a:1", true),
+            ("reg.example", "reg.example:5000/a:1", false),
+            ("https://index.docker.io/v1/", "busybox", true),
+            ("other.example", "busybox", false),
+        ] {
+            assert_eq!(is_for(server, image), expected, "{server} {image}");
+        }
+    }
 }

@@ -32,6 +32,7 @@ pub fn status(runtime: &Runtime, verbose: bool) -> StatusResponse {
         let c = &runtime.config;
         let config = serde_json::json!({
             "rootDir": c.root_dir, "runDir": c.run_dir, "socket": c.socket, "cgroupParent": c.cgroup_parent, "bridge": c.bridge,
+            "apparmor": runtime.apparmor.describe(),
         });
         info.insert("config".to_owned(), config.to_string());
     }

@@ -41,6 +41,8 @@ pub struct Input<'a> {
     pub unified_cgroup: bool,
     /// Whether the pod has one.
     pub user_namespace: bool,
+    /// The profile to run under.
+    pub apparmor: Option<String>,
     pub namespaces: Namespaces,
 }
 
@@ -82,7 +84,7 @@ pub fn hostname(sandbox: &PodSandboxConfig) -> String {
 pub fn build(input: &Input<'_>) -> Result<Value> {
     let context = context(input.config);
     let capabilities = security::capabilities(&context)?;
-    let (masked, readonly) = security::hidden_paths(&context);
+    let (masked, readonly) = security::hidden_paths(&context, input.user_namespace);
     let pod = namespace_options(input.sandbox);
     let mut devices = resources::devices(&input.config.devices, context.privileged)?;
     let limits = input.config.linux.as_ref().and_then(|l| l.resources.as_ref());
@@ -97,8 +99,8 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
     if let Some(limits) = limits {
         process["oomScoreAdj"] = limits.oom_score_adj.clamp(-1000, 1000).into();
     }
-    if let Some(profile) = security::apparmor(&context)? {
-        process["apparmorProfile"] = profile.into();
+    if let Some(profile) = &input.apparmor {
+        process["apparmorProfile"] = profile.as_str().into();
     }
 
     let given = mounts::Given {
@@ -223,6 +225,7 @@ mod tests {
             cgroup: "/pods/c",
             unified_cgroup: true,
             user_namespace: false,
+            apparmor: None,
             namespaces: Namespaces { shim: 7, pid: None },
         };
         let json = build(&input).unwrap();

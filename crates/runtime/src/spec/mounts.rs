@@ -125,6 +125,9 @@ fn volume(mount: &Mount, user_namespace: bool) -> Result<Value> {
     if mount.recursive_read_only && mount.propagation() != MountPropagation::PropagationPrivate {
         return invalid("recursive_read_only needs private propagation");
     }
+    if mount.host_path.is_empty() {
+        return invalid("it names neither a path of the node nor an image");
+    }
     let host = Path::new(&mount.host_path);
     match fs::metadata(host) {
         Ok(_) => {}

@@ -66,11 +66,19 @@ pub fn resources(resources: Option<&LinuxContainerResources>, devices: &[Value],
 pub fn devices(wanted: &[Device], privileged: bool) -> Result<Vec<Value>> {
     let mut devices = Vec::new();
     for device in wanted {
-        let found =
-            device_at(Path::new(&device.host_path), Path::new(&device.container_path), &device.permissions)?;
-        devices.push(
-            found.ok_or_else(|| Error::InvalidArgument(format!("{} is not a device", device.host_path)))?,
-        );
+        let host = Path::new(&device.host_path);
+        let inside = if device.container_path.is_empty() { host } else { Path::new(&device.container_path) };
+        let before = devices.len();
+        match device_at(host, inside, &device.permissions)? {
+            Some(found) => devices.push(found),
+            None => devices_below(host, inside, &device.permissions, &mut devices),
+        }
+        if devices.len() == before {
+            return Err(Error::InvalidArgument(format!(
+                "{} is not a device, and has none",
+                device.host_path
+            )));
+        }
     }
     if privileged {
         host_devices(Path::new("/dev"), &mut devices);
@@ -92,6 +100,19 @@ fn device_at(host: &Path, container: &Path, access: &str) -> Result<Option<Value
         "path": container, "type": kind, "major": major, "minor": minor,
         "source": host, "fileMode": metadata.mode() & 0o7777, "uid": metadata.uid(), "gid": metadata.gid(), "access": access,
     })))
+}
+
+/// All devices in a directory, such as `/dev/snd`, if it is one.
+fn devices_below(directory: &Path, inside: &Path, access: &str, devices: &mut Vec<Value>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (host, inside) = (entry.path(), inside.join(entry.file_name()));
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => devices_below(&host, &inside, access, devices),
+            Ok(kind) if kind.is_symlink() => {}
+            Ok(_) => devices.extend(device_at(&host, &inside, access).ok().flatten()),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Everything in the host's `/dev`, for a privileged container, but what it has of its own.
@@ -139,6 +160,9 @@ mod tests {
             (Some("c"), Some(1), Some("r"))
         );
         assert!(devices(&[wanted("/proc/version")], false).is_err());
+        assert!(devices(&[wanted("/proc/sys")], false).is_err());
+        let all = devices(&[wanted("/dev")], false).unwrap();
+        assert!(all.iter().any(|d| d["path"] == "/dev/x/null" && d["access"] == "r"));
         assert!(devices(&[wanted("/dev/none-such")], false).is_err());
     }
 }

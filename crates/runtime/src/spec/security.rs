@@ -4,7 +4,6 @@ use std::fs;
 use std::sync::LazyLock;
 
 use k8s_cri::v1::LinuxContainerSecurityContext;
-use k8s_cri::v1::security_profile::ProfileType;
 
 use crate::{Error, Result};
 
@@ -91,30 +90,6 @@ pub fn ambient(context: &LinuxContainerSecurityContext, held: &[String]) -> Resu
     Ok(held.iter().filter(|c| all || wanted.contains(c)).cloned().collect())
 }
 
-/// The AppArmor profile to run under; none for the one that the runtime itself is under.
-#[expect(deprecated, reason = "older clients set the one field, newer ones the other")]
-pub fn apparmor(context: &LinuxContainerSecurityContext) -> Result<Option<String>> {
-    if context.privileged {
-        return Ok(None);
-    }
-    let name = match &context.apparmor {
-        Some(profile) if profile.profile_type() == ProfileType::Localhost => profile.localhost_ref.as_str(),
-        Some(_) => return Ok(None),
-        // The field of before.
-        None => context.apparmor_profile.strip_prefix("localhost/").unwrap_or_default(),
-    };
-    let name = name.strip_prefix("localhost/").unwrap_or(name);
-    if name.is_empty() {
-        return Ok(None);
-    }
-    match fs::read_to_string("/sys/module/apparmor/parameters/enabled") {
-        Ok(enabled) if enabled.starts_with('Y') => Ok(Some(name.to_owned())),
-        _ => Err(Error::InvalidArgument(format!(
-            "AppArmor profile {name:?} cannot be applied: AppArmor is not enabled on this machine"
-        ))),
-    }
-}
-
 fn select(context: &LinuxContainerSecurityContext, available: u64) -> Result<Vec<String>> {
     let wanted = context.capabilities.clone().unwrap_or_default();
     let add = names(&[wanted.add_capabilities, wanted.add_ambient_capabilities].concat())?;
@@ -162,13 +137,18 @@ fn names(list: &[String]) -> Result<Vec<String>> {
     list.iter().map(known).collect()
 }
 
-/// Masked and read-only paths: those that are asked for and no others, as `procMount: Unmasked` needs it; none for a
-/// privileged container.
-pub fn hidden_paths(context: &LinuxContainerSecurityContext) -> (Vec<String>, Vec<String>) {
-    if context.privileged {
-        return (Vec::new(), Vec::new());
+/// Masked and read-only paths: none for a privileged container, else those that are asked for. Who asks for none means
+/// that in a user namespace (`procMount: Unmasked`, which the API allows there only); elsewhere he has just not said it.
+pub fn hidden_paths(
+    context: &LinuxContainerSecurityContext,
+    user_namespace: bool,
+) -> (Vec<String>, Vec<String>) {
+    let said = user_namespace || !context.masked_paths.is_empty() || !context.readonly_paths.is_empty();
+    match (context.privileged, said) {
+        (true, _) => (Vec::new(), Vec::new()),
+        (false, true) => (context.masked_paths.clone(), context.readonly_paths.clone()),
+        (false, false) => (k8s_cri::masked_paths(), k8s_cri::readonly_paths()),
     }
-    (context.masked_paths.clone(), context.readonly_paths.clone())
 }
 
 #[cfg(test)]

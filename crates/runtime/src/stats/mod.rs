@@ -93,6 +93,10 @@ impl Runtime {
             cores += stats.cpu.as_ref().and_then(|c| c.usage_nano_cores).map_or(0, |v| v.value);
             containers.push(stats);
         }
+        // Stalls of containers do not add up to those of their pod: its own group tells.
+        if let Some(group) = self.pod_group(sandbox) {
+            [total.cpu_pressure, total.memory_pressure, total.io_pressure] = self.cgroups.pressures(&group);
+        }
         let network = if ready { network(shim, timestamp) } else { None };
         PodSandboxStats {
             attributes: Some(PodSandboxAttributes {
@@ -107,7 +111,7 @@ impl Runtime {
                 network,
                 process: Some(ProcessUsage { timestamp, process_count: value(total.processes) }),
                 containers,
-                io: None,
+                io: io_usage(&total, timestamp),
             }),
             windows: None,
         }

@@ -61,6 +61,8 @@ fn who_a_process_is() {
             ),
             (none(), "grep Seccomp: /proc/self/status", "Seccomp:\t0\n"),
             (filtered, "grep Seccomp: /proc/self/status", "Seccomp:\t2\n"),
+            // A client that names no paths to be hidden has forgotten it.
+            (none(), "wc -c < /proc/interrupts; grep -c ' /proc/sys ' /proc/mounts", "0\n1\n"),
         ]
         .into_iter()
         .enumerate()
@@ -157,6 +159,12 @@ fn namespaces_and_what_is_in_them() {
             LinuxSandboxSecurityContext { run_as_group: Some(Int64Value { value: 1 }), ..Default::default() };
         let error = bad(group);
         let error = host.runtime.run_pod_sandbox(error).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        let mut config = Pod::config(&host, "bad");
+        let linux = config.linux.get_or_insert_default();
+        linux.sysctls = [("kernel.panic".to_owned(), "1".to_owned())].into();
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        let error = host.runtime.run_pod_sandbox(request).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         assert_eq!(host.leftovers(), Vec::<String>::new());
     });

@@ -206,7 +206,10 @@ fn prepare(cgroups: &[String], process: &Process) -> Result<(), String> {
         fs::write(file, "0").map_err(|e| format!("enter control group {file}: {e}"))?;
     }
     if !process.apparmor.is_empty() {
-        fs::write("/proc/self/attr/apparmor/exec", format!("exec {}", process.apparmor))
+        let wish = format!("exec {}", process.apparmor);
+        // Before Linux 5.8 there was one file for whichever security module there was.
+        fs::write("/proc/self/attr/apparmor/exec", &wish)
+            .or_else(|_| fs::write("/proc/self/attr/exec", &wish))
             .map_err(|e| format!("apply AppArmor profile {}: {e}", process.apparmor))?;
     }
     Ok(())
