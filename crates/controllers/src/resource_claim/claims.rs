@@ -23,6 +23,12 @@ pub fn told(pod: &Pod, claim: &str) -> Option<Option<String>> {
     told.iter().find(|status| status.name == claim).map(|status| status.resource_claim_name.clone())
 }
 
+/// The claim that the scheduler made for the pod's extended resources.
+pub fn extended(pod: &Pod) -> Option<&str> {
+    let status = pod.status.as_ref()?.extended_resource_claim_status.as_ref()?;
+    Some(&status.resource_claim_name)
+}
+
 /// The ResourceClaims of a pod that are known by now, each with the name that the pod has for it.
 pub fn names(pod: &Pod) -> impl Iterator<Item = (&str, String)> {
     wanted(pod).filter_map(|claim| {

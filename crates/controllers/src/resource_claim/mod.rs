@@ -19,7 +19,15 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
     let (of_pods, of_claims) = (Queue::default(), Queue::default());
     let (due, other) = (of_pods.clone(), of_claims.clone());
     world.pods.on(move |change| {
-        let Some(pod) = change.object().filter(|pod| claims::wanted(pod).next().is_some()) else { return };
+        let Some(pod) = change.object() else { return };
+        if !change.new.is_some_and(|pod| pods::is_active(pod))
+            && let Some(name) = claims::extended(pod)
+        {
+            other.add(Key::new(meta::namespace(&**pod), name));
+        }
+        if claims::wanted(pod).next().is_none() {
+            return;
+        }
         if change.new.is_some_and(|pod| pods::is_active(pod)) {
             due.add(Key::of(&**pod));
         } else {
@@ -102,7 +110,7 @@ impl PodClaims {
         let namespace = meta::namespace(&**pod);
         let Some(template) = self.world.resource_claim_templates.get(namespace, template) else {
             let message = format!("PodResourceClaim {name}: resource claim template {template:?} not found");
-            self.world.events.warning(Self::NAME, &**pod, "FailedResourceClaimCreation", message);
+            self.world.events.warning("resource_claim", &**pod, "FailedResourceClaimCreation", message);
             return Err(SyncError::Waiting(format!("ResourceClaimTemplate {namespace}/{template}")));
         };
         let created = self.world.resource_claims.create(&claims::from_template(pod, name, &template)).await;
@@ -111,7 +119,7 @@ impl PodClaims {
         {
             let message =
                 format!("PodResourceClaim {name}: failed to create ResourceClaim: {}", error.api_message());
-            self.world.events.warning(Self::NAME, &**pod, "FailedResourceClaimCreation", message);
+            self.world.events.warning("resource_claim", &**pod, "FailedResourceClaimCreation", message);
         }
         created
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodExtendedResourceClaimStatus};
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::Api;
 use parking_lot::Mutex;
@@ -49,6 +49,17 @@ pub fn deregister(ctx: &Arc<Context>, name: &str, registration: u64) {
     }
 }
 
+/// The claim by which the pod gets devices for its extended resources.
+fn extended(pod: &Pod) -> Option<&PodExtendedResourceClaimStatus> {
+    pod.status.as_ref()?.extended_resource_claim_status.as_ref()
+}
+
+/// Whether the pod has devices of claims for that extended resource, rather than of a device plugin.
+pub fn is_claimed(pod: &Pod, resource: &str) -> bool {
+    let mappings = extended(pod).map(|status| &status.request_mappings);
+    mappings.into_iter().flatten().any(|mapping| mapping.resource_name == resource)
+}
+
 /// The claims of a pod: by which name the pod knows them, and the names of the objects.
 fn names(pod: &Pod) -> Result<Vec<(String, String)>, String> {
     let statuses = pod.status.as_ref().and_then(|status| status.resource_claim_statuses.as_ref());
@@ -72,6 +83,24 @@ fn names(pod: &Pod) -> Result<Vec<(String, String)>, String> {
         }
     }
     Ok(names)
+}
+
+/// What a container asks for: claims, each in part (one of its requests) or as a whole.
+fn wanted<'a>(pod: &'a Pod, container: &'a Container) -> Result<Vec<(String, Option<&'a str>)>, String> {
+    let mut wanted = Vec::new();
+    let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
+    let names = if claims.is_some() { names(pod)? } else { Vec::new() };
+    for claim in claims.into_iter().flatten() {
+        let name = names.iter().find(|(known, _)| *known == claim.name).map(|(_, name)| name.clone());
+        wanted.extend(name.map(|name| (name, claim.request.as_deref())));
+    }
+    if let Some(status) = extended(pod) {
+        let own = status.request_mappings.iter().filter(|mapping| mapping.container_name == container.name);
+        wanted.extend(
+            own.map(|mapping| (status.resource_claim_name.clone(), Some(mapping.request_name.as_str()))),
+        );
+    }
+    Ok(wanted)
 }
 
 fn check(claim: &ResourceClaim, name: &str, pod: &Pod) -> Result<(), String> {
@@ -110,7 +139,7 @@ impl Claims {
 
     /// Has the drivers prepare what the pod claims. Idempotent.
     pub async fn prepare(&self, ctx: &Context, pod: &Pod) -> Result<(), String> {
-        if pod.pod_spec().resource_claims.as_ref().is_none_or(Vec::is_empty) {
+        if pod.pod_spec().resource_claims.as_ref().is_none_or(Vec::is_empty) && extended(pod).is_none() {
             return Ok(());
         }
         let began = Instant::now();
@@ -122,7 +151,8 @@ impl Claims {
     async fn prepare_all(&self, ctx: &Context, pod: &Pod) -> Result<(), String> {
         let _one_at_a_time = self.busy.lock().await;
         let api: Api<ResourceClaim> = Api::namespaced(ctx.client.clone(), pod.namespace());
-        for (_, name) in names(pod)? {
+        let named = names(pod)?.into_iter().map(|(_, name)| name);
+        for name in named.chain(extended(pod).map(|status| status.resource_claim_name.clone())) {
             if self.state.lock().add_pod(pod.namespace(), &name, pod.uid())? {
                 continue;
             }
@@ -163,18 +193,19 @@ impl Claims {
 
     /// What a container asks for of its pod's claims: claim, driver, device.
     pub fn devices(&self, pod: &Pod, container: &Container) -> Result<Vec<(String, String, Device)>, String> {
-        let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
-        let names = if claims.is_some() { names(pod)? } else { return Ok(Vec::new()) };
+        let wanted = wanted(pod, container)?;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
         let state = self.state.lock();
         let mut found = Vec::new();
-        for wanted in claims.into_iter().flatten() {
-            let Some((_, name)) = names.iter().find(|(known, _)| *known == wanted.name) else { continue };
+        for (name, request) in wanted {
             let prepared = state
-                .get(pod.namespace(), name)
+                .get(pod.namespace(), &name)
                 .filter(|prepared| prepared.ready)
                 .ok_or_else(|| format!("resource claim {name} is not prepared"))?;
             for (driver, devices) in &prepared.drivers {
-                let asked = devices.iter().filter(|device| device.serves(wanted.request.as_deref()));
+                let asked = devices.iter().filter(|device| device.serves(request));
                 found.extend(asked.map(|device| (name.clone(), driver.clone(), device.clone())));
             }
         }
@@ -247,6 +278,23 @@ mod tests {
         let mut early = pod.clone();
         early.status = None;
         assert!(names(&early).is_err());
+    }
+
+    #[test]
+    fn containers_have_what_stands_for_their_extended_resources() {
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {"resourceClaims": [{"name": "a", "resourceClaimName": "x"}], "containers": [
+                {"name": "one", "resources": {"claims": [{"name": "a", "request": "r"}], "requests": {"example.com/gpu": "1"}}},
+                {"name": "two"}]},
+            "status": {"extendedResourceClaimStatus": {"resourceClaimName": "e", "requestMappings": [
+                {"containerName": "one", "resourceName": "example.com/gpu", "requestName": "container-0-request-0"}]}},
+        }))
+        .unwrap();
+        let [one, two] = &pod.spec.as_ref().unwrap().containers[..] else { panic!("there are two") };
+        let expected = [("x".to_owned(), Some("r")), ("e".to_owned(), Some("container-0-request-0"))];
+        assert_eq!(wanted(&pod, one).unwrap(), expected);
+        assert_eq!(wanted(&pod, two).unwrap(), []);
+        assert!(is_claimed(&pod, "example.com/gpu") && !is_claimed(&pod, "example.com/nic"));
     }
 
     #[test]

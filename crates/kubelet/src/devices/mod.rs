@@ -19,6 +19,7 @@ use plugins::device as api;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use crate::claims::is_claimed;
 use crate::container::quantity;
 use crate::meters;
 use crate::numa::{Hint, Hints, Mask};
@@ -240,7 +241,7 @@ impl Devices {
                 continue;
             }
             if known.is_none() && held.is_none() {
-                if self.marker(name).exists() {
+                if self.marker(name).exists() && !is_claimed(pod, name) {
                     return Err(format!("no device plugin serves {name} at present"));
                 }
                 // Somebody else's, who only counts it.

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm
 
 use super::ext::PodExt;
 use super::machine::Input;
+use crate::claims::is_claimed;
 use crate::container::qos;
 use crate::context::Context;
 use crate::meters;
@@ -96,7 +97,9 @@ pub fn shortage(
         return Some(Shortage { name: "pods".into(), requested: 1, used: count, capacity: most });
     }
     let wanted = qos::requests(pod.pod_spec());
-    wanted.amounts.iter().find_map(|(name, requested)| {
+    // Devices of claims are none of the node's amounts.
+    let amounts = wanted.amounts.iter().filter(|(name, _)| !is_claimed(pod, name));
+    amounts.into_iter().find_map(|(name, requested)| {
         let capacity = *allocatable.get(name)?;
         let used: i64 = others.iter().map(|other| qos::requests(other.pod_spec()).get(name)).sum();
         (*requested > 0 && used.saturating_add(*requested) > capacity).then(|| Shortage {
