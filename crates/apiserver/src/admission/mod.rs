@@ -16,6 +16,7 @@ pub mod matching;
 mod mutation;
 pub mod namespace_lifecycle;
 mod node_audience;
+mod node_declared_features;
 pub mod node_restriction;
 pub mod objects;
 pub mod pod_security;
@@ -209,6 +210,7 @@ impl Chain {
         counted.ran("LimitRanger", limit_ranger::validate(request, objects))?;
         counted.ran("ServiceAccount", service_account::validate(request))?;
         counted.ran("NodeRestriction", self.restricted(request).await)?;
+        counted.ran("NodeDeclaredFeatureValidator", node_declared_features::validate(request, objects))?;
         counted.ran("PodSecurity", pod_security::validate(request, objects))?;
         counted.ran("Priority", priority::validate(request, objects))?;
         counted.ran("PersistentVolumeClaimResize", volume_resize::validate(request, objects))?;

@@ -30,6 +30,9 @@ pub const RUNTIME_CLASSES: GroupResource<'static> = GroupResource::new("node.k8s
 pub const STORAGE_CLASSES: GroupResource<'static> = GroupResource::new("storage.k8s.io", "storageclasses");
 pub const VOLUME_ATTACHMENTS: GroupResource<'static> =
     GroupResource::new("storage.k8s.io", "volumeattachments");
+const DRA: &str = "resource.k8s.io";
+pub const DEVICE_CLASSES: GroupResource<'static> = GroupResource::new(DRA, "deviceclasses");
+pub const DEVICE_CLAIMS: GroupResource<'static> = GroupResource::new(DRA, "resourceclaims");
 pub const INGRESS_CLASSES: GroupResource<'static> = GroupResource::new("networking.k8s.io", "ingressclasses");
 
 /// Reads of current objects. The namespace of cluster-scoped objects is empty.

@@ -6,6 +6,7 @@
 //! `status.used` of the quota is for people to read; a controller writes it. Where several API servers share a store,
 //! what they have let through is in the store ([`shared`]).
 
+mod devices;
 mod shared;
 pub mod usage;
 
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::objects::{self, CLAIMS, Objects, PODS, QUOTAS, SERVICES, items};
+use super::objects::{self, CLAIMS, DEVICE_CLAIMS, Objects, PODS, QUOTAS, SERVICES, items};
 use super::{AdmissionRequest, Operation};
 use crate::authz::follow::{Derived, Followed};
 use crate::cache::{Caches, object_key};
@@ -34,7 +35,7 @@ use usage::{Amounts, Usage};
 const PATIENCE: i64 = 10_000;
 
 /// The resources whose objects differ in what they use; of others only the number counts.
-const MEASURED: [GroupResource<'static>; 3] = [PODS, SERVICES, CLAIMS];
+const MEASURED: [GroupResource<'static>; 4] = [PODS, SERVICES, CLAIMS, DEVICE_CLAIMS];
 
 /// Resource and name, within a namespace.
 type Key = (String, String);
@@ -177,7 +178,11 @@ impl Quotas {
         judging().try_for_each(|quota| check_specified(request, resource, quota))?;
         for quota in judging() {
             let used = |name: &str| self.used(request.namespace, resource, quota, name, known, admitted);
-            check_amounts(request, quota, &before.amounts, &after.amounts, used)?;
+            let more = |name: &str| {
+                let amount = |usage| devices::amount(&*self.caches, request.namespace, usage, name);
+                amount(&after).minus(amount(&before))
+            };
+            check_amounts(request, quota, more, used)?;
         }
         if !request.dry_run {
             let before = match request.operation {
@@ -221,7 +226,7 @@ impl Quotas {
         let under_way =
             |key: &Key| admitted.iter().find(|other| other.namespace == namespace && other.key == *key);
         let amount = |usage: &Usage| match usage::in_scope(quota, usage) {
-            true => usage.amounts.get(name).copied().unwrap_or_default(),
+            true => devices::amount(&*self.caches, namespace, usage, name),
             false => Quantity::default(),
         };
         let pending: Quantity = admitted
@@ -295,14 +300,12 @@ fn check_specified(
 fn check_amounts(
     request: &AdmissionRequest<'_>,
     quota: &Value,
-    before: &Amounts,
-    after: &Amounts,
+    more: impl Fn(&str) -> Quantity,
     used: impl Fn(&str) -> Quantity,
 ) -> Result<(), Status> {
     let (mut requested, mut in_use, mut limited) = (Amounts::new(), Amounts::new(), Amounts::new());
     for (name, hard) in usage::list(&quota["spec"]["hard"]) {
-        let old = before.get(&name).copied().unwrap_or_default();
-        let more = after.get(&name).copied().unwrap_or_default().minus(old);
+        let more = more(&name);
         if more <= Quantity::default() {
             continue;
         }
@@ -352,9 +355,8 @@ mod tests {
             let case = Case::create("", "pods", object.clone());
             let after = usage::of(PODS, &object);
             let used: Quantity = used.parse().expect("a quantity");
-            let refusal = case.refusal(|request| {
-                check_amounts(request, &quota(hard), &Amounts::new(), &after.amounts, |_| used)
-            });
+            let more = |name: &str| after.amounts.get(name).copied().unwrap_or_default();
+            let refusal = case.refusal(|request| check_amounts(request, &quota(hard), more, |_| used));
             assert_eq!(refusal, expected);
         };
         check(json!({"pods": "3"}), "2", "");

@@ -7,7 +7,8 @@ use api::status::GroupResource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::admission::objects::{CLAIMS, PODS, SERVICES, annotation, items};
+use super::devices;
+use crate::admission::objects::{CLAIMS, DEVICE_CLAIMS, PODS, SERVICES, annotation, items};
 
 pub type Amounts = BTreeMap<String, Quantity>;
 
@@ -19,6 +20,8 @@ pub struct Usage {
     pub pod: Option<PodFacts>,
     /// The class of a claim, which is all that its scope is decided by.
     pub attributes_class: Option<String>,
+    /// A claim for devices: what it uses has more names than these amounts have.
+    pub devices: Option<devices::Claimed>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,7 @@ pub fn of(resource: GroupResource<'_>, object: &Value) -> Usage {
             usage.attributes_class = Some(class.to_owned());
             claim(object, &mut usage.amounts);
         }
+        DEVICE_CLAIMS => usage.devices = Some(devices::of(object, &mut usage.amounts)),
         // Counted by their plain names since before there was `count/`.
         GroupResource {
             group: "",
