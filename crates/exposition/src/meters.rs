@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::Page;
+use crate::histogram::{Histogram, float};
 
 #[derive(Debug)]
 pub struct Family {
@@ -25,14 +26,8 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Meter {
-    count: u64,
-    /// The sum of what was observed, or a gauge's value.
-    value: f64,
-    /// Not cumulative; what is above the last bound is in none.
-    buckets: Vec<u64>,
-}
+/// Of a counter there is only the count, of a gauge only the sum: what it was set to.
+type Meter = Histogram;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -61,7 +56,7 @@ impl Meters {
     }
 
     pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
-        self.change(name, labels, |_, meter| meter.value = value);
+        self.change(name, labels, |_, meter| meter.sum = value);
     }
 
     pub fn took(&self, name: &'static str, labels: &[(&'static str, &str)], took: Duration) {
@@ -70,13 +65,8 @@ impl Meters {
 
     pub fn observe(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
         self.change(name, labels, |family, meter| {
-            let Kind::Histogram(bounds) = family.kind else { return };
-            meter.count += 1;
-            meter.value += value;
-            meter.buckets.resize(bounds.len(), 0);
-            let bucket = bounds.iter().position(|bound| value <= *bound);
-            if let Some(bucket) = bucket.and_then(|bucket| meter.buckets.get_mut(bucket)) {
-                *bucket += 1;
+            if let Kind::Histogram(bounds) = family.kind {
+                Histogram::observe(meter, bounds, value);
             }
         });
     }
@@ -118,8 +108,8 @@ impl Meters {
                     labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
                 match kind {
                     Kind::Counter => page.sample(name, &labels, float(meter.count)),
-                    Kind::Gauge => page.sample(name, &labels, meter.value),
-                    Kind::Histogram(bounds) => histogram(page, name, bounds, labels, meter),
+                    Kind::Gauge => page.sample(name, &labels, meter.sum),
+                    Kind::Histogram(bounds) => page.histogram(name, &labels, bounds, meter),
                 }
             }
         }
@@ -130,27 +120,6 @@ impl Meters {
         self.write(&mut page);
         page.text()
     }
-}
-
-fn histogram(page: &mut Page, name: &str, bounds: &[f64], mut labels: Vec<(&str, &str)>, meter: &Meter) {
-    let bucket = format!("{name}_bucket");
-    let mut sum = 0;
-    for (position, bound) in bounds.iter().enumerate() {
-        sum += meter.buckets.get(position).copied().unwrap_or(0);
-        let bound = bound.to_string();
-        let labels = [labels.as_slice(), &[("le", bound.as_str())]].concat();
-        page.sample(&bucket, &labels, float(sum));
-    }
-    page.sample(&format!("{name}_sum"), &labels, meter.value);
-    page.sample(&format!("{name}_count"), &labels, float(meter.count));
-    labels.push(("le", "+Inf"));
-    page.sample(&bucket, &labels, float(meter.count));
-}
-
-// Exact up to 2^53, which is what the text form's readers have, too.
-#[allow(clippy::cast_precision_loss)]
-fn float(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]
@@ -184,9 +153,9 @@ now 0.5
 # TYPE took_seconds histogram
 took_seconds_bucket{le=\"0.1\"} 0
 took_seconds_bucket{le=\"50\"} 1
+took_seconds_bucket{le=\"+Inf\"} 2
 took_seconds_sum 60.25
 took_seconds_count 2
-took_seconds_bucket{le=\"+Inf\"} 2
 "
         );
     }

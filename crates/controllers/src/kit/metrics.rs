@@ -3,33 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exposition::Page;
+use exposition::{Histogram, Page};
 use parking_lot::Mutex;
 
 use super::meters::METERS;
 use super::queue::Queue;
 
 /// Upper bounds in seconds: ten nanoseconds, and eleven times ten times that.
-const BUCKETS: [f64; 12] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0];
-
-/// How long things have taken.
-#[derive(Clone, Debug, Default)]
-pub struct Durations {
-    buckets: [u64; BUCKETS.len()],
-    count: u64,
-    sum: f64,
-}
-
-impl Durations {
-    pub fn add(&mut self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        for (bucket, bound) in self.buckets.iter_mut().zip(BUCKETS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        self.count += 1;
-        self.sum += seconds;
-    }
-}
+pub const BUCKETS: [f64; 12] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0];
 
 /// What one queue tells.
 #[derive(Debug)]
@@ -37,8 +18,8 @@ pub struct Told {
     pub depth: usize,
     pub added: u64,
     pub retried: u64,
-    pub waited: Durations,
-    pub worked: Durations,
+    pub waited: Histogram,
+    pub worked: Histogram,
     pub unfinished: Duration,
     pub longest: Duration,
 }
@@ -91,11 +72,11 @@ impl Metrics {
         }
         head(&mut page, "queue_duration_seconds", "histogram", "How long an item stays in workqueue");
         for (name, told) in &told {
-            histogram(&mut page, "queue_duration_seconds", name, &told.waited);
+            page.histogram("workqueue_queue_duration_seconds", &[("name", name)], &BUCKETS, &told.waited);
         }
         head(&mut page, "work_duration_seconds", "histogram", "How long processing an item takes");
         for (name, told) in &told {
-            histogram(&mut page, "work_duration_seconds", name, &told.worked);
+            page.histogram("workqueue_work_duration_seconds", &[("name", name)], &BUCKETS, &told.worked);
         }
         METERS.write(&mut page);
         page.text()
@@ -104,17 +85,6 @@ impl Metrics {
 
 fn head(page: &mut Page, metric: &str, kind: &str, help: &str) {
     page.family(&format!("workqueue_{metric}"), kind, &format!("{help}."));
-}
-
-fn histogram(page: &mut Page, metric: &str, name: &str, durations: &Durations) {
-    let metric = format!("workqueue_{metric}");
-    let bucket = format!("{metric}_bucket");
-    for (bound, count) in BUCKETS.iter().zip(durations.buckets) {
-        page.sample(&bucket, &[("name", name), ("le", &bound.to_string())], count as f64);
-    }
-    page.sample(&bucket, &[("name", name), ("le", "+Inf")], durations.count as f64);
-    page.sample(&format!("{metric}_sum"), &[("name", name)], durations.sum);
-    page.sample(&format!("{metric}_count"), &[("name", name)], durations.count as f64);
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use exposition::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::key::Key;
-use super::metrics::{Durations, Told};
+use super::metrics::{BUCKETS, Told};
 
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -42,8 +43,8 @@ struct State {
     last_done: HashMap<Key, Instant>,
     added: u64,
     retried: u64,
-    waited: Durations,
-    worked: Durations,
+    waited: Histogram,
+    worked: Histogram,
 }
 
 impl Queue {
@@ -166,7 +167,7 @@ impl State {
         }
         let key = self.ready.pop_front()?;
         if let Some(since) = self.dirty.remove(&key) {
-            self.waited.add(now.saturating_duration_since(since));
+            self.waited.observe(&BUCKETS, now.saturating_duration_since(since).as_secs_f64());
         }
         self.working.insert(key.clone(), now);
         Some(key)
@@ -174,7 +175,7 @@ impl State {
 
     fn done(&mut self, key: &Key, now: Instant, succeeded: bool) {
         if let Some(since) = self.working.remove(key) {
-            self.worked.add(now.saturating_duration_since(since));
+            self.worked.observe(&BUCKETS, now.saturating_duration_since(since).as_secs_f64());
         }
         if succeeded {
             self.failures.remove(key);

@@ -1,6 +1,7 @@
 //! How full volumes are, asked of the drivers that can tell.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use plugins::csi::node_service_capability::rpc::Type as Can;
 use plugins::csi::volume_usage::Unit;
@@ -8,6 +9,7 @@ use plugins::csi::{NodeGetVolumeStatsRequest, VolumeUsage};
 
 use super::saved::{of_pod, places};
 use crate::context::Context;
+use crate::meters;
 
 /// By the UID of the pod and the name of the volume's specification.
 pub type Usages = HashMap<(String, String), Usage>;
@@ -40,8 +42,18 @@ pub async fn of_pods(ctx: &Context, uids: &[String]) -> Usages {
                 volume_path: places.target.display().to_string(),
                 staging_target_path: String::new(),
             };
-            let key = (uid.clone(), saved.spec_name);
-            asked.push(async move { Some((key, measured(&driver.stats(request).await.ok()?))) });
+            let key = (uid.clone(), saved.spec_name.clone());
+            asked.push(async move {
+                let began = Instant::now();
+                let told = driver.stats(request).await;
+                let labels = [("metric_source", saved.driver.as_str())];
+                meters::observe(
+                    "kubelet_volume_metric_collection_duration_seconds",
+                    &labels,
+                    began.elapsed(),
+                );
+                Some((key, measured(&told.ok()?)))
+            });
         }
     }
     futures::future::join_all(asked).await.into_iter().flatten().collect()

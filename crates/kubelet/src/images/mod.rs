@@ -82,15 +82,12 @@ impl Images {
         container: &Container,
         objects: &PodObjects,
     ) -> Result<String, Failure> {
+        let policy = policy(container, container.image.as_deref().unwrap_or_default());
         let mut told = Told { present: "unknown", required: "unknown" };
-        let result = self.ensure_told(pod, container, objects, &mut told).await;
-        let policy = match policy(container, container.image.as_deref().unwrap_or_default()) {
-            "Always" => "always",
-            "Never" => "never",
-            _ => "ifnotpresent",
-        };
+        let result = self.ensure_told(pod, container, policy, objects, &mut told).await;
+        let policy = policy.to_ascii_lowercase();
         let labels =
-            [("present_locally", told.present), ("pull_policy", policy), ("pull_required", told.required)];
+            [("present_locally", told.present), ("pull_policy", &policy), ("pull_required", told.required)];
         meters::count("kubelet_image_manager_ensure_image_requests_total", &labels);
         result
     }
@@ -99,6 +96,7 @@ impl Images {
         &self,
         pod: &Pod,
         container: &Container,
+        policy: &str,
         objects: &PodObjects,
         told: &mut Told,
     ) -> Result<String, Failure> {
@@ -111,7 +109,6 @@ impl Images {
             return Err(failure("InvalidImageName", message));
         }
         let reference = with_tag(image);
-        let policy = policy(container, image);
         if policy != "Always" {
             let found = self.cri.image_status(&reference).await;
             told.present = match &found {
@@ -189,7 +186,8 @@ impl Images {
             Err(error) => {
                 let message = format!("Failed to pull image {image:?}: {error}");
                 self.events.warning(pod, Some(&container.name), "Failed", &message);
-                Err(failure("ErrImagePull", error.to_string()))
+                let (reason, message) = refusal(image, &error.to_string());
+                Err(failure(reason, message))
             }
         }
     }
@@ -252,6 +250,18 @@ fn failure(reason: &str, message: String) -> Failure {
     Failure { reason: reason.to_owned(), message }
 }
 
+/// What a failed pull is called. Runtimes begin the message with a word where they know more than that it has failed.
+fn refusal(image: &str, error: &str) -> (&'static str, String) {
+    let known = [
+        ("RegistryUnavailable", "the registry is unavailable"),
+        ("SignatureValidationFailed", "the signature validation failed"),
+    ];
+    match known.into_iter().find_map(|(reason, why)| Some((reason, why, error.split_once(reason)?.1))) {
+        Some((reason, why, rest)) => (reason, format!("image pull failed for {image} because {why}{rest}")),
+        None => ("ErrImagePull", error.to_owned()),
+    }
+}
+
 /// As Go prints durations to the millisecond.
 fn seconds(since: Instant) -> String {
     let elapsed = since.elapsed();
@@ -267,5 +277,28 @@ fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
         Some(policy) if !policy.is_empty() => policy,
         _ if with_tag(image).ends_with(":latest") => "Always",
         _ => "IfNotPresent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runtimes_say_of_a_failed_pull() {
+        let check = |error: &str, reason: &str, message: &str| {
+            assert_eq!(refusal("r.example/a:1", error), (reason, message.to_owned()), "{error}");
+        };
+        check("no such image", "ErrImagePull", "no such image");
+        check(
+            "code: unknown, message: RegistryUnavailable: no answer",
+            "RegistryUnavailable",
+            "image pull failed for r.example/a:1 because the registry is unavailable: no answer",
+        );
+        check(
+            "SignatureValidationFailed: image a may not be used",
+            "SignatureValidationFailed",
+            "image pull failed for r.example/a:1 because the signature validation failed: image a may not be used",
+        );
     }
 }

@@ -13,7 +13,6 @@ use super::machine_info::meminfo;
 use crate::context::Context;
 
 /// The version that the node reports: the Kubernetes release whose behaviour this is.
-pub const VERSION: &str = api::version::GIT_VERSION;
 
 /// As Kubernetes names architectures.
 pub fn arch() -> &'static str {
@@ -106,7 +105,7 @@ pub fn base_status(ctx: &Context) -> NodeStatus {
             container_runtime_version: format!("{}://{}", ctx.cri.name, ctx.cri.version),
             kernel_version: machine.kernel_version.clone(),
             kube_proxy_version: String::new(),
-            kubelet_version: VERSION.into(),
+            kubelet_version: api::version::GIT_VERSION.into(),
             machine_id: machine.machine_id.clone(),
             operating_system: "linux".into(),
             os_image: machine.os_image.clone(),

@@ -506,7 +506,8 @@ fn pull_error_ages(
     now: Timestamp,
     actions: &mut Vec<Action>,
 ) {
-    if hold.reason != "ErrImagePull" || now.duration_since(hold.since) < PULL_ERROR_SHOWN {
+    let pull_failed = ["ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed"];
+    if !pull_failed.contains(&hold.reason.as_str()) || now.duration_since(hold.since) < PULL_ERROR_SHOWN {
         return;
     }
     let back_off = format!("Back-off pulling image {:?}", image.as_deref().unwrap_or_default());
@@ -517,8 +518,8 @@ fn pull_error_ages(
         container: Some(name.to_owned()),
     });
     actions.push(warning("Failed", "Error: ImagePullBackOff".into(), Some(name)));
+    hold.message = format!("{back_off}: {}: {}", hold.reason, hold.message);
     hold.reason = "ImagePullBackOff".into();
-    hold.message = format!("{back_off}: ErrImagePull: {}", hold.message);
 }
 
 /// As Go prints durations: `10s`, `1m20s`, `5m0s`.

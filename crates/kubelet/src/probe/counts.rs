@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use exposition::Histogram;
 use parking_lot::Mutex;
 
 use super::{Unsuccessful, Warning};
@@ -26,9 +27,7 @@ pub struct Count {
     pub successful: u64,
     pub failed: u64,
     pub unknown: u64,
-    /// Not cumulative; what took longer than the last bound is in none.
-    pub buckets: [u64; BUCKETS.len()],
-    pub seconds: f64,
+    pub took: Histogram,
 }
 
 /// The probes of all pods of the node.
@@ -47,11 +46,7 @@ impl Counts {
             Err(Unsuccessful::Failed(_)) => count.failed += 1,
             Err(Unsuccessful::Errored(_)) => count.unknown += 1,
         }
-        count.seconds += took.as_secs_f64();
-        let bucket = BUCKETS.iter().position(|bound| took.as_secs_f64() <= *bound);
-        if let Some(bucket) = bucket.and_then(|bucket| count.buckets.get_mut(bucket)) {
-            *bucket += 1;
-        }
+        count.took.observe(&BUCKETS, took.as_secs_f64());
     }
 
     /// The pod is gone, and with it what was counted.
@@ -82,8 +77,7 @@ mod tests {
         counts.add(&probe, &Err(Unsuccessful::Failed(String::new())), Duration::from_secs(60));
         let all = counts.all();
         let (_, count) = &all[0];
-        assert_eq!((count.successful, count.failed, count.buckets[1]), (1, 1, 1));
-        assert_eq!(count.buckets.iter().sum::<u64>(), 1, "a minute is in no bucket");
+        assert_eq!((count.successful, count.failed, count.took.count), (1, 1, 2));
         counts.forget("u");
         assert!(counts.all().is_empty());
     }

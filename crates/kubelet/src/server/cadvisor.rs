@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use exposition::Page;
+use exposition::{Page, float};
 use http::Response;
 use k8s_cri::v1 as cri;
 
 use super::Body;
-use super::metrics::{answer, float, seconds};
+use super::metrics::{answer, seconds};
 use super::stats::{PodUsage, container_name, cpu_nanoseconds, pods, working_set};
 use crate::context::Context;
 

@@ -5,10 +5,10 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use exposition::Page;
+use exposition::{Page, float};
 use http::{Response, StatusCode};
 
-use super::metrics::{answer, float};
+use super::metrics::answer;
 use super::routes::{parameter, parameters};
 use super::{Body, error, text};
 

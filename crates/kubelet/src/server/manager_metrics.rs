@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use exposition::Page;
+use exposition::{Page, float};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::metrics::float;
 use crate::context::Context;
 use crate::pod::ext::PodExt;
 

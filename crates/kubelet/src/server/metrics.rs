@@ -1,6 +1,6 @@
 //! `/metrics` and `/metrics/probes`, in Prometheus' text form, by upstream's names.
 
-use exposition::Page;
+use exposition::{Page, float};
 use http::{Response, StatusCode, header};
 use k8s_cri::v1 as cri;
 
@@ -16,12 +16,6 @@ pub fn answer(page: Page) -> Response<Body> {
     let kind = header::HeaderValue::from_static(exposition::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
-}
-
-// Exact up to 2^53, which is what the text form's readers have, too.
-#[allow(clippy::cast_precision_loss)]
-pub fn float(value: u64) -> f64 {
-    value as f64
 }
 
 pub fn seconds(nanoseconds: u64) -> f64 {
@@ -117,31 +111,18 @@ pub fn probes(ctx: &Context) -> Response<Body> {
                 let mut labels = labels(probe);
                 labels.insert(3, ("pod_uid", probe.uid.clone()));
                 labels.push(("result", result.to_owned()));
-                sample(&mut page, "prober_probe_total", &labels, float(number));
+                page.sample("prober_probe_total", &borrowed(&labels), float(number));
             }
         }
     }
     page.family("prober_probe_duration_seconds", "histogram", "Duration in seconds for a probe response.");
     for (probe, count) in &counts {
-        let whole = labels(probe);
-        let mut sum = 0;
-        for (bound, number) in BUCKETS.iter().zip(count.buckets) {
-            sum += number;
-            let mut labels = whole.clone();
-            labels.push(("le", bound.to_string()));
-            sample(&mut page, "prober_probe_duration_seconds_bucket", &labels, float(sum));
-        }
-        let all = float(count.successful + count.failed + count.unknown);
-        let mut last = whole.clone();
-        last.push(("le", "+Inf".to_owned()));
-        sample(&mut page, "prober_probe_duration_seconds_bucket", &last, all);
-        sample(&mut page, "prober_probe_duration_seconds_sum", &whole, count.seconds);
-        sample(&mut page, "prober_probe_duration_seconds_count", &whole, all);
+        let labels = labels(probe);
+        page.histogram("prober_probe_duration_seconds", &borrowed(&labels), &BUCKETS, &count.took);
     }
     answer(page)
 }
 
-fn sample(page: &mut Page, name: &str, labels: &[(&'static str, String)], value: f64) {
-    let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    page.sample(name, &labels, value);
+fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    labels.iter().map(|(key, value)| (*key, value.as_str())).collect()
 }

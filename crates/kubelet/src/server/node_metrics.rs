@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use exposition::Page;
+use exposition::{Page, float};
 
-use super::metrics::float;
 use crate::context::Context;
 use crate::identity;
 use crate::pod::ext::PodExt;

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use super::{Body, error, text};
 use crate::Options;
 use crate::context::Context;
-use crate::node::VERSION;
 
 const NAME: &str = "kubelet";
 const PATHS: &[&str] = &[
@@ -29,7 +28,7 @@ const PATHS: &[&str] = &[
 
 pub fn status(ctx: &Context, accept: Option<&str>) -> Response<Body> {
     page(accept, "Statusz", |form| {
-        let told = zpages::Status { name: NAME, started: ctx.started, version: VERSION, paths: PATHS };
+        let told = zpages::Status { name: NAME, started: ctx.started, version: api::version::GIT_VERSION, paths: PATHS };
         zpages::status(&told, Timestamp::now(), form)
     })
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use exposition::Page;
+use exposition::{Page, float};
 use http::Response;
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::Body;
-use super::metrics::{answer, float, seconds};
+use super::metrics::{answer, seconds};
 use super::stats::{
     PodUsage, container_name, cpu_nanoseconds, node_cpu_nanoseconds, node_working_set, pod_cpu, pod_memory,
     pods, working_set,

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use exposition::Page;
+use exposition::{Page, float};
 
-use super::metrics::float;
 use crate::context::Context;
 use crate::csi;
 use crate::pod::ext::PodExt;
