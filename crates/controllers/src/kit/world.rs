@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate};
 use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
@@ -63,6 +63,7 @@ world! {
     custom_resource_definitions: CustomResourceDefinition = View::new;
     daemon_sets: DaemonSet = View::new;
     deployments: Deployment = View::new;
+    device_classes: DeviceClass = View::new;
     endpoint_slices: EndpointSlice = View::new;
     endpoints: Endpoints = View::new;
     horizontal_pod_autoscalers: HorizontalPodAutoscaler = View::new;

@@ -114,8 +114,13 @@ impl Quotas {
         if scoped {
             return used;
         }
-        for claim in self.world.resource_claims.by_namespace(namespace) {
-            usage::add(&mut used, usage::of_resource_claim(&claim));
+        let claims = self.world.resource_claims.by_namespace(namespace);
+        let classes = if claims.is_empty() { Vec::new() } else { self.world.device_classes.list() };
+        for claim in claims {
+            let pod = usage::owner_of(&claim).and_then(|(name, uid)| {
+                self.world.pods.get(namespace, name).filter(|pod| meta::uid(&**pod) == uid)
+            });
+            usage::add(&mut used, usage::of_devices(&claim, &classes, pod.as_deref()));
         }
         for service in self.world.services.by_namespace(namespace) {
             usage::add(&mut used, usage::of_service(&service));

@@ -1,17 +1,21 @@
 //! What the objects of a namespace use, under the names that quotas have for it. Free of IO.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
     Container, PersistentVolumeClaim, Pod, PodSpec, ResourceQuotaSpec, Service,
 };
-use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-use crate::kit::pods;
+use crate::kit::{meta, pods};
 
 const VOLUME_ATTRIBUTES_CLASS: &str = "VolumeAttributesClass";
+/// Before the name of any device class: the extended resource that it stands for.
+const IMPLICIT: &str = "deviceclass.resource.kubernetes.io/";
+const EXTENDED: &str = "resource.kubernetes.io/extended-resource-claim";
 /// A claim for all devices gets no more than this.
 const MOST_DEVICES: i64 = 32;
 
@@ -132,8 +136,32 @@ pub fn of_claim(claim: &PersistentVolumeClaim) -> Usage {
     usage
 }
 
+/// What a claim for devices uses, by the names that these classes give it too, less what is counted with the `pod` for whose
+/// extended resources it was made.
+pub fn of_devices(claim: &ResourceClaim, classes: &[Arc<DeviceClass>], pod: Option<&Pod>) -> Usage {
+    let mut usage = of_resource_claim(claim);
+    for class in classes {
+        let Some(resource) = &class.spec.extended_resource_name else { continue };
+        if let Some(amount) = usage.get(&format!("requests.{IMPLICIT}{}", meta::name(&**class))).copied() {
+            add(&mut usage, Usage::from([(format!("requests.{resource}"), amount)]));
+        }
+    }
+    for (name, counted) in pod.map(of_pod).unwrap_or_default() {
+        if let Some(amount) = usage.get_mut(&name) {
+            *amount = amount.minus(counted).max(Quantity::ZERO);
+        }
+    }
+    usage
+}
+
+/// The pod for whose extended resources the claim was made.
+pub fn owner_of(claim: &ResourceClaim) -> Option<(&str, &str)> {
+    let owner = meta::controller_of(&claim.metadata).filter(|owner| owner.kind == "Pod")?;
+    (meta::annotation(claim, EXTENDED) == Some("true")).then_some((&owner.name, &owner.uid))
+}
+
 /// Devices of each class, as many as can be told before they are allocated.
-pub fn of_resource_claim(claim: &ResourceClaim) -> Usage {
+fn of_resource_claim(claim: &ResourceClaim) -> Usage {
     let mut usage = Usage::new();
     let requests = claim.spec.devices.iter().flat_map(|devices| devices.requests.iter().flatten());
     for request in requests {
@@ -150,9 +178,13 @@ pub fn of_resource_claim(claim: &ResourceClaim) -> Usage {
             .map(|sub| (&sub.device_class_name, sub.allocation_mode.as_deref(), sub.count));
         for (class, mode, count) in exactly.chain(alternatives) {
             let count = if mode == Some("All") { MOST_DEVICES } else { count.unwrap_or(1) };
-            let amount =
-                most.entry(format!("{class}.deviceclass.resource.k8s.io/devices")).or_insert(Quantity::ZERO);
-            *amount = (*amount).max(Quantity::units(count));
+            for name in [
+                format!("{class}.deviceclass.resource.k8s.io/devices"),
+                format!("requests.{IMPLICIT}{class}"),
+            ] {
+                let amount = most.entry(name).or_insert(Quantity::ZERO);
+                *amount = (*amount).max(Quantity::units(count));
+            }
         }
         add(&mut usage, most);
     }
