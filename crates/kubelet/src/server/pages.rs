@@ -28,7 +28,12 @@ const PATHS: &[&str] = &[
 
 pub fn status(ctx: &Context, accept: Option<&str>) -> Response<Body> {
     page(accept, "Statusz", |form| {
-        let told = zpages::Status { name: NAME, started: ctx.started, version: api::version::GIT_VERSION, paths: PATHS };
+        let told = zpages::Status {
+            name: NAME,
+            started: ctx.started,
+            version: api::version::GIT_VERSION,
+            paths: PATHS,
+        };
         zpages::status(&told, Timestamp::now(), form)
     })
 }
