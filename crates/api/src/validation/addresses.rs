@@ -1,9 +1,7 @@
 //! What the networking group says about classes and addresses: IngressClass, IPAddress, ServiceCIDR.
 
 use super::names;
-use super::read::{
-    IMMUTABLE, cidr, given, invalid_if, is_empty, items, one_of, required, same, text, unchanged,
-};
+use super::read::{IMMUTABLE, given, invalid_if, is_empty, items, one_of, required, same, text, unchanged};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 
@@ -122,16 +120,7 @@ pub fn service_cidr(object: &Value, errors: &mut FieldErrors) {
     }
     for (i, range) in list.iter().enumerate() {
         let path = path.index(i);
-        if cidr(range, &path, errors)
-            && let Some(canonical) = masked(text(range))
-            && canonical != text(range)
-        {
-            errors.invalid(
-                &path,
-                range.clone(),
-                format!("must be in canonical form ({})", crate::field::quote(&canonical)),
-            );
-        }
+        super::ip::canonical_cidr(range, &path, errors);
     }
     if let [one, two] = list
         && text(one).contains(':') == text(two).contains(':')
@@ -139,22 +128,6 @@ pub fn service_cidr(object: &Value, errors: &mut FieldErrors) {
         let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
         errors.invalid(&path, object["spec"]["cidrs"].clone(), why);
     }
-}
-
-/// The range with the bits behind its prefix cleared.
-fn masked(text: &str) -> Option<String> {
-    let (address, prefix) = text.split_once('/')?;
-    let bits: u32 = prefix.parse().ok()?;
-    Some(match super::read::parse_ip(address)? {
-        std::net::IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32u32.checked_sub(bits)?).unwrap_or(0);
-            format!("{}/{bits}", std::net::Ipv4Addr::from(u32::from(ip) & mask))
-        }
-        std::net::IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128u32.checked_sub(bits)?).unwrap_or(0);
-            format!("{}/{bits}", std::net::Ipv6Addr::from(u128::from(ip) & mask))
-        }
-    })
 }
 
 /// A range of one family may get one of the other; nothing else changes.

@@ -123,6 +123,9 @@ pub fn node(object: &Value, errors: &mut FieldErrors) {
 
 /// A driver that is registered on a node stays what it is, apart from how much it can allocate.
 pub fn node_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    if new["spec"] == old["spec"] {
+        return;
+    }
     let list = SPEC.child("drivers");
     for before in items(&old["spec"]["drivers"]) {
         let now =

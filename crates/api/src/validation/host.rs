@@ -1,13 +1,15 @@
-//! What a pod shares with its host, and what its operating system knows.
+//! What a pod shares with its host.
 
-use super::names;
 use super::read::{given, is_true, items, text};
+use super::{names, windows};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 
 pub fn host(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     user_namespace(spec, path, errors);
-    operating_system(spec, path, errors);
+    windows::operating_system(spec, path, errors);
+    windows::host_processes(spec, path, errors);
+    stop_signals(spec, path, errors);
     name(spec, path, errors);
 }
 
@@ -35,55 +37,16 @@ fn user_namespace(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-const NOT_ON_WINDOWS: [&str; 8] = [
-    "seLinuxOptions",
-    "seccompProfile",
-    "appArmorProfile",
-    "fsGroup",
-    "fsGroupChangePolicy",
-    "sysctls",
-    "runAsUser",
-    "runAsGroup",
-];
-const CONTAINER_NOT_ON_WINDOWS: [&str; 10] = [
-    "seLinuxOptions",
-    "seccompProfile",
-    "appArmorProfile",
-    "capabilities",
-    "readOnlyRootFilesystem",
-    "privileged",
-    "allowPrivilegeEscalation",
-    "procMount",
-    "runAsUser",
-    "runAsGroup",
-];
-
-fn operating_system(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    let os = text(&spec["os"]["name"]);
-    let (pod_fields, container_fields, why): (&[&str], &[&str], &str) = match os {
-        "linux" => {
-            (&["windowsOptions"], &["windowsOptions"], "windows options cannot be set for a linux pod")
-        }
-        "windows" => (&NOT_ON_WINDOWS, &CONTAINER_NOT_ON_WINDOWS, "cannot be set for a windows pod"),
-        _ => (&[], &[], ""),
-    };
-    let context = path.child("securityContext");
-    for field in pod_fields {
-        if given(&spec["securityContext"][*field]) {
-            errors.forbidden(&context.child(field), why);
-        }
+/// Signals have other names and numbers on other systems.
+fn stop_signals(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    if !text(&spec["os"]["name"]).is_empty() {
+        return;
     }
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         let list_path = path.child(list);
         for (i, container) in items(&spec[list]).iter().enumerate() {
-            let path = list_path.index(i);
-            let context = path.child("securityContext");
-            for field in container_fields {
-                if given(&container["securityContext"][*field]) {
-                    errors.forbidden(&context.child(field), why);
-                }
-            }
-            if given(&container["lifecycle"]["stopSignal"]) && os.is_empty() {
+            if given(&container["lifecycle"]["stopSignal"]) {
+                let path = list_path.index(i);
                 let lifecycle = path.child("lifecycle");
                 let why = "may not be set for containers with empty `spec.os.name`";
                 errors.forbidden(&lifecycle.child("stopSignal"), why);

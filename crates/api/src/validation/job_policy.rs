@@ -1,7 +1,7 @@
 //! When a Job is given up, and when it is done before all of its indexes are.
 
 use super::names;
-use super::read::{given, is_empty, items, not_negative, one_of, text};
+use super::read::{given, items, not_negative, one_of, text};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 
@@ -190,12 +190,19 @@ fn success_rule(rule: &Value, completions: i64, path: &Path<'_>, errors: &mut Fi
     }
 }
 
-/// How many indexes `1,3-5,7` names; they have to rise, and to be indexes that the Job has.
+/// How many indexes `1,3-5,7` names.
 fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
-    if is_empty(&Value::from(text)) {
-        return Ok(0);
+    let intervals = parse_indexes(text, completions)?;
+    Ok(intervals.iter().map(|(first, last)| last - first + 1).sum())
+}
+
+/// The intervals that `1,3-5,7` names; they have to rise, and to be of indexes that the Job has.
+pub fn parse_indexes(text: &str, completions: i64) -> Result<Vec<(i64, i64)>, String> {
+    let mut intervals = Vec::new();
+    if text.is_empty() {
+        return Ok(intervals);
     }
-    let (mut total, mut next) = (0, 0);
+    let mut next = 0;
     for interval in text.split(',') {
         let (first, last) = interval.split_once('-').unwrap_or((interval, interval));
         let number = |part: &str| -> Result<i64, String> {
@@ -218,10 +225,10 @@ fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
         if first > last || first < next {
             return Err(format!("non-increasing order, previous: {}, current: {first}", next - 1));
         }
-        total += last - first + 1;
+        intervals.push((first, last));
         next = last + 1;
     }
-    Ok(total)
+    Ok(intervals)
 }
 
 #[cfg(test)]

@@ -25,7 +25,9 @@ mod flow_control;
 #[cfg(test)]
 pub mod fuzz;
 mod host;
+pub mod ip;
 mod job_policy;
+mod job_status;
 mod metadata;
 pub mod names;
 mod networking;
@@ -33,6 +35,7 @@ mod placement;
 mod pod;
 mod pod_resize;
 mod pod_resources;
+mod pod_status;
 mod pod_update;
 mod policy;
 mod probe;
@@ -46,9 +49,11 @@ mod scheduling;
 mod security;
 mod selector;
 mod service;
+mod sources;
 mod status;
 mod storage;
 mod volume;
+mod windows;
 mod workloads;
 
 use crate::field::FieldErrors;
@@ -104,7 +109,23 @@ pub fn update(gvk: &GroupVersionKind, new: &Value, old: &Value) -> FieldErrors {
         ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class_update(new, old, e),
         _ => {}
     }
-    errors
+    kept(gvk, old, errors)
+}
+
+/// Without what is said of values that were taken once and stay as they are.
+fn kept(gvk: &GroupVersionKind, old: &Value, errors: FieldErrors) -> FieldErrors {
+    if !errors.iter().any(|error| ip::was_taken_before(&error.detail)) {
+        return errors;
+    }
+    let mut before = FieldErrors::new();
+    contents(gvk, old, false, &mut before);
+    let mut left = FieldErrors::new();
+    for error in errors.iter() {
+        if !ip::was_taken_before(&error.detail) || !before.iter().any(|known| known == error) {
+            left.push(error.clone());
+        }
+    }
+    left
 }
 
 /// What is wrong with a change through a subresource (`status`, `ephemeralcontainers`, `resize`, ...).

@@ -6,7 +6,8 @@
 use crate::field::{FieldErrors, Path};
 use crate::quantity::Quantity;
 use serde_json::{Map, Value};
-use std::net::IpAddr;
+
+pub use super::ip::{cidr, ip, parse_ip};
 
 pub const IMMUTABLE: &str = "field is immutable";
 
@@ -110,36 +111,6 @@ pub fn port_or_name(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         Value::Null => port(&Value::from(0), path, errors),
         other => port(other, path, errors),
     }
-}
-
-pub fn ip(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    if parse_ip(text(value)).is_none() {
-        errors.invalid(path, value.clone(), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-    }
-}
-
-/// As Go parses addresses: no leading zeros, no zones.
-pub fn parse_ip(text: &str) -> Option<IpAddr> {
-    text.parse().ok()
-}
-
-pub fn cidr(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) -> bool {
-    let valid = text(value).split_once('/').is_some_and(|(address, prefix)| {
-        let max = match parse_ip(address) {
-            Some(IpAddr::V4(_)) => 32,
-            Some(IpAddr::V6(_)) => 128,
-            None => return false,
-        };
-        prefix.bytes().all(|b| b.is_ascii_digit()) && prefix.parse::<u8>().is_ok_and(|n| n <= max)
-    });
-    if !valid {
-        errors.invalid(
-            path,
-            value.clone(),
-            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-        );
-    }
-    valid
 }
 
 /// An amount; a malformed or negative one is reported.

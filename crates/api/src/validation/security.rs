@@ -1,7 +1,7 @@
 //! Security contexts of pods and containers.
 
-use super::names;
 use super::read::{given, in_range, invalid_if, is_true, items, one_of, required, text};
+use super::{names, windows};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -108,6 +108,7 @@ pub fn pod(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     profile(&context["seccompProfile"], "seccomp", &path.child("seccompProfile"), errors);
     profile(&context["appArmorProfile"], "AppArmor", &path.child("appArmorProfile"), errors);
     sysctls(context, &path.child("sysctls"), errors);
+    windows::options(&context["windowsOptions"], &path.child("windowsOptions"), errors);
 }
 
 fn sysctls(context: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -149,6 +150,7 @@ pub fn container(context: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     one_of(&context["procMount"], &["Default", "Unmasked"], &path.child("procMount"), errors);
     profile(&context["seccompProfile"], "seccomp", &path.child("seccompProfile"), errors);
     profile(&context["appArmorProfile"], "AppArmor", &path.child("appArmorProfile"), errors);
+    windows::options(&context["windowsOptions"], &path.child("windowsOptions"), errors);
     if context["allowPrivilegeEscalation"] == Value::Bool(false) {
         if is_true(&context["privileged"]) {
             errors.invalid(

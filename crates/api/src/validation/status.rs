@@ -1,12 +1,20 @@
 //! What is written through `status` and the other subresources of the server's own parts.
 
 use super::read::{given, is_empty, items, members, not_negative, parse_ip, quantity, text};
-use super::{certificates, csi, dra, names};
+use super::{certificates, csi, dra, job_status, names, pod_status};
 use crate::field::{FieldErrors, Path};
 use crate::gvk::GroupVersionKind;
 use serde_json::Value;
 
 const STATUS: Path<'static> = Path::new("status");
+/// How far the expansion of a claim is.
+const RESIZES: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizePending",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+];
 
 /// Through `status`.
 pub fn status(gvk: &GroupVersionKind, new: &Value, old: &Value, e: &mut FieldErrors) {
@@ -98,7 +106,7 @@ pub fn status(gvk: &GroupVersionKind, new: &Value, old: &Value, e: &mut FieldErr
         }
         ("batch", "Job") => {
             counts(now, &["active", "succeeded", "failed", "ready", "terminating"], e);
-            job(new, old, e);
+            job_status::status(new, old, e);
         }
         ("policy", "PodDisruptionBudget") => {
             counts(now, &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"], e);
@@ -114,6 +122,10 @@ pub fn status(gvk: &GroupVersionKind, new: &Value, old: &Value, e: &mut FieldErr
         ("", "PersistentVolumeClaim") => {
             amounts(&now["capacity"], &STATUS.child("capacity"), e);
             amounts(&now["allocatedResources"], &STATUS.child("allocatedResources"), e);
+            let path = STATUS.child("allocatedResourceStatuses");
+            for (name, state) in members(&now["allocatedResourceStatuses"]) {
+                super::read::one_of(state, &RESIZES, &path.key(name), e);
+            }
         }
         ("", "Node") => {
             for list in ["capacity", "allocatable"] {
@@ -132,7 +144,7 @@ pub fn status(gvk: &GroupVersionKind, new: &Value, old: &Value, e: &mut FieldErr
             }
         }
         ("networking.k8s.io", "Ingress") => load_balancer(&now["loadBalancer"], e),
-        ("", "Pod") => pod(now, e),
+        ("", "Pod") => pod_status::status(new, old, e),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::status(new, old, e),
         ("storage.k8s.io", "VolumeAttachment") => csi::attachment_status(new, e),
         ("resource.k8s.io", "ResourceClaim") => dra::claim_status(new, old, e),
@@ -166,39 +178,6 @@ fn not_less(new: &Value, old: &Value, field: &str, errors: &mut FieldErrors) {
 fn amounts(list: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for (name, amount) in members(list) {
         quantity(amount, &path.key(name), errors);
-    }
-}
-
-/// Whether a condition of that type is true.
-fn is(object: &Value, kind: &str) -> bool {
-    items(&object["status"]["conditions"])
-        .iter()
-        .any(|c| text(&c["type"]) == kind && text(&c["status"]) == "True")
-}
-
-/// A Job that has ended stays so.
-fn job(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    let path = STATUS.child("conditions");
-    for kind in ["Failed", "Complete", "FailureTarget", "SuccessCriteriaMet"] {
-        if is(old, kind) && !is(new, kind) {
-            let why = format!("cannot disable the terminal Job condition {}", crate::field::quote(kind));
-            errors.invalid(&path, new["status"]["conditions"].clone(), why);
-        }
-    }
-    if is(new, "Complete") && is(new, "Failed") {
-        errors.invalid(
-            &path,
-            new["status"]["conditions"].clone(),
-            "cannot set Complete=True and Failed=true conditions",
-        );
-    }
-    let completion = STATUS.child("completionTime");
-    if given(&new["status"]["completionTime"]) && !is(new, "Complete") {
-        errors.invalid(
-            &completion,
-            new["status"]["completionTime"].clone(),
-            "cannot set completionTime when there is no Complete=True condition",
-        );
     }
 }
 
@@ -249,18 +228,4 @@ fn load_balancer(balancer: &Value, errors: &mut FieldErrors) {
             }
         }
     }
-}
-
-fn pod(status: &Value, errors: &mut FieldErrors) {
-    let nominated = text(&status["nominatedNodeName"]);
-    if !nominated.is_empty()
-        && let Some(problem) = names::dns1123_subdomain(nominated)
-    {
-        errors.invalid(&STATUS.child("nominatedNodeName"), nominated, problem);
-    }
-    let list = STATUS.child("podIPs");
-    for (i, address) in items(&status["podIPs"]).iter().enumerate() {
-        super::read::ip(&address["ip"], &list.index(i), errors);
-    }
-    not_negative(&status["observedGeneration"], &STATUS.child("observedGeneration"), errors);
 }

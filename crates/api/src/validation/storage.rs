@@ -3,6 +3,7 @@
 use super::names;
 use super::read::{IMMUTABLE, given, invalid_if, is_empty, items, one_of, quantity, required, same, text};
 use super::selector::label_selector;
+use super::sources::{self, Of};
 use super::{resources, scheduling, volume};
 use crate::field::{FieldErrors, Path};
 use crate::quantity::Quantity;
@@ -139,6 +140,7 @@ pub fn claim_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 
 pub fn volume(object: &Value, errors: &mut FieldErrors) {
     let spec = &object["spec"];
+    let of = Of::Volume(text(&object["metadata"]["name"]));
     access_modes(spec, &SPEC, errors);
     let capacity = SPEC.child("capacity");
     if is_empty(&spec["capacity"]) {
@@ -160,24 +162,17 @@ pub fn volume(object: &Value, errors: &mut FieldErrors) {
         match name.as_str() {
             "hostPath" => volume::host_path(source, &path, errors),
             "local" => {
-                required(&source["path"], &path.child("path"), errors);
-                super::security::no_backsteps(&source["path"], &path.child("path"), errors);
+                sources::local(source, &path, errors);
                 if !given(&spec["nodeAffinity"]["required"]) {
                     errors.required(&SPEC.child("nodeAffinity"), "Local volume requires node affinity");
                 }
             }
-            "nfs" => volume::nfs(source, &path, errors),
             "csi" => {
                 super::csi::driver_name(&source["driver"], &path.child("driver"), errors);
                 required(&source["volumeHandle"], &path.child("volumeHandle"), errors);
                 secrets(source, &path, errors);
             }
-            other => {
-                let needed = volume::NEEDED.iter().find(|(kind, _)| *kind == other);
-                for field in needed.map_or(&[][..], |(_, fields)| *fields) {
-                    required(&source[*field], &path.child(field), errors);
-                }
-            }
+            other => sources::source(other, source, of, &path, errors),
         }
     }
     if !found {
@@ -230,12 +225,21 @@ fn secrets(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
+const EXPAND_SECRET: &str = "controllerExpandSecretRef";
+
 pub fn volume_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let sources = |object: &Value| -> Map<String, Value> {
         let spec = object["spec"].as_object().cloned().unwrap_or_default();
         spec.into_iter().filter(|(k, v)| !NOT_SOURCES.contains(&k.as_str()) && given(v)).collect()
     };
-    if sources(new) != sources(old) {
+    let mut now = sources(new);
+    // The secret for expansions may be told later.
+    if !given(&old["spec"]["csi"][EXPAND_SECRET])
+        && let Some(csi) = now.get_mut("csi").and_then(Value::as_object_mut)
+    {
+        csi.remove(EXPAND_SECRET);
+    }
+    if now != sources(old) {
         let detail = "spec.persistentvolumesource is immutable after creation";
         errors.forbidden(&SPEC.child("persistentvolumesource"), detail);
     }

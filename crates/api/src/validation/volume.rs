@@ -2,6 +2,7 @@
 
 use super::read::{given, is_empty, is_true, items, one_of, quantity, required, text};
 use super::security::{descending, no_backsteps};
+use super::sources::{self, Of};
 use super::{env, names, projected};
 use crate::field::{FieldErrors, Path};
 use crate::quantity::Quantity;
@@ -34,8 +35,9 @@ pub fn volumes<'a>(volumes: &'a Value, path: &Path<'_>, errors: &mut FieldErrors
 
 fn source(volume: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut found = false;
-    for (kind, source) in super::read::members(volume) {
-        if kind == "name" || !given(source) {
+    for kind in sources::ORDER {
+        let source = &volume[kind];
+        if !given(source) {
             continue;
         }
         let path = path.child(kind);
@@ -75,7 +77,6 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
         }
         "projected" => projected::projected(source, path, errors),
         "persistentVolumeClaim" => required(&source["claimName"], &path.child("claimName"), errors),
-        "nfs" => nfs(source, path, errors),
         "csi" => {
             super::csi::driver_name(&source["driver"], &path.child("driver"), errors);
             let secret = &source["nodePublishSecretRef"];
@@ -101,48 +102,16 @@ fn one_source(kind: &str, source: &Value, path: &Path<'_>, errors: &mut FieldErr
                 errors,
             );
         }
-        other => {
-            let fields =
-                NEEDED.iter().find(|(kind, _)| *kind == other).map_or(&[][..], |(_, fields)| *fields);
-            for field in fields {
-                required(&source[*field], &path.child(field), errors);
-            }
-        }
-    }
-}
-
-/// What sources that nodes reach over a network, or used to, cannot do without.
-pub const NEEDED: [(&str, &[&str]); 17] = [
-    ("awsElasticBlockStore", &["volumeID"]),
-    ("azureDisk", &["diskName", "diskURI"]),
-    ("azureFile", &["secretName", "shareName"]),
-    ("cephfs", &["monitors"]),
-    ("cinder", &["volumeID"]),
-    ("flexVolume", &["driver"]),
-    ("gcePersistentDisk", &["pdName"]),
-    ("gitRepo", &["repository"]),
-    ("glusterfs", &["endpoints", "path"]),
-    ("iscsi", &["targetPortal", "iqn"]),
-    ("photonPersistentDisk", &["pdID"]),
-    ("portworxVolume", &["volumeID"]),
-    ("quobyte", &["registry", "volume"]),
-    ("rbd", &["monitors", "image"]),
-    ("scaleIO", &["gateway", "system", "volumeName"]),
-    ("storageos", &["volumeName"]),
-    ("vsphereVolume", &["volumePath"]),
-];
-
-pub fn nfs(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    required(&source["server"], &path.child("server"), errors);
-    required(&source["path"], &path.child("path"), errors);
-    if !text(&source["path"]).is_empty() && !text(&source["path"]).starts_with('/') {
-        errors.invalid(&path.child("path"), source["path"].clone(), "must be an absolute path");
+        other => sources::source(other, source, Of::Pod, path, errors),
     }
 }
 
 pub fn host_path(source: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let path_path = path.child("path");
-    required(&source["path"], &path_path, errors);
+    if is_empty(&source["path"]) {
+        errors.required(&path_path, "");
+        return;
+    }
     no_backsteps(&source["path"], &path_path, errors);
     one_of(&source["type"], &HOST_PATH_TYPES, &path.child("type"), errors);
 }

@@ -2,6 +2,7 @@
 //!
 //! Deprecated resources and fields, settings without effect, and lists whose duplicates some patches lose.
 
+mod addresses;
 mod pod;
 mod service;
 mod storage;
@@ -46,12 +47,16 @@ pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Ve
         ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
         | ("", "ReplicationController")
         | ("batch", "Job") => {
-            template(&spec["template"], old.map(|o| &o["spec"]["template"]), &SPEC, &mut out);
-            if gvk.kind == "Job" {
+            if !matches!(gvk.kind.as_str(), "StatefulSet" | "DaemonSet") {
                 pod::generated_name(new, old, &mut out);
+            }
+            template(&spec["template"], old.map(|o| &o["spec"]["template"]), &SPEC, &mut out);
+            if gvk.kind == "StatefulSet" {
+                stateful_set(spec, &mut out);
             }
         }
         ("batch", "CronJob") => {
+            pod::generated_name(new, old, &mut out);
             let path = SPEC.child("jobTemplate");
             let old = old.map(|o| &o["spec"]["jobTemplate"]["spec"]["template"]);
             template(&spec["jobTemplate"]["spec"]["template"], old, &path.child("spec"), &mut out);
@@ -59,6 +64,9 @@ pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Ve
         }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => formats(spec, old, &mut out),
         ("", "Service") => service::service(new, &mut out),
+        ("", "Endpoints") => addresses::endpoints(new, &mut out),
+        ("discovery.k8s.io", "EndpointSlice") => addresses::endpoint_slice(new, &mut out),
+        ("networking.k8s.io", "NetworkPolicy") => addresses::network_policy(spec, &mut out),
         ("", "PersistentVolume") => storage::volume(new, &mut out),
         ("", "PersistentVolumeClaim") => storage::claim(spec, &SPEC, &mut out),
         ("storage.k8s.io", "StorageClass") => storage::class(new, &mut out),
@@ -95,7 +103,6 @@ pub fn of_object(gvk: &GroupVersionKind, new: &Value, old: Option<&Value>) -> Ve
     out
 }
 
-/// Nothing is repeated about a template that stays as it was.
 /// Names of finalizers without a domain may be meant by several.
 fn custom_finalizers(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
     let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
@@ -146,6 +153,7 @@ fn formats_below(schema: &Value, depth: usize, out: &mut Vec<String>) {
     }
 }
 
+/// Nothing is repeated about a template that stays as it was.
 fn template(new: &Value, old: Option<&Value>, path: &Path<'_>, out: &mut Vec<String>) {
     if old == Some(new) {
         return;
@@ -153,6 +161,19 @@ fn template(new: &Value, old: Option<&Value>, path: &Path<'_>, out: &mut Vec<Str
     let path = path.child("template");
     pod::annotations(&new["metadata"], &path.child("metadata"), &new["spec"], out);
     pod::spec(&new["spec"], &path.child("spec"), out);
+}
+
+fn stateful_set(spec: &Value, out: &mut Vec<String>) {
+    let list = SPEC.child("volumeClaimTemplates");
+    for (i, claim) in spec["volumeClaimTemplates"].as_array().into_iter().flatten().enumerate() {
+        storage::claim(&claim["spec"], &list.index(i).child("Spec"), out);
+    }
+    if spec["revisionHistoryLimit"].as_i64().is_some_and(|limit| limit < 0) {
+        out.push(format!(
+            "{}: a negative value retains all historical revisions; a value >= 0 is recommended",
+            SPEC.child("revisionHistoryLimit")
+        ));
+    }
 }
 
 fn time_zone(spec: &Value, out: &mut Vec<String>) {

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
+use super::addresses::address;
 use crate::field::{Path, quote};
 use crate::quantity::Quantity;
 use crate::validation::names;
@@ -98,6 +99,11 @@ pub fn spec(spec: &Value, path: &Path<'_>, out: &mut Vec<String>) {
     affinity(&spec["affinity"], &path.child("affinity"), out);
     spread(&spec["topologySpreadConstraints"], &path.child("topologySpreadConstraints"), out);
     host_aliases(&spec["hostAliases"], &path.child("hostAliases"), out);
+    let config = path.child("dnsConfig");
+    let servers = config.child("nameservers");
+    for (i, server) in items(&spec["dnsConfig"]["nameservers"]).iter().enumerate() {
+        address(text(server), &servers.index(i).to_string(), out);
+    }
     volumes(&spec["volumes"], &path.child("volumes"), out);
     pull_secrets(&spec["imagePullSecrets"], &path.child("imagePullSecrets"), out);
     containers(spec, path, out);
@@ -184,6 +190,9 @@ fn duplicates<'a>(list: &'a [Value], key: &str, mut tell: impl FnMut(usize, &'a 
 }
 
 fn host_aliases(aliases: &Value, path: &Path<'_>, out: &mut Vec<String>) {
+    for (i, alias) in items(aliases).iter().enumerate() {
+        address(text(&alias["ip"]), &path.index(i).child("ip").to_string(), out);
+    }
     duplicates(items(aliases), "ip", |i, ip| {
         out.push(format!("{}: duplicate ip {}", path.index(i).child("ip"), quote(ip)));
     });

@@ -3,10 +3,20 @@
 use serde_json::Value;
 
 use super::SPEC;
-use crate::validation::read::{items, parse_ip, text};
+use super::addresses::{address, network};
+use crate::validation::read::{items, text};
 
 pub fn service(object: &Value, out: &mut Vec<String>) {
     let spec = &object["spec"];
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    if object["metadata"]["annotations"].get(HINTS).is_some() {
+        out.push(format!(
+            "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
+        ));
+    }
+    if !items(&spec["externalIPs"]).is_empty() {
+        out.push("spec.externalIPs is deprecated".to_owned());
+    }
     let kind = text(&spec["type"]);
     let headless = text(&spec["clusterIP"]) == "None";
     if kind != "ExternalName" && !text(&spec["externalName"]).is_empty() {
@@ -23,22 +33,13 @@ pub fn service(object: &Value, out: &mut Vec<String>) {
             out.push("spec.SessionAffinity is ignored for headless services".to_owned());
         }
     }
-    let addresses = SPEC.child("externalIPs");
-    for (i, address) in items(&spec["externalIPs"]).iter().enumerate() {
-        plain_address(text(address), &addresses.index(i).to_string(), out);
-    }
-    plain_address(text(&spec["loadBalancerIP"]), &SPEC.child("loadBalancerIP").to_string(), out);
-}
-
-/// IPv6 addresses that embed IPv4 ones are not what they look like.
-fn plain_address(text: &str, path: &str, out: &mut Vec<String>) {
-    if let Some(std::net::IpAddr::V6(address)) = parse_ip(text) {
-        if address.to_ipv4_mapped().is_some() {
-            out.push(format!("{path}: non-standard IP address \"{text}\" will be considered invalid in a future Kubernetes release"));
-        } else if address.to_string() != text {
-            out.push(format!(
-                "{path}: IPv6 address \"{text}\" should be in RFC 5952 canonical format (\"{address}\")"
-            ));
+    let lists: [(&str, fn(&str, &str, &mut Vec<String>)); 3] =
+        [("clusterIPs", address), ("externalIPs", address), ("loadBalancerSourceRanges", network)];
+    for (field, check) in lists {
+        let path = SPEC.child(field);
+        for (i, value) in items(&spec[field]).iter().enumerate() {
+            check(text(value), &path.index(i).to_string(), out);
         }
     }
+    address(text(&spec["loadBalancerIP"]), &SPEC.child("loadBalancerIP").to_string(), out);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::validation::names;
 use serde_json::json;
 
 #[track_caller]
@@ -61,7 +62,7 @@ fn pods() {
 fn templates_are_only_told_about_when_they_change() {
     let gvk = "apps/v1".parse::<crate::gvk::GroupVersion>().unwrap().with_kind("Deployment");
     let template = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/arch": "x"}, "containers": []}});
-    let object = json!({"spec": {"replicas": 1, "template": template}});
+    let object = json!({"metadata": {"name": "d"}, "spec": {"replicas": 1, "template": template}});
     assert_eq!(
         of_object(&gvk, &object, None),
         [
@@ -119,5 +120,60 @@ fn definitions_and_custom_objects() {
     assert!(
         told[0].starts_with("metadata.finalizers: \"x\": prefer a domain-qualified finalizer name"),
         "{told:?}"
+    );
+}
+
+#[test]
+fn addresses() {
+    check(
+        "v1",
+        "Service",
+        json!({"metadata": {"annotations": {"service.kubernetes.io/topology-aware-hints": "auto"}},
+            "spec": {"type": "LoadBalancer", "externalIPs": ["2001:DB8::1", "1.2.3.4"], "loadBalancerSourceRanges": ["2001:DB8::/64"]}}),
+        &[
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+            "spec.externalIPs is deprecated",
+            "spec.externalIPs[0]: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
+            "spec.loadBalancerSourceRanges[0]: IPv6 CIDR value \"2001:DB8::/64\" should be in RFC 5952 canonical format (\"2001:db8::/64\")",
+        ],
+    );
+    check(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "2001:DB8::/64"}}]}]}}),
+        &[
+            "spec.egress[0].to[0].ipBlock.cidr: IPv6 CIDR value \"2001:DB8::/64\" should be in RFC 5952 canonical format (\"2001:db8::/64\")",
+        ],
+    );
+    check(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]}),
+        &["addressType: FQDN endpoints are deprecated"],
+    );
+}
+
+#[test]
+fn workloads() {
+    let label = names::dns1123_label("a.b").unwrap();
+    check(
+        "apps/v1",
+        "Deployment",
+        json!({"metadata": {"name": "a.b"}, "spec": {"template": {"spec": {"dnsConfig": {"nameservers": ["::FFFF"]}}}}}),
+        &[
+            &format!(
+                "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{label}]"
+            ),
+            "spec.template.spec.dnsConfig.nameservers[0]: IPv6 address \"::FFFF\" should be in RFC 5952 canonical format (\"::ffff\")",
+        ],
+    );
+    check(
+        "apps/v1",
+        "StatefulSet",
+        json!({"spec": {"revisionHistoryLimit": -1, "template": {}, "volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": "1m"}}}}]}}),
+        &[
+            "spec.volumeClaimTemplates[0].Spec.resources.requests[storage]: fractional byte value \"1m\" is invalid, must be an integer",
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended",
+        ],
     );
 }

@@ -9,7 +9,7 @@ use crate::field::{FieldErrors, Path};
 use crate::validation::read::{
     IMMUTABLE, given, is_empty, items, members, one_of, quantity, required, same, text,
 };
-use crate::validation::{csi, read, scheduling};
+use crate::validation::{csi, scheduling};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -171,7 +171,7 @@ fn network(network: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut seen = HashSet::new();
     for (i, address) in items(&network["ips"]).iter().enumerate() {
         let path = list.index(i);
-        read::cidr(address, &path, errors);
+        crate::validation::ip::interface_address(address, &path, errors);
         if !seen.insert(text(address)) {
             errors.duplicate(&path, address.clone());
         }

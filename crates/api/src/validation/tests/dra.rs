@@ -330,7 +330,7 @@ fn what_claims_have_been_given() {
         &[
             "status.devices[0].data: Invalid value: \"x\": must be a valid JSON object",
             "status.devices[0].networkData.interfaceName: Too long: may not be more than 256 bytes",
-            "status.devices[0].networkData.ips[0]: Invalid value: \"1.2.3.4\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            "status.devices[0].networkData.ips[0]: Invalid value: \"1.2.3.4\": must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)",
         ],
     );
     let user = json!({"resource": "pods", "name": "p", "uid": "u"});

@@ -141,3 +141,89 @@ fn a_suspended_job_may_be_told_where_to_go() {
     let errors = update(&gvk, &suspended("other", json!({}), json!({"a": "b"})), &old());
     assert!(errors.iter().any(|error| error.field == "spec.template"), "{errors}");
 }
+
+#[test]
+fn job_statuses() {
+    let times = json!({"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:00:05Z"});
+    let with = |spec: Value, status: Value| {
+        let mut object = job(spec);
+        object["status"] = status;
+        object
+    };
+    let all = |more: Value, conditions: &[&str]| {
+        let mut status = times.clone();
+        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let told: Vec<_> = conditions.iter().map(|kind| json!({"type": kind, "status": "True"})).collect();
+        status["conditions"] = json!(told);
+        status
+    };
+    #[track_caller]
+    fn told(old: Value, new: Value, want: &[&str]) {
+        check_status("batch/v1", "Job", old, new, want);
+    }
+    let plain = |status: Value| with(json!({}), status);
+    let done = all(json!({"succeeded": 1}), &["SuccessCriteriaMet", "Complete"]);
+    told(plain(json!({})), plain(done.clone()), &[]);
+    told(
+        plain(json!({})),
+        plain(all(json!({"active": 1, "terminating": 1, "ready": 2}), &["Complete", "FailureTarget"])),
+        &[
+            "status.conditions: Invalid value: cannot set Complete=True and FailureTarget=true conditions",
+            "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+            "status.active: Invalid value: 1: active>0 is invalid for finished job",
+            "status.terminating: Invalid value: 1: terminating>0 is invalid for finished job",
+            "status.ready: Invalid value: 2: cannot set more ready pods than active",
+        ],
+    );
+    told(
+        plain(json!({})),
+        plain(
+            json!({"conditions": [{"type": "Failed", "status": "True"}], "uncountedTerminatedPods": {"failed": ["a", "a", ""]}}),
+        ),
+        &[
+            "status.uncountedTerminatedPods.failed[1]: Duplicate value: \"a\"",
+            "status.uncountedTerminatedPods.failed[2]: Invalid value: \"\": must not be empty",
+            "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            "status.startTime: Required value: startTime is required for finished job",
+            "status.uncountedTerminatedPods: Invalid value: {\"failed\":[\"a\",\"a\",\"\"]}: uncountedTerminatedPods needs to be empty for finished job",
+        ],
+    );
+    // What is told stays told.
+    told(
+        plain(done.clone()),
+        plain(json!({"startTime": "2026-01-01T00:00:01Z"})),
+        &[
+            "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter",
+            "status.conditions: Invalid value: cannot disable the terminal Job condition \"Complete\"",
+            "status.conditions: Invalid value: cannot disable the terminal Job condition \"SuccessCriteriaMet\"",
+            "status.startTime: Required value: startTime cannot be updated for unsuspended job",
+            "status.completionTime: Invalid value: null: completionTime cannot be mutated",
+        ],
+    );
+    let suspended = |status: Value| with(json!({"suspend": true}), status);
+    told(suspended(json!({"startTime": "2026-01-01T00:00:01Z"})), suspended(json!({})), &[]);
+    let indexed =
+        json!({"completionMode": "Indexed", "completions": 5, "parallelism": 5, "backoffLimitPerIndex": 1});
+    told(
+        with(indexed.clone(), json!({"succeeded": 3})),
+        with(indexed.clone(), json!({"succeeded": 2, "completedIndexes": "0-2", "failedIndexes": "2,4"})),
+        &[
+            "status.failedIndexes: Invalid value: \"2,4\": failedIndexes and completedIndexes overlap at index: 2",
+        ],
+    );
+    told(
+        with(indexed.clone(), json!({})),
+        with(indexed, json!({"completedIndexes": "7", "failedIndexes": "0"})),
+        &[
+            "status.completedIndexes: Invalid value: \"7\": error parsing completedIndexes: too large index: \"7\"",
+        ],
+    );
+    told(
+        plain(json!({})),
+        plain(json!({"completedIndexes": "0", "failedIndexes": "0"})),
+        &[
+            "status.completedIndexes: Invalid value: \"0\": cannot set non-empty completedIndexes when non-indexed completion mode",
+            "status.failedIndexes: Invalid value: \"0\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+        ],
+    );
+}

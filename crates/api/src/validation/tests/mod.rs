@@ -16,6 +16,7 @@ mod pods;
 mod rbac;
 mod scheduling;
 mod services;
+mod sources;
 mod storage;
 mod workloads;
 

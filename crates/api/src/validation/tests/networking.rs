@@ -42,7 +42,7 @@ fn classes_and_addresses() {
         "networking.k8s.io/v1",
         "ServiceCIDR",
         cidrs(json!(["10.0.0.1/24"])),
-        &["spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must be in canonical form (\"10.0.0.0/24\")"],
+        &["spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must not have bits set beyond the prefix length"],
     );
     check_update(
         "networking.k8s.io/v1",
@@ -58,4 +58,20 @@ fn classes_and_addresses() {
         cidrs(json!(["10.1.0.0/24"])),
         &["spec.cidrs: Invalid value: [\"10.1.0.0/24\"]: field is immutable"],
     );
+}
+
+#[test]
+fn odd_networks_stay() {
+    let policy = |cidr: &str, label: &str| {
+        json!({"spec": {"podSelector": {"matchLabels": {"a": label}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]}})
+    };
+    let odd = policy("10.0.0.1/8", "b");
+    let refused = "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length";
+    check("networking.k8s.io/v1", "NetworkPolicy", odd.clone(), &[refused]);
+    let update = |old: Value, new: Value, want: &[&str]| {
+        check_update("networking.k8s.io/v1", "NetworkPolicy", old, new, want);
+    };
+    update(odd.clone(), policy("10.0.0.1/8", "c"), &[]);
+    update(policy("10.0.0.0/8", "b"), odd, &[refused]);
 }
