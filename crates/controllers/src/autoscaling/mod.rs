@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::Loops;
 use crate::garbage_collector::Resources;
-use crate::kit::{Controller, Key, Queue, SyncError, World, meta};
+use crate::kit::{Controller, Key, Queue, SyncError, World, brief, meta};
 use behavior::{History, Rules};
 use evaluate::{Evaluation, Target};
 use status::{Conditions, limit_conditions};
@@ -113,10 +113,8 @@ impl Autoscalers {
         if !verdict.rescale || verdict.desired == verdict.current {
             return;
         }
-        let version = &scale.metadata.resource_version;
-        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": verdict.desired}});
-        match api.patch_scale(&target.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => {
+        match self.rescale(&api, &target.name, scale, verdict.desired).await {
+            Ok(()) => {
                 let message =
                     format!("the HPA controller was able to update the target scale to {}", verdict.desired);
                 conditions.set("AbleToScale", true, "SucceededRescale", message);
@@ -128,6 +126,7 @@ impl Autoscalers {
                 history.scaled(verdict.desired - verdict.current, Timestamp::now());
             }
             Err(error) => {
+                let error = brief(&error);
                 let message = format!("the HPA controller was unable to update the target scale: {error}");
                 conditions.set("AbleToScale", false, "FailedUpdateScale", message);
                 let message =
@@ -146,11 +145,32 @@ impl Autoscalers {
             .of_kind(api_version, &target.kind)
             .ok_or_else(|| format!("no matches for kind {:?} in version {api_version:?}", target.kind))?;
         let api = self.resources.api(&resource, &scope, meta::namespace(hpa));
-        let scale = api.get_scale(&target.name).await.map_err(|error| match error {
-            kube::Error::Api(status) => status.message.clone(),
-            error => error.to_string(),
-        })?;
+        let scale = api.get_scale(&target.name).await.map_err(|error| brief(&error))?;
         Ok((api, scale))
+    }
+
+    /// Sets the size. The target may have changed since it was looked at; unless its size has, that changes nothing.
+    async fn rescale(
+        &self,
+        api: &Api<DynamicObject>,
+        name: &str,
+        mut seen: Scale,
+        desired: i32,
+    ) -> Result<(), kube::Error> {
+        loop {
+            let version = &seen.metadata.resource_version;
+            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": desired}});
+            match api.patch_scale(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    let now = api.get_scale(name).await?;
+                    if now.spec != seen.spec || now.metadata.resource_version == *version {
+                        return Err(kube::Error::Api(status));
+                    }
+                    seen = now;
+                }
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
     /// The size that the target should have. Nothing if that cannot be said.

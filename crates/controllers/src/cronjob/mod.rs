@@ -64,8 +64,6 @@ impl Controller for CronJobs {
 
 impl CronJobs {
     fn note_finished(&self, cron_job: &Arc<CronJob>, jobs: &[Arc<Job>], status: &mut CronJobStatus) {
-        let active: Vec<ObjectReference> =
-            jobs.iter().filter(|job| !outcome::is_finished(job)).map(|job| reference(job)).collect();
         for gone in status.active.iter().flatten() {
             if !jobs.iter().any(|job| job.metadata.uid == gone.uid) {
                 let name = gone.name.as_deref().unwrap_or_default();
@@ -73,10 +71,14 @@ impl CronJobs {
                 self.world.events.normal(Self::NAME, &**cron_job, "MissingJob", message);
             }
         }
+        let mut active = Vec::new();
         for job in jobs.iter().filter(|job| !outcome::is_finished(job)) {
             let known = status.active.iter().flatten().any(|known| known.uid == job.metadata.uid);
             // One made here is known by its mark even if the note of it was lost to a conflict.
-            if !known && meta::annotation(&**job, plan::SCHEDULED_AT).is_none() {
+            if known || meta::annotation(&**job, plan::SCHEDULED_AT).is_some() {
+                active.push(reference(job));
+            } else {
+                // Such as `kubectl create job --from` makes: it keeps no run from starting.
                 let name = meta::name(&**job);
                 let message = format!("Saw a job that the controller did not create or forgot: {name}");
                 self.world.events.warning(Self::NAME, &**cron_job, "UnexpectedJob", message);
@@ -152,7 +154,9 @@ impl CronJobs {
             events.warning(Self::NAME, &**cron_job, "MissSchedule", message);
         }
         let Some(run) = plan.due else { return Ok(plan.next) };
-        let active: Vec<_> = jobs.iter().filter(|job| !outcome::is_finished(job)).collect();
+        let is_active =
+            |job: &Job| status.active.iter().flatten().any(|active| active.uid == job.metadata.uid);
+        let active: Vec<_> = jobs.iter().filter(|job| is_active(job)).collect();
         match spec.concurrency_policy.as_deref() {
             Some("Forbid") if !active.is_empty() => {
                 let message =
@@ -164,6 +168,7 @@ impl CronJobs {
                 for job in active {
                     self.delete(cron_job, job).await?;
                 }
+                status.active = None;
             }
             _ => {}
         }

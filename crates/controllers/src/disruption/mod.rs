@@ -15,6 +15,9 @@ use crate::Loops;
 use crate::garbage_collector::Resources;
 use crate::kit::{Controller, Key, Queue, SyncError, World, meta, pods};
 
+/// Who tells of budgets, by upstream's name.
+const EVENTS: &str = "controllermanager";
+
 /// `resources` knows how to ask for the scale of kinds that are not built in.
 pub fn start(world: &Arc<World>, loops: &mut Loops, resources: Arc<Resources>) {
     let queue = Queue::default();
@@ -56,16 +59,11 @@ impl Controller for Disruption {
         let mut selected = self.world.pods.by_namespace(&key.namespace);
         selected.retain(|pod| selects(&budget, pod) && !pods::is_finished(pod));
         if selected.is_empty() {
-            self.world.events.normal(Self::NAME, &*budget, "NoPods", "No matching pods found");
+            self.world.events.normal(EVENTS, &*budget, "NoPods", "No matching pods found");
         }
         let scale = if budget::needs_scale(spec) { self.scale(&budget, &selected).await } else { Ok(0) };
         if let Err(problem) = &scale {
-            self.world.events.warning(
-                Self::NAME,
-                &*budget,
-                "CalculateExpectedPodCountFailed",
-                problem.as_str(),
-            );
+            self.world.events.warning(EVENTS, &*budget, "CalculateExpectedPodCountFailed", problem.as_str());
         }
         let (status, again) = budget::status(&budget, spec, &selected, scale, &meta::now());
         if budget.status.as_ref() != Some(&status) {
@@ -85,7 +83,7 @@ impl Disruption {
                            status of the PDB cannot be calculated correctly, which may result in undefined behavior. \
                            To account for these pods please set \".spec.minAvailable\" field of the PDB to an \
                            integer value.";
-            self.world.events.warning(Self::NAME, budget, "UnmanagedPods", message);
+            self.world.events.warning(EVENTS, budget, "UnmanagedPods", message);
         }
         for pod in selected {
             let Some(owner) = meta::controller_of(&pod.metadata) else { continue };

@@ -49,14 +49,14 @@ impl Controller for EphemeralVolumes {
                 // Somebody else's data must not be mounted by accident.
                 if !meta::is_controlled_by(&claim.metadata, meta::uid(&*pod)) {
                     let message = format!("PVC {}/{name} was not created for pod {key}", key.namespace);
-                    self.world.events.warning(Self::NAME, &*pod, "EphemeralClaimConflict", message);
+                    self.world.events.warning("ephemeral_volume", &*pod, "EphemeralClaimConflict", message);
                 }
                 continue;
             }
             match self.world.persistent_volume_claims.create(&claim(&pod, name, template)).await {
                 Err(error) if !error.is_already_exists() && !error.is_namespace_terminating() => {
                     let message = format!("Failed to create PVC: {}", error.api_message());
-                    self.world.events.warning(Self::NAME, &*pod, "FailedCreate", message);
+                    self.world.events.warning("ephemeral_volume", &*pod, "FailedCreate", message);
                     return Err(error);
                 }
                 _ => {}

@@ -58,7 +58,7 @@ impl SyncError {
 }
 
 /// The API server's words alone: the whole Status would say them twice.
-fn brief(error: &kube::Error) -> String {
+pub fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         error => error.to_string(),

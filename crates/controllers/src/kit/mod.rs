@@ -17,7 +17,7 @@ pub mod worker;
 pub mod world;
 pub mod write;
 
-pub use error::{Context, SyncError};
+pub use error::{Context, SyncError, brief};
 pub use key::Key;
 pub use metrics::Metrics;
 pub use queue::Queue;

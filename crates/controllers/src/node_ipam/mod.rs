@@ -95,7 +95,7 @@ impl Controller for NodeIpam {
         }
         let Some(cidrs) = self.allocate() else {
             let message = "Node has no pod network: the cluster CIDR is used up by other nodes";
-            self.world.events.warning(Self::NAME, &*node, "CIDRNotAvailable", message);
+            self.world.events.warning("cidrAllocator", &*node, "CIDRNotAvailable", message);
             return Err(SyncError::Waiting("a free pod network".to_owned()));
         };
         let patch = json!({"spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs}});

@@ -262,6 +262,20 @@ async fn cron_jobs_run_by_the_clock() {
         .delete_with(&format!("{JOBS}/{}", name(&first)), json!({"propagationPolicy": "Background"}))
         .await;
     cluster.event("default", "forbid", "MissingJob", name(&first)).await;
+    // A Job that somebody makes in its name is told of, and none of its own.
+    let mut by_hand = job("run", json!({}));
+    let owner = cluster.get(&format!("{CRONS}/suspended")).await;
+    by_hand["metadata"] = json!({"name": "by-hand", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob",
+        "name": "suspended", "uid": owner["metadata"]["uid"], "controller": true}]});
+    cluster.post(JOBS, by_hand).await;
+    cluster.event("default", "suspended", "UnexpectedJob", "by-hand").await;
+    cluster.patch(&format!("{CRONS}/suspended"), json!({"spec": {"suspend": false}})).await;
+    let told = cluster.until(&format!("{CRONS}/suspended"), |cron| cron["status"]["active"].is_array()).await;
+    assert_ne!(told["status"]["active"][0]["name"], "by-hand");
+    // Nor is one missed that was replaced.
+    let events =
+        cluster.items("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dreplace").await;
+    assert!(events.iter().all(|event| event["reason"] != "MissingJob"), "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -191,16 +191,18 @@ async fn replica_sets_adopt_release_and_give_up_the_cheapest() {
     assert_eq!(loner["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], true);
     cluster.event("default", "rs", "SuccessfulCreate", "Created pod: rs-").await;
 
-    // A pod that is relabelled is let go, and replaced.
+    // A pod that is relabelled is let go, and replaced. Whoever has seen that has seen the cost of another, too.
+    let dear = cluster.items(PODS).await.into_iter().find(|pod| name(pod) != "loner").unwrap();
+    let kept = name(&dear).to_owned();
+    let cost = json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "100"}}});
+    cluster.patch(&format!("{PODS}/{kept}"), cost).await;
     cluster.patch(&format!("{PODS}/loner"), json!({"metadata": {"labels": {"app": "other"}}})).await;
     let owned = |pod: &Value| pod["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"];
     let pods = cluster
         .until_all(PODS, |pods| pods.len() == 4 && pods.iter().filter(|pod| owned(pod)).count() == 3)
         .await;
     cluster.until(&path, ready(3)).await;
-    let kept = pods.iter().find(|pod| owned(pod)).map(|pod| name(pod).to_owned()).unwrap();
-    let cost = json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "100"}}});
-    cluster.patch(&format!("{PODS}/{kept}"), cost).await;
+    assert!(pods.iter().any(|pod| owned(pod) && name(pod) == kept));
     cluster.patch(&format!("{path}/scale"), json!({"spec": {"replicas": 1}})).await;
     let left = cluster.until_all(&format!("{PODS}?labelSelector=app%3Drs"), |pods| pods.len() == 1).await;
     assert_eq!(name(&left[0]), kept);
