@@ -49,7 +49,9 @@ fn grace(pod: &Value, asked: Option<i64>) -> i64 {
     if unscheduled || ended {
         return 0;
     }
-    let wanted = asked.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30).max(0);
+    let wanted = asked.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
+    // What was never meant to be a period is the shortest one.
+    let wanted = if wanted < 0 { 1 } else { wanted };
     match pod["metadata"]["deletionGracePeriodSeconds"].as_i64() {
         // A second delete without a wish of its own does not hurry the first.
         Some(current) if pod["metadata"]["deletionTimestamp"].is_string() => match asked {
@@ -74,6 +76,7 @@ mod tests {
         check(running.clone(), None, 7);
         check(running.clone(), Some(2), 2);
         check(running, Some(0), 0);
+        check(json!({"spec": {"nodeName": "n", "terminationGracePeriodSeconds": -5}}), None, 1);
         check(json!({"spec": {}}), None, 0);
         check(json!({"spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}), Some(9), 0);
         let deleted = json!({

@@ -84,7 +84,9 @@ async fn take_disruption(call: &Call, pod: &Value, dry_run: bool) -> Result<(), 
         return Ok(());
     };
     if matching.next().is_some() {
-        return Err(Status::internal(
+        return Err(Status::failure(
+            500,
+            "",
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
         ));
     }

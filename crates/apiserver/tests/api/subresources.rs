@@ -110,6 +110,16 @@ async fn an_eviction_asks_the_budget() {
     assert_eq!((code, reason.as_str()), (429, "TooManyRequests"));
     assert!(message.contains("disruption budget"), "{message}");
     server.patch(&format!("{budgets}/b/status"), "merge-patch+json", &status(1)).await.ok();
+    let mut second = budget.clone();
+    second["metadata"]["name"] = json!("second");
+    server.post(budgets, &second).await.ok();
+    let (code, reason, message) = server.post(&format!("{PODS}/p/eviction"), &eviction).await.failure();
+    assert_eq!((code, reason.as_str()), (500, ""));
+    assert_eq!(
+        message,
+        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+    );
+    server.delete(&format!("{budgets}/second")).await.ok();
     let old = json!({"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": "p"}});
     assert_eq!(server.post(&format!("{PODS}/p/eviction"), &old).await.code, 201);
     assert_eq!(server.get(&format!("{PODS}/p")).await.code, 404);
