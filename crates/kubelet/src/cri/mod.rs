@@ -65,10 +65,8 @@ macro_rules! calls {
         $(pub async fn $name(&self, request: cri::$request) -> Result<cri::$response> {
             let mut request = Request::new(request);
             request.set_timeout(CALL);
-            match self.$client.clone().$name(request).await {
-                Ok(response) => Ok(response.into_inner()),
-                Err(status) => Err(CriError::new(stringify!($name), status)),
-            }
+            let mut client = self.$client.clone();
+            call(stringify!($name), async move { client.$name(request).await }).await
         })*
     };
 }
@@ -129,67 +127,64 @@ impl Cri {
     ) -> Result<String> {
         let mut request = Request::new(cri::RunPodSandboxRequest { config: Some(config), runtime_handler });
         request.set_timeout(2 * CALL);
-        match self.runtime.clone().run_pod_sandbox(request).await {
-            Ok(response) => Ok(response.into_inner().pod_sandbox_id),
-            Err(status) => Err(CriError::new("run_pod_sandbox", status)),
-        }
+        let mut client = self.runtime.clone();
+        let response = call("run_pod_sandbox", async move { client.run_pod_sandbox(request).await }).await?;
+        Ok(response.pod_sandbox_id)
     }
 
     pub async fn pod_sandbox_status(&self, id: &str) -> Result<cri::PodSandboxStatus> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        let call = "pod_sandbox_status";
-        let response = self.runtime.clone().pod_sandbox_status(request).await;
-        match response.map(|response| response.into_inner().status) {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err(CriError::new(call, tonic::Status::not_found("no status"))),
-            Err(status) => Err(CriError::new(call, status)),
-        }
+        let (name, mut client) = ("pod_sandbox_status", self.runtime.clone());
+        let response = call(name, async move { client.pod_sandbox_status(request).await }).await?;
+        response.status.ok_or_else(|| CriError::new(name, tonic::Status::not_found("no status")))
     }
 
     pub async fn container_status(&self, id: &str) -> Result<cri::ContainerStatus> {
         let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let call = "container_status";
-        let response = self.runtime.clone().container_status(request).await;
-        match response.map(|response| response.into_inner().status) {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err(CriError::new(call, tonic::Status::not_found("no status"))),
-            Err(status) => Err(CriError::new(call, status)),
-        }
+        let (name, mut client) = ("container_status", self.runtime.clone());
+        let response = call(name, async move { client.container_status(request).await }).await?;
+        response.status.ok_or_else(|| CriError::new(name, tonic::Status::not_found("no status")))
     }
 
     /// Idempotent, like every stop and remove of CRI: what is not there counts as done.
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
         let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        done("stop_pod_sandbox", self.runtime.clone().stop_pod_sandbox(request).await)
+        let mut client = self.runtime.clone();
+        done(call("stop_pod_sandbox", async move { client.stop_pod_sandbox(request).await }).await)
     }
 
     /// Removes the sandbox with its containers.
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
         let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        done("remove_pod_sandbox", self.runtime.clone().remove_pod_sandbox(request).await)
+        let mut client = self.runtime.clone();
+        done(call("remove_pod_sandbox", async move { client.remove_pod_sandbox(request).await }).await)
     }
 
     pub async fn start_container(&self, id: &str) -> Result<()> {
         let request = cri::StartContainerRequest { container_id: id.to_owned() };
-        let response = self.runtime.clone().start_container(request).await;
-        response.map(drop).map_err(|status| CriError::new("start_container", status))
+        let mut client = self.runtime.clone();
+        call("start_container", async move { client.start_container(request).await }).await.map(drop)
     }
 
     /// Asks the container to end and kills it after `timeout` seconds. Returns when it has ended.
     pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
         let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
-        done("stop_container", self.runtime.clone().stop_container(request).await)
+        let mut client = self.runtime.clone();
+        done(call("stop_container", async move { client.stop_container(request).await }).await)
     }
 
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
-        done("remove_container", self.runtime.clone().remove_container(request).await)
+        let mut client = self.runtime.clone();
+        done(call("remove_container", async move { client.remove_container(request).await }).await)
     }
 
     pub async fn reopen_container_log(&self, id: &str) -> Result<()> {
         let request = cri::ReopenContainerLogRequest { container_id: id.to_owned() };
-        let response = self.runtime.clone().reopen_container_log(request).await;
-        response.map(drop).map_err(|status| CriError::new("reopen_container_log", status))
+        let mut client = self.runtime.clone();
+        call("reopen_container_log", async move { client.reopen_container_log(request).await })
+            .await
+            .map(drop)
     }
 
     /// Runs a command to its end; the runtime ends it after `timeout`.
@@ -204,34 +199,35 @@ impl Cri {
             cmd,
             timeout: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         };
-        let response = self.runtime.clone().exec_sync(request).await;
-        response.map(tonic::Response::into_inner).map_err(|status| CriError::new("exec_sync", status))
+        let mut client = self.runtime.clone();
+        call("exec_sync", async move { client.exec_sync(request).await }).await
     }
 
     /// The bytes of memory that a running container uses.
     pub async fn container_memory(&self, id: &str) -> Result<u64> {
         let request = cri::ContainerStatsRequest { container_id: id.to_owned() };
-        let response = self.runtime.clone().container_stats(request).await;
-        let stats = response.map_err(|status| CriError::new("container_stats", status))?.into_inner().stats;
+        let mut client = self.runtime.clone();
+        let stats =
+            call("container_stats", async move { client.container_stats(request).await }).await?.stats;
         let memory = stats.and_then(|stats| stats.memory).unwrap_or_default();
         let used = memory.usage_bytes.or(memory.working_set_bytes);
         Ok(used.map_or(0, |bytes| bytes.value))
     }
 
     pub async fn container_events(&self) -> Result<tonic::Streaming<cri::ContainerEventResponse>> {
-        let response = self.runtime.clone().get_container_events(cri::GetEventsRequest {}).await;
-        response
-            .map(tonic::Response::into_inner)
-            .map_err(|status| CriError::new("get_container_events", status))
+        let mut client = self.runtime.clone();
+        let events = async move { client.get_container_events(cri::GetEventsRequest {}).await };
+        call("get_container_events", events).await
     }
 
     /// The image, if the runtime has it.
     pub async fn image_status(&self, image: &str) -> Result<Option<cri::Image>> {
         let request = cri::ImageStatusRequest { image: Some(image_spec(image)), verbose: false };
-        match self.images.clone().image_status(request).await {
-            Ok(response) => Ok(response.into_inner().image),
-            Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(CriError::new("image_status", status)),
+        let mut client = self.images.clone();
+        match call("image_status", async move { client.image_status(request).await }).await {
+            Ok(response) => Ok(response.image),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -243,15 +239,14 @@ impl Cri {
         sandbox_config: Option<cri::PodSandboxConfig>,
     ) -> Result<String> {
         let request = cri::PullImageRequest { image: Some(image_spec(image)), auth, sandbox_config };
-        let response = self.images.clone().pull_image(request).await;
-        response
-            .map(|response| response.into_inner().image_ref)
-            .map_err(|status| CriError::new("pull_image", status))
+        let mut client = self.images.clone();
+        Ok(call("pull_image", async move { client.pull_image(request).await }).await?.image_ref)
     }
 
     pub async fn remove_image(&self, image: &str) -> Result<()> {
         let request = cri::RemoveImageRequest { image: Some(image_spec(image)) };
-        done("remove_image", self.images.clone().remove_image(request).await)
+        let mut client = self.images.clone();
+        done(call("remove_image", async move { client.remove_image(request).await }).await)
     }
 }
 
@@ -259,13 +254,21 @@ pub fn image_spec(image: &str) -> cri::ImageSpec {
     cri::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..Default::default() }
 }
 
-fn done<T>(
-    call: &'static str,
-    response: std::result::Result<tonic::Response<T>, tonic::Status>,
-) -> Result<()> {
-    match response {
+/// A call in memory of its own, for as long as it lasts: a future of tonic's has kilobytes, and whatever awaits it, one
+/// task for each pod, would have them too.
+fn call<T>(
+    name: &'static str,
+    call: impl Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
+) -> impl Future<Output = Result<T>> {
+    let call = Box::pin(call);
+    async move { call.await.map(tonic::Response::into_inner).map_err(|status| CriError::new(name, status)) }
+}
+
+/// What is not there counts as done.
+fn done<T>(result: Result<T>) -> Result<()> {
+    match result {
         Ok(_) => Ok(()),
-        Err(status) if status.code() == Code::NotFound => Ok(()),
-        Err(status) => Err(CriError::new(call, status)),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
     }
 }

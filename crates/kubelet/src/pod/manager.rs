@@ -118,13 +118,13 @@ impl Manager {
                 said = news.recv() => match said {
                     Some(News::Pod(pod)) => self.runtime(pod),
                     Some(News::Missing { uid, ids }) => if let Some(known) = self.pods.get(&uid) {
-                        let _ = known.handle.inbox.send(Input::Missing(ids));
+                        known.handle.inbox.send(Input::Missing(ids));
                     },
                     Some(News::Listed) => {}
                     None => return,
                 },
                 Some((uid, kill)) = kills.recv() => if let Some(known) = self.pods.get(&uid) {
-                    let _ = known.handle.inbox.send(kill);
+                    known.handle.inbox.send(kill);
                 },
                 Some((uid, pod)) = self.looked_at.recv() => self.looked_at(&uid, pod),
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
@@ -207,7 +207,7 @@ impl Manager {
         if deleted {
             self.mirror(pod.clone());
         } else if let Some(known) = self.pods.get(pod.uid()) {
-            let _ = known.handle.inbox.send(Input::Desired(pod.clone()));
+            known.handle.inbox.send(Input::Desired(pod.clone()));
         }
     }
 
@@ -279,11 +279,11 @@ impl Manager {
         let was_pending = allocation::differ(&known.pod, &known.wanted);
         known.pod = allocation::with_resources_of(&wanted, &known.pod);
         known.wanted = wanted.clone();
-        let _ = known.handle.inbox.send(Input::Desired(known.pod.clone()));
+        known.handle.inbox.send(Input::Desired(known.pod.clone()));
         if resize {
             self.allocate(wanted.uid());
         } else if was_pending {
-            let _ = known.handle.inbox.send(Input::ResizePending(None));
+            known.handle.inbox.send(Input::ResizePending(None));
         }
         let ended = matches!(wanted.phase(), "Succeeded" | "Failed");
         if ended {
@@ -307,9 +307,9 @@ impl Manager {
         if pending.is_none() {
             known.pod = known.wanted.clone();
             self.allocated.note(&known.pod);
-            let _ = known.handle.inbox.send(Input::Desired(known.pod.clone()));
+            known.handle.inbox.send(Input::Desired(known.pod.clone()));
         }
-        let _ = known.handle.inbox.send(Input::ResizePending(pending));
+        known.handle.inbox.send(Input::ResizePending(pending));
     }
 
     fn room_is_free(&mut self) {
@@ -340,7 +340,7 @@ impl Manager {
             );
             self.ctx.events.warning(&known.pod, None, preemption::REASON, preemption::MESSAGE);
             crate::meters::count("kubelet_preemptions", &[("preemption_signal", "admission")]);
-            let _ = known.handle.inbox.send(Input::Kill {
+            known.handle.inbox.send(Input::Kill {
                 reason: preemption::REASON.into(),
                 message: preemption::MESSAGE.into(),
                 grace: None,
@@ -388,7 +388,7 @@ impl Manager {
     fn gone(&mut self, pod: &Pod) {
         self.waiting.remove(pod.uid());
         if let Some(known) = self.pods.get(pod.uid()) {
-            let _ = known.handle.inbox.send(Input::Gone);
+            known.handle.inbox.send(Input::Gone);
             // The scheduler counts with its room from now on, so it is not to be counted here either.
             known.handle.released.store(true, Ordering::Relaxed);
         }
@@ -398,7 +398,9 @@ impl Manager {
         // Nobody listening is the usual case.
         let _ = self.ctx.changes.send(news.uid.as_str().into());
         match self.pods.get(&news.uid) {
-            Some(known) => drop(known.handle.inbox.send(Input::Runtime(news.view))),
+            Some(known) => {
+                known.handle.inbox.send(Input::Runtime(news.view));
+            }
             None if !self.synced => match self.found.get_mut(&news.uid) {
                 Some(found) => found.view.merge(news.view),
                 None => drop(self.found.insert(news.uid.clone(), news)),

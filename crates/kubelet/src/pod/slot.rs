@@ -1,5 +1,7 @@
 //! One container of a pod, across all its restarts.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, ContainerStatus, Pod};
 
@@ -47,7 +49,8 @@ pub struct Hold {
 pub struct Slot {
     pub name: String,
     pub role: Role,
-    pub spec: core::Container,
+    /// Shared with what is done about it.
+    pub spec: Arc<core::Container>,
     pub op: Op,
     /// The image for the next start, once it is known to be there.
     pub image: Option<String>,
@@ -87,7 +90,7 @@ pub struct Restart {
 }
 
 impl Slot {
-    fn new(role: Role, spec: core::Container, before: Option<ContainerStatus>) -> Self {
+    fn new(role: Role, spec: Arc<core::Container>, before: Option<ContainerStatus>) -> Self {
         Self {
             name: spec.name.clone(),
             role,
@@ -250,11 +253,11 @@ pub fn of(pod: &Pod, old: Vec<Slot>) -> Vec<Slot> {
             .find(|slot| slot.as_ref().is_some_and(|slot| slot.name == spec.name))
             .and_then(Option::take);
         slots.push(match known {
-            Some(known) => Slot { spec, ..known },
+            Some(known) => Slot { spec: Arc::new(spec), ..known },
             None => {
                 let mut before = before.into_iter().flatten();
                 let before = before.find(|status| status.name == spec.name).cloned();
-                Slot::new(role, spec, before)
+                Slot::new(role, Arc::new(spec), before)
             }
         });
     };

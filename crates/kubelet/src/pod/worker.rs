@@ -29,9 +29,22 @@ use crate::volumes;
 
 /// What the manager keeps of a worker.
 pub struct Handle {
-    pub inbox: mpsc::UnboundedSender<Input>,
+    pub inbox: Inbox,
     /// Nothing of the pod runs any more: what it used of the node is free.
     pub released: Arc<AtomicBool>,
+}
+
+/// Where a worker is told what happens.
+///
+/// A channel has room for dozens of messages from the start: boxed, for an input is long and most pods get few at a time.
+#[derive(Clone)]
+pub struct Inbox(mpsc::UnboundedSender<Box<Input>>);
+
+impl Inbox {
+    /// False when there is no worker any more.
+    pub fn send(&self, input: Input) -> bool {
+        self.0.send(Box::new(input)).is_ok()
+    }
 }
 
 /// What a task of the worker answers.
@@ -52,9 +65,9 @@ pub enum First {
 pub struct Worker {
     env: Arc<PodEnv>,
     machine: Machine,
-    inbox: mpsc::UnboundedReceiver<Input>,
+    inbox: mpsc::UnboundedReceiver<Box<Input>>,
     /// For probes, which answer more than once.
-    own: mpsc::WeakUnboundedSender<Input>,
+    own: mpsc::WeakUnboundedSender<Box<Input>>,
     tasks: JoinSet<Done>,
     pulls: HashMap<String, AbortHandle>,
     probes: HashMap<(String, Kind), AbortOnDropHandle<()>>,
@@ -120,11 +133,11 @@ pub fn start(
         pulling: HashMap::new(),
     };
     workers.spawn(async move {
-        worker.begin(first).await;
+        Box::pin(worker.begin(first)).await;
         worker.run().await;
         pod.uid().to_owned()
     });
-    Handle { inbox: sender, released }
+    Handle { inbox: Inbox(sender), released }
 }
 
 impl Worker {
@@ -147,7 +160,7 @@ impl Worker {
             let wake = self.wake_in();
             tokio::select! {
                 input = self.inbox.recv() => match input {
-                    Some(input) => self.input(input),
+                    Some(input) => self.input(*input),
                     // The manager is gone: the kubelet stops, the pod stays.
                     None => return,
                 },
@@ -405,12 +418,11 @@ impl Worker {
         };
         let ctx = self.env.ctx.clone();
         let task = probe::start(probing, move |result, took| {
-            let Some(own) = own.upgrade() else { return false };
+            let Some(own) = own.upgrade().map(Inbox) else { return false };
             ctx.probes.add(&counted, &result, took);
             // A startup probe has done its work when it succeeds once.
             let over = kind == Kind::Startup && result.is_ok();
-            let sent = own.send(Input::Probed { name: of.clone(), id: id.clone(), kind, result });
-            sent.is_ok() && !over
+            own.send(Input::Probed { name: of.clone(), id: id.clone(), kind, result }) && !over
         });
         self.probes.insert((name.to_owned(), kind), task);
     }

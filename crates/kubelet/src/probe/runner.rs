@@ -1,5 +1,6 @@
 //! The timing of one probe.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
@@ -20,7 +21,7 @@ const SLACK: Duration = Duration::from_secs(2);
 pub struct Probing {
     pub cri: Cri,
     pub probe: Probe,
-    pub container: Container,
+    pub container: Arc<Container>,
     pub container_id: String,
     pub pod_ip: String,
     /// How long the container had been running when probing began.

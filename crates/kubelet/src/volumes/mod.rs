@@ -8,6 +8,7 @@ mod claim;
 mod empty_dir;
 mod host_path;
 mod mounts;
+mod nfs;
 mod ownership;
 mod payload;
 mod subpath;
@@ -106,6 +107,7 @@ pub fn plugin(volume: &Volume) -> &'static str {
         Volume { projected: Some(_), .. } => "kubernetes.io/projected",
         Volume { downward_api: Some(_), .. } => "kubernetes.io/downward-api",
         Volume { csi: Some(_), .. } => "kubernetes.io/csi",
+        Volume { nfs: Some(_), .. } => "kubernetes.io/nfs",
         _ => "kubernetes.io/persistent-claim",
     }
 }
@@ -124,10 +126,15 @@ async fn mount_one(
         return Ok((path, None));
     }
     if let Some(host_path) = &volume.host_path {
-        return Ok((host_path::set_up(host_path)?, None));
+        // It may lead into any file system, one that hangs as well.
+        return Ok((in_turn(|| host_path::set_up(host_path)).await?, None));
+    }
+    if let Some(nfs) = &volume.nfs {
+        return Ok((Box::pin(nfs::set_up(source, nfs, &volume.name, &[])).await?, None));
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        return claim::set_up(source, claim, &volume.name).await;
+        // In memory of its own: most pods have none, and the task of every pod would have room for it.
+        return Box::pin(claim::set_up(source, claim, &volume.name)).await;
     }
     if volume.ephemeral.is_some() {
         // The controller has made the claim, or is about to.
@@ -135,7 +142,7 @@ async fn mount_one(
             claim_name: format!("{}-{}", source.pod.name(), volume.name),
             ..Default::default()
         };
-        return claim::set_up(source, &claim, &volume.name).await;
+        return Box::pin(claim::set_up(source, &claim, &volume.name)).await;
     }
     if let Some(csi) = &volume.csi {
         let namespace = source.pod.namespace();
@@ -152,7 +159,7 @@ async fn mount_one(
             publish_secret: secret,
             ..Default::default()
         };
-        return csi::mount(source, &wanted).await;
+        return Box::pin(csi::mount(source, &wanted)).await;
     }
     if let Some((kind, payload, refresh_at)) = payload::of(source, volume).await? {
         let path = place(kind);
@@ -177,7 +184,10 @@ pub fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
 
 /// Whether the volume outlives its pod, or is another's.
 pub fn is_persistent(volume: &Volume) -> bool {
-    volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() || volume.csi.is_some()
+    volume.persistent_volume_claim.is_some()
+        || volume.ephemeral.is_some()
+        || volume.csi.is_some()
+        || volume.nfs.is_some()
 }
 
 /// Where an `emptyDir` of the pod is.

@@ -27,7 +27,7 @@ use crate::volumes::set_up_subpath;
 
 /// What the machine knows and a start needs.
 pub struct Start {
-    pub container: Container,
+    pub container: Arc<Container>,
     pub attempt: u32,
     pub image: String,
     pub discard: Vec<String>,
@@ -340,7 +340,7 @@ fn hosts_file(env: &PodEnv, pod: &Pod, dir: &Path, pod_ips: &[String]) -> Result
 pub async fn post_start(
     env: Arc<PodEnv>,
     pod: Arc<Pod>,
-    container: Container,
+    container: Arc<Container>,
     id: String,
     pod_ip: String,
 ) -> Input {

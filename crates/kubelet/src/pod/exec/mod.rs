@@ -73,7 +73,7 @@ pub async fn mount_volumes(env: Arc<PodEnv>, pod: Arc<Pod>) -> Input {
         allocatable: &env.ctx.allocatable(),
         dir: &dir,
     };
-    if let Err(error) = env.ctx.claims.prepare(&env.ctx, &pod).await {
+    if let Err(error) = Box::pin(env.ctx.claims.prepare(&env.ctx, &pod)).await {
         let message = format!("Failed to prepare dynamic resources: {error}");
         return Input::Volumes(Err(Failure { reason: "FailedPrepareDynamicResources".into(), message }));
     }
@@ -103,8 +103,32 @@ fn remember_places(ctx: &Context, pod: &Pod, mounted: &Mounted) {
 pub async fn ensure_image(
     env: Arc<PodEnv>,
     pod: Arc<Pod>,
-    container: k8s_openapi::api::core::v1::Container,
+    container: Arc<k8s_openapi::api::core::v1::Container>,
 ) -> Input {
     let result = env.ctx.images.ensure(&pod, &container, &env.objects).await;
-    Input::Image { name: container.name, result }
+    Input::Image { name: container.name.clone(), result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is done about a pod is a task each, a hundred of them when a hundred pods start: what one awaits for long or
+    /// seldom belongs into a box.
+    #[test]
+    fn tasks_are_small() {
+        const MOST: usize = 10 << 10;
+        fn check<A, F: Future<Output = Input>>(name: &str, _task: impl Fn(A) -> F) {
+            let size = size_of::<F>();
+            assert!(size <= MOST, "{name} takes {size} bytes");
+        }
+        check("mount_volumes", |(env, pod)| mount_volumes(env, pod));
+        check("run_sandbox", |(env, pod, attempt, stops, removes)| {
+            run_sandbox(env, pod, attempt, stops, removes)
+        });
+        check("ensure_image", |(env, pod, container)| ensure_image(env, pod, container));
+        check("start", |(env, pod, it)| start(env, pod, it));
+        check("stop", |(env, pod, it)| stop(env, pod, it));
+        check("tear_down", |(env, pod, sandboxes, remove)| tear_down(env, pod, sandboxes, remove));
+    }
 }

@@ -11,10 +11,10 @@ use crate::pod::ext::PodExt;
 use crate::pod::machine::Input;
 use crate::turns::in_turn;
 
-pub async fn resize(env: Arc<PodEnv>, pod: Arc<Pod>, container: Container, id: String) -> Input {
+pub async fn resize(env: Arc<PodEnv>, pod: Arc<Pod>, container: Arc<Container>, id: String) -> Input {
     let result = try_resize(&env, &pod, &container, &id).await;
-    let wanted = container.resources.unwrap_or_default();
-    Input::Resized { name: container.name, result: result.map(|()| wanted) }
+    let wanted = container.resources.clone().unwrap_or_default();
+    Input::Resized { name: container.name.clone(), result: result.map(|()| wanted) }
 }
 
 async fn try_resize(env: &PodEnv, pod: &Pod, container: &Container, id: &str) -> Result<(), String> {

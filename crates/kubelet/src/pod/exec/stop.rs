@@ -16,7 +16,7 @@ use crate::pod::machine::Input;
 const LEAST_GRACE: i64 = 2;
 
 pub struct Stop {
-    pub container: Container,
+    pub container: Arc<Container>,
     pub id: String,
     pub sandbox_id: String,
     pub grace: i64,
