@@ -20,6 +20,7 @@ mod devices;
 mod documented;
 mod events;
 mod eviction;
+mod fullness;
 mod hooks;
 mod identity;
 mod image_gc;

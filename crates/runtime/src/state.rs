@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -134,11 +135,22 @@ impl Runtime {
 /// every further thread keeps a megabyte or two of memory.
 static TURNS: Semaphore = Semaphore::const_new(16);
 
+/// Who takes longer sits in a file system that hangs, for as long as that does: others need not wait for it.
+const OVERDUE: Duration = Duration::from_secs(10);
+
 /// Runs what blocks on a thread where that harms nobody. It must not wait for other blocking work.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     // The semaphore is never closed.
-    let _turn = TURNS.acquire().await;
-    match tokio::task::spawn_blocking(work).await {
+    let turn = TURNS.acquire().await;
+    let mut work = tokio::task::spawn_blocking(work);
+    let done = match tokio::time::timeout(OVERDUE, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            drop(turn);
+            work.await
+        }
+    };
+    match done {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

@@ -2,68 +2,41 @@
 //!
 //! A kubelet that answers at all is well: pods follow events, so there is no loop that could be late.
 
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use exposition::{Page, float};
+use exposition::{Asked, Check};
 use http::{Response, StatusCode};
 
 use super::metrics::answer;
 use super::routes::{parameter, parameters};
 use super::{Body, error, text};
 
-const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
+const CHECKS: [Check; 3] = [
+    Check { name: "ping", well: true },
+    Check { name: "log", well: true },
+    Check { name: "syncloop", well: true },
+];
 
 /// How often each check has been made.
 #[derive(Default)]
-pub struct Health([AtomicU64; CHECKS.len()]);
+pub struct Health(exposition::Health);
 
 impl Health {
     /// `/healthz`, all of it or one check by its name.
     pub fn answer(&self, name: Option<&str>, query: &str) -> Response<Body> {
         let excluded = parameters(query, "exclude");
-        if name.is_some_and(|name| !CHECKS.contains(&name)) {
-            return error(StatusCode::NOT_FOUND, "404 page not found");
+        let asked = Asked {
+            one: name,
+            excluded: excluded.iter().map(String::as_str).collect(),
+            verbose: parameter(query, "verbose").is_some(),
+        };
+        match self.0.answer("healthz", &CHECKS, &asked) {
+            Some((_, page)) => text(StatusCode::OK, page),
+            None => error(StatusCode::NOT_FOUND, "404 page not found"),
         }
-        let mut verbose = String::new();
-        for (check, count) in CHECKS.iter().zip(&self.0) {
-            if name.is_some_and(|name| name != *check) {
-                continue;
-            }
-            // Writing to a string cannot fail.
-            let _ = if excluded.iter().any(|name| name == check) {
-                writeln!(verbose, "[+]{check} excluded: ok")
-            } else {
-                count.fetch_add(1, Ordering::Relaxed);
-                writeln!(verbose, "[+]{check} ok")
-            };
-        }
-        if name.is_none() && parameter(query, "verbose").is_some() {
-            return text(StatusCode::OK, verbose + "healthz check passed\n");
-        }
-        text(StatusCode::OK, "ok")
     }
 
     /// `/metrics/slis`: of checks that have been made.
     pub fn metrics(&self) -> Response<Body> {
-        let mut page = Page::default();
-        let made = || {
-            let counts =
-                CHECKS.iter().zip(&self.0).map(|(name, count)| (*name, count.load(Ordering::Relaxed)));
-            counts.filter(|(_, count)| *count > 0)
-        };
-        let name = "kubernetes_healthcheck";
-        page.family(name, "gauge", "This metric records the result of a single healthcheck.");
-        for (check, _) in made() {
-            page.sample(name, &[("name", check), ("type", "healthz")], 1.0);
-        }
-        let name = "kubernetes_healthchecks_total";
-        page.family(name, "counter", "This metric records the results of all healthcheck.");
-        for (check, count) in made() {
-            let labels = [("name", check), ("status", "success"), ("type", "healthz")];
-            page.sample(name, &labels, float(count));
-        }
-        answer(page)
+        answer(self.0.indicators())
     }
 }
 

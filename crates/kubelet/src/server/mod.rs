@@ -15,6 +15,7 @@ pub mod metrics;
 mod node_logs;
 mod node_metrics;
 mod pages;
+mod pressure;
 mod rates;
 mod resource_metrics;
 mod routes;

@@ -9,8 +9,10 @@ use http::{Response, StatusCode};
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::Pod;
+use rustix::fs::StatVfs;
 use serde_json::{Map, Value, json};
 
+use super::pressure;
 use super::rates::Rates;
 use super::stats::{PodUsage, container_name, node_cpu_nanoseconds, node_working_set, pods};
 use super::{Body, error, json as json_answer};
@@ -18,6 +20,7 @@ use crate::context::Context;
 use crate::csi;
 use crate::csi::stats::Usages;
 use crate::eviction::tree_usage;
+use crate::fullness;
 use crate::node::machine_info::meminfo;
 use crate::pod::ext::PodExt;
 use crate::volumes;
@@ -106,6 +109,7 @@ fn cpu(rates: &Rates, what: &str, usage: &cri::CpuUsage) -> Value {
         fields.insert("usageNanoCores".into(), json!(rate));
     }
     number(&mut fields, "usageCoreNanoSeconds", usage.usage_core_nano_seconds.as_ref());
+    fields.extend(pressure::of_cri(usage.psi.as_ref()).map(|psi| ("psi".to_owned(), psi)));
     Value::Object(fields)
 }
 
@@ -120,6 +124,7 @@ fn memory(usage: &cri::MemoryUsage) -> Value {
     number(&mut fields, "rssBytes", usage.rss_bytes.as_ref());
     number(&mut fields, "pageFaults", usage.page_faults.as_ref());
     number(&mut fields, "majorPageFaults", usage.major_page_faults.as_ref());
+    fields.extend(pressure::of_cri(usage.psi.as_ref()).map(|psi| ("psi".to_owned(), psi)));
     Value::Object(fields)
 }
 
@@ -129,6 +134,28 @@ fn swap(usage: &cri::SwapUsage) -> Value {
     number(&mut fields, "swapAvailableBytes", usage.swap_available_bytes.as_ref());
     number(&mut fields, "swapUsageBytes", usage.swap_usage_bytes.as_ref());
     Value::Object(fields)
+}
+
+fn io(usage: &cri::IoUsage) -> Value {
+    json!({"time": time_of(usage.timestamp), "psi": pressure::of_cri(usage.psi.as_ref())})
+}
+
+/// Of the pod: what its containers have swapped out together.
+fn pod_swap(containers: &[cri::ContainerStats]) -> Option<Value> {
+    let mut swaps = containers.iter().filter_map(|stats| stats.swap.as_ref()).peekable();
+    let time = time_of(swaps.peek()?.timestamp);
+    let sum = |value: fn(&cri::SwapUsage) -> Option<&cri::UInt64Value>| -> Option<u64> {
+        let swaps = containers.iter().filter_map(|stats| stats.swap.as_ref());
+        swaps.map(|swap| Some(value(swap)?.value)).sum()
+    };
+    let mut fields = Map::from_iter([("time".to_owned(), json!(time))]);
+    for (name, value) in [
+        ("swapAvailableBytes", sum(|swap| swap.swap_available_bytes.as_ref())),
+        ("swapUsageBytes", sum(|swap| swap.swap_usage_bytes.as_ref())),
+    ] {
+        fields.extend(value.map(|value| (name.to_owned(), json!(value))));
+    }
+    Some(Value::Object(fields))
 }
 
 fn container(rates: &Rates, pod: &PodUsage, stats: &cri::ContainerStats) -> Value {
@@ -142,6 +169,9 @@ fn container(rates: &Rates, pod: &PodUsage, stats: &cri::ContainerStats) -> Valu
     }
     if let Some(usage) = &stats.swap {
         fields.insert("swap".into(), swap(usage));
+    }
+    if let Some(usage) = &stats.io {
+        fields.insert("io".into(), io(usage));
     }
     fields.insert("name".into(), json!(name));
     Value::Object(fields)
@@ -171,6 +201,10 @@ fn pod(rates: &Rates, usage: &PodUsage) -> Map<String, Value> {
     if let Some(used) = whole.and_then(|whole| whole.memory.as_ref()) {
         fields.insert("memory".into(), memory(used));
     }
+    if let Some(usage) = whole.and_then(|whole| whole.io.as_ref()) {
+        fields.insert("io".into(), io(usage));
+    }
+    fields.extend(pod_swap(&usage.containers).map(|swap| ("swap".to_owned(), swap)));
     if let Some(network) = whole.and_then(|whole| whole.network.as_ref())
         && let Some(first) = &network.default_interface
     {
@@ -190,7 +224,10 @@ fn pod(rates: &Rates, usage: &PodUsage) -> Map<String, Value> {
 
 /// A file system, and how much of it something uses.
 fn on_disk(at: &Path, used: Option<(i64, u64)>) -> Option<Map<String, Value>> {
-    let disk = rustix::fs::statvfs(at).ok()?;
+    Some(figures(&rustix::fs::statvfs(at).ok()?, used))
+}
+
+fn figures(disk: &StatVfs, used: Option<(i64, u64)>) -> Map<String, Value> {
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     let mut fields = Map::new();
     fields.insert("time".into(), json!(time(Timestamp::now())));
@@ -206,7 +243,7 @@ fn on_disk(at: &Path, used: Option<(i64, u64)>) -> Option<Map<String, Value>> {
     };
     fields.insert("usedBytes".into(), json!(used_bytes));
     fields.insert("inodesUsed".into(), json!(inodes));
-    Some(fields)
+    fields
 }
 
 /// What the pod has on disk: root file systems, logs, volumes, and the sum of what goes with it.
@@ -245,9 +282,14 @@ fn disk(
     let mut shown = Vec::new();
     for volume in pod.pod_spec().volumes.iter().flatten() {
         let Some((path, own)) = volume_path(ctx, pod, volume) else { continue };
-        let used = own.then(|| tree_usage(&path));
-        used.into_iter().for_each(&mut add);
-        let Some(mut stats) = on_disk(&path, used) else { continue };
+        let stats = if own {
+            let used = tree_usage(&path);
+            add(used);
+            on_disk(&path, Some(used))
+        } else {
+            fullness::of(&path).map(|disk| figures(&disk, None))
+        };
+        let Some(mut stats) = stats else { continue };
         if let Some(told) = spec_name(&path).and_then(|name| told.get(&(usage.uid.clone(), name))) {
             tell(&mut stats, told);
         }
@@ -335,6 +377,13 @@ fn node(ctx: &Context, rates: &Rates, only_cpu_and_memory: bool) -> Value {
         },
         "systemContainers": [own_usage(rates, now)],
     });
+    for what in ["cpu", "memory", "io"] {
+        let Some(psi) = pressure::of_node(what) else { continue };
+        if fields[what].is_null() {
+            fields[what] = json!({"time": time(now)});
+        }
+        fields[what]["psi"] = psi;
+    }
     if only_cpu_and_memory {
         return fields;
     }

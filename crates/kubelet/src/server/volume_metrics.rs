@@ -6,6 +6,7 @@ use exposition::{Page, float};
 
 use crate::context::Context;
 use crate::csi;
+use crate::fullness;
 use crate::pod::ext::PodExt;
 use crate::volumes;
 
@@ -37,7 +38,7 @@ pub async fn add(ctx: &Context, page: &mut Page) {
             let Some(claim) = volumes::claim_name(pod, volume) else { continue };
             let key = (pod.uid().to_owned(), volume.name.clone());
             let Some(path) = ctx.mounted.lock().get(&key).cloned() else { continue };
-            let Some(mut figures) = on_disk(&path) else { continue };
+            let Some(mut figures) = tokio::task::block_in_place(|| on_disk(&path)) else { continue };
             let name =
                 path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
             if let Some(usage) = name.and_then(|name| told.get(&(pod.uid().to_owned(), name))) {
@@ -61,7 +62,7 @@ pub async fn add(ctx: &Context, page: &mut Page) {
 }
 
 fn on_disk(path: &Path) -> Option<Figures> {
-    let disk = rustix::fs::statvfs(path).ok()?;
+    let disk = fullness::of(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     Some([
         bytes(disk.f_bavail),

@@ -1,14 +1,15 @@
-//! Claims: volumes of CSI drivers, and directories and devices of this node (`hostPath` and `local`).
+//! Claims: volumes of CSI drivers and of NFS servers, and directories and devices of this node (`hostPath` and `local`).
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PersistentVolumeSpec,
+    NFSVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource,
+    PersistentVolumeSpec,
 };
 use kube::Api;
 
-use super::{Source, VolumeError, group_volume, host_path, look_again};
+use super::{Source, VolumeError, group_volume, host_path, look_again, nfs};
 use crate::csi;
 use crate::pod::ext::PodExt;
 use crate::turns::in_turn;
@@ -46,7 +47,13 @@ pub async fn set_up(
         csi::expand(source, &found, &claim, &path).await?;
         return Ok((path, again.into_iter().chain(look_again()).min()));
     }
-    let path = on_node(&spec, &name)?;
+    if let Some(nfs) = &spec.nfs {
+        let read_only = Some(wanted.read_only == Some(true) || nfs.read_only == Some(true));
+        let nfs = NFSVolumeSource { read_only, ..nfs.clone() };
+        let options = spec.mount_options.as_deref().unwrap_or_default();
+        return Ok((nfs::set_up(source, &nfs, &name, options).await?, None));
+    }
+    let path = in_turn(|| on_node(&spec, &name)).await?;
     // hostPath volumes belong to the node: their ownership is never changed.
     if spec.local.is_some() && !block {
         in_turn(|| group_volume(source.pod, &path)).await?;
