@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::core::Assignment;
+use crate::evict;
 use crate::extender::{ExtenderError, Extenders};
 use crate::pod::PodInfo;
 use crate::reserve;
@@ -79,11 +80,16 @@ pub async fn carry_out(
     passed: impl Fn(&'static str, bool, Duration),
 ) -> Result<(), BindError> {
     let begun = Instant::now();
+    let pod = &assignment.waiting.pod;
+    let takes_time = !assignment.plan.is_empty() || !assignment.devices.is_empty();
+    if takes_time && pod.nominated_node() != Some(&assignment.node) {
+        // Who watches the pod sees where it is going, and a scheduler that comes after this one tries there first.
+        evict::nominate(client, pod, Some(&assignment.node)).await;
+    }
     let prepared = prepare(client, messages, assignment, timeouts).await;
     passed("PreBind", prepared.is_ok(), begun.elapsed());
     prepared?;
     let begun = Instant::now();
-    let pod = &assignment.waiting.pod;
     let bound = match extenders.binder(&pod.pod) {
         Some(binder) => binder.bind(pod, &assignment.node).await.map_err(BindError::Extender),
         None => bind(client, pod, &assignment.node).await.map_err(BindError::Pod),

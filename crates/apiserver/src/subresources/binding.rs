@@ -80,6 +80,10 @@ fn bound(pod: &Value, name: &str, node: &str, binding: &Value) -> Result<Value, 
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = json!(node);
+    // No room is kept for it any more: it has it.
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
         set(&mut pod, "annotations", key, value, true);
     }
