@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::host::Bind;
-use crate::plan::{Plan, PlannedNode, PortMapping, Role};
+use crate::plan::{Families, Plan, PlannedNode, PortMapping, Role};
 use crate::relay::Protocol;
 
 const API_VERSION: &str = "kind.x-k8s.io/v1alpha4";
@@ -254,8 +254,9 @@ impl Networking {
     fn apply(&self, plan: &mut Plan) -> Result<(), String> {
         match self.ip_family.as_deref() {
             None | Some("" | "ipv4") => {}
-            Some("dual") => plan.make_dual_stack(),
-            Some(other) => return Err(format!("ipFamily: {other:?} cannot be had, only ipv4 and dual")),
+            Some("dual") => plan.set_families(Families::Both),
+            Some("ipv6") => plan.set_families(Families::Ipv6),
+            Some(other) => return Err(format!("ipFamily: {other:?} is none of ipv4, ipv6 and dual")),
         }
         if let Some(number) = self.api_server_port {
             plan.api_port = port(number).ok_or_else(|| format!("apiServerPort: {number} is no port"))?;
@@ -326,11 +327,18 @@ kubeadmConfigPatches: [x]
     #[test]
     fn both_families() {
         let plan = read("networking: {ipFamily: dual}").unwrap().plan;
-        assert!(plan.dual_stack);
+        assert_eq!(plan.families, Families::Both);
         assert_eq!(plan.pod_subnet, "10.244.0.0/16,fd00:10:244::/56");
         let plan =
             read("networking: {ipFamily: dual, serviceSubnet: 'fd11::/112,10.11.0.0/16'}").unwrap().plan;
         assert_eq!(plan.service_subnet, "fd11::/112,10.11.0.0/16");
+    }
+
+    #[test]
+    fn the_other_family_alone() {
+        let plan = read("networking: {ipFamily: ipv6}").unwrap().plan;
+        assert_eq!(plan.families, Families::Ipv6);
+        assert_eq!((&*plan.pod_subnet, &*plan.service_subnet), ("fd00:10:244::/56", "fd00:10:96::/112"));
     }
 
     #[test]
@@ -343,7 +351,7 @@ kubeadmConfigPatches: [x]
             ("nodes: [{extraMounts: [{hostPath: /etc, containerPath: x}]}]", "containerPath"),
             ("nodes: [{extraPortMappings: [{containerPort: 1, hostPort: 70000}]}]", "hostPort 70000"),
             ("nodes: [{extraPortMappings: [{containerPort: 1, protocol: SCTP}]}]", "SCTP"),
-            ("networking: {ipFamily: ipv6}", "networking.ipFamily"),
+            ("networking: {ipFamily: ipx}", "networking.ipFamily"),
             ("networking: {apiServerAddress: here}", "apiServerAddress"),
         ] {
             let error = read(text).err().unwrap_or_else(|| panic!("{text} was taken"));

@@ -23,6 +23,16 @@ pub enum Role {
     Worker,
 }
 
+/// Of which families the addresses of nodes, pods and Services are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Families {
+    #[default]
+    Ipv4,
+    Both,
+    /// Nodes have IPv4 addresses too, by which the machine reaches them; the cluster knows nothing of these.
+    Ipv6,
+}
+
 /// A cluster.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -32,8 +42,7 @@ pub struct Plan {
     pub tainted: bool,
     pub pod_subnet: String,
     pub service_subnet: String,
-    /// Nodes, pods and Services have addresses of both families.
-    pub dual_stack: bool,
+    pub families: Families,
     /// Where the machine's users find the API server; port 0 for one that is free.
     pub api_address: IpAddr,
     pub api_port: u16,
@@ -74,7 +83,7 @@ impl Plan {
             tainted: false,
             pod_subnet: POD_SUBNET.to_owned(),
             service_subnet: SERVICE_SUBNET.to_owned(),
-            dual_stack: false,
+            families: Families::Ipv4,
             api_address: Ipv4Addr::LOCALHOST.into(),
             api_port: 0,
             own_cni: false,
@@ -88,11 +97,16 @@ impl Plan {
         Self::new(name, (0..nodes).map(|index| PlannedNode::new(role(index))).collect())
     }
 
-    /// Both families, the networks of pods and Services as kind has them.
-    pub fn make_dual_stack(&mut self) {
-        self.dual_stack = true;
-        self.pod_subnet = format!("{POD_SUBNET},{POD_SUBNET_6}");
-        self.service_subnet = format!("{SERVICE_SUBNET},{SERVICE_SUBNET_6}");
+    /// With the networks of pods and Services that kind has for these families.
+    pub fn set_families(&mut self, families: Families) {
+        self.families = families;
+        let of = |four: &str, six: &str| match families {
+            Families::Ipv4 => four.to_owned(),
+            Families::Both => format!("{four},{six}"),
+            Families::Ipv6 => six.to_owned(),
+        };
+        self.pod_subnet = of(POD_SUBNET, POD_SUBNET_6);
+        self.service_subnet = of(SERVICE_SUBNET, SERVICE_SUBNET_6);
     }
 
     pub fn servers(&self) -> usize {

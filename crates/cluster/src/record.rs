@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Identity;
-use crate::plan::Role;
+use crate::plan::{Families, Role};
 
 const FILE: &str = "cluster.json";
 const LOCK: &str = ".lock";
@@ -56,6 +56,8 @@ pub struct Node {
     pub ip: Ipv4Addr,
     #[serde(default)]
     pub ip6: Option<Ipv6Addr>,
+    #[serde(default)]
+    pub families: Families,
     /// The bridge's port.
     pub port: String,
     pub host: Option<Identity>,
@@ -64,9 +66,14 @@ pub struct Node {
 }
 
 impl Node {
-    /// One of each family that it has.
+    /// Those that the cluster knows it by, the main one first.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        [Some(IpAddr::from(self.ip)), self.ip6.map(IpAddr::from)].into_iter().flatten()
+        let four = (self.families != Families::Ipv6).then_some(IpAddr::from(self.ip));
+        [four, self.ip6.map(IpAddr::from)].into_iter().flatten()
+    }
+
+    pub fn main_ip(&self) -> IpAddr {
+        self.ips().next().unwrap_or_else(|| self.ip.into())
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cluster::plan::{Plan, PlannedNode, Role, check_name};
+use cluster::plan::{Families, Plan, PlannedNode, Role, check_name};
 use cluster::record::{Node, Record, Records, segment_name};
 use cluster::relay::{Forward, Protocol};
 use cluster::{cgroups, kind, kubeconfig, node, remove, subnets};
@@ -145,12 +145,13 @@ fn claim(records: &Records, plan: &Plan, subnet: Option<&str>, kubeconfig: &Path
     let mut hosts = nodes.hosts();
     let gateway = hosts.next().and_then(|first| net::Ipv4Net::new(first, nodes.prefix_len()).ok());
     let gateway = gateway.context("the nodes' network has no addresses")?;
-    let beside = |ip| plan.dual_stack.then(|| net::segment::beside(nodes, ip)).flatten();
+    let beside = |ip| (plan.families != Families::Ipv4).then(|| net::segment::beside(nodes, ip)).flatten();
     let node = |((index, name), (planned, ip)): ((usize, String), (&PlannedNode, _))| Node {
         name,
         role: planned.role,
         ip,
         ip6: beside(ip).map(|net| net.addr()),
+        families: plan.families,
         port: format!("{segment}p{index}"),
         host: None,
         paused: false,
@@ -303,7 +304,9 @@ impl Making<'_> {
         let files = pki::Cluster::ensure(&self.records.directory(&record.name).join("pki"), names)?;
         let servers = record.nodes.iter().filter(|node| node.role == Role::Server);
         Ok(Invitation {
-            servers: servers.map(|node| format!("https://{}:{API_PORT}", node.ip)).collect(),
+            servers: servers
+                .map(|node| format!("https://{}", SocketAddr::new(node.main_ip(), API_PORT)))
+                .collect(),
             token: Token::generate()?,
             pins: vec![pki::public_key_hash(files.authority())?],
         })

@@ -98,7 +98,7 @@ fn get(records: &Records, what: GetCommand) -> Result<()> {
                     (_, _, true) => "cut off",
                     _ => "running",
                 };
-                println!("{:<40} {:<16} {:?} {state}", node.name, node.ip, node.role);
+                println!("{:<40} {:<16} {:?} {state}", node.name, node.main_ip(), node.role);
             }
         }
         GetCommand::Clusters => records.all()?.iter().for_each(|record| println!("{}", record.name)),

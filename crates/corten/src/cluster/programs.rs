@@ -82,7 +82,7 @@ impl Common<'_> {
     fn server(&self, node: &Node, furniture: &mut Furniture) -> Result<Vec<String>> {
         let mut arguments: Vec<String> = vec!["up".to_owned()];
         arguments.extend([
-            format!("--advertise-address={}", node.ip),
+            format!("--advertise-address={}", node.main_ip()),
             format!("--secure-port={API_PORT}"),
             format!("--cluster-cidr={}", self.plan.pod_subnet),
             format!("--service-cluster-ip-range={}", self.plan.service_subnet),
@@ -114,7 +114,9 @@ impl Common<'_> {
     fn hosts(&self) -> String {
         let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
         for node in &self.record.nodes {
-            text.push_str(&format!("{} {}\n", node.ip, node.name));
+            for ip in node.ips() {
+                text.push_str(&format!("{ip} {}\n", node.name));
+            }
         }
         text
     }

@@ -1,4 +1,4 @@
-//! Both families between two nodes: pods, Services, names; and Services that change their families.
+//! Both families between two nodes: pods, Services, names; and Services that change their families. IPv6 alone.
 
 use e2e::{Cluster, eventually};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 const KIND: &str = "kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 nodes: [{role: control-plane}, {role: worker}]
-networking: {ipFamily: dual}
+networking: {ipFamily: FAMILIES}
 ";
 
 const WEB: &str = "
@@ -49,6 +49,15 @@ metadata: {name: single}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ";
 
+/// A cluster of that family or families.
+fn create(families: &str) -> Cluster {
+    let file = std::env::temp_dir().join(format!("corten-{families}-{}.yaml", std::process::id()));
+    std::fs::write(&file, KIND.replace("FAMILIES", families)).unwrap();
+    let c = Cluster::create(&["--config", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    c
+}
+
 fn texts(list: &Value, field: &str) -> Vec<String> {
     let texts = list.as_array().into_iter().flatten();
     let text =
@@ -78,24 +87,55 @@ fn families(c: &Cluster, service: &str) -> (Vec<String>, Vec<String>) {
     (texts(&spec["ipFamilies"], ""), texts(&spec["clusterIPs"], ""))
 }
 
+fn internal_ips(node: &Value) -> Vec<String> {
+    let addresses = node["status"]["addresses"].as_array().unwrap();
+    let internal = addresses.iter().filter(|address| address["type"] == "InternalIP");
+    texts(&internal.cloned().collect(), "address")
+}
+
+#[test]
+fn ipv6_alone_between_two_nodes() {
+    let c = create("ipv6");
+    c.apply(&WEB.replace("RequireDualStack", "SingleStack"));
+    c.kubectl(&["rollout", "status", "daemonset/web", "--timeout=60s"]);
+    let only = |ips: Vec<String>| match &ips[..] {
+        [ip] if ip.contains(':') => ip.clone(),
+        _ => panic!("{ips:?}"),
+    };
+    let nodes = c.get(&["nodes"]);
+    let node_ips: Vec<String> =
+        nodes["items"].as_array().unwrap().iter().map(|node| only(internal_ips(node))).collect();
+    let service = only(families(&c, "web").1);
+    only(families(&c, "kubernetes").1);
+    let pods = c.get(&["pods", "-l", "app=web"]);
+    let pods = pods["items"].as_array().unwrap();
+    let names: Vec<&str> = pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
+    for name in &names {
+        for other in pods {
+            let ip = only(texts(&other["status"]["podIPs"], "ip"));
+            let page = get(&c, name, &ip, 8080);
+            assert_eq!(page.as_deref(), Ok(other["spec"]["nodeName"].as_str().unwrap()), "{ip}");
+        }
+        eventually("an answer", || get(&c, name, &service, 80));
+        eventually("an answer by name", || get(&c, name, "web.default", 80));
+        for ip in &node_ips {
+            eventually("an answer by a node port", || get(&c, name, ip, 30080));
+        }
+        assert_eq!(c.kubectl(&["logs", name]), "");
+    }
+}
+
 #[test]
 fn both_families_between_two_nodes() {
-    let file = std::env::temp_dir().join(format!("corten-dual-{}.yaml", std::process::id()));
-    std::fs::write(&file, KIND).unwrap();
-    let c = Cluster::create(&["--config", file.to_str().unwrap()]);
-    std::fs::remove_file(&file).unwrap();
+    let c = create("dual");
     c.apply(WEB);
     c.kubectl(&["rollout", "status", "daemonset/web", "--timeout=60s"]);
     let nodes = c.get(&["nodes"]);
-    let mut node_ips = Vec::new();
     for node in nodes["items"].as_array().unwrap() {
         both(&texts(&node["spec"]["podCIDRs"], ""));
-        let addresses = node["status"]["addresses"].as_array().unwrap();
-        let internal = addresses.iter().filter(|address| address["type"] == "InternalIP");
-        let internal = texts(&internal.cloned().collect(), "address");
-        both(&internal);
-        node_ips.extend(internal);
+        both(&internal_ips(node));
     }
+    let node_ips: Vec<String> = nodes["items"].as_array().unwrap().iter().flat_map(internal_ips).collect();
     let pods = c.get(&["pods", "-l", "app=web"]);
     let pods = pods["items"].as_array().unwrap();
     assert_eq!(pods.len(), 2);
