@@ -115,9 +115,9 @@ pub async fn keep_serving(ctx: Arc<Context>, cert_dir: PathBuf, shutdown: Cancel
 
 /// Says on the Node that the cluster has signed what its API is served with; tries until it is heard.
 async fn tell(ctx: &Context, shutdown: &CancellationToken) {
-    let Some((annotation, value)) = crate::node::serving_certificate(ctx) else { return };
+    let Some(value) = crate::node::serving_certificate(ctx) else { return };
     let api: Api<Node> = Api::all(ctx.client.clone());
-    let patch = serde_json::json!({"metadata": {"annotations": {annotation: value}}});
+    let patch = serde_json::json!({"metadata": {"annotations": {crate::node::SERVING_CERTIFICATE: value}}});
     let mut wait = RETRY;
     loop {
         let told = api.patch(&ctx.options.node_name, &PatchParams::default(), &Patch::Merge(&patch)).await;

@@ -9,7 +9,7 @@ mod status;
 mod sync;
 
 pub use lease::keep as keep_lease;
-pub use object::serving_certificate;
+pub use object::{SERVING_CERTIFICATE, serving_certificate};
 pub use runtime_network::follow as follow_pod_cidr;
 pub use status::Health;
 pub use sync::keep as keep_status;

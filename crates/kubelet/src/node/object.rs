@@ -38,7 +38,7 @@ pub fn registration(ctx: &Context) -> Node {
             annotations: Some(
                 [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())]
                     .into_iter()
-                    .chain(serving_certificate(ctx))
+                    .chain(serving_certificate(ctx).map(|value| (SERVING_CERTIFICATE.to_owned(), value)))
                     .collect(),
             ),
             ..Default::default()
@@ -52,17 +52,18 @@ pub fn registration(ctx: &Context) -> Node {
     }
 }
 
-/// What a node says of the certificate of its API: that the cluster has signed it, or (where the node has joined by a
+pub const SERVING_CERTIFICATE: &str = "corten.dev/serving-certificate";
+
+/// What a node says of the certificate of its API, in an annotation: that the cluster has signed it, or (where the node has joined by a
 /// token) is to. API servers verify the certificates of those that say so.
-pub fn serving_certificate(ctx: &Context) -> Option<(String, String)> {
-    const ANNOTATION: &str = "corten.dev/serving-certificate";
+pub fn serving_certificate(ctx: &Context) -> Option<String> {
     let options = &ctx.options;
     let asked_for = options.joined && options.tls_cert.as_os_str().is_empty();
     if options.tls_signed {
-        return Some((ANNOTATION.to_owned(), "signed".to_owned()));
+        return Some("signed".to_owned());
     }
     let signed = || crate::identity::Pair::serving(&options.cert_dir).is_valid();
-    asked_for.then(|| (ANNOTATION.to_owned(), if signed() { "signed" } else { "wanted" }.to_owned()))
+    asked_for.then(|| if signed() { "signed" } else { "wanted" }.to_owned())
 }
 
 /// Labels that a node always has.

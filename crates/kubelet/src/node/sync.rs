@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::advertised;
-use super::object::{base_status, own_labels, registration, serving_certificate};
+use super::object::{SERVING_CERTIFICATE, base_status, own_labels, registration, serving_certificate};
 use super::status::{Health, conditions, runtime_trouble};
 use crate::context::Context;
 
@@ -159,10 +159,12 @@ async fn try_register(ctx: &Context, api: &Api<Node>) -> Result<Node, kube::Erro
     let node = api.get(name).await?;
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let own = own_labels(name);
-    let annotations: BTreeMap<String, String> = serving_certificate(ctx).into_iter().collect();
+    // What an earlier kubelet of the node has said of its certificate does not hold for this one's.
+    let told = serving_certificate(ctx);
+    let annotations = BTreeMap::from([(SERVING_CERTIFICATE, told.as_deref())]);
     let annotated = node.metadata.annotations.clone().unwrap_or_default();
     if own.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && annotations.iter().all(|(key, value)| annotated.get(key) == Some(value))
+        && annotations.iter().all(|(key, value)| annotated.get(*key).map(String::as_str) == *value)
     {
         return Ok(node);
     }
