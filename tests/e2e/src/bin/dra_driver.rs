@@ -63,7 +63,7 @@ impl DraPlugin for Driver {
         let prepare = |claim: Claim| {
             self.note("prepare", &claim);
             let device = Device {
-                request_names: vec!["thing".into()],
+                request_names: vec!["thing".into(), "container-0-request-0".into()],
                 pool_name: "pool".into(),
                 device_name: "one".into(),
                 cdi_device_ids: vec!["e2e.example/thing=one".into()],

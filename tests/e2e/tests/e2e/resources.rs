@@ -119,6 +119,38 @@ spec:
   - {name: d, image: 'busybox:1.36', command: [sleep, infinity]}
 ";
 
+const EXTENDED: &str = "
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: q, namespace: res}
+spec: {hard: {requests.e2e.example/extended: 2, things.deviceclass.resource.k8s.io/devices: 2}}
+---
+apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: things}
+spec: {extendedResourceName: e2e.example/extended, selectors: [{cel: {expression: 'device.driver == \"claims.e2e\"'}}]}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceSlice
+metadata: {name: slice}
+spec: {driver: claims.e2e, nodeName: test-host, pool: {name: pool, generation: 1, resourceSliceCount: 1}, devices: [{name: one}, {name: two}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: e, namespace: res}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: c, image: 'busybox:1.36', command: [sleep, infinity], resources: {limits: {e2e.example/extended: 1}}}
+";
+
+const ANOTHER: &str = "
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: another, namespace: res}
+spec: {devices: {requests: [{name: thing, exactly: {deviceClassName: things}}]}}
+";
+
 #[test]
 fn claimed_devices() {
     let c = Cluster::start_with(Options {
@@ -164,6 +196,37 @@ fn claimed_devices() {
     eventually("the claim to be taken back", || {
         let calls = std::fs::read_to_string(&log).unwrap();
         if calls == "prepare res/claim\nunprepare res/claim\n" { Ok(()) } else { Err(calls) }
+    });
+    extended_resources(&c, &log);
+}
+
+/// The class stands for a resource: who asks for that gets its devices, by a claim that the scheduler makes.
+fn extended_resources(c: &Cluster, log: &std::path::Path) {
+    c.apply(EXTENDED);
+    c.wait_pod_ready("res", "e");
+    assert_eq!(exec(c, "e", "echo $THING"), "one\n");
+    let told = "jsonpath={.status.extendedResourceClaimStatus.requestMappings[*].requestName} {.status.extendedResourceClaimStatus.resourceClaimName}";
+    let told = c.kubectl(&["-n", "res", "get", "pod", "e", "-o", told]);
+    let claim = told.strip_prefix("container-0-request-0 e-extended-resources-").expect(&told);
+    let claim = format!("e-extended-resources-{claim}");
+    eventually("what is used to be told", || {
+        let used = c.kubectl(&["-n", "res", "get", "quota", "q", "-o", "jsonpath={.status.used}"]);
+        let expected =
+            r#"{"requests.e2e.example/extended":"2","things.deviceclass.resource.k8s.io/devices":"2"}"#;
+        if used == expected { Ok(()) } else { Err(used) }
+    });
+    let refused = c.kubectl_fails(&["-n", "res", "create", "-f", "-"], ANOTHER);
+    let requested =
+        "requested: requests.e2e.example/extended=1,things.deviceclass.resource.k8s.io/devices=1,";
+    assert!(refused.contains(&format!("exceeded quota: q, {requested}")), "{refused}");
+    c.kubectl(&["-n", "res", "delete", "pod", "e"]);
+    eventually("the claim to be taken back", || {
+        let calls = std::fs::read_to_string(log).unwrap();
+        if calls.ends_with(&format!("unprepare res/{claim}\n")) { Ok(()) } else { Err(calls) }
+    });
+    eventually("the claim to go", || {
+        let claims = c.kubectl(&["-n", "res", "get", "resourceclaims", "-o", "name"]);
+        if claims.contains(&claim) { Err(claims) } else { Ok(()) }
     });
 }
 
