@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::UserInfo;
 use crate::alloc::records;
+use crate::authn::legacy;
 use crate::authn::request_header;
 use crate::authn::user::MASTERS;
 use crate::authz::policy;
@@ -20,7 +21,7 @@ use crate::state::State;
 use crate::write::update::Change;
 use crate::write::{Writer, meta};
 
-const USER: &str = "system:apiserver";
+pub(crate) const USER: &str = "system:apiserver";
 const MANAGER: &str = "kube-apiserver";
 const CONCURRENT: usize = 128;
 
@@ -72,6 +73,8 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
     records::default_range(state).await.map_err(failed)?;
     kubernetes_service(state).await?;
     records::start(state);
+    let failed = |status| StartError::Bootstrap { object: "the tracking of tokens".to_owned(), status };
+    legacy::start(state).await.map_err(failed)?;
     peers::join(state).await
 }
 

@@ -1,7 +1,7 @@
 //! Pods, and the pod templates of workloads.
 
 use super::container::{self, Sort};
-use super::read::{given, in_range, invalid_if, is_empty, is_true, items, one_of, text};
+use super::read::{given, in_range, invalid_if, is_empty, is_true, items, members, one_of, text};
 use super::{claims, host, metadata, names, pod_resources, resources, scheduling, security, volume};
 use crate::field::{FieldErrors, Path};
 use serde_json::Value;
@@ -23,6 +23,7 @@ pub fn create(pod: &Value, errors: &mut FieldErrors) {
 }
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Annotations that mean something to the system, which a pod that has them in another shape already keeps.
@@ -31,9 +32,26 @@ pub fn meaningful(new: &Value, old: &Value, spec: &Value, path: &Path<'_>, error
     if given(cost) && cost != &old[DELETION_COST] && !is_cost(text(cost)) {
         errors.invalid(&path.key(DELETION_COST), "", "must be a 32bit integer");
     }
+    apparmor(new, old, spec, path, errors);
     if given(&new[MIRROR]) && text(&spec["nodeName"]).is_empty() {
         let why = "must set spec.nodeName if mirror pod annotation is set";
         errors.invalid(&path.key(MIRROR), new[MIRROR].clone(), why);
+    }
+}
+
+/// Profiles of containers, as they were told before they had a field.
+fn apparmor(new: &Value, old: &Value, spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    for (key, profile) in members(new).filter(|(key, profile)| old[key.as_str()] != **profile) {
+        let Some(container) = key.strip_prefix(APPARMOR) else { continue };
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        if !lists.iter().flat_map(|list| items(&spec[*list])).any(|c| text(&c["name"]) == container) {
+            errors.invalid(&path.key(key), container, "container not found");
+        }
+        let known = matches!(text(profile), "" | "unconfined" | "runtime/default");
+        if !known && !text(profile).starts_with("localhost/") {
+            let why = format!("invalid AppArmor profile name: {}", crate::field::quote(text(profile)));
+            errors.invalid(&path.key(key), profile.clone(), why);
+        }
     }
 }
 

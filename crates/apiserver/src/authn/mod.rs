@@ -8,6 +8,7 @@ pub mod bearer;
 pub mod bootstrap;
 pub mod impersonate;
 pub mod jwt;
+pub mod legacy;
 pub mod remembered;
 pub mod request_header;
 pub mod service_account;
@@ -25,7 +26,7 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tracing::debug;
 
-use crate::admission::objects::Objects;
+use crate::admission::objects::{Objects, SECRETS};
 use crate::config::Config;
 use crate::files::{self, Task};
 use crate::outbound::client::ClientError;
@@ -98,6 +99,7 @@ pub struct Authenticator {
     tokens: TokenFile,
     webhook: Option<Webhook>,
     verified: service_account::Verified,
+    uses: legacy::Uses,
     /// Follow the files.
     _following: Vec<Task>,
 }
@@ -153,6 +155,7 @@ impl Authenticator {
             tokens: tokens.map_err(AuthnStartError::TokenFile)?.unwrap_or_default(),
             webhook: config.token_webhook.as_ref().map(Webhook::new).transpose()?,
             verified: service_account::Verified::default(),
+            uses: legacy::Uses::default(),
             _following: following,
         })
     }
@@ -266,6 +269,12 @@ impl Authenticator {
             return Err(AuthnError::Audience { audiences: claims.aud.clone(), wanted: wanted.to_vec() });
         }
         let user = service_account::user(&claims, &*self.objects, now)?;
+        let bound = &claims.kubernetes;
+        if let Some(secret) = &bound.secret
+            && let Some(secret) = self.objects.get(SECRETS, &bound.namespace, &secret.name)
+        {
+            self.uses.note(&secret, now);
+        }
         Ok(TokenUser { user, audiences })
     }
 }

@@ -17,6 +17,8 @@ use crate::token::jwt::JwtError;
 /// For so long a token still works after the deletion of its pod has begun, beyond the grace period.
 const DELETION_LEEWAY_SECONDS: i64 = 60;
 
+const INVALID: &str = "has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to temporarily allow use of this token";
+
 /// Signatures are checked once per token; more than these at a time and checking starts over.
 const MAX_VERIFIED: usize = 4096;
 
@@ -68,6 +70,10 @@ pub fn user(claims: &Claims, objects: &dyn Objects, now: Timestamp) -> Result<Us
     if let Some(secret) = &bound.secret {
         let current = objects.get(SECRETS, namespace, &secret.name);
         held("secret", secret, current.as_deref(), second)?;
+        if current.as_deref().is_some_and(super::legacy::is_invalid) {
+            let (kind, name, problem) = ("secret", secret.name.clone(), INVALID);
+            return Err(AuthnError::Bound { kind, name, problem });
+        }
     }
     if let Some(pod) = &bound.pod {
         let current = objects.get(PODS, namespace, &pod.name);

@@ -3,6 +3,7 @@
 //! Everything else is generic: the status of a kind with a status subresource is only changed through that, and only
 //! that is changed through it; a change of anything but metadata and status is a new generation.
 
+mod apparmor;
 mod certificate;
 mod definition;
 mod isolate;

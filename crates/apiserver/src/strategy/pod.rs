@@ -19,6 +19,7 @@ pub static STRATEGY: Strategy = Strategy {
 
 fn create(pod: &mut Value, _: &UserInfo) {
     api::defaults::label_keys::merge(pod);
+    super::apparmor::fill_in(pod);
     let class = api::pods::qos_class(pod);
     let gated = pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
     let status = status(pod);

@@ -45,13 +45,11 @@ pub async fn evict(call: &Call, body: &[u8]) -> Result<Answer, Status> {
     if running && !options.dry_run {
         let make = |pod: &Value| {
             let mut pod = pod.clone();
-            set_condition(
-                &mut pod,
-                json!({
-                    "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-                    "message": "Eviction API: evicting",
-                }),
-            );
+            let condition = json!({
+                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting", "observedGeneration": pod["metadata"]["generation"],
+            });
+            set_condition(&mut pod, condition);
             Ok(pod)
         };
         let mark = Writer { subresource: "status", ..call.writer(&write, "UpdateOptions") };

@@ -22,6 +22,7 @@ use tower::ServiceExt;
 
 use crate::fixture::*;
 use crate::https::Https;
+use crate::watches::Watch;
 
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ACCESS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
@@ -425,4 +426,34 @@ async fn flow_schemas_are_looked_after() {
         ),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn the_use_of_tokens_in_secrets_is_noted() {
+    let server = crate::fixture::with_service_account().await;
+    let tracking =
+        "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    let since = server.get(tracking).await.ok()["data"]["since"].clone();
+    let secret = json!({
+        "metadata": {"name": "s", "annotations": {"kubernetes.io/service-account.name": "default"}},
+        "type": "kubernetes.io/service-account-token",
+    });
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let made = server.post(secrets, &secret).await.ok();
+    let bound = json!({"apiVersion": "v1", "kind": "Secret", "name": "s", "uid": made["metadata"]["uid"]});
+    let request = json!({"spec": {"boundObjectRef": bound}});
+    let issued = server.post("/api/v1/namespaces/default/serviceaccounts/default/token", &request).await.ok();
+    let token = issued["status"]["token"].as_str().unwrap();
+    let from = made["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = Watch::open(&server, &format!("{secrets}?watch=1&resourceVersion={from}")).await;
+    assert_eq!(reviewed(&server, token).await["authenticated"], true);
+    let noted = watch.next().await.unwrap();
+    let label = "kubernetes.io/legacy-token-last-used";
+    assert!(noted["object"]["metadata"]["labels"][label].as_str() >= since.as_str(), "{noted}");
+    // One that is marked is not taken any more.
+    let mark = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
+    server.patch(&format!("{secrets}/s"), "merge-patch+json", &mark).await.ok();
+    let refused = reviewed(&server, token).await;
+    assert_ne!(refused["authenticated"], true);
+    assert!(refused["error"].as_str().unwrap().contains("has been marked invalid"), "{refused}");
 }

@@ -1,6 +1,6 @@
 //! Scale, binding, eviction, token.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::*;
 
@@ -75,6 +75,8 @@ async fn appliers_of_a_scale_and_of_its_workload_see_each_other() {
 async fn a_pod_is_bound_once() {
     let server = with_service_account().await;
     server.post(PODS, &pod("p")).await.ok();
+    let nominated = json!({"status": {"nominatedNodeName": "m"}});
+    server.patch(&format!("{PODS}/p/status"), "merge-patch+json", &nominated).await.ok();
     let binding = json!({"metadata": {"name": "p", "annotations": {"x": "y"}}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(server.post(&format!("{PODS}/p/binding"), &binding).await.code, 201);
     let bound = server.get(&format!("{PODS}/p")).await.ok();
@@ -82,7 +84,10 @@ async fn a_pod_is_bound_once() {
         (&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["x"]),
         (&json!("n"), &json!("y"))
     );
-    assert_eq!(bound["metadata"]["generation"], 1);
+    assert_eq!(
+        (&bound["metadata"]["generation"], &bound["status"]["nominatedNodeName"]),
+        (&json!(1), &Value::Null)
+    );
     let condition = &bound["status"]["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("True")));
     assert_eq!(server.post(&format!("{PODS}/p/binding"), &binding).await.failure().0, 409);
@@ -119,7 +124,7 @@ async fn an_eviction_asks_the_budget() {
         message,
         "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
     );
-    server.delete(&format!("{budgets}/second")).await.ok();
+    server.delete(&format!("{budgets}/second"), "").await.ok();
     let old = json!({"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": "p"}});
     assert_eq!(server.post(&format!("{PODS}/p/eviction"), &old).await.code, 201);
     assert_eq!(server.get(&format!("{PODS}/p")).await.code, 404);

@@ -107,7 +107,8 @@ impl PodGc {
                 && let Some(status) = patch.get_mut("status").and_then(|status| status.as_object_mut())
             {
                 let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-                    "message": message, "lastTransitionTime": meta::now()});
+                    "message": message, "lastTransitionTime": meta::now(),
+                    "observedGeneration": pod.metadata.generation});
                 status.insert("conditions".to_owned(), json!([condition]));
             }
             match self.world.pods.strategic_patch_status(&key, &patch).await {

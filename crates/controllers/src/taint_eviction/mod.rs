@@ -98,7 +98,8 @@ impl Controller for TaintEviction {
         self.world.events.normal(Self::NAME, &*pod, "TaintManagerEviction", message);
         let patch = json!({"metadata": {"uid": meta::uid(&*pod)}, "status": {"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": meta::now()}]}});
+            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": meta::now(),
+            "observedGeneration": pod.metadata.generation}]}});
         match self.world.pods.strategic_patch_status(key, &patch).await {
             Err(error) if error.is_not_found() => return Ok(None),
             result => result.map(drop)?,

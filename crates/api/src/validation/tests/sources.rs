@@ -225,3 +225,24 @@ fn statuses_of_pods() {
         ],
     );
 }
+
+#[test]
+fn profiles_in_annotations() {
+    let key = |container: &str| format!("container.apparmor.security.beta.kubernetes.io/{container}");
+    let pod = json!({
+        "metadata": {"annotations": {key("c"): "odd", key("d"): "localhost/x"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    let (odd, lost) = (key("c"), key("d"));
+    check(
+        "v1",
+        "Pod",
+        pod,
+        &[
+            &format!(
+                r#"metadata.annotations[{odd}]: Invalid value: "odd": invalid AppArmor profile name: "odd""#
+            ),
+            &format!(r#"metadata.annotations[{lost}]: Invalid value: "d": container not found"#),
+        ],
+    );
+}
