@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::index::{Endpoint, Entry, Index, Kind};
+use crate::index::{Endpoint, Entry, Index, Kind, Port};
 use crate::wire::{Data, kind};
 
 /// The version of the specification.
@@ -38,8 +38,8 @@ fn exists(yes: bool) -> Found {
     if yes { empty() } else { Found::Nothing }
 }
 
-/// What there is at the name made of `labels` (in lower case); `servers` are the addresses that answer it.
-pub(crate) fn find(index: &Index, labels: &[String], servers: &[IpAddr]) -> Found {
+/// What there is at the name made of `labels` (in lower case) of that kind; `servers` are the addresses that answer it.
+pub(crate) fn find(index: &Index, labels: &[String], servers: &[IpAddr], kind: u16) -> Found {
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     if let Some(ip) = reverse_address(&labels) {
         let names = index.names_of(ip).into_iter();
@@ -57,7 +57,7 @@ pub(crate) fn find(index: &Index, labels: &[String], servers: &[IpAddr]) -> Foun
         ["ns", "dns"] => records(servers.iter().map(|ip| Data::Address(*ip)).collect()),
         _ if !index.complete => Found::Unknown,
         ["svc"] => empty(),
-        [rest @ .., namespace, "svc"] => in_namespace(index, rest, namespace),
+        [rest @ .., namespace, "svc"] => in_namespace(index, rest, namespace, kind),
         ["pod"] => empty(),
         [namespace, "pod"] => exists(index.has_namespace(namespace)),
         [dashed, _, "pod"] => match undashed(dashed) {
@@ -82,7 +82,7 @@ pub(crate) fn soa(index: &Index) -> Data {
     }
 }
 
-fn in_namespace(index: &Index, name: &[&str], namespace: &str) -> Found {
+fn in_namespace(index: &Index, name: &[&str], namespace: &str, kind: u16) -> Found {
     let [below @ .., service] = name else {
         return exists(index.has_namespace(namespace));
     };
@@ -91,16 +91,28 @@ fn in_namespace(index: &Index, name: &[&str], namespace: &str) -> Found {
     };
     let base = format!("{service}.{namespace}.svc.{}", index.domain);
     let endpoints = || index.slices(namespace, service).flat_map(|slice| &slice.endpoints);
+    let srv = |wanted: &dyn Fn(&Port) -> bool| srv(index, entry, (namespace, service), &base, wanted);
+    // As CoreDNS has it, beyond the specification: the Service's own name has the records of all its ports.
+    let with_ports = |mut answers: Vec<Data>| {
+        if !matches!(kind, kind::SRV | kind::ANY) {
+            return records(answers);
+        }
+        let (ports, additional) = srv(&|_| true);
+        answers.extend(ports);
+        Found::Records { answers, additional }
+    };
     match (below, &entry.kind) {
         ([], Kind::External(target)) => Found::Alias(target.clone()),
         (_, Kind::External(_)) => Found::Nothing,
-        ([], Kind::Addresses(ips)) => records(ips.iter().map(|ip| Data::Address(*ip)).collect()),
+        ([], Kind::Addresses(ips)) => with_ports(ips.iter().map(|ip| Data::Address(*ip)).collect()),
         ([], Kind::Headless) => {
             let addresses = distinct(endpoints().map(|endpoint| Data::Address(endpoint.ip)));
-            if addresses.is_empty() { Found::Nothing } else { records(addresses) }
+            if addresses.is_empty() { Found::Nothing } else { with_ports(addresses) }
         }
         ([protocol], _) if protocol.starts_with('_') => {
-            let has = |port: &crate::index::Port| Some(port.protocol.as_str()) == protocol.strip_prefix('_');
+            let has = |port: &Port| {
+                !port.name.is_empty() && Some(port.protocol.as_str()) == protocol.strip_prefix('_')
+            };
             exists(entry.ports.iter().any(has))
         }
         ([host], Kind::Headless) => {
@@ -109,22 +121,25 @@ fn in_namespace(index: &Index, name: &[&str], namespace: &str) -> Found {
             if addresses.is_empty() { Found::Nothing } else { records(addresses) }
         }
         ([port, protocol], _) => match (port.strip_prefix('_'), protocol.strip_prefix('_')) {
-            (Some(port), Some(protocol)) => srv(index, entry, (namespace, service), &base, port, protocol),
+            (Some(port), Some(protocol)) if !port.is_empty() => {
+                let (answers, additional) = srv(&|known| known.name == port && known.protocol == protocol);
+                if answers.is_empty() { Found::Nothing } else { Found::Records { answers, additional } }
+            }
             _ => Found::Nothing,
         },
         _ => Found::Nothing,
     }
 }
 
+/// The ports of a Service that are wanted, and the addresses behind them.
 fn srv(
     index: &Index,
     entry: &Entry,
     (namespace, service): (&str, &str),
     base: &str,
-    port: &str,
-    protocol: &str,
-) -> Found {
-    let wanted = |p: &&crate::index::Port| p.name == port && p.protocol == protocol;
+    wanted: &dyn Fn(&Port) -> bool,
+) -> (Vec<Data>, Vec<(String, Data)>) {
+    let wanted = |port: &&Port| wanted(port);
     let (mut answers, mut additional) = (Vec::new(), Vec::new());
     match &entry.kind {
         Kind::Addresses(ips) => {
@@ -147,10 +162,7 @@ fn srv(
         }
         Kind::External(_) => {}
     }
-    if answers.is_empty() {
-        return Found::Nothing;
-    }
-    Found::Records { answers, additional }
+    (answers, additional)
 }
 
 fn distinct(data: impl Iterator<Item = Data>) -> Vec<Data> {

@@ -14,7 +14,7 @@ pub fn packets(bytes: &[u8]) {
     let mut index = Index::new("cluster.local");
     index.set_complete();
     if let Ok(query) = wire::parse(bytes) {
-        let found = answer::find(&index, &query.labels, &SERVER);
+        let found = answer::find(&index, &query.labels, &SERVER, query.kind);
         for transport in [Transport::Udp, Transport::Tcp] {
             let mut reply = Answer::new(&query, code::NO_ERROR, true, transport);
             if let Found::Records { answers, additional } = &found {

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// A port that has a name.
+/// A port; its name may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
     pub name: String,
@@ -227,7 +227,7 @@ fn own_addresses(entry: Option<&Entry>) -> BTreeSet<(IpAddr, String)> {
 fn parse_service(service: &Service) -> Option<Entry> {
     let spec = service.spec.as_ref()?;
     let ports = spec.ports.iter().flatten();
-    let ports = ports.filter_map(|port| named_port(&port.name, &port.protocol, Some(port.port)));
+    let ports = ports.filter_map(|port| parse_port(&port.name, &port.protocol, Some(port.port)));
     let kind = if spec.type_.as_deref() == Some("ExternalName") {
         let target = spec.external_name.as_deref()?.trim_end_matches('.');
         Kind::External(target.to_ascii_lowercase())
@@ -241,9 +241,9 @@ fn parse_service(service: &Service) -> Option<Entry> {
     Some(Entry { kind, ports: ports.collect() })
 }
 
-fn named_port(name: &Option<String>, protocol: &Option<String>, port: Option<i32>) -> Option<Port> {
+fn parse_port(name: &Option<String>, protocol: &Option<String>, port: Option<i32>) -> Option<Port> {
     Some(Port {
-        name: name.as_deref().filter(|name| !name.is_empty())?.to_ascii_lowercase(),
+        name: name.as_deref().unwrap_or_default().to_ascii_lowercase(),
         protocol: protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(),
         port: u16::try_from(port?).ok()?,
     })
@@ -252,7 +252,7 @@ fn named_port(name: &Option<String>, protocol: &Option<String>, port: Option<i32
 fn parse_slice(slice: &EndpointSlice) -> Slice {
     let ports = slice.ports.iter().flatten();
     let mut parsed = Slice {
-        ports: ports.filter_map(|port| named_port(&port.name, &port.protocol, port.port)).collect(),
+        ports: ports.filter_map(|port| parse_port(&port.name, &port.protocol, port.port)).collect(),
         endpoints: Vec::new(),
     };
     for endpoint in slice.endpoints.iter().flatten() {

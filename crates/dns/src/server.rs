@@ -175,7 +175,7 @@ impl Server {
         let mut aliases = Vec::new();
         let mut labels = query.labels.clone();
         loop {
-            match answer::find(&index, &labels, &self.0.servers.read()) {
+            match answer::find(&index, &labels, &self.0.servers.read(), query.kind) {
                 Found::Foreign if aliases.is_empty() => {
                     return match self.0.forwarder.cached(query, transport) {
                         Some(answer) => Step::Done(answer, Plugin::Cache),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::index::{Port, Slice};
+use crate::index::Slice;
 
 fn port(name: &str, protocol: &str, port: u16) -> Port {
     Port { name: name.to_owned(), protocol: protocol.to_owned(), port }
@@ -36,7 +36,7 @@ fn index() -> Index {
 
 fn look(index: &Index, name: &str) -> Found {
     let labels: Vec<String> = name.split('.').map(str::to_owned).collect();
-    find(index, &labels, &ips(&["10.96.0.10"]))
+    find(index, &labels, &ips(&["10.96.0.10"]), kind::A)
 }
 
 /// What there is at a name, in the words of the table below.
@@ -137,4 +137,24 @@ fn nothing_is_denied_before_all_is_known() {
     assert_eq!(look(&index, "example.com"), Found::Foreign);
     index.set_complete();
     assert_eq!(look(&index, "web.default.svc.cluster.local"), Found::Nothing);
+}
+
+#[test]
+fn a_services_own_name_has_its_ports() {
+    let mut index = index();
+    let unnamed = Entry { kind: Kind::Addresses(ips(&["10.96.0.2"])), ports: vec![port("", "tcp", 81)] };
+    index.set_service(("default".to_owned(), "plain".to_owned()), Some(unnamed));
+    let check = |name: &str, expected: &str| {
+        let name = format!("{name}.default.svc.cluster.local");
+        let labels: Vec<String> = name.split('.').map(str::to_owned).collect();
+        let found = shown(find(&index, &labels, &[], kind::SRV));
+        assert_eq!(found.replace(".default.svc.cluster.local", ""), expected, "{name}");
+    };
+    check("plain", "10.96.0.2 plain:81 +plain=10.96.0.2");
+    check(
+        "db",
+        "10.244.0.2 10.244.0.3 db-0.db:8080 10-244-0-3.db:8080 +db-0.db=10.244.0.2 +10-244-0-3.db=10.244.0.3",
+    );
+    check("_tcp.plain", "nothing");
+    check("none", "nothing");
 }
