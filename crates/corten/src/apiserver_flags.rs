@@ -148,6 +148,9 @@ pub struct ApiServerFlags {
     /// Whether requests beyond those wait their turn by FlowSchemas
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     enable_priority_and_fairness: Option<bool>,
+    /// So long the server goes on when it is to stop, so that load balancers see that /readyz fails
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+    shutdown_delay_duration: Duration,
     /// Accepted so that configurations of kube-apiserver work; features are as by default
     #[arg(long, value_name = "GATE=BOOL", value_delimiter = ',')]
     feature_gates: Vec<String>,
@@ -180,6 +183,7 @@ impl ApiServerFlags {
         config.encryption_config.clone_from(&self.encryption_provider_config);
         config.max_requests_in_flight = self.max_requests_inflight;
         config.max_mutating_requests_in_flight = self.max_mutating_requests_inflight;
+        config.shutdown_delay = self.shutdown_delay_duration;
         config.priority_and_fairness = self.enable_priority_and_fairness.unwrap_or(true);
         Ok(config)
     }

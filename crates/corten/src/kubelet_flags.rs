@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use k8s_openapi::api::core::v1::Taint;
 use kubelet::KubeletConfiguration;
 use kubelet::flags::Kind;
 use serde_json::Value;
+
+use crate::hidden;
 
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Kubelet")]
@@ -69,21 +71,8 @@ pub struct FurtherFlags(Value);
 impl Args for FurtherFlags {
     fn augment_args(command: Command) -> Command {
         // What a role has a flag for already is that flag's: of `corten node`, the runtime's.
-        let is_taken = |command: &Command, name: &str| {
-            command.get_arguments().any(|known| known.get_long() == Some(name))
-        };
-        kubelet::flags::FLAGS.iter().fold(command, |command, flag| {
-            if is_taken(&command, flag.name) {
-                return command;
-            }
-            let arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
-            let arg = match flag.kind {
-                // As pflag has it: a switch is on when it is named, and its value stands behind an equals sign.
-                Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                _ => arg.allow_hyphen_values(true),
-            };
-            command.arg(if flag.name.len() == 1 { arg.short(flag.name.chars().next()) } else { arg })
-        })
+        let flags = kubelet::flags::FLAGS.iter();
+        hidden::add(command, flags.map(|flag| (flag.name, matches!(flag.kind, Kind::Switch))))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -11,6 +11,7 @@ mod cluster;
 mod ctr;
 mod detach;
 mod drain;
+mod hidden;
 mod image;
 mod join;
 mod kubelet_flags;

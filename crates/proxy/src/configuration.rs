@@ -165,6 +165,11 @@ impl KubeProxyConfiguration {
         serde_json::to_value(shown).unwrap_or_default()
     }
 
+    /// The file that says the same, in JSON, which is YAML.
+    pub fn text(&self) -> String {
+        format!("{:#}\n", self.shown())
+    }
+
     fn local(&self) -> Result<Local, ConfigurationError> {
         let needs = |field: &'static str, value: &str| {
             let unset = || ConfigurationError::Value {

@@ -13,6 +13,17 @@ use crate::{notify, signals};
 pub async fn proxy(args: ProxyArgs) -> Result<()> {
     let mut parts = Parts::new(signals::shutdown()?);
     let configuration = args.configuration()?;
+    if args.cleanup {
+        return Ok(proxy::remove(&proxy::Config::default())?);
+    }
+    if let Some(path) = &args.write_config_to {
+        return std::fs::write(path, configuration.text())
+            .with_context(|| format!("cannot write {}", path.display()));
+    }
+    if args.init_only {
+        limit_connections(&configuration)?;
+        return Ok(());
+    }
     let kubeconfig = &configuration.client_connection.kubeconfig;
     anyhow::ensure!(
         !kubeconfig.is_empty(),
@@ -25,9 +36,7 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
         ..proxy::Config::default()
     };
     let config = configuration.apply(config)?;
-    for error in configuration.conntrack()?.apply() {
-        warn!(%error, "a limit of the connection tracker stays as it is");
-    }
+    limit_connections(&configuration)?;
     let informers =
         informers(Path::new(kubeconfig), "kube-proxy").await.context("cannot reach the API server")?;
     parts.start("service proxy", proxy::run(informers.clone(), config, parts.shutdown()));
@@ -36,6 +45,13 @@ pub async fn proxy(args: ProxyArgs) -> Result<()> {
     }
     notify::ready();
     parts.finish().await
+}
+
+fn limit_connections(configuration: &proxy::KubeProxyConfiguration) -> Result<()> {
+    for error in configuration.conntrack()?.apply() {
+        warn!(%error, "a limit of the connection tracker stays as it is");
+    }
+    Ok(())
 }
 
 pub async fn netpolicy(args: NetpolicyArgs) -> Result<()> {
