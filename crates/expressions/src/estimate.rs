@@ -220,7 +220,7 @@ impl<'e> Estimator<'e> {
             }
             "format" => {
                 let length = size(0).saturating_add(size(1).saturating_mul(100));
-                (twice(length), length)
+                (traversal(size(0)), length)
             }
             "matches" | "find" | "findAll" => {
                 let machine = pattern(size(1)).max(1);
@@ -244,7 +244,8 @@ impl<'e> Estimator<'e> {
             }
             "_+_" if is_text(0) || is_list(0) => {
                 let length = size(0).saturating_add(size(1));
-                self.charge(traversal(length).max(1));
+                // Lists are joined without being copied.
+                self.charge(if is_list(0) { 1 } else { traversal(length).max(1) });
                 let of = arguments.into_iter().next().map_or(of, |first| first.of);
                 return Sized { of, max: length };
             }
@@ -280,7 +281,10 @@ impl<'e> Estimator<'e> {
             }
             "orValue" | "or" => (1, size(0).max(size(1))),
             "value" | "optional.of" | "optional.ofNonZeroValue" | "dyn" => (1, size(0)),
-            "string" if is_text(0) => (traversal(size(0)).max(1), size(0)),
+            "string" if matches!(arguments.first(), Some(Sized { of: Type::Bytes, .. })) => {
+                (traversal(size(0)).max(1), size(0))
+            }
+            "string" if is_text(0) => (1, size(0)),
             "string" => (1, 64),
             _ => (1, 1),
         };

@@ -13,6 +13,7 @@ pub(super) const LIBRARY: Library = &[
             "int(double) -> int",
             "int(string) -> int",
             "int(timestamp) -> int",
+            "int(duration) -> int",
         ],
         int,
     ),
@@ -80,6 +81,8 @@ fn int<'a>(arguments: &[Value<'a>], _: &mut Budget) -> Evaluated<'a> {
             Err(_) => return conversion("int"),
         },
         [Value::Timestamp(at)] => at.as_second(),
+        // In nanoseconds.
+        [Value::Duration(duration)] => duration.0,
         _ => return mismatch(),
     }))
 }

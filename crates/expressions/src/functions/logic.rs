@@ -15,7 +15,7 @@ pub(super) const LIBRARY: Library = &[
     (GREATER_OR_EQUAL, greater_or_equal),
     (&["@in(T, list<T>) -> bool"], in_list),
     (&["@in(K, map<K, V>) -> bool"], in_map),
-    (&["_[_](list<T>, int) -> T", "_[_](list<T>, uint) -> T"], at_position),
+    (&["_[_](list<T>, int) -> T"], at_position),
     (&["_[_](map<K, V>, K) -> V"], at_key),
     (&["_[?_](list<T>, int) -> optional<T>"], maybe_at_position),
     (&["_[?_](map<K, V>, K) -> optional<V>"], maybe_at_key),
@@ -128,6 +128,8 @@ fn element<'a>(list: &List<'a>, position: &Value<'_>) -> Option<Value<'a>> {
     let position = match position {
         Value::Int(position) => usize::try_from(*position).ok()?,
         Value::Uint(position) => usize::try_from(*position).ok()?,
+        // Of a type that is known at evaluation only.
+        Value::Double(position) if position.fract() == 0.0 && *position >= 0.0 => *position as usize,
         _ => return None,
     };
     list.get(position)

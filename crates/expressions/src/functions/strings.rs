@@ -59,6 +59,15 @@ fn offset(whole: &str, position: i64) -> Result<usize, EvalError> {
     starts.nth(wanted).ok_or_else(out_of_range)
 }
 
+/// The same; nothing where the position is the end or beyond it.
+fn offset_within(whole: &str, position: i64) -> Result<Option<usize>, EvalError> {
+    match offset(whole, position) {
+        Ok(start) => Ok(Some(start).filter(|start| *start < whole.len())),
+        Err(error) if position < 0 => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 fn position(whole: &str, offset: usize) -> i64 {
     whole.get(..offset).unwrap_or_default().chars().count() as i64
 }
@@ -81,7 +90,8 @@ fn index_of<'a>(arguments: &[Value<'a>], budget: &mut Budget) -> Evaluated<'a> {
     if part.is_empty() {
         return Ok(Value::Int(from));
     }
-    let start = offset(whole, from)?;
+    // Nothing is found beyond the end.
+    let Some(start) = offset_within(whole, from)? else { return Ok(Value::Int(-1)) };
     let found = whole[start..].find(&**part);
     Ok(Value::Int(found.map_or(-1, |at| position(whole, start + at))))
 }
@@ -93,13 +103,16 @@ fn last_index_of<'a>(arguments: &[Value<'a>], budget: &mut Budget) -> Evaluated<
         _ => return mismatch(),
     };
     budget.work(whole.len())?;
+    if part.is_empty() {
+        return Ok(Value::Int(up_to.unwrap_or_else(|| position(whole, whole.len()))));
+    }
     let start = match up_to {
-        Some(up_to) => offset(whole, up_to)?,
+        Some(up_to) => match offset_within(whole, up_to)? {
+            Some(start) => start,
+            None => return Ok(Value::Int(-1)),
+        },
         None => whole.len(),
     };
-    if part.is_empty() {
-        return Ok(Value::Int(position(whole, start)));
-    }
     // A match may begin at the position, and reach beyond it.
     let end = (start + part.len()).min(whole.len());
     let end = (end..=whole.len()).find(|end| whole.is_char_boundary(*end)).unwrap_or(whole.len());

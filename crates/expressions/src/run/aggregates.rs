@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Interpreter;
 use super::cost::{LIST, MAP, STRUCT};
-use crate::ast::{Element, Entry, Expr, Struct};
+use crate::ast::{Element, Entry, Expr, Kind, Struct};
 use crate::error::EvalError;
 use crate::functions::Evaluated;
 use crate::types::ObjectType;
@@ -17,7 +17,10 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
         for element in elements {
             values.extend(self.part(&element.value, element.optional)?);
         }
-        self.budget.charge(LIST)?;
+        // What is made of constants is, upstream, made when the expression is compiled.
+        if !elements.iter().all(|element| !element.optional && is_constant(&element.value)) {
+            self.budget.charge(LIST)?;
+        }
         Ok(Value::list(values))
     }
 
@@ -42,7 +45,9 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
                 return Err(EvalError::failed("Failed with repeated key"));
             }
         }
-        self.budget.charge(MAP)?;
+        if !entries.iter().all(is_constant_entry) {
+            self.budget.charge(MAP)?;
+        }
         Ok(Value::Map(Map::made(made)))
     }
 
@@ -60,6 +65,21 @@ impl<'p, 'a> Interpreter<'p, '_, 'a> {
             ObjectType { name: literal.name.as_str().into(), fields: BTreeMap::new(), constructible: true };
         Ok(Value::Map(Map::Made(Arc::new(Made { of: Some(Arc::new(of)), entries }))))
     }
+}
+
+fn is_constant(node: &Expr) -> bool {
+    match &node.kind {
+        Kind::Literal(_) => true,
+        Kind::List(elements) => {
+            elements.iter().all(|element| !element.optional && is_constant(&element.value))
+        }
+        Kind::Map(entries) => entries.iter().all(is_constant_entry),
+        _ => false,
+    }
+}
+
+fn is_constant_entry(entry: &Entry) -> bool {
+    !entry.optional && is_constant(&entry.key) && is_constant(&entry.value)
 }
 
 /// The type of an object within an object is named by its path: `Object{spec: Object.spec{..}}`.

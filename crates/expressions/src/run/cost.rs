@@ -41,7 +41,8 @@ pub(super) fn of_call(function: &str, arguments: &[Value<'_>], result: &Value<'_
         "ip.isCanonical" | "replace" | "split" | "strings.quote" | "jsonpatch.escapeKey" => {
             traversal(2 * size(0))
         }
-        "join" | "format" => traversal(2 * result.size()),
+        "join" => traversal(2 * result.size()),
+        "format" => traversal(size(0)),
         "matches" | "find" | "findAll" => traversal(1 + size(0)).saturating_mul(pattern(size(1)).max(1)),
         "validate" => match arguments.first() {
             Some(Value::Opaque(Opaque::Format(format))) => {
@@ -65,8 +66,8 @@ pub(super) fn of_call(function: &str, arguments: &[Value<'_>], result: &Value<'_
         "sets.equivalent" => size(0).saturating_mul(size(1)).saturating_mul(2),
         "_==_" | "_!=_" => traversal(size(0).min(size(1))).max(1),
         "_<_" | "_<=_" | "_>_" | "_>=_" if is_text(0) => traversal(size(0).min(size(1))).max(1),
-        "_+_" if is_text(0) || is_list(0) => traversal(size(0) + size(1)).max(1),
-        "string" if is_text(0) => traversal(size(0)).max(1),
+        "_+_" if is_text(0) => traversal(size(0) + size(1)).max(1),
+        "string" if matches!(arguments.first(), Some(Value::Bytes(_))) => traversal(size(0)).max(1),
         _ => 1,
     }
 }

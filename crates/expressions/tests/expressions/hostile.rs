@@ -73,7 +73,7 @@ fn the_deepest_expression_fits_a_small_stack() {
 #[test]
 fn budgets_are_shared() {
     let program = Program::compile("[1, 2, 3].all(x, x > 0)", &Environment::kubernetes());
-    let mut budget = Budget::new(1000, 60);
+    let mut budget = Budget::new(1000, 40);
     let mut results = Vec::new();
     for _ in 0..4 {
         let evaluated =

@@ -1,5 +1,8 @@
 //! Kubernetes' libraries, by the examples of their documentation.
 
+use expressions::types::Sized;
+use expressions::{Bindings, Budget, Environment, Program, Type, Value};
+
 use super::{fails, holds};
 
 #[test]
@@ -36,6 +39,30 @@ fn lists() {
 }
 
 #[test]
+fn costs_are_upstreams() {
+    let environment = Environment::kubernetes()
+        .with("l", Sized { of: Type::list(Sized { of: Type::String, max: 20 }), max: 50 })
+        .with("s", Sized { of: Type::String, max: 1000 });
+    let check = |source: &str, estimated: u64, actual: u64| {
+        let program = Program::compile(source, &environment).unwrap();
+        let mut bindings = Bindings::new();
+        bindings.set("l", Value::list(vec![Value::string("a"), Value::string("b")]));
+        bindings.set("s", Value::string("hello world"));
+        let mut budget = Budget::default();
+        let before = budget.remaining();
+        program.evaluate(&bindings, &mut budget).unwrap();
+        assert_eq!((program.estimated_cost(), before - budget.remaining()), (estimated, actual), "{source}");
+    };
+    // What is constant is made once, whatever the estimate says.
+    check("[1, 2]", 10, 0);
+    check("{'a': [1]}", 40, 0);
+    check("[s]", 11, 11);
+    check("l + ['a']", 12, 2);
+    check("string(s)", 2, 2);
+    check("'%s of %s'.format([s, 1])", 12, 12);
+}
+
+#[test]
 fn strings() {
     for source in [
         "'hello'.charAt(4) == 'o' && 'hello'.charAt(5) == ''",
@@ -43,6 +70,7 @@ fn strings() {
         "'hello mellow'.indexOf('jello') == -1 && 'hello mellow'.indexOf('', 2) == 2",
         "'hello mellow'.indexOf('ello', 2) == 7 && 'hello mellow'.lastIndexOf('ello') == 7",
         "'hello mellow'.lastIndexOf('') == 12 && 'hello mellow'.lastIndexOf('ello', 6) == 1",
+        "'a'.indexOf('a', 1) == -1 && ''.indexOf('l', 4) == -1 && 'a'.lastIndexOf('a', 1) == -1",
         "['hello', 'mellow'].join() == 'hellomellow' && ['hello', 'mellow'].join(' ') == 'hello mellow'",
         "[].join('/') == ''",
         "'TacoCat'.lowerAscii() == 'tacocat' && 'TacoCÆt Xii'.lowerAscii() == 'tacocÆt xii'",
