@@ -203,11 +203,18 @@ fn unsupported(kind: &str, field: &str, value: &str, supported: &[&str]) -> Stat
     invalid(kind, field, |path, errors| errors.not_supported(path, value, supported))
 }
 
+/// A number without a sign; what is wrong with it in the words of Go.
+pub fn go_uint(text: &str) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if digits { "value out of range" } else { "invalid syntax" };
+    let number = if digits { text.parse().ok() } else { None };
+    number.ok_or_else(|| format!("strconv.ParseUint: parsing {text:?}: {why}"))
+}
+
 /// A resourceVersion as clients send it.
 pub fn parse_version(text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| {
+    go_uint(text).map_err(|why| {
         let mut errors = FieldErrors::new();
-        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
         errors.invalid(&Path::new("resourceVersion"), text, why);
         Status::invalid("", "", "", &errors)
     })

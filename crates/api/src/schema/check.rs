@@ -309,14 +309,41 @@ fn short_name(index: u16) -> &'static str {
 
 /// A null, or a zero value where that means the same.
 fn is_absent(field: &Field, value: &Value) -> bool {
+    let shape = &field.schema.shape;
     match value {
         Value::Null => !field.schema.nullable,
         _ if !field.zero_is_absent => false,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
+        // The zero of another type is a mistake like any other value of it.
+        Value::Bool(value) => !value && matches!(shape, Shape::Boolean | Shape::Any(_)),
+        Value::Number(number) => {
+            number.as_i64() == Some(0)
+                && !matches!(
+                    shape,
+                    Shape::Boolean
+                        | Shape::String
+                        | Shape::Bytes
+                        | Shape::List(_)
+                        | Shape::Map(_)
+                        | Shape::Object(_)
+                )
+        }
+        Value::String(text) => {
+            text.is_empty()
+                && !matches!(
+                    shape,
+                    Shape::Boolean
+                        | Shape::Int32
+                        | Shape::Int64
+                        | Shape::Number
+                        | Shape::List(_)
+                        | Shape::Map(_)
+                        | Shape::Object(_)
+                )
+        }
+        Value::Array(items) => items.is_empty() && matches!(shape, Shape::List(_) | Shape::Any(_)),
+        Value::Object(entries) => {
+            entries.is_empty() && matches!(shape, Shape::Map(_) | Shape::Object(_) | Shape::Any(_))
+        }
     }
 }
 

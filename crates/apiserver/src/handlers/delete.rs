@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::schema::builtin;
 use api::status::Status;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::StatusCode;
@@ -18,13 +19,19 @@ use crate::write::{Writer, meta};
 /// Deletes of a collection that are under way at a time: enough to share commits.
 const CONCURRENT: usize = 64;
 
+const OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+
 fn options(call: &Call, body: &[u8]) -> Result<DeleteOptions, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return DeleteOptions::parse(&call.query, None);
     }
-    let decoded = decode::decoded(call.content_type(), body, "DeleteOptions")?;
-    audit::requested(&decoded.value);
-    DeleteOptions::parse(&call.query, Some(&decoded.value))
+    let mut given = decode::decoded(call.content_type(), body, "DeleteOptions")?.value;
+    let schema = builtin::named(OPTIONS);
+    if let Some(wrong) = schema.and_then(|schema| schema.check(&mut given).errors.into_iter().next()) {
+        return Err(Status::bad_request(wrong.to_string()));
+    }
+    audit::requested(&given);
+    DeleteOptions::parse(&call.query, Some(&given))
 }
 
 fn writer<'a>(call: &'a Call, options: &DeleteOptions, namespace: &'a str, name: &'a str) -> Writer<'a> {

@@ -34,8 +34,13 @@ impl Writer<'_> {
     }
 
     async fn create_once(&self, mut object: Value, managed: bool) -> Result<Outcome, Status> {
-        if !meta::text(&object, "resourceVersion").is_empty() {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        if meta::version(meta::text(&object, "resourceVersion")).is_ok_and(|version| version != 0) {
+            // Upstream has no reason for it either.
+            return Err(Status::failure(
+                500,
+                "",
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         self.check_namespace(&mut object)?;
         if !self.name.is_empty() {

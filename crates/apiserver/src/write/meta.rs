@@ -43,6 +43,11 @@ pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
+/// The number of a resourceVersion; 0 for none.
+pub fn version(text: &str) -> Result<u64, String> {
+    if text.is_empty() { Ok(0) } else { crate::options::go_uint(text) }
+}
+
 /// Now, as objects carry it.
 pub fn now() -> String {
     format_time(Timestamp::now())

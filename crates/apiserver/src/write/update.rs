@@ -125,10 +125,11 @@ impl Writer<'_> {
         self.check_name(&mut new)?;
         self.check_namespace(&mut new)?;
         let version = meta::text(&new, "resourceVersion");
-        if !version.is_empty() && version != "0" && version != meta::text(old, "resourceVersion") {
+        let unversioned = meta::version(version).map_err(|why| Status::failure(500, "", why))? == 0;
+        if !unversioned && version != meta::text(old, "resourceVersion") {
             return Err(self.modified());
         }
-        if version.is_empty() && change.whole && self.needs_version() {
+        if unversioned && self.needs_version() {
             let mut errors = FieldErrors::new();
             let path = Path::new("metadata");
             errors.invalid(&path.child("resourceVersion"), 0, "must be specified for an update");

@@ -223,9 +223,43 @@ async fn leases_are_made_by_an_update() {
         message.contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"),
         "{message}"
     );
+    for version in [json!(""), json!("0"), json!(null)] {
+        let unversioned = json!({"metadata": {"resourceVersion": version}});
+        assert_eq!(server.patch(path, "merge-patch+json", &unversioned).await.code, 422, "{unversioned}");
+    }
     made["spec"]["leaseDurationSeconds"] = json!(50);
     assert_eq!(server.put(path, &made).await.code, 200);
     assert_eq!(server.put(&format!("{CONFIG_MAPS}/none"), &config_map("none")).await.code, 404);
+}
+
+#[tokio::test]
+async fn versions_are_numbers() {
+    let server = Server::start().await;
+    let path = format!("{CONFIG_MAPS}/v");
+    let versioned = |version: Value| {
+        let mut object = config_map("v");
+        object["metadata"]["resourceVersion"] = version;
+        object
+    };
+    // Whoever makes an object cannot know its version; what is none is passed over.
+    assert_eq!(server.post(CONFIG_MAPS, &versioned(json!("1"))).await.code, 500);
+    assert_eq!(server.post(CONFIG_MAPS, &versioned(json!("none"))).await.code, 201);
+    for (version, why) in
+        [("a", "invalid syntax"), ("-1", "invalid syntax"), ("99999999999999999999", "value out of range")]
+    {
+        let expected = (500, String::new(), format!("strconv.ParseUint: parsing {version:?}: {why}"));
+        assert_eq!(server.put(&path, &versioned(json!(version))).await.failure(), expected);
+        assert_eq!(
+            server.patch(&path, "merge-patch+json", &versioned(json!(version))).await.failure(),
+            expected
+        );
+    }
+    assert_eq!(server.put(&path, &versioned(json!(0))).await.code, 400);
+    let options = json!({"preconditions": {"resourceVersion": 5}});
+    let (code, _, message) = server.delete(&path, &options.to_string()).await.failure();
+    let expected = "json: cannot unmarshal number into Go struct field Preconditions.preconditions.resourceVersion of type string";
+    assert_eq!((code, message.as_str()), (400, expected));
+    assert_eq!(server.put(&path, &versioned(json!("0"))).await.code, 200);
 }
 
 #[tokio::test]

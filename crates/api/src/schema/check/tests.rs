@@ -50,6 +50,17 @@ fn wrong_types_are_worded_as_go_words_them() {
         json!({"spec": {"containers": {}}}),
         "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
     );
+    // A zero of another type too.
+    check(
+        POD,
+        json!({"metadata": {"resourceVersion": 0}}),
+        "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.resourceVersion of type string",
+    );
+    check(
+        POD,
+        json!({"spec": {"volumes": ""}}),
+        "json: cannot unmarshal string into Go struct field PodSpec.spec.volumes of type []v1.Volume",
+    );
     check(
         CONFIG_MAP,
         json!({"data": {"a": 1}}),

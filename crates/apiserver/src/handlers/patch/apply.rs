@@ -42,6 +42,11 @@ pub(super) async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> R
             call.info.name
         )));
     }
+    let schema = resource.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+    let undeclared = undeclared(&applied, schema);
+    if !undeclared.is_empty() {
+        return Err(untyped(&applied, &undeclared).into());
+    }
     meta::of(&mut applied).insert("name".to_owned(), call.info.name.clone().into());
     if resource.namespaced {
         let given = meta::text(&applied, "namespace").to_owned();
@@ -51,11 +56,6 @@ pub(super) async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> R
             ));
         }
         meta::of(&mut applied).insert("namespace".to_owned(), call.info.namespace.clone().into());
-    }
-    let schema = resource.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
-    let undeclared = undeclared(&applied, schema);
-    if !undeclared.is_empty() {
-        return Err(untyped(&applied, &undeclared).into());
     }
     decode::check(
         call,
