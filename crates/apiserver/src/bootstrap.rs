@@ -17,6 +17,7 @@ use crate::authz::policy;
 use crate::options::{DeleteOptions, WriteOptions};
 use crate::peers;
 use crate::server::StartError;
+use crate::server::health::Step;
 use crate::state::State;
 use crate::write::update::Change;
 use crate::write::{Writer, meta};
@@ -49,9 +50,11 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
         )
     });
     all(namespaces.collect()).await?;
+    state.health.done(Step::Namespaces);
     let policy =
         policy::reconcile(&*state.caches).into_iter().map(|write| put(state, write.resource, write.object));
     all(policy.collect()).await?;
+    state.health.done(Step::Roles);
     let classes = PRIORITY_CLASSES.iter().map(|(name, value, description)| {
         ensure(
             state,
@@ -63,16 +66,19 @@ pub async fn run(state: &Arc<State>) -> Result<(), StartError> {
         )
     });
     all(classes.collect()).await?;
+    state.health.done(Step::PriorityClasses);
     let published = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": request_header::published(&state.config),
     });
     put(state, ("", "configmaps").into(), published).await?;
+    state.health.done(Step::AuthenticationInfo);
     let failed = |status| StartError::Bootstrap { object: "servicecidrs \"kubernetes\"".to_owned(), status };
     records::default_range(state).await.map_err(failed)?;
     kubernetes_service(state).await?;
     records::start(state);
+    state.health.done(Step::Services);
     let failed = |status| StartError::Bootstrap { object: "the tracking of tokens".to_owned(), status };
     legacy::start(state).await.map_err(failed)?;
     peers::join(state).await

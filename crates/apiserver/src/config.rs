@@ -72,6 +72,8 @@ pub struct Config {
     pub max_mutating_requests_in_flight: usize,
     /// Whether requests beyond those wait their turn by FlowSchemas; else they are answered 429.
     pub priority_and_fairness: bool,
+    /// So long the server goes on when it is to stop, while `/readyz` says that it is not ready.
+    pub shutdown_delay: Duration,
     /// As `/flagz` tells how the server was started; without what is secret.
     pub flags: BTreeMap<String, String>,
 }
@@ -124,6 +126,7 @@ impl Config {
             max_requests_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             max_mutating_requests_in_flight: Self::DEFAULT_MAX_MUTATING_IN_FLIGHT,
             priority_and_fairness: true,
+            shutdown_delay: Duration::ZERO,
             flags: BTreeMap::new(),
         }
     }

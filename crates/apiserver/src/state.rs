@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use store::Store;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
 use crate::admission::objects::Objects;
@@ -29,8 +30,9 @@ use crate::flow_control::FlowControl;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::proxy::NodeProxy;
+use crate::server::StartError;
+use crate::server::health::Health;
 use crate::server::in_flight::InFlight;
-use crate::server::{StartError, health};
 use crate::token::Issuer;
 
 /// One API server.
@@ -58,10 +60,11 @@ pub struct State {
     /// None where nothing is recorded.
     pub audit: Option<Arc<Audit>>,
     pub metrics: Metrics,
-    pub health: health::Counts,
+    pub health: Health,
     pub started: Timestamp,
-    ready: AtomicBool,
     stopping: AtomicBool,
+    /// No more connections are taken, and watches over them end.
+    pub draining: CancellationToken,
 }
 
 impl State {
@@ -100,10 +103,10 @@ impl State {
             ),
             audit: Audit::start(&config.audit)?,
             metrics: Metrics::default(),
-            health: health::Counts::default(),
+            health: Health::default(),
             started: Timestamp::now(),
-            ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             served: watch::Sender::new(0),
             shown: Mutex::default(),
             aggregation: Aggregation::default(),
@@ -123,15 +126,7 @@ impl State {
         self.store.settle().await.map(drop).map_err(|error| store_failed("read", &error))
     }
 
-    /// Whether everything that every cluster has exists.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Release);
-    }
-
+    /// Whether the server is to stop: load balancers are told not to come any more.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

@@ -3,6 +3,7 @@
 //! The client library writes OpenMetrics, which looks alike and names families otherwise: a counter's samples end in
 //! `_total` there, its `TYPE` and `HELP` do not, so that a reader of the text format has the samples without a type.
 
+mod health;
 mod histogram;
 mod meters;
 mod page;
@@ -13,6 +14,7 @@ use std::fmt::Write as _;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+pub use health::{Asked, Check, Health};
 pub use histogram::{Histogram, float};
 pub use meters::{Family, Kind, Meters};
 pub use page::Page;

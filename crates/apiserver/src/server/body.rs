@@ -59,6 +59,14 @@ impl ResponseBody {
         Self::Stream(Box::pin(stream), None)
     }
 
+    /// The same; what is made while it is sent ends when something else does.
+    pub fn until(self, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        match self {
+            Self::Stream(stream, None) => Self::Stream(Box::pin(stream.take_until(end)), None),
+            other => other,
+        }
+    }
+
     /// The same, holding something until it has been sent, or nobody wants it any more.
     pub fn holding(self, held: impl Send + 'static) -> Self {
         match self {

@@ -1,10 +1,10 @@
-//! `/livez`, `/readyz` and `/healthz`: each check with a name, so that `?verbose` can tell, `?exclude=` pass over it and
-//! `/livez/<name>` ask for it; and `/metrics/slis`, which tells the same as metrics.
+//! `/livez`, `/readyz` and `/healthz`: what has to be well, each with the name that upstream has for it; and
+//! `/metrics/slis`, which tells the same as metrics.
 
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use api::status::Status;
+use exposition::{Asked, Check, Page};
 use http::StatusCode;
 
 use super::respond::{self, Answer};
@@ -13,43 +13,76 @@ use crate::state::State;
 
 const ROOTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
-/// Parts of a start that others of upstream's checks are named after: all of them are done when this server is ready.
-const HOOKS: [&str; 22] = [
-    "poststarthook/start-apiserver-admission-initializer",
-    "poststarthook/generic-apiserver-start-informers",
-    "poststarthook/priority-and-fairness-config-consumer",
-    "poststarthook/priority-and-fairness-filter",
-    "poststarthook/storage-object-count-tracker-hook",
-    "poststarthook/start-apiextensions-informers",
-    "poststarthook/start-apiextensions-controllers",
-    "poststarthook/crd-informer-synced",
-    "poststarthook/start-system-namespaces-controller",
-    "poststarthook/start-cluster-authentication-info-controller",
-    "poststarthook/start-service-ip-repair-controllers",
-    "poststarthook/rbac/bootstrap-roles",
-    "poststarthook/scheduling/bootstrap-system-priority-classes",
-    "poststarthook/priority-and-fairness-config-producer",
-    "poststarthook/aggregator-reload-proxy-client-cert",
-    "poststarthook/start-kube-aggregator-informers",
-    "poststarthook/apiservice-registration-controller",
-    "poststarthook/apiservice-discovery-controller",
-    "poststarthook/kube-apiserver-autoregistration",
-    "autoregister-completion",
-    "poststarthook/apiservice-openapi-controller",
-    "poststarthook/apiservice-openapiv3-controller",
+/// The parts of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The caches hold what is stored.
+    Loaded,
+    Namespaces,
+    Roles,
+    PriorityClasses,
+    /// How extension servers know who comes through this one.
+    AuthenticationInfo,
+    /// The ranges of Services' addresses, and the Service of the API servers.
+    Services,
+    Definitions,
+    Aggregation,
+    /// FlowSchemas and priority levels exist and are followed.
+    FlowControl,
+}
+
+/// What upstream calls the parts of its own start, and what they are here.
+const HOOKS: [(&str, Step); 22] = [
+    ("poststarthook/start-apiserver-admission-initializer", Step::Loaded),
+    ("poststarthook/generic-apiserver-start-informers", Step::Loaded),
+    ("poststarthook/priority-and-fairness-config-consumer", Step::FlowControl),
+    ("poststarthook/priority-and-fairness-filter", Step::FlowControl),
+    ("poststarthook/storage-object-count-tracker-hook", Step::Loaded),
+    ("poststarthook/start-apiextensions-informers", Step::Loaded),
+    ("poststarthook/start-apiextensions-controllers", Step::Definitions),
+    ("poststarthook/crd-informer-synced", Step::Definitions),
+    ("poststarthook/start-system-namespaces-controller", Step::Namespaces),
+    ("poststarthook/start-cluster-authentication-info-controller", Step::AuthenticationInfo),
+    ("poststarthook/start-service-ip-repair-controllers", Step::Services),
+    ("poststarthook/rbac/bootstrap-roles", Step::Roles),
+    ("poststarthook/scheduling/bootstrap-system-priority-classes", Step::PriorityClasses),
+    ("poststarthook/priority-and-fairness-config-producer", Step::FlowControl),
+    ("poststarthook/aggregator-reload-proxy-client-cert", Step::Aggregation),
+    ("poststarthook/start-kube-aggregator-informers", Step::Loaded),
+    ("poststarthook/apiservice-registration-controller", Step::Aggregation),
+    ("poststarthook/apiservice-discovery-controller", Step::Aggregation),
+    ("poststarthook/kube-apiserver-autoregistration", Step::Aggregation),
+    ("autoregister-completion", Step::Aggregation),
+    ("poststarthook/apiservice-openapi-controller", Step::Aggregation),
+    ("poststarthook/apiservice-openapiv3-controller", Step::Aggregation),
 ];
 
-/// How often checks have passed and failed, by root.
+/// How far the start has come, and how checks have come out.
 #[derive(Default)]
-pub struct Counts([[AtomicU64; 2]; 3]);
+pub struct Health {
+    /// A bit for each step.
+    done: AtomicU32,
+    told: exposition::Health,
+}
 
-struct Check {
-    name: &'static str,
-    passed: bool,
+impl Health {
+    pub fn done(&self, step: Step) {
+        self.done.fetch_or(1 << step as u32, Ordering::AcqRel);
+    }
+
+    fn hooks(&self) -> impl Iterator<Item = Check> {
+        let done = self.done.load(Ordering::Acquire);
+        HOOKS.into_iter().map(move |(name, step)| Check { name, well: done & 1 << step as u32 != 0 })
+    }
+
+    /// `/metrics/slis`.
+    pub fn indicators(&self) -> Page {
+        self.told.indicators()
+    }
 }
 
 async fn checks(state: &State, root: &str) -> Vec<Check> {
-    let check = |name, passed| Check { name, passed };
+    let check = |name, well| Check { name, well };
     let store = state.store.check().await.is_ok();
     let mut checks = vec![check("ping", true), check("log", true), check("etcd", store)];
     if root == "readyz" {
@@ -57,7 +90,7 @@ async fn checks(state: &State, root: &str) -> Vec<Check> {
         checks.push(check("informer-sync", true));
     }
     // A server that is not ready yet is alive all the same.
-    checks.extend(HOOKS.map(|name| check(name, root != "readyz" || state.is_ready())));
+    checks.extend(state.health.hooks().map(|hook| check(hook.name, hook.well || root != "readyz")));
     // Without its keys a server is of no use, but starting it anew does not bring them back.
     if let Some(health) = state.caches.encryption.health().filter(|_| root != "livez") {
         checks.push(check("kms-providers", health.is_ok()));
@@ -75,85 +108,43 @@ pub fn root_of(path: &str) -> Option<&'static str> {
 }
 
 pub async fn serve(state: &State, root: &'static str, path: &str, query: &Query) -> Result<Answer, Status> {
+    let one = path.get(root.len() + 2..).filter(|one| !one.is_empty());
+    let asked = Asked {
+        one,
+        excluded: query.all("exclude").collect(),
+        // The parameter alone says yes.
+        verbose: query.all("verbose").next().is_some(),
+    };
     let checks = checks(state, root).await;
-    let rest = path.get(root.len() + 2..).unwrap_or_default();
-    if !rest.is_empty() {
-        let check = checks.iter().find(|check| check.name == rest).ok_or_else(Status::unknown_resource)?;
-        return Ok(match check.passed {
-            true => respond::text(StatusCode::OK, "ok"),
-            false => respond::text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("internal server error: {rest} failed\n"),
-            ),
-        });
-    }
-    let mut excluded: Vec<&str> = query.all("exclude").collect();
-    let mut report = String::new();
-    let mut good = true;
-    for Check { name, passed } in checks {
-        let before = excluded.len();
-        excluded.retain(|other| *other != name);
-        let line = match (excluded.len() < before, passed) {
-            (true, _) => format!("[+]{name} excluded: ok\n"),
-            (false, true) => format!("[+]{name} ok\n"),
-            (false, false) => {
-                good = false;
-                format!("[-]{name} failed: reason withheld\n")
-            }
-        };
-        report.push_str(&line);
-    }
-    if !excluded.is_empty() {
-        let all: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
-        let all = all.join(", ");
-        report.push_str(&format!("warn: some health checks cannot be excluded: no matches for {all}\n"));
-    }
-    state.health.count(root, good);
-    if !good {
-        report.push_str(&format!("{root} check failed\n"));
-        return Ok(respond::text(StatusCode::INTERNAL_SERVER_ERROR, report));
-    }
-    // The parameter alone says yes.
-    if query.get("verbose").is_some() || query.flag("verbose").unwrap_or(false) {
-        report.push_str(&format!("{root} check passed\n"));
-        return Ok(respond::text(StatusCode::OK, report));
-    }
-    Ok(respond::text(StatusCode::OK, "ok"))
+    let answer = state.health.told.answer(root, &checks, &asked);
+    let (well, page) = answer.ok_or_else(Status::unknown_resource)?;
+    let code = if well { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Ok(respond::text(code, page))
 }
 
-impl Counts {
-    fn count(&self, root: &str, good: bool) {
-        let index = ROOTS.iter().position(|known| *known == root);
-        if let Some(counts) = index.and_then(|index| self.0.get(index)) {
-            counts[usize::from(good)].fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `/metrics/slis`.
-pub async fn slis(state: &State) -> String {
-    let mut text = "# HELP kubernetes_healthcheck This metric records the result of a single healthcheck.\n\
-                    # TYPE kubernetes_healthcheck gauge\n"
-        .to_owned();
-    // Writing to a string cannot fail.
-    for root in ROOTS {
-        for Check { name, passed } in checks(state, root).await {
-            let passed = u8::from(passed);
-            let _ = writeln!(text, "kubernetes_healthcheck{{name={name:?},type={root:?}}} {passed}");
+    #[test]
+    fn each_part_of_a_start_is_told_on_its_own() {
+        let health = Health::default();
+        let well = || health.hooks().filter(|hook| hook.well).map(|hook| hook.name).collect::<Vec<_>>();
+        assert_eq!(well(), [""; 0]);
+        health.done(Step::Roles);
+        assert_eq!(well(), ["poststarthook/rbac/bootstrap-roles"]);
+        health.done(Step::Namespaces);
+        assert_eq!(
+            well(),
+            ["poststarthook/start-system-namespaces-controller", "poststarthook/rbac/bootstrap-roles"]
+        );
+        for step in [Step::Loaded, Step::PriorityClasses, Step::AuthenticationInfo, Step::Services] {
+            health.done(step);
         }
-    }
-    text.push_str(
-        "# HELP kubernetes_healthchecks_total This metric records the results of all healthcheck.\n\
-         # TYPE kubernetes_healthchecks_total counter\n",
-    );
-    for (root, counts) in ROOTS.iter().zip(&state.health.0) {
-        for (status, count) in [("error", &counts[0]), ("success", &counts[1])] {
-            let count = count.load(Ordering::Relaxed);
-            let _ = writeln!(
-                text,
-                "kubernetes_healthchecks_total{{name=\"all\",status=\"{status}\",type={root:?}}} {count}"
-            );
+        assert_eq!(well().len(), HOOKS.len() - 12);
+        for step in [Step::Definitions, Step::Aggregation, Step::FlowControl] {
+            health.done(step);
         }
+        assert_eq!(well().len(), HOOKS.len());
     }
-    text
 }

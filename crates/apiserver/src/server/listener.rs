@@ -62,7 +62,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError>
         .map_err(|error| StartError::Tls { path: path.to_owned(), reason: error.to_string() })
 }
 
-/// Serves connections until `shutdown`, then lets requests finish for a while.
+/// Serves connections until `shutdown` and, for those who have not been told yet, a delay longer; then watches end, and
+/// other requests may finish for a while.
 pub async fn serve(
     state: Arc<State>,
     tls: Arc<ServerConfig>,
@@ -83,9 +84,15 @@ pub async fn serve(
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15));
     let http = Arc::new(http);
+    let stopped = async {
+        shutdown.cancelled().await;
+        state.set_stopping();
+        tokio::time::sleep(state.config.shutdown_delay).await;
+    };
+    let mut stopped = std::pin::pin!(stopped);
     loop {
         let socket = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = &mut stopped => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => socket,
                 Err(error) => {
@@ -99,6 +106,7 @@ pub async fn serve(
         tokio::spawn(connection(state.clone(), acceptor.clone(), http.clone(), graceful.watcher(), socket));
     }
     drop(listener);
+    state.draining.cancel();
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         debug!("connections were still open when the server stopped");
     }

@@ -44,6 +44,7 @@ use crate::peers;
 use crate::state::State;
 use crate::token::keys::KeyError;
 use body::{BoxError, RequestBody, ResponseBody};
+use health::Step;
 use pipeline::Identity;
 use respond::Answer;
 
@@ -89,15 +90,18 @@ impl ApiServer {
     async fn begin(config: Config, store: Store) -> Result<Self, StartError> {
         let tls = listener::tls(&config)?;
         let state = State::new(config, store).await?;
+        state.health.done(Step::Loaded);
         bootstrap::run(&state).await?;
         crd::controller::start(&state).await;
+        state.health.done(Step::Definitions);
         aggregation::controller::start(&state);
+        state.health.done(Step::Aggregation);
         tokio::spawn(expiry::run(Arc::downgrade(&state)));
         if !state.store.is_shared() {
             tokio::spawn(compaction::run(Arc::downgrade(&state)));
         }
         flow_control::upkeep::start(&state).await?;
-        state.set_ready();
+        state.health.done(Step::FlowControl);
         Ok(Self { state, tls })
     }
 
@@ -111,7 +115,6 @@ impl ApiServer {
         let Self { state, tls } = self.clone();
         Box::pin(async move {
             listener::serve(state.clone(), tls, listener, shutdown).await;
-            state.set_stopping();
             if state.store.is_shared() {
                 peers::leave(&state).await;
             }

@@ -76,6 +76,7 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
     let accept = request.headers().get(ACCEPT).cloned();
     let manner = manner(&request);
     let mut course = Course::default();
+    let connected = matches!(identity, Identity::Connection(_));
     let working = respond(&state, identity, &info, request, &audit_id, &mut course);
     let worked = AssertUnwindSafe(working).catch_unwind().await;
     let mut failure = None;
@@ -110,6 +111,9 @@ pub async fn serve(state: Arc<State>, identity: Identity, request: Request<Reque
     if info.is_long_running() {
         let going = state.metrics.lasts(&info);
         answer = answer.map(|body| body.holding(going));
+        if connected && info.verb == "watch" {
+            answer = answer.map(|body| body.until(state.draining.clone().cancelled_owned()));
+        }
     } else if accept_gzip {
         gzip::compress(&mut answer);
     }

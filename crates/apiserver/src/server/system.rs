@@ -43,7 +43,7 @@ pub async fn serve(
     if path == "/metrics" || path == "/metrics/slis" {
         let text = match path {
             "/metrics" => state.metrics.text(state).await,
-            _ => health::slis(state).await,
+            _ => state.health.indicators().text(),
         };
         let body = ResponseBody::full(text);
         return Ok(respond::with_body(StatusCode::OK, exposition::CONTENT_TYPE, body));

@@ -55,7 +55,7 @@ async fn dashboards_find_their_metrics() {
     check("apiserver_request_total", &maps("APPLY", &wet), 1.0);
     check("apiserver_request_duration_seconds_count", &maps("POST", &wet[..1]), 1.0);
     check("apiserver_longrunning_requests", &maps("WATCH", &[("scope", "namespace")]), 1.0);
-    check("apiserver_storage_objects", &[("resource", "configmaps")], 3.0);
+    check("apiserver_storage_objects", &[("resource", "configmaps")], 4.0);
     check("apiserver_resource_objects", &[("group", ""), ("resource", "configmaps")], 3.0);
     let plugin =
         [("name", "ServiceAccount"), ("operation", "CREATE"), ("rejected", "false"), ("type", "admit")];

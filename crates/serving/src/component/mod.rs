@@ -159,7 +159,7 @@ impl Server {
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         match path.trim_end_matches('/') {
             "/metrics" => metrics((self.component.metrics)() + &exposition::common(&version::LABELS)),
-            "/metrics/slis" => metrics(self.health.indicators()),
+            "/metrics/slis" => metrics(self.health.indicators().text()),
             path if let Some((_, told)) = self.component.more_metrics.iter().find(|(of, _)| *of == path) => {
                 metrics(told())
             }
