@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::admission::plugins::Plugins;
 use crate::audit::options::AuditOptions;
 use crate::authn::request_header::RequestHeader;
 use crate::authz::modes::AuthorizationOptions;
@@ -65,6 +66,8 @@ pub struct Config {
     pub token_webhook: Option<TokenWebhook>,
     pub authorization: AuthorizationOptions,
     pub audit: AuditOptions,
+    /// The admission plugins that run.
+    pub admission: Plugins,
     /// An EncryptionConfiguration, followed while the server runs.
     pub encryption_config: Option<PathBuf>,
     /// Requests served at once, by priority and fairness; watches and long-running ones are not counted.
@@ -122,6 +125,7 @@ impl Config {
             token_webhook: None,
             authorization: AuthorizationOptions::default(),
             audit: AuditOptions::default(),
+            admission: Plugins::default(),
             encryption_config: None,
             max_requests_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             max_mutating_requests_in_flight: Self::DEFAULT_MAX_MUTATING_IN_FLIGHT,

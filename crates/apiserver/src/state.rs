@@ -92,7 +92,7 @@ impl State {
         Ok(Arc::new(Self {
             authenticator: Authenticator::new(&config, issuer.clone(), objects)?,
             issuer,
-            admission: Chain::new(caches.clone(), authorizer.clone()),
+            admission: Chain::new(caches.clone(), authorizer.clone(), config.admission.clone()),
             authorizer,
             services: ServiceAllocator::new(&config, caches.clone())?,
             nodes: NodeProxy::new(&config)?,

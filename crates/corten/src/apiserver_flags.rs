@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use apiserver::Config;
+use apiserver::admission::plugins::Plugins;
 use apiserver::audit::options::{AuditOptions, LogOptions, Mode as AuditMode, WebhookOptions};
 use apiserver::authz::modes::{Mode, WebhookOptions as AuthorizationWebhook};
 use apiserver::config::TokenWebhook;
@@ -134,6 +135,12 @@ pub struct ApiServerFlags {
     audit_webhook_batch_max_wait: Duration,
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     audit_webhook_initial_backoff: Duration,
+    /// Admission plugins that run besides those of every server, such as AlwaysPullImages
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plugins that do not run
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
     /// An EncryptionConfiguration file: how Secrets and others are encrypted in the store
     #[arg(long, value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
@@ -178,6 +185,7 @@ impl ApiServerFlags {
         self.apply_authentication(&mut config)?;
         self.apply_authorization(&mut config)?;
         config.audit = self.audit();
+        config.admission = Plugins::new(&self.enable_admission_plugins, &self.disable_admission_plugins)?;
         // As upstream: kubelets that join have certificates of their own making.
         config.kubelet_ca.clone_from(&self.kubelet_certificate_authority);
         config.encryption_config.clone_from(&self.encryption_provider_config);
@@ -348,11 +356,15 @@ mod tests {
             "--service-account-issuer=https://old",
             "--api-audiences=a,b",
             "--feature-gates=A=true,B=false",
+            "--enable-admission-plugins=NodeRestriction,AlwaysPullImages",
+            "--disable-admission-plugins=PodSecurity",
             "--authorization-webhook-cache-authorized-ttl=1m30s",
         ])
         .expect("good flags");
         assert!(!config.anonymous_auth);
         assert_eq!(config.authorization.modes, [Mode::Rbac, Mode::AlwaysDeny]);
+        let runs = ["AlwaysPullImages", "PodSecurity"].map(|plugin| config.admission.run(plugin));
+        assert_eq!(runs, [true, false]);
         let log = config.audit.log.expect("a log");
         assert_eq!((log.max_size, log.mode), (5, AuditMode::Batch));
         let oidc = config.oidc.expect("an issuer");

@@ -2,7 +2,7 @@
 //!
 //! The plugins are those that a default server of upstream's runs, plus NodeRestriction; each is a file with a
 //! `mutate` and/or `validate` function of the request and the cached objects. [`Chain`] calls them in upstream's
-//! order.
+//! order. Which of them run, and a few [`optional`] ones, is chosen when the server starts: [`plugins`].
 
 pub mod cel;
 pub mod certificates;
@@ -19,6 +19,8 @@ mod node_audience;
 mod node_declared_features;
 pub mod node_restriction;
 pub mod objects;
+mod optional;
+pub mod plugins;
 pub mod pod_security;
 pub mod pod_topology_labels;
 pub mod policy;
@@ -45,6 +47,7 @@ use crate::authz::{Authorizer, escalation};
 use crate::cache::Caches;
 use crate::state::State;
 use mutation::Round;
+use plugins::Plugins;
 use policy::Policies;
 use webhook::Hooks;
 
@@ -111,6 +114,7 @@ impl AdmissionRequest<'_> {
 /// The admission plugins, in upstream's order. Users' own policies and webhooks come at the end of each phase, before
 /// quotas.
 pub struct Chain {
+    plugins: Plugins,
     quotas: quota::Quotas,
     mutating_policies: Followed<Policies>,
     mutating_webhooks: Followed<Hooks>,
@@ -121,9 +125,10 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn new(caches: Arc<Caches>, authorizer: Arc<Authorizer>) -> Self {
+    pub fn new(caches: Arc<Caches>, authorizer: Arc<Authorizer>, plugins: Plugins) -> Self {
         let quotas = quota::Quotas::new(caches.clone());
         Self {
+            plugins,
             quotas,
             mutating_policies: Followed::new(Policies::default(), &caches, &policy::MUTATING),
             mutating_webhooks: Followed::new(Hooks::default(), &caches, &[webhook::MUTATING]),
@@ -163,10 +168,15 @@ impl Chain {
         round: &mut Round,
     ) -> Result<(), Status> {
         let mut counted = state.metrics.admission.plugins("admit", request.operation);
-        let admitted = policy::mutate(&self.mutating_policies, request, state, round).await;
-        counted.ran("MutatingAdmissionPolicy", admitted)?;
-        let admitted = webhook::mutate(&self.mutating_webhooks, request, state, round).await;
-        counted.ran("MutatingAdmissionWebhook", admitted)
+        if self.plugins.run("MutatingAdmissionPolicy") {
+            let admitted = policy::mutate(&self.mutating_policies, request, state, round).await;
+            counted.ran("MutatingAdmissionPolicy", admitted)?;
+        }
+        if self.plugins.run("MutatingAdmissionWebhook") {
+            let admitted = webhook::mutate(&self.mutating_webhooks, request, state, round).await;
+            counted.ran("MutatingAdmissionWebhook", admitted)?;
+        }
+        Ok(())
     }
 
     async fn mutate_by_plugins(
@@ -176,24 +186,59 @@ impl Chain {
     ) -> Result<(), Status> {
         let objects = &*self.caches;
         let mut counted = state.metrics.admission.plugins("admit", request.operation);
-        counted.ran("NamespaceLifecycle", namespace_lifecycle::admit(request, objects))?;
-        counted.ran("LimitRanger", limit_ranger::mutate(request, objects))?;
-        service_account::wait_for_default(request, &self.caches).await;
-        counted.ran("ServiceAccount", service_account::mutate(request, objects))?;
-        taint_nodes_by_condition::mutate(request);
-        counted.ran("TaintNodesByCondition", Ok(()))?;
-        pod_topology_labels::mutate(request, objects);
-        counted.ran("PodTopologyLabels", Ok(()))?;
-        counted.ran("Priority", priority::mutate(request, objects))?;
-        default_toleration_seconds::mutate(request);
-        counted.ran("DefaultTolerationSeconds", Ok(()))?;
-        default_storage_class::mutate(request, objects);
-        counted.ran("DefaultStorageClass", Ok(()))?;
-        storage_object_in_use::mutate(request);
-        counted.ran("StorageObjectInUseProtection", Ok(()))?;
-        counted.ran("RuntimeClass", runtime_class::mutate(request, objects))?;
-        default_ingress_class::mutate(request, objects);
-        counted.ran("DefaultIngressClass", Ok(()))
+        let run = |plugin| self.plugins.run(plugin);
+        if run("ExtendedResourceToleration") {
+            optional::tolerate_extended(request);
+            counted.ran("ExtendedResourceToleration", Ok(()))?;
+        }
+        if run("NamespaceLifecycle") || run("NamespaceExists") {
+            counted.ran("NamespaceLifecycle", namespace_lifecycle::admit(request, objects))?;
+        }
+        if run("LimitRanger") {
+            counted.ran("LimitRanger", limit_ranger::mutate(request, objects))?;
+        }
+        if run("ServiceAccount") {
+            service_account::wait_for_default(request, &self.caches).await;
+            counted.ran("ServiceAccount", service_account::mutate(request, objects))?;
+        }
+        if run("TaintNodesByCondition") {
+            taint_nodes_by_condition::mutate(request);
+            counted.ran("TaintNodesByCondition", Ok(()))?;
+        }
+        if run("AlwaysPullImages") {
+            optional::always_pull(request);
+            counted.ran("AlwaysPullImages", Ok(()))?;
+        }
+        if run("PodTopologyLabels") {
+            pod_topology_labels::mutate(request, objects);
+            counted.ran("PodTopologyLabels", Ok(()))?;
+        }
+        if run("PodNodeSelector") {
+            counted.ran("PodNodeSelector", optional::select_nodes(request, objects))?;
+        }
+        if run("Priority") {
+            counted.ran("Priority", priority::mutate(request, objects))?;
+        }
+        if run("DefaultTolerationSeconds") {
+            default_toleration_seconds::mutate(request);
+            counted.ran("DefaultTolerationSeconds", Ok(()))?;
+        }
+        if run("DefaultStorageClass") {
+            default_storage_class::mutate(request, objects);
+            counted.ran("DefaultStorageClass", Ok(()))?;
+        }
+        if run("StorageObjectInUseProtection") {
+            storage_object_in_use::mutate(request);
+            counted.ran("StorageObjectInUseProtection", Ok(()))?;
+        }
+        if run("RuntimeClass") {
+            counted.ran("RuntimeClass", runtime_class::mutate(request, objects))?;
+        }
+        if run("DefaultIngressClass") {
+            default_ingress_class::mutate(request, objects);
+            counted.ran("DefaultIngressClass", Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Plugins that only say yes or no.
@@ -207,15 +252,43 @@ impl Chain {
     async fn validated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         let objects = &*self.caches;
         let mut counted = state.metrics.admission.plugins("validate", request.operation);
-        counted.ran("LimitRanger", limit_ranger::validate(request, objects))?;
-        counted.ran("ServiceAccount", service_account::validate(request))?;
-        counted.ran("NodeRestriction", self.restricted(request).await)?;
-        counted.ran("NodeDeclaredFeatureValidator", node_declared_features::validate(request, objects))?;
-        counted.ran("PodSecurity", pod_security::validate(request, objects))?;
-        counted.ran("Priority", priority::validate(request, objects))?;
-        counted.ran("PersistentVolumeClaimResize", volume_resize::validate(request, objects))?;
-        counted.ran("RuntimeClass", runtime_class::validate(request, objects))?;
-        counted.ran("CertificateApproval", certificates::validate(request, &self.authorizer).await)?;
+        let run = |plugin| self.plugins.run(plugin);
+        if run("LimitPodHardAntiAffinityTopology") {
+            let admitted = optional::limit_anti_affinity(request);
+            counted.ran("LimitPodHardAntiAffinityTopology", admitted)?;
+        }
+        if run("LimitRanger") {
+            counted.ran("LimitRanger", limit_ranger::validate(request, objects))?;
+        }
+        if run("ServiceAccount") {
+            counted.ran("ServiceAccount", service_account::validate(request))?;
+        }
+        if run("NodeRestriction") {
+            counted.ran("NodeRestriction", self.restricted(request).await)?;
+        }
+        if run("NodeDeclaredFeatureValidator") {
+            let admitted = node_declared_features::validate(request, objects);
+            counted.ran("NodeDeclaredFeatureValidator", admitted)?;
+        }
+        if run("PodSecurity") {
+            counted.ran("PodSecurity", pod_security::validate(request, objects))?;
+        }
+        if run("Priority") {
+            counted.ran("Priority", priority::validate(request, objects))?;
+        }
+        if run("PersistentVolumeClaimResize") {
+            counted.ran("PersistentVolumeClaimResize", volume_resize::validate(request, objects))?;
+        }
+        if run("RuntimeClass") {
+            counted.ran("RuntimeClass", runtime_class::validate(request, objects))?;
+        }
+        if run("CertificateApproval") {
+            let admitted = certificates::validate(request, &self.authorizer).await;
+            counted.ran("CertificateApproval", admitted)?;
+        }
+        if run("DenyServiceExternalIPs") {
+            counted.ran("DenyServiceExternalIPs", optional::deny_external_ips(request))?;
+        }
         let target = escalation::Target {
             group: &request.resource.group,
             resource: &request.resource.resource,
@@ -230,12 +303,19 @@ impl Chain {
         device_selectors::validate(request)?;
         // What is between them is no plugin's.
         let mut counted = state.metrics.admission.plugins("validate", request.operation);
-        let admitted = policy::validate(&self.validating_policies, request, state).await;
-        counted.ran("ValidatingAdmissionPolicy", admitted)?;
-        let admitted = webhook::validate(&self.validating_webhooks, request, state).await;
-        counted.ran("ValidatingAdmissionWebhook", admitted)?;
+        if run("ValidatingAdmissionPolicy") {
+            let admitted = policy::validate(&self.validating_policies, request, state).await;
+            counted.ran("ValidatingAdmissionPolicy", admitted)?;
+        }
+        if run("ValidatingAdmissionWebhook") {
+            let admitted = webhook::validate(&self.validating_webhooks, request, state).await;
+            counted.ran("ValidatingAdmissionWebhook", admitted)?;
+        }
         // Last: what it lets through is counted.
-        counted.ran("ResourceQuota", self.quotas.validate(request, state).await)
+        if run("ResourceQuota") {
+            counted.ran("ResourceQuota", self.quotas.validate(request, state).await)?;
+        }
+        Ok(())
     }
 
     async fn restricted(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
