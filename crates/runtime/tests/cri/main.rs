@@ -8,6 +8,7 @@ mod containers;
 mod contract;
 mod faults;
 mod handlers;
+mod hangs;
 mod host;
 mod image;
 mod node;
