@@ -33,13 +33,15 @@ pub fn service(object: &Value, out: &mut Vec<String>) {
             out.push("spec.SessionAffinity is ignored for headless services".to_owned());
         }
     }
-    let lists: [(&str, fn(&str, &str, &mut Vec<String>)); 3] =
-        [("clusterIPs", address), ("externalIPs", address), ("loadBalancerSourceRanges", network)];
-    for (field, check) in lists {
+    for field in ["clusterIPs", "externalIPs"] {
         let path = SPEC.child(field);
         for (i, value) in items(&spec[field]).iter().enumerate() {
-            check(text(value), &path.index(i).to_string(), out);
+            address(text(value), &path.index(i).to_string(), out);
         }
+    }
+    let path = SPEC.child("loadBalancerSourceRanges");
+    for (i, range) in items(&spec["loadBalancerSourceRanges"]).iter().enumerate() {
+        network(text(range), &path.index(i).to_string(), out);
     }
     address(text(&spec["loadBalancerIP"]), &SPEC.child("loadBalancerIP").to_string(), out);
 }
