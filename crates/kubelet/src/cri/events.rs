@@ -110,8 +110,9 @@ impl Follower {
                 event = stream.next() => match event {
                     Some(Ok(event)) => {
                         look = look.min(Instant::now() + RELIST);
+                        let over = is_end_of_sandbox(&event);
                         if let Some(pod) = from_event(event) {
-                            self.told(&pod);
+                            self.told(&pod, over);
                             if self.news.send(News::Pod(pod)).is_err() {
                                 return None;
                             }
@@ -131,8 +132,13 @@ impl Follower {
         }
     }
 
-    /// The states of the last relist say nothing of this pod any more.
-    fn told(&mut self, pod: &PodNews) {
+    /// The states of the last relist say nothing of this pod any more. Of a pod that is `over` nothing needs to be known
+    /// where no relist follows, and would be for ever.
+    fn told(&mut self, pod: &PodNews, over: bool) {
+        if over && self.cri.is_ours() {
+            self.known.remove(&pod.uid);
+            return;
+        }
         let ids = pod.view.sandboxes.keys().chain(pod.view.containers.keys());
         self.known.insert(pod.uid.clone(), ids.map(|id| (id.clone(), TOLD)).collect());
     }
@@ -242,6 +248,12 @@ pub async fn pod(cri: &Cri, uid: &str) -> Result<Option<PodNews>, CriError> {
 
 fn identity_of(labels: &HashMap<String, String>) -> Option<(String, String)> {
     Some((labels.get(keys::POD_NAMESPACE)?.clone(), labels.get(keys::POD_NAME)?.clone()))
+}
+
+/// The last event of a sandbox, whose containers went before it.
+fn is_end_of_sandbox(event: &cri::ContainerEventResponse) -> bool {
+    event.container_event_type == cri::ContainerEventType::ContainerDeletedEvent as i32
+        && event.pod_sandbox_status.as_ref().is_some_and(|sandbox| sandbox.id == event.container_id)
 }
 
 /// An event carries the whole pod: no question has to follow it.

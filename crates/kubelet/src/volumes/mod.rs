@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 pub use mounts::is_mount_point;
+pub use token::forget as forget_tokens;
 pub use token::request as request_token;
 
 use jiff::{SignedDuration, Timestamp};

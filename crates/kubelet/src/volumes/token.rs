@@ -23,10 +23,16 @@ pub struct Issued {
     pub refresh_at: Timestamp,
 }
 
-/// Pod UID, audience and lifetime: what makes two requests the same.
-type Key = (String, String, i64);
+/// Audience and lifetime: what makes two requests of a pod the same.
+type Key = (String, i64);
 
-static KEPT: LazyLock<Mutex<HashMap<Key, Issued>>> = LazyLock::new(Mutex::default);
+/// By pod UID.
+static KEPT: LazyLock<Mutex<HashMap<String, HashMap<Key, Issued>>>> = LazyLock::new(Mutex::default);
+
+/// The pod has ended, and its tokens are good for nothing.
+pub fn forget(uid: &str) {
+    KEPT.lock().remove(uid);
+}
 
 /// A token for `audience`, the API server when that is empty, that lives for `lifetime` seconds, an hour when nothing is
 /// said.
@@ -38,10 +44,11 @@ pub async fn request(
     let pod = source.pod;
     let audience = audience.to_owned();
     let lifetime = lifetime.unwrap_or(3600);
-    let key = (pod.uid().to_owned(), audience.clone(), lifetime);
+    let key = (audience.clone(), lifetime);
     let now = Timestamp::now();
-    if let Some(kept) = KEPT.lock().get(&key).filter(|kept| kept.refresh_at > now) {
-        return Ok(kept.clone());
+    let kept = KEPT.lock().get(pod.uid()).and_then(|kept| kept.get(&key)).cloned();
+    if let Some(kept) = kept.filter(|kept| kept.refresh_at > now) {
+        return Ok(kept);
     }
     let account = pod.pod_spec().service_account_name.as_deref().unwrap_or("default");
     let audiences = (!audience.is_empty()).then(|| vec![audience]);
@@ -65,8 +72,6 @@ pub async fn request(
     let refresh_in = (life * 4 / 5).clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(24));
     let issued =
         Issued { token, expires_at: expires.0, refresh_at: now.checked_add(refresh_in).unwrap_or(now) };
-    let mut kept = KEPT.lock();
-    kept.retain(|_, issued| issued.refresh_at > now);
-    kept.insert(key, issued.clone());
+    KEPT.lock().entry(pod.uid().to_owned()).or_default().insert(key, issued.clone());
     Ok(issued)
 }

@@ -54,6 +54,7 @@ async fn try_tear_down(env: &PodEnv, pod: &Pod, sandboxes: Vec<String>, remove: 
 pub async fn give_back(ctx: &Context, uid: &str) -> Result<(), String> {
     let dir = ctx.pod_dir(uid);
     csi::take_back(ctx, &dir).await?;
+    volumes::forget_tokens(uid);
     ctx.claims.release(uid).await?;
     ctx.devices.release(uid);
     ctx.cpus.release(uid);
