@@ -53,8 +53,10 @@ pub fn status(machine: &Machine, last: &PodStatus, node: &NodeFacts, now: Timest
         ips.clone_from(&sandbox.ips);
     }
     let phase = phase(machine);
+    // Told together with the end: as long as something runs the pod has not failed yet.
     let (reason, message) = match &machine.failed {
-        Some(failed) => (Some(failed.reason.clone()), Some(failed.message.clone())),
+        Some(failed) if terminal(Some(phase)) => (Some(failed.reason.clone()), Some(failed.message.clone())),
+        Some(_) => (None, None),
         None if terminal(last.phase.as_deref()) => (last.reason.clone(), last.message.clone()),
         None => (None, None),
     };

@@ -31,7 +31,7 @@ pub async fn pods(ctx: &Context) -> Result<Vec<PodUsage>, CriError> {
                     namespace: metadata.namespace,
                     name: metadata.name,
                     uid: metadata.uid,
-                    containers: linux.containers.clone(),
+                    containers: latest(linux.containers.clone()),
                     whole: Some(linux),
                 })
             });
@@ -58,7 +58,26 @@ async fn by_container(ctx: &Context) -> Result<Vec<PodUsage>, CriError> {
         });
         pod.containers.push(stats);
     }
-    Ok(pods.into_values().collect())
+    let latest = |pod: PodUsage| PodUsage { containers: latest(pod.containers), ..pod };
+    Ok(pods.into_values().map(latest).collect())
+}
+
+/// Of containers that were started again the last one: the others are over, and kept for their logs.
+fn latest(containers: Vec<cri::ContainerStats>) -> Vec<cri::ContainerStats> {
+    let attempt = |stats: &cri::ContainerStats| {
+        let metadata = stats.attributes.as_ref().and_then(|attributes| attributes.metadata.as_ref());
+        metadata.map_or(0, |metadata| metadata.attempt)
+    };
+    let mut found: Vec<cri::ContainerStats> = Vec::with_capacity(containers.len());
+    for stats in containers {
+        let name = container_name(&stats);
+        match found.iter_mut().find(|known| container_name(known) == name) {
+            Some(known) if attempt(known) < attempt(&stats) => *known = stats,
+            Some(_) => {}
+            None => found.push(stats),
+        }
+    }
+    found
 }
 
 pub fn cpu_nanoseconds(cpu: Option<&cri::CpuUsage>) -> Option<u64> {
@@ -102,4 +121,25 @@ pub fn node_cpu_nanoseconds() -> Option<u64> {
 /// What cannot be given back at once: all but the free, and the cache that is.
 pub fn node_working_set() -> Option<i64> {
     Some(meminfo("MemTotal:")? - meminfo("MemAvailable:")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_restarted_containers_the_last_is_told() {
+        let stats = |name: &str, attempt: u32| cri::ContainerStats {
+            attributes: Some(cri::ContainerAttributes {
+                metadata: Some(cri::ContainerMetadata { name: name.into(), attempt }),
+                id: format!("{name}{attempt}"),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let all = vec![stats("a", 1), stats("b", 0), stats("a", 2), stats("a", 0)];
+        let ids: Vec<String> =
+            latest(all).into_iter().filter_map(|stats| Some(stats.attributes?.id)).collect();
+        assert_eq!(ids, ["a2", "b0"]);
+    }
 }

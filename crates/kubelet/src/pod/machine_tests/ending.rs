@@ -112,3 +112,14 @@ fn another_image_begins_without_a_back_off() {
     sim.input(Input::Desired(Arc::new(pod)));
     assert_eq!(sim.take(), ["image c", "start c 2"]);
 }
+
+#[test]
+fn a_pod_past_its_deadline_has_failed_when_nothing_of_it_runs() {
+    let spec = json!({"activeDeadlineSeconds": 60, "containers": [{"name": "c"}]});
+    let mut sim = Sim::new(spec).holding(&["stop"]);
+    sim.tick();
+    sim.pass(61);
+    assert_eq!((sim.phase(), sim.last.reason.as_deref()), ("Running", None));
+    sim.ends("c", 137);
+    assert_eq!((sim.phase(), sim.last.reason.as_deref()), ("Failed", Some("DeadlineExceeded")));
+}
