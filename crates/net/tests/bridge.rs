@@ -283,26 +283,6 @@ fn many_detach_at_once() {
     assert!(bridge.ips("pod7").is_some());
 }
 
-/// `cargo test -p net --features testing -- --ignored --nocapture attach_time`
-#[test]
-#[ignore = "a measurement, not a check"]
-fn attach_time() {
-    let directory = tempfile::tempdir().expect("tempdir");
-    let node = Namespace::new();
-    let pods: Vec<Namespace> = (0..100).map(|_| Namespace::new()).collect();
-    node.run(|| {
-        let bridge = bridge(directory.path());
-        let start = std::time::Instant::now();
-        for (n, pod) in pods.iter().enumerate() {
-            bridge.attach(&format!("pod{n}"), &pod.path()).expect("attach");
-        }
-        let attached = start.elapsed() / 100;
-        let start = std::time::Instant::now();
-        detach_all(&bridge, &node, 100);
-        println!("attach {attached:?}, detach {:?}", start.elapsed() / 100);
-    });
-}
-
 /// What arrives at a pod's UDP port: the first message.
 fn first_heard(at: &Namespace, ip: IpAddr, send: impl FnOnce(SocketAddr)) -> (String, IpAddr) {
     let socket = at.run(|| UdpSocket::bind(SocketAddr::new(ip, 0)).expect("bind"));
