@@ -12,8 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::machine_info::meminfo;
 use crate::context::Context;
 
-/// The version that the node reports: the Kubernetes release whose behaviour this is.
-
 /// As Kubernetes names architectures.
 pub fn arch() -> &'static str {
     match std::env::consts::ARCH {
