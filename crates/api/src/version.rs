@@ -26,6 +26,23 @@ const PLATFORM: &str = if cfg!(target_arch = "x86_64") {
     "linux"
 };
 
+/// Features that have a gate in this version and are told of in metrics: stage (none once it is released for good) and
+/// whether it is on.
+pub const FEATURES: &[(&str, &str, bool)] = &[
+    ("AllAlpha", "ALPHA", false),
+    ("AllBeta", "BETA", false),
+    ("AnonymousAuthConfigurableEndpoints", "", true),
+    ("CBORServingAndStorage", "ALPHA", false),
+    ("ConsistentListFromCache", "", true),
+    ("DynamicResourceAllocation", "", true),
+    ("InPlacePodVerticalScaling", "", true),
+    ("MutatingAdmissionPolicy", "", true),
+    ("OrderedNamespaceDeletion", "", true),
+    ("StructuredAuthenticationConfiguration", "", true),
+    ("VolumeAttributesClass", "", true),
+    ("WatchList", "BETA", true),
+];
+
 /// What `kubectl version` shows and clients decide on.
 pub fn info() -> Value {
     json!({

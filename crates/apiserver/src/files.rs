@@ -6,6 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use exposition::{Family, Kind, Meters, Page};
+use jiff::Timestamp;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,10 +28,78 @@ impl Drop for Task {
     }
 }
 
+/// What a followed file configures, where upstream counts how often it was read anew.
+#[derive(Clone, Copy, Debug)]
+pub enum Configuration {
+    Authentication,
+    Authorization,
+    Encryption,
+}
+
+impl Configuration {
+    /// The names of what is counted, and of the time of the last one.
+    fn meters(self) -> (&'static str, &'static str) {
+        let [authentication, authorization, encryption] = RELOADS;
+        let [count, last] = match self {
+            Self::Authentication => authentication,
+            Self::Authorization => authorization,
+            Self::Encryption => encryption,
+        };
+        (count.name, last.name)
+    }
+}
+
+const fn reloads(count: &'static str, last: &'static str) -> [Family; 2] {
+    [
+        Family {
+            name: count,
+            kind: Kind::Counter,
+            help: "Total number of automatic reloads of the configuration split by status.",
+        },
+        Family {
+            name: last,
+            kind: Kind::Gauge,
+            help: "Timestamp of the last automatic reload of the configuration split by status.",
+        },
+    ]
+}
+
+const RELOADS: &[[Family; 2]; 3] = &[
+    reloads(
+        "apiserver_authentication_config_controller_automatic_reloads_total",
+        "apiserver_authentication_config_controller_automatic_reload_last_timestamp_seconds",
+    ),
+    reloads(
+        "apiserver_authorization_config_controller_automatic_reloads_total",
+        "apiserver_authorization_config_controller_automatic_reload_last_timestamp_seconds",
+    ),
+    reloads(
+        "apiserver_encryption_config_controller_automatic_reloads_total",
+        "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
+    ),
+];
+
+/// What the process counts of its files.
+static METERS: Meters = Meters::new(RELOADS.as_flattened());
+
+/// How often files were read anew while the server ran.
+pub fn write_metrics(page: &mut Page) {
+    METERS.write(page);
+}
+
+/// A change has been put in force, or not.
+fn reloaded(what: Option<Configuration>, well: bool) {
+    let Some((count, last)) = what.map(Configuration::meters) else { return };
+    let status = [("status", if well { "success" } else { "failure" })];
+    METERS.count(count, &status);
+    METERS.set(last, &status, Timestamp::now().as_duration().as_secs_f64());
+}
+
 /// Calls `changed` with the file's content whenever it is another one than `known`, until the task is dropped.
 /// What `changed` refuses is logged, and what was in force stays.
 pub fn follow<E: std::fmt::Display>(
     path: &Path,
+    what: Option<Configuration>,
     known: Vec<u8>,
     mut changed: impl FnMut(&[u8]) -> Result<(), E> + Send + 'static,
 ) -> Task {
@@ -47,7 +117,9 @@ pub fn follow<E: std::fmt::Display>(
             // Read first: it may have changed before the watch was there.
             match tokio::fs::read(&path).await {
                 Ok(content) if content != known => {
-                    match changed(&content) {
+                    let outcome = changed(&content);
+                    reloaded(what, outcome.is_ok());
+                    match outcome {
                         Ok(()) => info!(path = %path.display(), "the file has changed and is in force"),
                         Err(error) => {
                             warn!(%error, path = %path.display(), "the file has changed but cannot be used: what was in force stays");
@@ -115,7 +187,7 @@ mod tests {
         let path = directory.path().join("config");
         std::fs::write(&path, "1").unwrap();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let _task = follow(&path, b"0".to_vec(), move |content| {
+        let _task = follow(&path, Some(Configuration::Encryption), b"0".to_vec(), move |content| {
             tell.send(String::from_utf8_lossy(content).into_owned()).map_err(|error| error.to_string())
         });
         // What had changed before it was followed...
@@ -127,5 +199,9 @@ mod tests {
         std::fs::write(&new, "3").unwrap();
         std::fs::rename(&new, &path).unwrap();
         assert_eq!(told.recv().await.as_deref(), Some("3"));
+        let mut page = Page::default();
+        write_metrics(&mut page);
+        let counted = "apiserver_encryption_config_controller_automatic_reloads_total{status=\"success\"}";
+        assert!(page.text().contains(counted));
     }
 }

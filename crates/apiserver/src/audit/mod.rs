@@ -12,12 +12,12 @@ mod sink;
 mod trail;
 mod webhook;
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use api::status::Status;
 use bytes::Bytes;
+use exposition::{Page, float};
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyDataStream;
 use tracing::error;
@@ -118,44 +118,25 @@ impl Audit {
         }
     }
 
-    /// The Prometheus text.
-    pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "# HELP apiserver_audit_event_total Counter of audit events generated and sent to the audit backend.\n\
-             # TYPE apiserver_audit_event_total counter\n\
-             apiserver_audit_event_total {}\n\
-             # HELP apiserver_audit_requests_rejected_total Counter of apiserver requests rejected due to an error in audit logging backend.\n\
-             # TYPE apiserver_audit_requests_rejected_total counter\n\
-             apiserver_audit_requests_rejected_total {}\n\
-             # HELP apiserver_audit_error_total Counter of audit events that failed to be audited properly.\n\
-             # TYPE apiserver_audit_error_total counter",
-            self.events.load(Relaxed),
-            self.rejected.load(Relaxed),
-        );
+    pub fn write_metrics(&self, page: &mut Page) {
+        let name = "apiserver_audit_event_total";
+        page.family(name, "counter", "Counter of audit events generated and sent to the audit backend.");
+        page.sample(name, &[], float(self.events.load(Relaxed)));
+        let name = "apiserver_audit_requests_rejected_total";
+        let help = "Counter of apiserver requests rejected due to an error in audit logging backend.";
+        page.family(name, "counter", help);
+        page.sample(name, &[], float(self.rejected.load(Relaxed)));
+        let name = "apiserver_audit_error_total";
+        page.family(name, "counter", "Counter of audit events that failed to be audited properly.");
         for sink in &self.sinks {
-            let lost = sink.lost.load(Relaxed);
-            let _ = writeln!(text, "apiserver_audit_error_total{{plugin={:?}}} {lost}", sink.name);
+            page.sample(name, &[("plugin", sink.name)], float(sink.lost.load(Relaxed)));
         }
-        let _ = writeln!(
-            text,
-            "# HELP apiserver_audit_level_total Counter of policy levels for audit events (1 per request).\n\
-             # TYPE apiserver_audit_level_total counter"
-        );
-        for (level, count) in [Level::None, Level::Metadata, Level::Request, Level::RequestResponse]
-            .into_iter()
-            .zip(&self.levels)
-        {
-            let _ = writeln!(
-                text,
-                "apiserver_audit_level_total{{level={:?}}} {}",
-                level.as_str(),
-                count.load(Relaxed)
-            );
+        let name = "apiserver_audit_level_total";
+        page.family(name, "counter", "Counter of policy levels for audit events (1 per request).");
+        let levels = [Level::None, Level::Metadata, Level::Request, Level::RequestResponse];
+        for (level, count) in levels.into_iter().zip(&self.levels) {
+            page.sample(name, &[("level", level.as_str())], float(count.load(Relaxed)));
         }
-        text
     }
 }
 

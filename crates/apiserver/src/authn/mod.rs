@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use api::status::Status;
 use arc_swap::ArcSwap;
+use exposition::Page;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tracing::debug;
@@ -123,7 +124,7 @@ impl Authenticator {
             let pem = read(path)?;
             let users = Arc::new(x509::Users::new(&pem).map_err(unusable(path))?);
             let followed = users.clone();
-            following.push(files::follow(path, pem, move |pem| followed.set_authority(pem)));
+            following.push(files::follow(path, None, pem, move |pem| followed.set_authority(pem)));
             Ok(Some(users))
         };
         let clients = authority(&config.client_ca)?;
@@ -139,11 +140,16 @@ impl Authenticator {
             let first = jwt::configuration::parse(&content, anonymous, &reserved).map_err(unusable(path))?;
             settings.store(Arc::new(first));
             let followed = settings.clone();
-            following.push(files::follow(path, content, move |content| {
-                let next = jwt::configuration::parse(content, anonymous, &reserved)?;
-                followed.store(Arc::new(next));
-                Ok::<_, String>(())
-            }));
+            following.push(files::follow(
+                path,
+                Some(files::Configuration::Authentication),
+                content,
+                move |content| {
+                    let next = jwt::configuration::parse(content, anonymous, &reserved)?;
+                    followed.store(Arc::new(next));
+                    Ok::<_, String>(())
+                },
+            ));
         }
         let tokens = config.token_auth_file.as_deref().map(TokenFile::load).transpose();
         Ok(Self {
@@ -160,9 +166,11 @@ impl Authenticator {
         })
     }
 
-    /// Of the certificates by which clients identify themselves, in Prometheus' text form.
-    pub fn metrics(&self) -> String {
-        self.clients.as_ref().map(|clients| clients.metrics()).unwrap_or_default()
+    /// Of the certificates by which clients identify themselves.
+    pub fn write_metrics(&self, page: &mut Page) {
+        if let Some(clients) = &self.clients {
+            clients.write_metrics(page);
+        }
     }
 
     /// 401 as a Status unless the request identifies itself or may be anonymous.

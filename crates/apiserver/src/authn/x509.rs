@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use exposition::{Family, Kind, Meters};
+use exposition::{Family, Kind, Meters, Page};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use ring::digest;
@@ -88,8 +88,8 @@ impl Users {
     }
 
     /// How long the certificates that came still hold, as Prometheus reads it.
-    pub fn metrics(&self) -> String {
-        self.meters.text()
+    pub fn write_metrics(&self, page: &mut Page) {
+        self.meters.write(page);
     }
 
     /// Other certificates of authorities are in force.
@@ -209,7 +209,9 @@ mod tests {
             assert_eq!(user.groups, ["kubeadm:cluster-admins", "system:authenticated"]);
             assert!(user.extra[super::super::CREDENTIAL_ID][0].starts_with("X509SHA256="));
         }
-        let metrics = users.metrics();
+        let mut page = Page::default();
+        users.write_metrics(&mut page);
+        let metrics = page.text();
         let count = format!("{LEFT}_count 2");
         assert!(metrics.contains(&count), "{metrics}");
         // An authority that is trusted no more.

@@ -106,7 +106,7 @@ impl Authorizer {
         let chain = Arc::new(ArcSwap::from_pointee(chain));
         let following = following.map(|(path, content)| {
             let chain = chain.clone();
-            files::follow(path, content, move |content| {
+            files::follow(path, Some(files::Configuration::Authorization), content, move |content| {
                 chain.store(Arc::new(chain::parse(content)?));
                 Ok::<_, String>(())
             })

@@ -60,10 +60,11 @@ impl Encryption {
             .map_err(|reason| EncryptionError::Configuration { path: path.to_owned(), reason })?;
         let rules = Arc::new(ArcSwap::from_pointee(first));
         let followed = rules.clone();
-        let following = files::follow(path, content, move |content| {
-            followed.store(Arc::new(Rules::parse(content)?));
-            Ok::<_, String>(())
-        });
+        let following =
+            files::follow(path, Some(files::Configuration::Encryption), content, move |content| {
+                followed.store(Arc::new(Rules::parse(content)?));
+                Ok::<_, String>(())
+            });
         Ok(Self { rules, _following: Some(following) })
     }
 

@@ -1,9 +1,10 @@
 //! What flow control counts, under upstream's names. Counting is a relaxed atomic addition or two.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use exposition::{Page, float};
 
 use super::level::{Level, Refusal};
 use super::schema::Schema;
@@ -57,16 +58,16 @@ impl Histogram {
         self.micros.fetch_add(took.as_micros().try_into().unwrap_or(u64::MAX), Relaxed);
     }
 
-    fn write(&self, out: &mut String, name: &str, labels: &str) {
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        let bucket = format!("{name}_bucket");
         let mut total = 0;
         for (index, count) in self.counts.iter().enumerate() {
             total += count.load(Relaxed);
             let bound = self.bounds.get(index).map_or("+Inf".to_owned(), f64::to_string);
-            // Writing to a String cannot fail, here and below.
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}");
+            page.sample(&bucket, &[labels, &[("le", &bound)]].concat(), float(total));
         }
-        let sum = self.micros.load(Relaxed) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}");
+        page.sample(&format!("{name}_sum"), labels, float(self.micros.load(Relaxed)) / 1e6);
+        page.sample(&format!("{name}_count"), labels, float(total));
     }
 }
 
@@ -109,14 +110,11 @@ impl SchemaMetrics {
 
 const PREFIX: &str = "apiserver_flowcontrol_";
 
-pub fn text(schemas: &[Arc<Schema>], levels: &[Arc<Level>]) -> String {
-    let mut out = String::with_capacity(32 << 10);
-    let labels =
-        |schema: &Schema| format!("flow_schema={:?},priority_level={:?}", schema.name, schema.level_name);
+pub fn write(schemas: &[Arc<Schema>], levels: &[Arc<Level>], page: &mut Page) {
     let mut of_schemas = |name: &str, kind: &str, help: &str, value: fn(&SchemaMetrics) -> u64| {
-        head(&mut out, name, kind, help);
+        let name = family(page, name, kind, help);
         for schema in schemas {
-            let _ = writeln!(out, "{PREFIX}{name}{{{}}} {}", labels(schema), value(&schema.metrics));
+            page.sample(&name, &labels(schema), float(value(&schema.metrics)));
         }
     };
     of_schemas(
@@ -143,8 +141,8 @@ pub fn text(schemas: &[Arc<Schema>], levels: &[Arc<Level>]) -> String {
         "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
         |of| of.waiting.load(Relaxed),
     );
-    head(
-        &mut out,
+    let name = family(
+        page,
         "rejected_requests_total",
         "counter",
         "Number of requests rejected by API Priority and Fairness subsystem",
@@ -155,40 +153,34 @@ pub fn text(schemas: &[Arc<Schema>], levels: &[Arc<Level>]) -> String {
         {
             let (count, reason): (u64, &str) = (count.load(Relaxed), reason.into());
             if count > 0 {
-                let _ = writeln!(
-                    out,
-                    "{PREFIX}rejected_requests_total{{{},reason={reason:?}}} {count}",
-                    labels(schema)
-                );
+                page.sample(&name, &[&labels(schema)[..], &[("reason", reason)]].concat(), float(count));
             }
         }
     }
-    head(
-        &mut out,
+    let name = family(
+        page,
         "request_wait_duration_seconds",
         "histogram",
         "Length of time a request spent waiting in its queue",
     );
     for schema in schemas {
-        for (executed, waits) in [false, true].into_iter().zip(&schema.metrics.waits) {
-            let labels = format!("execute=\"{executed}\",{}", labels(schema));
-            waits.write(&mut out, &format!("{PREFIX}request_wait_duration_seconds"), &labels);
+        for (executed, waits) in ["false", "true"].into_iter().zip(&schema.metrics.waits) {
+            waits.write(page, &name, &[&[("execute", executed)][..], &labels(schema)].concat());
         }
     }
-    head(
-        &mut out,
+    let name = family(
+        page,
         "request_execution_seconds",
         "histogram",
         "Duration of regular phase of request execution in the API Priority and Fairness subsystem",
     );
     for schema in schemas {
-        let name = format!("{PREFIX}request_execution_seconds");
-        schema.metrics.executions.write(&mut out, &name, &labels(schema));
+        schema.metrics.executions.write(page, &name, &labels(schema));
     }
     let mut of_levels = |name: &str, help: &str, value: fn(&Level) -> usize| {
-        head(&mut out, name, "gauge", help);
+        let name = family(page, name, "gauge", help);
         for level in levels {
-            let _ = writeln!(out, "{PREFIX}{name}{{priority_level={:?}}} {}", level.name(), value(level));
+            page.sample(&name, &[("priority_level", level.name())], float(value(level) as u64));
         }
     };
     of_levels("nominal_limit_seats", "Nominal number of execution seats of this priority level", |level| {
@@ -202,9 +194,15 @@ pub fn text(schemas: &[Arc<Schema>], levels: &[Arc<Level>]) -> String {
     });
     of_levels("current_limit_seats", "Current derived number of execution seats", Level::limit);
     of_levels("demand_seats_high_watermark", "High watermark of the demand for seats", Level::demand);
-    out
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}");
+fn labels(schema: &Schema) -> [(&str, &str); 2] {
+    [("flow_schema", &schema.name), ("priority_level", &schema.level_name)]
+}
+
+/// Begins a family; its whole name.
+fn family(page: &mut Page, name: &str, kind: &str, help: &str) -> String {
+    let name = format!("{PREFIX}{name}");
+    page.family(&name, kind, help);
+    name
 }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use api::status::Status;
 use arc_swap::ArcSwap;
+use exposition::Page;
 use http::HeaderValue;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -143,10 +144,9 @@ impl FlowControl {
         lending::run(self.scarce.clone(), levels, total)
     }
 
-    /// The Prometheus text.
-    pub fn metrics(&self) -> String {
+    pub fn write_metrics(&self, page: &mut Page) {
         let configuration = self.configuration.load();
-        metrics::text(&configuration.schemas, &configuration.levels)
+        metrics::write(&configuration.schemas, &configuration.levels, page);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Who comes, and what they may do: authentication and authorization.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use exposition::{Page, float};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -71,27 +71,17 @@ impl Access {
     }
 
     /// What the registry does not have.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "# HELP authentication_attempts Counter of authenticated attempts.\n\
-             # TYPE authentication_attempts counter"
-        );
+    pub fn write(&self, page: &mut Page) {
+        let name = "authentication_attempts";
+        page.family(name, "counter", "Counter of authenticated attempts.");
         for (result, count) in ["success", "failure"].iter().zip(&self.attempts) {
-            let _ = writeln!(text, "authentication_attempts{{result={result:?}}} {}", count.load(Relaxed));
+            page.sample(name, &[("result", result)], float(count.load(Relaxed)));
         }
-        let _ = writeln!(
-            text,
-            "# HELP authenticated_user_requests Counter of authenticated requests broken out by username.\n\
-             # TYPE authenticated_user_requests counter"
-        );
+        let name = "authenticated_user_requests";
+        page.family(name, "counter", "Counter of authenticated requests broken out by username.");
         for (class, count) in CLASSES.iter().chain(&["other"]).zip(&self.users) {
-            let _ =
-                writeln!(text, "authenticated_user_requests{{username={class:?}}} {}", count.load(Relaxed));
+            page.sample(name, &[("username", class)], float(count.load(Relaxed)));
         }
-        text
     }
 
     pub fn authorized(&self, allowed: bool, took: Duration) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use api::status::Status;
+use exposition::{Kind, Meters, Page};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -68,7 +69,25 @@ pub struct Admission {
     requests: Family<Request, Counter>,
     rejections: Family<Rejection, Gauge>,
     open: Family<Open, Gauge>,
+    policies: Meters,
 }
+
+const CHECKS: &str = "apiserver_validating_admission_policy_check_total";
+const CHECK_DURATIONS: &str = "apiserver_validating_admission_policy_check_duration_seconds";
+
+/// Policies are few, but users name them: these meters are bounded.
+const POLICIES: &[exposition::Family] = &[
+    exposition::Family {
+        name: CHECKS,
+        kind: Kind::Counter,
+        help: "Validation admission policy check total, labeled by policy and further identified by binding and enforcement action taken.",
+    },
+    exposition::Family {
+        name: CHECK_DURATIONS,
+        kind: Kind::Histogram(&[0.0000005, 0.001, 0.01, 0.1, 1.0]),
+        help: "Validation admission latency for individual validation expressions in seconds, labeled by policy and further including binding and enforcement action taken.",
+    },
+];
 
 /// What has come of calling a webhook.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +114,23 @@ fn verb(operation: Operation) -> &'static str {
 }
 
 impl Admission {
+    /// A policy has been looked at by one of its bindings, and this was done about it.
+    pub fn checked(&self, policy: &str, binding: &str, error: &str, action: &str, took: Duration) {
+        let labels = [
+            ("policy", policy),
+            ("policy_binding", binding),
+            ("error_type", error),
+            ("enforcement_action", action),
+        ];
+        self.policies.count(CHECKS, &labels);
+        self.policies.took(CHECK_DURATIONS, &labels, took);
+    }
+
+    /// What the registry does not have.
+    pub fn write(&self, page: &mut Page) {
+        self.policies.write(page);
+    }
+
     pub fn new(registry: &mut Registry) -> Self {
         let steps: Durations<Step> =
             Family::new_with_constructor(|| Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 2.5]));
@@ -135,7 +171,7 @@ impl Admission {
             "Admission webhook fail open count, identified by name and broken out for each admission type",
             open.clone(),
         );
-        Self { steps, plugins, webhooks, requests, rejections, open }
+        Self { steps, plugins, webhooks, requests, rejections, open, policies: Meters::new(POLICIES) }
     }
 
     /// All plugins of a phase together: `admit` or `validate`.

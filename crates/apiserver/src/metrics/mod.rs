@@ -7,7 +7,7 @@ pub mod storage;
 
 use std::time::Duration;
 
-use exposition::{Kind, Meters};
+use exposition::{Kind, Meters, Page};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::files;
 use crate::request::RequestInfo;
 use crate::state::State;
 use access::Access;
@@ -317,19 +318,21 @@ impl Metrics {
 
     /// The Prometheus text.
     pub async fn text(&self, state: &State) -> String {
-        let mut text = exposition::text(&self.registry);
+        let mut page = Page::default();
         if state.config.priority_and_fairness {
-            text.push_str(&state.flow_control.metrics());
+            state.flow_control.write_metrics(&mut page);
         }
         if let Some(audit) = &state.audit {
-            text.push_str(&audit.metrics());
+            audit.write_metrics(&mut page);
         }
-        text.push_str(&self.terminations.text());
-        text.push_str(&self.access.text());
-        text.push_str(&state.authenticator.metrics());
-        text.push_str(&present::text(state, &state.store.sizes().await));
-        text.push_str(&exposition::common(&api::version::LABELS));
-        text
+        self.terminations.write(&mut page);
+        self.access.write(&mut page);
+        self.admission.write(&mut page);
+        state.authenticator.write_metrics(&mut page);
+        files::write_metrics(&mut page);
+        present::write(state, &state.store.sizes().await, &mut page);
+        exposition::write_common(&mut page, &api::version::LABELS);
+        exposition::text(&self.registry) + &page.text()
     }
 }
 

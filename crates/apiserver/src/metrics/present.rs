@@ -1,49 +1,44 @@
 //! What is there at the moment of asking: requests in work, stored objects, extension servers.
 
-use std::fmt::Write;
+use exposition::{Page, float};
 
 use crate::aggregation;
 use crate::state::State;
 
 /// `sizes` of the members of the store.
-pub fn text(state: &State, sizes: &[Option<u64>]) -> String {
-    let mut text = String::new();
-    in_flight(state, &mut text);
-    storage(state, sizes, &mut text);
-    objects(state, &mut text);
-    extensions(state, &mut text);
-    text
+pub fn write(state: &State, sizes: &[Option<u64>], page: &mut Page) {
+    in_flight(state, page);
+    storage(state, sizes, page);
+    objects(state, page);
+    extensions(state, page);
+    features(page);
 }
 
-// Writing to a string cannot fail.
-fn in_flight(state: &State, text: &mut String) {
+fn in_flight(state: &State, page: &mut Page) {
     let (reading, writing) = state.in_flight.now();
-    let _ = writeln!(
-        text,
-        "# HELP apiserver_current_inflight_requests Maximal number of currently used inflight request limit of this apiserver per request kind in last second\n\
-         # TYPE apiserver_current_inflight_requests gauge\n\
-         apiserver_current_inflight_requests{{request_kind=\"readOnly\"}} {reading}\n\
-         apiserver_current_inflight_requests{{request_kind=\"mutating\"}} {writing}"
+    let name = "apiserver_current_inflight_requests";
+    page.family(
+        name,
+        "gauge",
+        "Maximal number of currently used inflight request limit of this apiserver per request kind in last second",
     );
-}
-
-fn storage(state: &State, sizes: &[Option<u64>], text: &mut String) {
-    text.push_str(
-        "# HELP apiserver_storage_size_bytes Size of the storage database file physically allocated in bytes.\n\
-         # TYPE apiserver_storage_size_bytes gauge\n",
-    );
-    for (number, bytes) in sizes.iter().enumerate() {
-        let Some(bytes) = bytes else { continue };
-        let cluster = if state.store.is_shared() { format!("etcd-{number}") } else { "embedded".to_owned() };
-        let _ = writeln!(text, "apiserver_storage_size_bytes{{storage_cluster_id={cluster:?}}} {bytes}");
+    for (kind, count) in [("readOnly", reading), ("mutating", writing)] {
+        page.sample(name, &[("request_kind", kind)], float(count as u64));
     }
 }
 
-fn objects(state: &State, text: &mut String) {
-    text.push_str(
-        "# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind\n\
-         # TYPE apiserver_storage_objects gauge\n",
-    );
+fn storage(state: &State, sizes: &[Option<u64>], page: &mut Page) {
+    let name = "apiserver_storage_size_bytes";
+    page.family(name, "gauge", "Size of the storage database file physically allocated in bytes.");
+    for (number, bytes) in sizes.iter().enumerate() {
+        let Some(bytes) = bytes else { continue };
+        let cluster = if state.store.is_shared() { format!("etcd-{number}") } else { "embedded".to_owned() };
+        page.sample(name, &[("storage_cluster_id", &cluster)], float(*bytes));
+    }
+}
+
+fn objects(state: &State, page: &mut Page) {
+    const HELP: &str = "Number of stored objects at the time of last check split by kind";
     let resources = state.caches.resources();
     let mut counts: Vec<(&str, &str, usize)> = resources
         .iter()
@@ -52,23 +47,24 @@ fn objects(state: &State, text: &mut String) {
         })
         .collect();
     counts.sort();
+    page.family("apiserver_storage_objects", "gauge", HELP);
     for (group, resource, count) in &counts {
         let name = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
-        let _ = writeln!(text, "apiserver_storage_objects{{resource={name:?}}} {count}");
+        page.sample("apiserver_storage_objects", &[("resource", &name)], float(*count as u64));
     }
-    text.push_str(
-        "# HELP apiserver_resource_objects Number of stored objects at the time of last check split by kind\n\
-         # TYPE apiserver_resource_objects gauge\n",
-    );
+    page.family("apiserver_resource_objects", "gauge", HELP);
     for (group, resource, count) in &counts {
-        let _ = writeln!(text, "apiserver_resource_objects{{group={group:?},resource={resource:?}}} {count}");
+        let labels = [("group", *group), ("resource", *resource)];
+        page.sample("apiserver_resource_objects", &labels, float(*count as u64));
     }
 }
 
-fn extensions(state: &State, text: &mut String) {
-    text.push_str(
-        "# HELP aggregator_unavailable_apiservice Gauge of APIServices which are marked as unavailable broken down by APIService name.\n\
-         # TYPE aggregator_unavailable_apiservice gauge\n",
+fn extensions(state: &State, page: &mut Page) {
+    let name = "aggregator_unavailable_apiservice";
+    page.family(
+        name,
+        "gauge",
+        "Gauge of APIServices which are marked as unavailable broken down by APIService name.",
     );
     let services = state.caches.resource(aggregation::GROUP, aggregation::PLURAL);
     services.scan("", "", |object| {
@@ -76,8 +72,20 @@ fn extensions(state: &State, text: &mut String) {
         let mut conditions = value["status"]["conditions"].as_array().into_iter().flatten();
         let available = conditions.find(|condition| condition["type"] == "Available");
         let unavailable = u8::from(available.is_none_or(|condition| condition["status"] != "True"));
-        let name = value["metadata"]["name"].as_str().unwrap_or_default();
-        let _ = writeln!(text, "aggregator_unavailable_apiservice{{name={name:?}}} {unavailable}");
+        let service = value["metadata"]["name"].as_str().unwrap_or_default();
+        page.sample(name, &[("name", service)], f64::from(unavailable));
         true
     });
+}
+
+fn features(page: &mut Page) {
+    let name = "kubernetes_feature_enabled";
+    page.family(
+        name,
+        "gauge",
+        "This metric records the data about the stage and enablement of a k8s feature.",
+    );
+    for (feature, stage, enabled) in api::version::FEATURES {
+        page.sample(name, &[("name", feature), ("stage", stage)], f64::from(u8::from(*enabled)));
+    }
 }

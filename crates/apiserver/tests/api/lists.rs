@@ -29,10 +29,11 @@ async fn lists_are_sorted_and_say_their_version() {
     let number =
         |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
     assert!(number(&list) >= number(&newest), "{list}");
-    // A namespace has its own objects only, here what the server tells extension servers; all have them together.
-    let own = ["extension-apiserver-authentication"];
+    // A namespace has its own objects only, here what the server tells extension servers, and since when it notes uses of
+    // tokens; all have them together.
+    let own = ["extension-apiserver-authentication", "kube-apiserver-legacy-service-account-token-tracking"];
     assert_eq!(names(&server.get("/api/v1/namespaces/kube-system/configmaps").await.ok()), own);
-    assert_eq!(names(&server.get("/api/v1/configmaps").await.ok()), ["a", "b", "c", own[0]]);
+    assert_eq!(names(&server.get("/api/v1/configmaps").await.ok()), ["a", "b", "c", own[0], own[1]]);
 }
 
 #[tokio::test]

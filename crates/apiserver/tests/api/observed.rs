@@ -56,7 +56,8 @@ async fn dashboards_find_their_metrics() {
     check("apiserver_request_duration_seconds_count", &maps("POST", &wet[..1]), 1.0);
     check("apiserver_longrunning_requests", &maps("WATCH", &[("scope", "namespace")]), 1.0);
     check("apiserver_storage_objects", &[("resource", "configmaps")], 4.0);
-    check("apiserver_resource_objects", &[("group", ""), ("resource", "configmaps")], 3.0);
+    check("kubernetes_feature_enabled", &[("name", "WatchList"), ("stage", "BETA")], 1.0);
+    check("apiserver_resource_objects", &[("group", ""), ("resource", "configmaps")], 4.0);
     let plugin =
         [("name", "ServiceAccount"), ("operation", "CREATE"), ("rejected", "false"), ("type", "admit")];
     assert!(
@@ -66,8 +67,8 @@ async fn dashboards_find_their_metrics() {
     check("apiserver_request_sli_duration_seconds_count", &maps("POST", &[("scope", "namespace")]), 1.0);
     // What is only tried out never gets to the store.
     let stored = [("operation", "create"), ("group", ""), ("resource", "configmaps"), ("type", "configmaps")];
-    check("etcd_request_duration_seconds_count", &stored, 3.0);
-    check("etcd_requests_total", &stored, 3.0);
+    check("etcd_request_duration_seconds_count", &stored, 4.0);
+    check("etcd_requests_total", &stored, 4.0);
     check("apiserver_watch_events_total", &[("resource", "configmaps")], 2.0);
     check("apiserver_requested_deprecated_apis", &[("resource", "endpoints"), ("removed_release", "")], 1.0);
     check("aggregator_unavailable_apiservice", &[("name", "v1.apps")], 0.0);

@@ -1,6 +1,7 @@
 //! ValidatingAdmissionPolicy: what violates one is refused, warned of or recorded, as its bindings say.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use api::status::{Status, StatusCause};
 use expressions::{Budget, EvalError, Program, Value};
@@ -83,8 +84,22 @@ pub async fn validate(
             if !applies(binding, request, state)? {
                 continue;
             }
+            let begun = Instant::now();
             let violations = bound_to(policy, binding, &facts, request, state).await;
+            let took = begun.elapsed();
+            let told = |error: &str, action: &str| {
+                state.metrics.admission.checked(&policy.name, &binding.name, error, action, took);
+            };
+            if violations.is_empty() {
+                told("no_error", "allow");
+            }
             for violation in violations {
+                let error = if violation.index.is_some() { "no_error" } else { "invalid_error" };
+                binding
+                    .actions
+                    .names()
+                    .into_iter()
+                    .for_each(|action| told(error, &action.to_ascii_lowercase()));
                 if binding.actions.warn {
                     let binding = &binding.name;
                     let warning = format!(
