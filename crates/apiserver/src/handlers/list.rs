@@ -92,12 +92,12 @@ pub fn selection(call: &Call, options: &ListOptions) -> Result<Selection, Status
         let known = matches!(field, "metadata.name" | "metadata.namespace")
             || declared.iter().any(|selectable| selectable == field);
         if !known {
-            return Err(Status::bad_request(format!(
-                "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
-                call.served.resource.gvr().to_string(),
-                options.label_selector,
-                options.field_selector,
-            )));
+            return Err(Status::bad_request(match declared {
+                [] if call.served.custom.is_none() => format!(
+                    "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                ),
+                _ => format!("field label not supported: {field}"),
+            }));
         }
     }
     let mut selection = Selection {

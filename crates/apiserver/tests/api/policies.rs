@@ -106,6 +106,14 @@ async fn bindings_say_where_and_what_follows() {
     audited.ok();
     assert!(audited.warnings().is_empty());
     server.post(CONFIG_MAPS, &config_map("chosen")).await.failure();
+    let metrics = server.get("/metrics").await;
+    let metrics = std::str::from_utf8(&metrics.bytes).unwrap();
+    for (policy, action) in [("warns", "warn"), ("audits", "audit"), ("conditional", "deny")] {
+        let counted = format!(
+            "apiserver_validating_admission_policy_check_total{{policy=\"{policy}\",policy_binding=\"{policy}-binding\",error_type=\"no_error\",enforcement_action=\"{action}\"}} 1\n"
+        );
+        assert!(metrics.contains(&counted), "{counted}");
+    }
     // Without bindings nothing applies.
     server
         .delete(&format!("{ADMISSION}/validatingadmissionpolicybindings/conditional-binding"), "")
@@ -206,12 +214,11 @@ async fn mutations_by_configuration_and_by_patch() {
     bind(&server, "mutating", "patch", &patch, json!({})).await;
     let stored = server.post(CONFIG_MAPS, &config_map("x")).await.ok();
     assert_eq!(stored["metadata"]["annotations"], json!({"a/b": "1"}));
-    let (_, _, message) =
+    let (code, reason, message) =
         server.post(CONFIG_MAPS, &json!({"metadata": {"name": "y"}, "data": {"a": "2"}})).await.failure();
-    assert!(
-        message.contains("MutatingAdmissionPolicy 'patch' with binding 'patch-binding' denied request"),
-        "{message}"
-    );
+    assert_eq!((code, reason.as_str()), (403, "Invalid"));
+    let told = "policy 'patch' with binding 'patch-binding' denied request: JSON Patch: ";
+    assert!(message.starts_with(told), "{message}");
 }
 
 #[tokio::test]

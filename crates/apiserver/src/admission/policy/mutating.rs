@@ -1,7 +1,7 @@
 //! MutatingAdmissionPolicy: changes that expressions describe, as configurations that are applied or as JSON patches.
 
 use api::patch::json_patch;
-use api::status::Status;
+use api::status::{Status, StatusCause};
 use expressions::Budget;
 use serde_json::Value;
 use tracing::warn;
@@ -44,13 +44,8 @@ pub async fn mutate(
                     request.object = object;
                     round.invoked(id, policy.reinvoked, changed);
                 }
-                Err(why) if policy.fails => {
-                    let (policy, binding) = (&policy.name, &binding.name);
-                    return Err(request.forbidden(format!(
-                        "MutatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {why}"
-                    )));
-                }
-                Err(why) => {
+                Err(failure) if policy.fails => return Err(failure.status(policy, binding, request)),
+                Err(Failure { why, .. }) => {
                     warn!(
                         policy = policy.name,
                         binding = binding.name,
@@ -64,26 +59,56 @@ pub async fn mutate(
     Ok(())
 }
 
+/// Why a policy could not be carried out.
+struct Failure {
+    /// What clients are told beside the code, which is that of a refusal in any case.
+    reason: &'static str,
+    why: String,
+}
+
+impl Failure {
+    fn configuring(what: &str, why: impl std::fmt::Display) -> Self {
+        Self { reason: "Forbidden", why: format!("failed to configure {what}: {why}") }
+    }
+
+    fn status(self, policy: &Policy, binding: &Binding, request: &AdmissionRequest<'_>) -> Status {
+        let told =
+            format!("policy '{}' with binding '{}' denied request: {}", policy.name, binding.name, self.why);
+        let mut status = request.forbidden("");
+        status.message.clone_from(&told);
+        status.reason = self.reason.into();
+        status.with_causes(vec![StatusCause { message: told, ..StatusCause::default() }])
+    }
+}
+
+/// Where the policy itself is what fails.
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { reason: "Invalid", why }
+    }
+}
+
 /// The object as the policy leaves it; None where it is not about it.
 async fn bound_to(
     policy: &Policy,
     binding: &Binding,
     request: &AdmissionRequest<'_>,
     state: &State,
-) -> Result<Option<Value>, String> {
+) -> Result<Option<Value>, Failure> {
     fn told(status: Status) -> String {
         status.message
     }
-    let criteria = policy.criteria.as_ref().map_err(Clone::clone)?;
+    let of_policy = |why: String| Failure::configuring("policy", why);
+    let criteria = policy.criteria.as_ref().map_err(|why| of_policy(why.clone()))?;
     let registry = &state.catalog().registry;
-    let matched = criteria.matched(request, registry, &*state.caches, false).map_err(told)?;
-    let Some(matched) = matched else { return Ok(None) };
-    if !applies(binding, request, state).map_err(told)? {
+    let matched = criteria.matched(request, registry, &*state.caches, false);
+    let Some(matched) = matched.map_err(|status| of_policy(status.message))? else { return Ok(None) };
+    if !applies(binding, request, state).map_err(|status| Failure::configuring("binding", status.message))? {
         return Ok(None);
     }
     let found = params::of(policy, binding, request, state)
         .await
-        .map_err(|why| format!("failed to configure binding: {why}"))?;
+        .map_err(|why| Failure::configuring("binding", why))?;
     let mut facts = Facts::of(request, &matched, state).await.map_err(told)?;
     let mut applied = false;
     for parameter in &found {
@@ -94,7 +119,7 @@ async fn bound_to(
         {
             Verdict::Matches => {}
             Verdict::Excluded => continue,
-            Verdict::Failed(why) => return Err(why),
+            Verdict::Failed(why) => return Err(why.into()),
         }
         applied = true;
         let mut budget = Budget::default();
@@ -109,7 +134,7 @@ async fn bound_to(
     if !applied {
         return Ok(None);
     }
-    in_request_version(facts.object, request, state).await.map(Some).map_err(told)
+    Ok(Some(in_request_version(facts.object, request, state).await.map_err(told)?))
 }
 
 /// Back to the version of the request, checked and defaulted.
@@ -139,7 +164,9 @@ async fn one(
         evaluate(program, &variables, &facts.decisions, &state.authorizer, request.user, budget).await;
     let patch = value.and_then(|value| value.to_json()).map_err(|error| failed(&error))?;
     match mutation.patch {
-        Patch::Json => json_patch(&facts.object, &patch).map_err(|error| failed(&error)),
-        Patch::Apply => applied(&facts.object, patch, state).map_err(|why| failed(&why)),
+        Patch::Json => json_patch(&facts.object, &patch).map_err(|error| format!("JSON Patch: {error}")),
+        Patch::Apply => {
+            applied(&facts.object, patch, state).map_err(|why| format!("error applying patch: {why}"))
+        }
     }
 }
