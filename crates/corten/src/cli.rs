@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apiserver_flags::ApiServerFlags;
+use crate::hidden::SchedulerFlags;
 use crate::kubelet_flags::{FurtherFlags, KubeletFlags};
 use crate::layout::{DEFAULT_ROOT, Layout};
 pub use cluster::{
@@ -307,9 +308,11 @@ pub struct SchedulerArgs {
     pub kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     pub leader: LeaderArgs,
-    // Last: the heading of its flags holds for all that follow.
+    // The heading of its flags holds for all that follow.
     #[command(flatten)]
     pub secure: SecureArgs,
+    #[command(flatten)]
+    pub further: SchedulerFlags,
 }
 
 #[derive(Args, Clone)]

@@ -24,10 +24,34 @@ pub fn add(command: Command, flags: impl IntoIterator<Item = Flag>) -> Command {
     })
 }
 
-/// What kube-proxy has besides: periods of what is event-driven here, other modes, and what every program of upstream's has.
-const OF_PROXY: [Flag; 33] = [
-    ("config-sync-period", false),
+/// What every program of upstream's has: logging, profiling, the pace of its requests.
+const OF_ALL: [Flag; 21] = [
+    ("allow-metric-labels", false),
+    ("allow-metric-labels-manifest", false),
+    ("alsologtostderr", true),
+    ("contention-profiling", true),
+    ("disabled-metrics", false),
     ("feature-gates", false),
+    ("kube-api-burst", false),
+    ("kube-api-content-type", false),
+    ("kube-api-qps", false),
+    ("log-flush-frequency", false),
+    ("log-json-info-buffer-size", false),
+    ("log-json-split-stream", true),
+    ("log-text-info-buffer-size", false),
+    ("log-text-split-stream", true),
+    ("logging-format", false),
+    ("logtostderr", true),
+    ("profiling", true),
+    ("show-hidden-metrics-for-version", false),
+    ("stderrthreshold", false),
+    ("v", false),
+    ("vmodule", false),
+];
+
+/// Periods of what is event-driven here, and other modes.
+const OF_PROXY: [Flag; 13] = [
+    ("config-sync-period", false),
     ("iptables-min-sync-period", false),
     ("iptables-sync-period", false),
     ("ipvs-exclude-cidrs", false),
@@ -38,49 +62,73 @@ const OF_PROXY: [Flag; 33] = [
     ("ipvs-tcp-timeout", false),
     ("ipvs-tcpfin-timeout", false),
     ("ipvs-udp-timeout", false),
-    ("kube-api-burst", false),
-    ("kube-api-content-type", false),
-    ("kube-api-qps", false),
-    ("log-flush-frequency", false),
-    ("log-json-info-buffer-size", false),
-    ("log-json-split-stream", true),
-    ("log-text-info-buffer-size", false),
-    ("log-text-split-stream", true),
-    ("logging-format", false),
     ("oom-score-adj", false),
-    ("profiling", true),
-    ("show-hidden-metrics-for-version", false),
-    ("v", false),
-    ("vmodule", false),
-    ("alsologtostderr", true),
-    ("logtostderr", true),
-    ("stderrthreshold", false),
-    ("log-dir", false),
-    ("log-file", false),
-    ("proxy-port-range", false),
     ("windows-service", true),
 ];
 
-/// Takes kube-proxy's.
-#[derive(Clone, Default)]
-pub struct ProxyFlags;
+/// Of how it listens, and whom it believes without asking: nobody.
+const OF_SCHEDULER: [Flag; 15] = [
+    ("authentication-tolerate-lookup-failure", true),
+    ("cert-dir", false),
+    ("disable-http2-serving", true),
+    ("emulated-version", false),
+    ("emulation-forward-compatible", true),
+    ("http2-max-streams-per-connection", false),
+    ("min-compatibility-version", false),
+    ("permit-address-sharing", true),
+    ("permit-port-sharing", true),
+    ("pod-max-in-unschedulable-pods-duration", false),
+    ("requestheader-allowed-names", false),
+    ("requestheader-client-ca-file", false),
+    ("requestheader-extra-headers-prefix", false),
+    ("requestheader-group-headers", false),
+    ("requestheader-username-headers", false),
+];
 
-impl Args for ProxyFlags {
-    fn augment_args(command: Command) -> Command {
-        add(command, OF_PROXY)
-    }
+macro_rules! taken {
+    ($name:ident, $of:ident) => {
+        #[derive(Clone, Default)]
+        pub struct $name;
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+        impl Args for $name {
+            fn augment_args(command: Command) -> Command {
+                add(command, OF_ALL.into_iter().chain($of))
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                Self::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
+                Ok(Self)
+            }
+
+            fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
+                Ok(())
+            }
+        }
+    };
 }
 
-impl FromArgMatches for ProxyFlags {
-    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self)
-    }
+taken!(ProxyFlags, OF_PROXY);
+taken!(SchedulerFlags, OF_SCHEDULER);
 
-    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Cli;
+
+    /// What kubeadm starts kube-scheduler with, and what others add.
+    #[test]
+    fn a_scheduler_of_others() {
+        let line = "corten scheduler --authentication-kubeconfig=/s --authorization-kubeconfig=/s --bind-address=127.0.0.1 \
+            --kubeconfig=/s --leader-elect=true --v=2 --profiling=false --feature-gates=A=true --kube-api-qps=50 \
+            --logging-format=json --cert-dir=/c --requestheader-client-ca-file=/r";
+        let parsed = Cli::try_parse_from(line.split_whitespace());
+        assert!(parsed.is_ok(), "{:?}", parsed.err().map(|error| error.to_string()));
+        assert!(Cli::try_parse_from(["corten", "scheduler", "--no-such-flag"]).is_err());
     }
 }

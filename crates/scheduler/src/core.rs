@@ -373,7 +373,7 @@ impl Core {
         for (claim, allocation) in &devices.allocations {
             self.cluster.devices.assume(claim.clone(), allocation.clone());
         }
-        if let Some((_, allocation)) = &devices.extended {
+        if let Some((_, allocation)) = devices.extended.as_deref() {
             self.cluster.devices.assume(unmade(pod.namespace(), &pod.uid), allocation.clone());
         }
         self.cluster.add_pod(pod.clone(), &node);
@@ -409,7 +409,7 @@ impl Core {
         let allocation = extended.as_ref().and_then(|_| found.pop());
         let keys = claims.waiting.iter().map(|(key, _)| key.clone());
         let allocations = keys.zip(found).collect();
-        Reservation { allocations, claims: claims.all, extended: extended.zip(allocation) }
+        Reservation { allocations, claims: claims.all, extended: extended.zip(allocation).map(Box::new) }
     }
 
     /// What the plugins say that are asked when no node fits.

@@ -50,7 +50,7 @@ pub struct Reservation {
     pub claims: Vec<Key>,
     pub allocations: HashMap<Key, AllocationResult>,
     /// A claim that is yet to be made, for extended resources.
-    pub extended: Option<(Extended, AllocationResult)>,
+    pub extended: Option<Box<(Extended, AllocationResult)>>,
 }
 
 impl Reservation {

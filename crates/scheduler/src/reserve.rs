@@ -32,7 +32,7 @@ pub async fn all(
     timeout: Duration,
 ) -> Result<(), BindError> {
     let mut awaited = Vec::new();
-    if let Some((wanted, allocation)) = &assignment.devices.extended {
+    if let Some((wanted, allocation)) = assignment.devices.extended.as_deref() {
         let claim = extended::make(client, &assignment.waiting.pod, wanted, allocation).await?;
         if has_conditions(&claim) {
             awaited.push(key_of(&claim));

@@ -119,24 +119,26 @@ fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
     let name = meta::text(budget, "name");
     let status = &budget["status"];
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
-    let refuse = |why: String| {
-        Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
-            .with_causes(vec![StatusCause {
-                kind: "DisruptionBudget".to_owned(),
-                message: why,
-                ..StatusCause::default()
-            }])
+    let refuse = |retry_after, why: String| {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        Status::too_many_requests(message, retry_after).with_causes(vec![StatusCause {
+            kind: "DisruptionBudget".to_owned(),
+            message: why,
+            ..StatusCause::default()
+        }])
     };
     if count("observedGeneration") < budget["metadata"]["generation"].as_i64().unwrap_or(0) {
-        return Err(refuse(format!("The disruption budget {name} is still being processed by the server.")));
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(refuse(10, why));
     }
     let allowed = count("disruptionsAllowed");
     if allowed <= 0 {
-        return Err(refuse(format!(
-            "The disruption budget {name} needs {} healthy pods and has {} currently",
-            count("desiredHealthy"),
-            count("currentHealthy")
-        )));
+        // Nobody knows when: clients that wait by themselves as long as they are told would be silent meanwhile.
+        let (needs, has) = (count("desiredHealthy"), count("currentHealthy"));
+        return Err(refuse(
+            0,
+            format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently"),
+        ));
     }
     let mut budget = budget.clone();
     budget["status"]["disruptionsAllowed"] = json!(allowed - 1);
@@ -160,6 +162,7 @@ mod tests {
         let spent = spend(&budget, "p").unwrap();
         assert_eq!(spent["status"]["disruptionsAllowed"], 0);
         assert!(spent["status"]["disruptedPods"]["p"].is_string());
-        assert_eq!(spend(&spent, "q").unwrap_err().code, 429);
+        let refused = spend(&spent, "q").unwrap_err();
+        assert_eq!((refused.code, refused.details.unwrap_or_default().retry_after_seconds), (429, 0));
     }
 }

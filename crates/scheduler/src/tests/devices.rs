@@ -307,7 +307,7 @@ fn a_class_stands_for_an_extended_resource() {
     ));
     assert!(bind(&mut two, "plugin", on("b1")).devices.is_empty());
     let first = bind(&mut two, "first", on("a1"));
-    let (extended, allocation) = first.devices.extended.clone().unwrap();
+    let (extended, allocation) = *first.devices.extended.clone().unwrap();
     assert_eq!(extended.claim.metadata.generate_name.as_deref(), Some("first-extended-resources-"));
     let mapping = &extended.mappings[0];
     let mapping = [&*mapping.container_name, &*mapping.resource_name, &*mapping.request_name];
@@ -328,7 +328,7 @@ fn what_a_claim_for_extended_resources_holds_is_counted_once() {
     one.bound(&assignment);
     let second = pod("second", asking(json!({"example.com/gpu": "1"})));
     assert!(place(&mut one, &second).is_err(), "it is decided");
-    let (extended, allocation) = assignment.devices.extended.clone().unwrap();
+    let (extended, allocation) = *assignment.devices.extended.clone().unwrap();
     let mut made = serde_json::to_value(&extended.claim).unwrap();
     made["metadata"]["name"] = "first-extended-resources-x".into();
     made["status"] = json!({"allocation": allocation});
