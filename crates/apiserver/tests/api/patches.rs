@@ -90,8 +90,8 @@ async fn apply_creates_owns_conflicts_and_forces() {
     let (code, ..) =
         server.patch(&format!("{DEPLOYMENTS}/d"), "apply-patch+yaml", &deployment("x")).await.failure();
     assert_eq!(code, 422);
-    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata: {a: b}\n";
-    let path = format!("{CONFIG_MAPS}/y?fieldManager=m");
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: z}\ndata: {a: b}\n";
+    let path = format!("{CONFIG_MAPS}/z?fieldManager=m");
     let made = server.send(request(http::Method::PATCH, &path, "application/apply-patch+yaml", yaml)).await;
     assert_eq!(made.ok()["data"]["a"], "b");
 }
@@ -112,7 +112,7 @@ async fn what_is_applied_is_declared() {
         assert_eq!(failure, (code, reason.to_owned(), message.to_owned()));
     };
     let deployment = |spec: &str| format!("apiVersion: apps/v1\n{kind}spec: {spec}\n");
-    let untyped = "failed to create typed patch object (default/d; apps/v1, Kind=Deployment): ";
+    let untyped = "failed to create typed patch object (/d; apps/v1, Kind=Deployment): ";
     let containers = "{replica: 1, template: {spec: {containers: [{name: c, imagee: x}]}}}";
     let expected = format!(
         "{untyped}errors:\n  .spec.replica: field not declared in schema\n  \
