@@ -22,6 +22,7 @@ mod disk;
 mod error;
 mod events;
 mod handler;
+mod mount_points;
 mod network;
 mod recover;
 mod sandbox;

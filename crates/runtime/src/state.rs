@@ -27,6 +27,8 @@ const MOST_ACCOUNTS: usize = 256;
 pub struct Runtime {
     pub config: Config,
     pub images: images::Store,
+    /// The lowest layer of every container.
+    pub mount_points: PathBuf,
     pub bridge: net::bridge::Bridge,
     /// In place of the bridge.
     pub cni: Option<Cni>,
@@ -74,6 +76,7 @@ impl Runtime {
         let boot_id = "/proc/sys/kernel/random/boot_id";
         Ok(Self {
             images: images::Store::open(&config.root_dir.join("images"))?,
+            mount_points: crate::mount_points::layer(&config.root_dir)?,
             bridge,
             cni,
             cgroups: Cgroups::detect(),

@@ -97,7 +97,7 @@ impl Runtime {
         let edits = spec::cdi::edits(&config.cdi_devices)?;
         let images = self.images_of(&config)?;
         let mut lowers = self.images.snapshots(&images, &id)?.into_iter();
-        let (Some(image), Some(lower)) = (images.into_iter().next(), lowers.next()) else {
+        let (Some(image), Some(mut lower)) = (images.into_iter().next(), lowers.next()) else {
             return Err(Error::not_found("image", ""));
         };
         let mounted: Vec<Vec<PathBuf>> = lowers.collect();
@@ -105,6 +105,7 @@ impl Runtime {
         let process = ImageProcess::of(&image.configuration()?);
         let mut user = self.accounts_of(&image, &lower).resolve(&process.user, Some(&context))?;
         user.add_groups(&edits.additional_gids);
+        lower.push(self.mount_points.clone());
 
         let (dir, bundle) = (self.container_dir(&id), self.bundle(&id));
         let overlay = Overlay {

@@ -441,3 +441,20 @@ fn hostile_images_and_privileges() {
         assert_eq!(host.leftovers(), Vec::<String>::new());
     });
 }
+
+#[test]
+fn places_of_mounts_are_no_writes_of_the_container() {
+    with_host(|mut host| async move {
+        let pod = Pod::run(&mut host, "quiet").await;
+        let id = pod.start(&mut host, pod.script("main", "sleep 1000")).await;
+        let upper = host.directory.path().join("root/containers").join(&id).join("upper");
+        let written = || fs::read_dir(&upper).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+        assert!(written().is_empty(), "{:?}", written());
+        let write = ["sh", "-c", "echo here > /etc/mine && grep quiet /etc/hostname"].map(str::to_owned);
+        let request = ExecSyncRequest { container_id: id, cmd: write.into(), timeout: 10 };
+        let answer = host.runtime.exec_sync(request).await.unwrap().into_inner();
+        assert_eq!((answer.exit_code, answer.stdout.as_slice()), (0, &b"quiet\n"[..]));
+        assert_eq!(written(), ["etc"]);
+        assert_eq!(fs::read_dir(upper.join("etc")).unwrap().count(), 1);
+    });
+}

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::*;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -184,6 +184,8 @@ impl Drop for Host {
             let _ = fs::remove_dir(group.join("shims"));
             let _ = fs::remove_dir(group);
         }
+        // The runtime's own mounts, or the directory could not be removed.
+        let _ = unmount(self.run_dir(), UnmountFlags::DETACH);
     }
 }
 
