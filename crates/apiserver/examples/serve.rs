@@ -6,10 +6,6 @@ use std::path::PathBuf;
 use apiserver::{ApiServer, Config};
 use tokio_util::sync::CancellationToken;
 
-/// As in the product, so that what is measured here holds there.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()

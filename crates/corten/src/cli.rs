@@ -120,6 +120,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether an API server is in this process, which is there to be fast; the rest is there to be small.
+    pub fn serves_the_api(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Server(_) | Self::Apiserver(_))
+    }
+}
+
 #[derive(Args, Clone)]
 pub struct UpArgs {
     #[command(flatten)]

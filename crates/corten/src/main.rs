@@ -71,6 +71,9 @@ fn run(cli: Cli) -> Result<()> {
     }
     logging::start(&cli.command);
     memory::use_small_pages();
+    if !cli.command.serves_the_api() {
+        memory::use_few_arenas();
+    }
     // Every TLS connection of this process, whichever library makes it, uses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio =
