@@ -4,7 +4,6 @@
 //! its start, copying up `/etc` among it, and of what is cleared away after its end.
 
 use std::fs::{self, File, Permissions};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,23 +15,18 @@ const FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 /// The layer below `root`, with what there is not of it yet.
 pub fn layer(root: &Path) -> Result<PathBuf> {
     let layer = root.join("mount-points");
-    for (paths, make, mode) in
-        [(&DIRECTORIES[..], make_directory as fn(&Path) -> io::Result<()>, 0o755), (&FILES, make_file, 0o644)]
-    {
-        for path in paths {
-            let path = layer.join(path);
-            make(&path)
-                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode)))
-                .map_err(Error::io("make the mount point", &path))?;
-        }
+    for directory in DIRECTORIES {
+        let path = layer.join(directory);
+        fs::create_dir_all(&path)
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
+            .map_err(Error::io("make the mount point", &path))?;
+    }
+    for file in FILES {
+        let path = layer.join(file);
+        let opened = File::options().append(true).create(true).open(&path);
+        opened
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o644)))
+            .map_err(Error::io("make the mount point", &path))?;
     }
     Ok(layer)
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)
-}
-
-fn make_file(path: &Path) -> io::Result<()> {
-    File::options().append(true).create(true).open(path).map(drop)
 }

@@ -37,7 +37,6 @@ pub struct Handle {
 /// Where a worker is told what happens.
 ///
 /// A channel has room for dozens of messages from the start: boxed, for an input is long and most pods get few at a time.
-#[derive(Clone)]
 pub struct Inbox(mpsc::UnboundedSender<Box<Input>>);
 
 impl Inbox {
