@@ -20,6 +20,7 @@ mod node_declared_features;
 pub mod node_restriction;
 pub mod objects;
 mod optional;
+mod phase;
 pub mod plugins;
 pub mod pod_security;
 pub mod pod_topology_labels;
@@ -47,6 +48,7 @@ use crate::authz::{Authorizer, escalation};
 use crate::cache::Caches;
 use crate::state::State;
 use mutation::Round;
+use phase::Phase;
 use plugins::Plugins;
 use policy::Policies;
 use webhook::Hooks;
@@ -167,16 +169,11 @@ impl Chain {
         state: &State,
         round: &mut Round,
     ) -> Result<(), Status> {
-        let mut counted = state.metrics.admission.plugins("admit", request.operation);
-        if self.plugins.run("MutatingAdmissionPolicy") {
-            let admitted = policy::mutate(&self.mutating_policies, request, state, round).await;
-            counted.ran("MutatingAdmissionPolicy", admitted)?;
-        }
-        if self.plugins.run("MutatingAdmissionWebhook") {
-            let admitted = webhook::mutate(&self.mutating_webhooks, request, state, round).await;
-            counted.ran("MutatingAdmissionWebhook", admitted)?;
-        }
-        Ok(())
+        let phase = Phase::new("admit", request.operation, &self.plugins, &state.metrics);
+        let policies = policy::mutate(&self.mutating_policies, request, state, round);
+        phase.plugin_async("MutatingAdmissionPolicy", policies).await?;
+        let webhooks = webhook::mutate(&self.mutating_webhooks, request, state, round);
+        phase.plugin_async("MutatingAdmissionWebhook", webhooks).await
     }
 
     async fn mutate_by_plugins(
@@ -185,60 +182,26 @@ impl Chain {
         state: &State,
     ) -> Result<(), Status> {
         let objects = &*self.caches;
-        let mut counted = state.metrics.admission.plugins("admit", request.operation);
-        let run = |plugin| self.plugins.run(plugin);
-        if run("ExtendedResourceToleration") {
-            optional::tolerate_extended(request);
-            counted.ran("ExtendedResourceToleration", Ok(()))?;
-        }
-        if run("NamespaceLifecycle") || run("NamespaceExists") {
-            counted.ran("NamespaceLifecycle", namespace_lifecycle::admit(request, objects))?;
-        }
-        if run("LimitRanger") {
-            counted.ran("LimitRanger", limit_ranger::mutate(request, objects))?;
-        }
-        if run("ServiceAccount") {
+        let phase = Phase::new("admit", request.operation, &self.plugins, &state.metrics);
+        phase.plugin("ExtendedResourceToleration", || optional::tolerate_extended(request))?;
+        phase.plugin("NamespaceLifecycle", || namespace_lifecycle::admit(request, objects))?;
+        phase.plugin("NamespaceExists", || namespace_lifecycle::admit(request, objects))?;
+        phase.plugin("LimitRanger", || limit_ranger::mutate(request, objects))?;
+        let account = async {
             service_account::wait_for_default(request, &self.caches).await;
-            counted.ran("ServiceAccount", service_account::mutate(request, objects))?;
-        }
-        if run("TaintNodesByCondition") {
-            taint_nodes_by_condition::mutate(request);
-            counted.ran("TaintNodesByCondition", Ok(()))?;
-        }
-        if run("AlwaysPullImages") {
-            optional::always_pull(request);
-            counted.ran("AlwaysPullImages", Ok(()))?;
-        }
-        if run("PodTopologyLabels") {
-            pod_topology_labels::mutate(request, objects);
-            counted.ran("PodTopologyLabels", Ok(()))?;
-        }
-        if run("PodNodeSelector") {
-            counted.ran("PodNodeSelector", optional::select_nodes(request, objects))?;
-        }
-        if run("Priority") {
-            counted.ran("Priority", priority::mutate(request, objects))?;
-        }
-        if run("DefaultTolerationSeconds") {
-            default_toleration_seconds::mutate(request);
-            counted.ran("DefaultTolerationSeconds", Ok(()))?;
-        }
-        if run("DefaultStorageClass") {
-            default_storage_class::mutate(request, objects);
-            counted.ran("DefaultStorageClass", Ok(()))?;
-        }
-        if run("StorageObjectInUseProtection") {
-            storage_object_in_use::mutate(request);
-            counted.ran("StorageObjectInUseProtection", Ok(()))?;
-        }
-        if run("RuntimeClass") {
-            counted.ran("RuntimeClass", runtime_class::mutate(request, objects))?;
-        }
-        if run("DefaultIngressClass") {
-            default_ingress_class::mutate(request, objects);
-            counted.ran("DefaultIngressClass", Ok(()))?;
-        }
-        Ok(())
+            service_account::mutate(request, objects)
+        };
+        phase.plugin_async("ServiceAccount", account).await?;
+        phase.plugin("TaintNodesByCondition", || taint_nodes_by_condition::mutate(request))?;
+        phase.plugin("AlwaysPullImages", || optional::always_pull(request))?;
+        phase.plugin("PodTopologyLabels", || pod_topology_labels::mutate(request, objects))?;
+        phase.plugin("PodNodeSelector", || optional::select_nodes(request, objects))?;
+        phase.plugin("Priority", || priority::mutate(request, objects))?;
+        phase.plugin("DefaultTolerationSeconds", || default_toleration_seconds::mutate(request))?;
+        phase.plugin("DefaultStorageClass", || default_storage_class::mutate(request, objects))?;
+        phase.plugin("StorageObjectInUseProtection", || storage_object_in_use::mutate(request))?;
+        phase.plugin("RuntimeClass", || runtime_class::mutate(request, objects))?;
+        phase.plugin("DefaultIngressClass", || default_ingress_class::mutate(request, objects))
     }
 
     /// Plugins that only say yes or no.
@@ -251,44 +214,20 @@ impl Chain {
 
     async fn validated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
         let objects = &*self.caches;
-        let mut counted = state.metrics.admission.plugins("validate", request.operation);
-        let run = |plugin| self.plugins.run(plugin);
-        if run("LimitPodHardAntiAffinityTopology") {
-            let admitted = optional::limit_anti_affinity(request);
-            counted.ran("LimitPodHardAntiAffinityTopology", admitted)?;
-        }
-        if run("LimitRanger") {
-            counted.ran("LimitRanger", limit_ranger::validate(request, objects))?;
-        }
-        if run("ServiceAccount") {
-            counted.ran("ServiceAccount", service_account::validate(request))?;
-        }
-        if run("NodeRestriction") {
-            counted.ran("NodeRestriction", self.restricted(request).await)?;
-        }
-        if run("NodeDeclaredFeatureValidator") {
-            let admitted = node_declared_features::validate(request, objects);
-            counted.ran("NodeDeclaredFeatureValidator", admitted)?;
-        }
-        if run("PodSecurity") {
-            counted.ran("PodSecurity", pod_security::validate(request, objects))?;
-        }
-        if run("Priority") {
-            counted.ran("Priority", priority::validate(request, objects))?;
-        }
-        if run("PersistentVolumeClaimResize") {
-            counted.ran("PersistentVolumeClaimResize", volume_resize::validate(request, objects))?;
-        }
-        if run("RuntimeClass") {
-            counted.ran("RuntimeClass", runtime_class::validate(request, objects))?;
-        }
-        if run("CertificateApproval") {
-            let admitted = certificates::validate(request, &self.authorizer).await;
-            counted.ran("CertificateApproval", admitted)?;
-        }
-        if run("DenyServiceExternalIPs") {
-            counted.ran("DenyServiceExternalIPs", optional::deny_external_ips(request))?;
-        }
+        let phase = Phase::new("validate", request.operation, &self.plugins, &state.metrics);
+        phase.plugin("LimitPodHardAntiAffinityTopology", || optional::limit_anti_affinity(request))?;
+        phase.plugin("LimitRanger", || limit_ranger::validate(request, objects))?;
+        phase.plugin("ServiceAccount", || service_account::validate(request))?;
+        phase.plugin_async("NodeRestriction", self.restricted(request)).await?;
+        phase
+            .plugin("NodeDeclaredFeatureValidator", || node_declared_features::validate(request, objects))?;
+        phase.plugin("PodSecurity", || pod_security::validate(request, objects))?;
+        phase.plugin("Priority", || priority::validate(request, objects))?;
+        phase.plugin("PersistentVolumeClaimResize", || volume_resize::validate(request, objects))?;
+        phase.plugin("RuntimeClass", || runtime_class::validate(request, objects))?;
+        let approval = certificates::validate(request, &self.authorizer);
+        phase.plugin_async("CertificateApproval", approval).await?;
+        phase.plugin("DenyServiceExternalIPs", || optional::deny_external_ips(request))?;
         let target = escalation::Target {
             group: &request.resource.group,
             resource: &request.resource.resource,
@@ -301,21 +240,12 @@ impl Chain {
         }
         policy::check::validate(request)?;
         device_selectors::validate(request)?;
-        // What is between them is no plugin's.
-        let mut counted = state.metrics.admission.plugins("validate", request.operation);
-        if run("ValidatingAdmissionPolicy") {
-            let admitted = policy::validate(&self.validating_policies, request, state).await;
-            counted.ran("ValidatingAdmissionPolicy", admitted)?;
-        }
-        if run("ValidatingAdmissionWebhook") {
-            let admitted = webhook::validate(&self.validating_webhooks, request, state).await;
-            counted.ran("ValidatingAdmissionWebhook", admitted)?;
-        }
+        let policies = policy::validate(&self.validating_policies, request, state);
+        phase.plugin_async("ValidatingAdmissionPolicy", policies).await?;
+        let webhooks = webhook::validate(&self.validating_webhooks, request, state);
+        phase.plugin_async("ValidatingAdmissionWebhook", webhooks).await?;
         // Last: what it lets through is counted.
-        if run("ResourceQuota") {
-            counted.ran("ResourceQuota", self.quotas.validate(request, state).await)?;
-        }
-        Ok(())
+        phase.plugin_async("ResourceQuota", self.quotas.validate(request, state)).await
     }
 
     async fn restricted(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {

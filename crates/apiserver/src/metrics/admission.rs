@@ -1,8 +1,7 @@
 //! How long admission takes, and what webhooks are about it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use api::status::Status;
 use exposition::{Kind, Meters, Page};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -180,9 +179,17 @@ impl Admission {
         self.steps.get_or_create(&step).observe(took.as_secs_f64());
     }
 
-    /// For the plugins of a phase, one after the other from now on.
-    pub fn plugins(&self, phase: &'static str, operation: Operation) -> Plugins<'_> {
-        Plugins { admission: self, phase, operation: verb(operation), begun: Instant::now() }
+    /// One plugin of a phase.
+    pub fn plugin(
+        &self,
+        name: &'static str,
+        phase: &'static str,
+        operation: Operation,
+        rejected: bool,
+        took: Duration,
+    ) {
+        let labels = Plugin { name, operation: verb(operation), rejected: word(rejected), r#type: phase };
+        self.plugins.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// A webhook has been called.
@@ -214,25 +221,5 @@ impl Admission {
         };
         let rejection = Rejection { error_type, name, operation, rejection_code: code, r#type: kind };
         self.rejections.get_or_create(&rejection).inc();
-    }
-}
-
-/// Counts how long each plugin of a phase takes.
-pub struct Plugins<'a> {
-    admission: &'a Admission,
-    phase: &'static str,
-    operation: &'static str,
-    begun: Instant,
-}
-
-impl Plugins<'_> {
-    /// The plugin that has run since the one before is this one.
-    pub fn ran(&mut self, name: &'static str, admitted: Result<(), Status>) -> Result<(), Status> {
-        let now = Instant::now();
-        let took = now.duration_since(std::mem::replace(&mut self.begun, now));
-        let rejected = word(admitted.is_err());
-        let labels = Plugin { name, operation: self.operation, rejected, r#type: self.phase };
-        self.admission.plugins.get_or_create(&labels).observe(took.as_secs_f64());
-        admitted
     }
 }
