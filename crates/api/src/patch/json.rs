@@ -73,6 +73,8 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
     match kind {
         "add" => add(document, &pointer, value()).ok_or_else(|| missing(path)),
         "remove" => remove(document, &pointer).map(drop).ok_or_else(|| missing(path)),
+        // As upstream: what is no container takes nobody's place, and nobody is told.
+        "replace" if pointer.is_empty() && !(value().is_object() || value().is_array()) => Ok(()),
         "replace" => {
             *find_mut(document, &pointer).ok_or_else(|| missing(path))? = value();
             Ok(())
@@ -157,10 +159,8 @@ fn find_mut<'a>(document: &'a mut Value, pointer: &[String]) -> Option<&'a mut V
 }
 
 fn add(document: &mut Value, pointer: &[String], value: Value) -> Option<()> {
-    let Some((last, parents)) = pointer.split_last() else {
-        *document = value;
-        return Some(());
-    };
+    // Only `replace` reaches the document itself.
+    let (last, parents) = pointer.split_last()?;
     match find_mut(document, parents)? {
         Value::Object(map) => {
             map.insert(last.clone(), value);
@@ -209,6 +209,8 @@ mod tests {
         check(json!({"a": 1}), op("test", "/a", json!(1)), json!({"a": 1}));
         check(json!({"a": 1}), op("test", "/b", json!(null)), json!({"a": 1}));
         check(json!({"a": 1}), op("replace", "", json!({"z": 0})), json!({"z": 0}));
+        check(json!({"a": 1}), op("replace", "", json!([])), json!([]));
+        check(json!({"a": 1}), op("replace", "", json!("x")), json!({"a": 1}));
         let two = |op: &str, from: &str, path: &str| json!([{"op": op, "from": from, "path": path}]);
         check(json!({"a": 1}), two("move", "/a", "/b"), json!({"b": 1}));
         check(json!({"a": [1, 2]}), two("move", "/a/0", "/a/-"), json!({"a": [2, 1]}));
@@ -226,6 +228,10 @@ mod tests {
         check(
             json!([{"op": "remove", "path": "/zz"}]),
             "jsonpatch remove operation does not apply: doc is missing path: \"/zz\": missing value",
+        );
+        check(
+            json!([{"op": "add", "path": "", "value": {}}]),
+            "jsonpatch add operation does not apply: doc is missing path: \"\": missing value",
         );
         check(
             json!([{"op": "add", "path": "/a/3", "value": 1}]),

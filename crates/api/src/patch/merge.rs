@@ -3,9 +3,9 @@
 use super::PatchError;
 use serde_json::{Map, Value};
 
-/// The document with the patch merged in.
+/// The document with the patch merged in. An array takes its place.
 pub fn merge_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
-    if !patch.is_object() {
+    if !patch.is_object() && !patch.is_array() {
         return Err(PatchError::Malformed(
             "error decoding patch: a merge patch must be a JSON object".into(),
         ));
@@ -56,6 +56,7 @@ mod tests {
         check(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}));
         check(json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"}));
         check(json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}));
-        assert!(merge_patch(&json!({}), &json!([])).is_err());
+        check(json!({"a": "b"}), json!(["c"]), json!(["c"]));
+        assert!(merge_patch(&json!({}), &json!(1)).is_err());
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Additional, Structural};
 
-/// Drops nulls where null is no value, then fills in defaults, also below values that are defaults themselves.
+/// Drops nulls where null is no value, then fills in defaults.
 pub fn default(object: &mut Value, schema: &Structural) {
     drop_nulls(object, schema);
     fill(object, schema);
@@ -15,7 +15,8 @@ pub fn has_defaults(schema: &Structural) -> bool {
     schema.any(&mut |schema| schema.default.is_some())
 }
 
-fn drop_nulls(value: &mut Value, schema: &Structural) {
+/// Drops nulls where null is no value and there is no default in its place.
+pub fn drop_nulls(value: &mut Value, schema: &Structural) {
     match value {
         Value::Object(entries) => entries.retain(|key, value| match schema.child(key) {
             Some(schema) if schema.refuses_null(value) => schema.default.is_some(),
@@ -34,9 +35,15 @@ fn drop_nulls(value: &mut Value, schema: &Structural) {
     }
 }
 
-fn fill(value: &mut Value, schema: &Structural) {
+/// Fills in defaults, also below values that are defaults themselves. A null that no type would refuse goes.
+pub fn fill(value: &mut Value, schema: &Structural) {
     match value {
         Value::Object(entries) => {
+            let meaningless = |field: &Structural| field.default.is_none() && !field.judges_null();
+            entries.retain(|key, value| {
+                let field = schema.child(key).filter(|field| field.refuses_null(value));
+                !field.is_some_and(meaningless)
+            });
             for (name, field) in &schema.fields {
                 let Some(default) = &field.default else { continue };
                 if entries.get(&**name).is_none_or(|value| field.refuses_null(value)) {

@@ -200,6 +200,11 @@ impl Structural {
         }
     }
 
+    /// Whether a null that is no value is told to be of a wrong type.
+    fn judges_null(&self) -> bool {
+        self.kind != Type::Any || self.int_or_string
+    }
+
     /// A null that is as good as no value.
     fn refuses_null(&self, value: &Value) -> bool {
         value.is_null() && !self.nullable

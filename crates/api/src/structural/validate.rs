@@ -71,7 +71,7 @@ fn node(value: &Value, old: Option<&Value>, schema: &Structural, path: &Path<'_>
 
 fn kind(value: &Value, schema: &Structural, path: &Path<'_>, found: &mut Found) {
     if value.is_null() {
-        if !schema.nullable && (schema.kind != Type::Any || schema.int_or_string) {
+        if !schema.nullable && schema.judges_null() {
             let wanted = if schema.int_or_string { "integer,string" } else { schema.kind.as_str() };
             found.error(
                 FieldErrorKind::TypeInvalid,

@@ -34,7 +34,7 @@ impl Served {
                 continue;
             }
             let mut value = converted.next().unwrap_or_default();
-            custom.version.complete(&mut value);
+            custom.version.complete_stored(&mut value);
             let mut encoded = Encoded::of(&value, &[]).map_err(Status::internal)?;
             encoded.meta = object.meta.clone();
             shown.push(Arc::new(Object::new(object.key.clone(), object.revision, &encoded)));
@@ -71,7 +71,7 @@ impl Served {
                     custom.convert(outbound, vec![value], &to).await?.into_iter().next().unwrap_or_default();
                 let stored = custom.definition.version(&self.storage.gvk.version);
                 if let (Conversion::Webhook { .. }, Some(stored)) = (&custom.definition.conversion, stored) {
-                    stored.complete(&mut value);
+                    stored.complete_stored(&mut value);
                 }
             }
         }

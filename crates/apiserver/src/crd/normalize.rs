@@ -42,7 +42,7 @@ fn normalized(definition: &Definition, object: &Object) -> Option<Object> {
     let converts = matches!(definition.conversion, Conversion::None);
     if definition.exact && (converts || value["apiVersion"] == stored.api_version().as_str()) {
         value["apiVersion"] = Value::String(stored.api_version());
-        definition.version(&definition.storage)?.complete(&mut value);
+        definition.version(&definition.storage)?.complete_stored(&mut value);
     }
     let encoded = Encoded::of(&value, &definition.selectable).ok()?;
     let new = Object::new(object.key.clone(), object.revision, &encoded);

@@ -11,8 +11,15 @@ use super::rules::Found;
 use crate::catalog::Served;
 
 impl Version {
-    /// What a client sent: drops what the schema does not specify and tells it; metadata of a wrong type is an error.
+    /// What a client sent: drops what the schema does not specify and tells it, and nulls that are no values; metadata
+    /// of a wrong type is an error.
     pub fn read(&self, object: &mut Value) -> SchemaReport {
+        default::drop_nulls(object, &self.compiled().structural);
+        self.shape(object)
+    }
+
+    /// The same of what has been applied: its nulls are judged.
+    pub fn shape(&self, object: &mut Value) -> SchemaReport {
         let structural = &self.compiled().structural;
         let mut unknown = prune::prune(object, structural);
         let mut report = metadata::coerce(object, structural);
@@ -25,7 +32,13 @@ impl Version {
     pub fn complete(&self, object: &mut Value) {
         let structural = &self.compiled().structural;
         prune::prune(object, structural);
-        default::default(object, structural);
+        default::fill(object, structural);
+    }
+
+    /// The same of what was stored, or comes from a webhook.
+    pub fn complete_stored(&self, object: &mut Value) {
+        default::drop_nulls(object, &self.compiled().structural);
+        self.complete(object);
     }
 
     /// What is wrong with an object, or with a change of one. What was wrong before and has not been touched is

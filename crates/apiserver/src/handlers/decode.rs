@@ -93,23 +93,37 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
+/// Why a value says nothing of what it is: it is no object, or says it by something else than text.
+fn mute(value: &Value) -> Option<String> {
+    // As Go says it of the struct that it reads the kind into.
+    const STRUCT: &str = "value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+                          \"json:\\\"kind,omitempty\\\"\" }";
+    let found = |value: &Value| match value {
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::Null => "null",
+    };
+    let (found, place) = match value {
+        Value::Null => return None,
+        Value::Object(object) => {
+            let wrong =
+                |field: &&str| object.get(*field).is_some_and(|said| !said.is_null() && !said.is_string());
+            let field = ["apiVersion", "kind"].into_iter().find(wrong)?;
+            (found(value.get(field)?), format!("struct field .{field} of type string"))
+        }
+        other => (found(other), STRUCT.to_owned()),
+    };
+    Some(format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go {place}"
+    ))
+}
+
 /// A custom object has to say what it is.
 fn check_custom(value: &Value, expected: &GroupVersionKind, body: &[u8]) -> Result<(), Status> {
     let object = value.as_object();
-    for (field, json) in [("apiVersion", "apiVersion"), ("kind", "kind")] {
-        let found = match object.and_then(|object| object.get(field)) {
-            None | Some(Value::Null | Value::String(_)) => continue,
-            Some(Value::Array(_)) => "array",
-            Some(Value::Object(_)) => "object",
-            Some(Value::Bool(_)) => "bool",
-            Some(Value::Number(_)) => "number",
-        };
-        let why = format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{json} of \
-             type string"
-        );
-        return Err(unrecognized(&expected.kind, &why, body));
-    }
     let given = |field: &str| object.and_then(|object| object.get(field)?.as_str()).unwrap_or_default();
     if given("kind").is_empty() {
         let shown: String = String::from_utf8_lossy(body).chars().take(MAX_SHOWN).collect();
@@ -139,29 +153,16 @@ fn check_kind(
     expected: &GroupVersionKind,
     body: &[u8],
 ) -> Result<(), Status> {
-    if call.served.custom.is_some()
-        && *expected == call.served.resource.gvk
-        && (value.is_object() || value.is_null())
-    {
+    if let Some(why) = mute(value) {
+        return Err(unrecognized(&expected.kind, &why, body));
+    }
+    if call.served.custom.is_some() && *expected == call.served.resource.gvk {
         check_custom(value, expected, body)?;
     }
     if value.is_null() {
         *value = Value::Object(Map::new());
     }
-    let Some(object) = value.as_object_mut() else {
-        let found = match value {
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Bool(_) => "bool",
-            _ => "number",
-        };
-        // As Go says it of the struct that it reads the kind into.
-        let why = format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type struct \
-             {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-        );
-        return Err(unrecognized(&expected.kind, &why, body));
-    };
+    let Some(object) = value.as_object_mut() else { return Ok(()) };
     let api_version = expected.api_version();
     let given = |field: &str, default: &str| {
         let said = object.get(field).and_then(Value::as_str).filter(|said| !said.is_empty());
@@ -239,10 +240,21 @@ pub fn identity(call: &Call, patched: &mut Value) -> Result<(), Identity> {
     let refused = |status: Status| Identity::Refused(Box::new(status));
     let custom = call.served.custom.is_some();
     let api_version = call.served.api_version.as_str();
+    if let Some(why) = mute(patched) {
+        return Err(Identity::Unfit(why));
+    }
     let given = |field: &str| patched[field].as_str().unwrap_or_default().to_owned();
     let (given_version, given_kind) = (given("apiVersion"), given("kind"));
     if given_kind.is_empty() && custom {
         return Err(Identity::Unfit(format!("Object 'Kind' is missing in '{patched}'")));
+    }
+    if custom && patched.get("apiVersion").is_none() {
+        let why = "Object 'apiVersion' is missing in 'object has no apiVersion field'";
+        return Err(refused(Status::internal(why)));
+    }
+    if custom && patched["apiVersion"].is_null() {
+        let why = ".apiVersion accessor error: <nil> is of the type <nil>, expected string";
+        return Err(Identity::Unfit(why.to_owned()));
     }
     if given_version.is_empty() {
         return Err(Identity::Unfit(format!("Object 'apiVersion' is missing in '{patched}'")));
@@ -338,6 +350,14 @@ pub fn fit(
     match report.errors.first() {
         Some(error) => Err(error.to_string()),
         None => Ok(report.unknown),
+    }
+}
+
+/// Brings an object into shape whose parts, what was stored and what has been applied to it, fit the schema.
+pub fn shape(call: &Call, value: &mut Value, schema: &Schema) {
+    match custom_kind(call, &call.served.resource.gvk) {
+        Some(custom) => drop(custom.version.shape(value)),
+        None => drop(schema.check(value)),
     }
 }
 

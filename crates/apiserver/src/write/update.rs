@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::disabled;
 use api::field::{FieldErrors, Path};
-use api::patch::apply::{Updater, update_managed_fields};
+use api::patch::apply::{Updater, keep_times, update_managed_fields};
 use api::status::Status;
 use serde_json::Value;
 use store::Expect;
@@ -171,7 +171,10 @@ impl Writer<'_> {
         if self.subresource.is_empty() {
             self.warn(&new, Some(old));
         }
-        let new = self.admit(Phase::Validate, Operation::Update, new, old).await?;
+        let mut new = self.admit(Phase::Validate, Operation::Update, new, old).await?;
+        if change.managed {
+            keep_times(old, &mut new);
+        }
         Ok((new, allocation))
     }
 

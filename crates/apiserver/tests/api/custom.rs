@@ -241,6 +241,31 @@ async fn objects_are_patched_applied_and_scaled() {
 }
 
 #[tokio::test]
+async fn applied_nulls_are_judged_and_owned() {
+    let server = with_crontabs().await;
+    let path = format!("{CRONTABS}/a");
+    let mut applied = crontab("a");
+    let apply = async |applied: &Value| {
+        server.patch(&format!("{path}?fieldManager=m"), "apply-patch+yaml", applied).await
+    };
+    // As everywhere else, a default takes the place of a null; its field belongs to who said so.
+    applied["spec"]["replicas"] = Value::Null;
+    let created = apply(&applied).await.json();
+    assert_eq!(created["spec"], json!({"cron": "x", "replicas": 1}));
+    let fields = json!({"f:spec": {"f:cron": {}, "f:replicas": {}}});
+    assert_eq!(created["metadata"]["managedFields"][0]["fieldsV1"], fields);
+    let again = apply(&applied).await.ok();
+    assert_eq!(again, created);
+    applied["spec"]["color"] = Value::Null;
+    let (code, _, message) = apply(&applied).await.failure();
+    let why = "spec.color: Invalid value: \"null\": spec.color in body must be of type string: \"null\"";
+    assert_eq!((code, message.contains(why)), (422, true), "{message}");
+    // Other writes drop it.
+    let null = json!([{"op": "add", "path": "/spec/color", "value": null}]);
+    assert_eq!(server.patch(&path, "json-patch+json", &null).await.ok()["spec"], created["spec"]);
+}
+
+#[tokio::test]
 async fn what_was_stored_under_another_schema_is_shown_by_the_present_one() {
     let server = with_crontabs().await;
     server.post(CRONTABS, &crontab("a")).await.ok();

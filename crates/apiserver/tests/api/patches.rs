@@ -194,6 +194,22 @@ async fn what_is_wrong_with_a_patch_is_told_in_full() {
     check(APPLY, by, &untyped, 500, why, &[]).await;
     let list = applied(r#""metadata": {}, "spec": ["x"]"#);
     check(APPLY, by, &list, 500, ".spec: expected map, got &{[x]}", &[]).await;
+    let nameless = "the name of the object (d based on URL) was undeterminable: name must be provided";
+    check(APPLY, by, &applied(r#""metadata": {"name": null}"#), 400, nameless, &[]).await;
+    check(APPLY, by, &applied(r#""metadata": null"#), 400, nameless, &[]).await;
+    // Its creation is the server's to tell.
+    let created = |time: &str| applied(&format!(r#""metadata": {{"creationTimestamp": {time}}}"#));
+    check(APPLY, by, &created("\"bad\""), 200, "", &[]).await;
+    let why = ".metadata.creationTimestamp: expected any scalar, got &{map[]}";
+    check(APPLY, by, &created("{}"), 500, why, &[]).await;
+    check("json-patch+json", "", r#"[{"op": "replace", "path": "", "value": 1}]"#, 200, "", &[]).await;
+    let root =
+        "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type";
+    check("json-patch+json", "", r#"[{"op": "replace", "path": "", "value": []}]"#, 422, root, &[]).await;
+    check(MERGE, "fieldValidation=Ignore", "[]", 422, root, &[]).await;
+    check(MERGE, "fieldValidation=Ignore", "1", 400, "Invalid JSON Patch", &[]).await;
+    let version = "cannot unmarshal number into Go struct field .apiVersion of type string";
+    check(MERGE, "", r#"{"apiVersion": 1}"#, 422, version, &[]).await;
     check(APPLY, by, "[]", 400, "cannot unmarshal array into Go value of type map[string]interface {}", &[])
         .await;
 }

@@ -75,6 +75,7 @@ fn other_type(value: &Value, shape: &Shape) -> Option<String> {
         (Shape::Boolean, _) => scalar("boolean"),
         (Shape::Int32 | Shape::Int64 | Shape::Number, Value::Number(_)) => None,
         (Shape::Int32 | Shape::Int64 | Shape::Number, _) => scalar("numeric (int or float)"),
+        (Shape::Time | Shape::MicroTime, Value::Object(_) | Value::Array(_)) => whole("any scalar"),
         _ => None,
     }
 }

@@ -162,7 +162,14 @@ pub fn store(object: &mut Value, entries: Vec<Entry>) {
     );
 }
 
-fn put(object: &mut Value, entries: Option<Value>) {
+/// Whether two encoded entries differ in their times at most.
+pub fn same_but_time(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return false };
+    let rest = |entry: &Map<String, Value>| entry.keys().filter(|key| *key != "time").count();
+    rest(a) == rest(b) && a.iter().all(|(key, value)| key == "time" || b.get(key) == Some(value))
+}
+
+pub fn put(object: &mut Value, entries: Option<Value>) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     match entries {
         Some(entries) => metadata.insert("managedFields".into(), entries),

@@ -24,6 +24,9 @@ pub fn merge(live: &Value, config: &Value, schema: Option<&Schema>) -> Value {
             Some(list) => Value::Array(merge_lists(old, new, list)),
             None => config.clone(),
         },
+        // null is a container without members, which has nothing to say about those of others.
+        (View::Map(old), View::Leaf) if config.is_null() && !old.is_empty() => live.clone(),
+        (View::List(old), View::Leaf) if config.is_null() && !old.is_empty() => live.clone(),
         _ if same_quantity(live, config, schema) => live.clone(),
         _ => config.clone(),
     }

@@ -105,7 +105,8 @@ impl From<ApplyError> for Status {
 }
 
 /// The live object (`None`: it is to be created) with a configuration applied, managed fields included. Where nothing
-/// changes, the live object as it is. Defaults are for the caller to fill in.
+/// changes, the live object as it is. Defaults are for the caller to fill in, and what
+/// nulls and other spellings in the configuration stand for.
 pub fn server_side_apply(
     live: Option<&Value>,
     applied: &Value,
@@ -195,6 +196,22 @@ pub fn update_managed_fields(old: Option<&Value>, new: &mut Value, schema: &Sche
     managed::store(new, entries);
 }
 
+/// Where `new` differs from `old` in nothing but the times of its managed fields, it takes over those of `old`: who
+/// applies the same once more changes nothing.
+pub fn keep_times(old: &Value, new: &mut Value) {
+    let (before, after) = (managed::list(old), managed::list(new));
+    let known = |entry: &Value| before.iter().any(|known| managed::same_but_time(known, entry));
+    if before.len() != after.len() || !after.iter().all(known) {
+        return;
+    }
+    let before = before.to_vec();
+    let after = managed::take(new);
+    managed::put(new, Some(Value::Array(before)));
+    if new != old {
+        managed::put(new, after.map(Value::Array));
+    }
+}
+
 /// The entries of a stored object.
 fn recorded(live: &Value) -> Vec<Entry> {
     let stored = managed::list(live);
@@ -210,7 +227,8 @@ fn before_first_apply(live: &Value, schema: &Schema, updater: &Updater<'_>) -> E
     entry
 }
 
-/// The configuration as it takes part: without what this endpoint or no client sets, and without `null`s.
+/// The configuration as it takes part: without what this endpoint or no client sets. A `null` stays: who says it owns
+/// the field.
 fn configuration(applied: &Value, schema: &Schema, updater: &Updater<'_>) -> Result<Value, ApplyError> {
     let Value::Object(applied) = applied else {
         return Err(ApplyError::Malformed("the applied configuration must be an object".into()));
@@ -231,8 +249,7 @@ fn configuration(applied: &Value, schema: &Schema, updater: &Updater<'_>) -> Res
             metadata.remove(name);
         }
     }
-    let mut config = Value::Object(config);
-    drop_nulls(&mut config, Some(schema));
+    let config = Value::Object(config);
     if let Some(problem) = typed::duplicate(&config, Some(schema), &mut Vec::new()) {
         return Err(untyped(&config, &[problem]));
     }
@@ -259,19 +276,6 @@ pub fn untyped(config: &Value, problems: &[String]) -> ApplyError {
 fn shown_name(object: &Value) -> String {
     let text = |key: &str| object.pointer(key).and_then(Value::as_str).unwrap_or_default();
     format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
-}
-
-fn drop_nulls(value: &mut Value, schema: Option<&Schema>) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|key, value| {
-                !value.is_null() || typed::child(schema, key).is_some_and(|s| s.nullable)
-            });
-            map.iter_mut().for_each(|(key, value)| drop_nulls(value, typed::child(schema, key)));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|v| drop_nulls(v, schema.and_then(Schema::items))),
-        _ => {}
-    }
 }
 
 /// Fields that identify an object or belong to the server: nobody owns them.
@@ -329,7 +333,8 @@ fn apply(
     force: bool,
 ) -> Result<Applied, Conflicts> {
     let schema = Some(schema);
-    let mut set = typed::paths(config, schema, Paths::Applied).unwrap_or_default();
+    let named = typed::paths(config, schema, Paths::Applied).unwrap_or_default();
+    let mut set = named.clone();
     strip(&mut set, updater.ignored);
     let mine = |e: &Entry| e.is(updater.manager, true, updater.api_version, updater.subresource);
 
@@ -342,7 +347,8 @@ fn apply(
     let object = if last_set.difference(&set).is_empty() {
         merged
     } else {
-        let mut owned = set.clone();
+        // What identifies the object is nobody's, but stays because it is named.
+        let mut owned = named;
         entries.iter_mut().for_each(|e| owned.merge(e.set().clone()));
         prune::prune(merged, schema, &last_set, &owned)
     };

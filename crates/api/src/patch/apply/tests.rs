@@ -284,6 +284,79 @@ fn amounts_are_compared_by_value() {
 }
 
 #[test]
+fn who_says_null_owns_the_field() {
+    let spec = |spec: Value| deployment(spec);
+    let fields = |object: &Value, owner: &str| owners(object)[owner]["f:spec"].clone();
+    let one = apply_as(None, &spec(json!({"replicas": null, "template": null})), "a", "t1", false).unwrap();
+    assert_eq!(one["spec"], json!({"replicas": null, "template": null}));
+    assert_eq!(fields(&one, "a/Apply"), json!({"f:replicas": {}, "f:template": {}}));
+
+    // As stored, with a default in its place.
+    let mut stored = one;
+    stored["spec"] = json!({"replicas": 1, "template": {"metadata": {"labels": {"a": "b"}}}});
+    let refused = apply_as(Some(&stored), &spec(json!({"replicas": 3})), "b", "t2", false).unwrap_err();
+    assert_eq!(refused.to_string(), "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+    // A null over what has members of its own leaves those alone.
+    let other = apply_as(Some(&stored), &spec(json!({"template": null})), "b", "t2", false).unwrap();
+    assert_eq!(other["spec"]["template"], stored["spec"]["template"]);
+    assert_eq!(fields(&other, "b/Apply"), json!({"f:template": {}}));
+    // Over a scalar it takes its place.
+    let other = apply_as(Some(&stored), &spec(json!({"replicas": null})), "b", "t2", true).unwrap();
+    assert_eq!(other["spec"]["replicas"], Value::Null);
+    assert_eq!(fields(&other, "a/Apply"), json!({"f:template": {}}));
+    for (containers, why) in [
+        (json!([null]), "containers: element 0: associative list with keys may not have a null element"),
+        (json!([{"name": "c", "envFrom": []}]), ""),
+    ] {
+        let config = spec(json!({"template": {"spec": {"containers": containers}}}));
+        let told = apply_as(None, &config, "a", "t", false).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(told.ends_with(why), "{told}");
+    }
+    let mut config = spec(json!({}));
+    config["metadata"]["finalizers"] = json!(["a", null]);
+    let told = apply_as(None, &config, "a", "t", false).unwrap_err().to_string();
+    let why = ".metadata.finalizers: element 1: associative list without keys has an element that's an explicit null";
+    assert!(told.ends_with(why), "{told}");
+}
+
+#[test]
+fn an_empty_list_of_items_claims_nothing() {
+    let config = |containers: Value| deployment(json!({"template": {"spec": {"containers": containers}}}));
+    let one = apply_as(None, &config(json!([{"name": "c"}])), "a", "t1", false).unwrap();
+    let none = apply_as(Some(&one), &config(json!([])), "a", "t2", false).unwrap();
+    assert_eq!(owners(&none), json!({}));
+    assert_eq!(none.get("spec"), None);
+    // What identifies the object stays when nobody owns anything beside it.
+    assert_eq!(none["metadata"], json!({"name": "x", "namespace": "d"}));
+    let mut labelled = deployment(json!({"paused": true}));
+    labelled["metadata"]["labels"] = json!({"l": "v"});
+    let mut live = apply_as(None, &labelled, "a", "t1", false).unwrap();
+    live["metadata"]["resourceVersion"] = json!("7");
+    let bare = apply_as(Some(&live), &deployment(json!({"paused": true})), "a", "t2", false).unwrap();
+    assert_eq!(bare["metadata"]["resourceVersion"], "7");
+    assert_eq!(bare["metadata"].get("labels"), None);
+}
+
+#[test]
+fn times_alone_are_no_change() {
+    let config = deployment(json!({"paused": false}));
+    let mut live = apply_as(None, &config, "a", "t1", false).unwrap();
+    live["spec"].as_object_mut().unwrap().remove("paused");
+    let mut again = apply_as(Some(&live), &config, "a", "t2", false).unwrap();
+    assert_eq!(owners(&again)["a/Apply"]["f:spec"], json!({"f:paused": {}}));
+    again["spec"].as_object_mut().unwrap().remove("paused");
+    assert_ne!(again, live);
+    keep_times(&live, &mut again);
+    assert_eq!(again, live);
+    let mut other = again.clone();
+    other["metadata"]["managedFields"][0]["time"] = json!("t3");
+    other["spec"]["replicas"] = json!(2);
+    let before = other.clone();
+    keep_times(&live, &mut other);
+    assert_eq!(other, before);
+}
+
+#[test]
 fn malformed_configurations() {
     #[track_caller]
     fn check(config: Value, want: &str) {

@@ -142,13 +142,15 @@ fn node(key: &str, value: &Value, schema: Option<&Schema>, which: Paths) -> Opti
         });
     let inner = if which == Paths::Created && !embedded { Paths::All } else { which };
     match paths(value, child_schema, inner) {
+        // Whose items are claimed one by one has nothing to be claimed where there are none.
+        None if which == Paths::Applied && matches!(view(value, child_schema), View::List(_)) => None,
         Some(children) => {
             let member = match which {
                 Paths::Applied => named.is_none(),
                 Paths::All => true,
                 Paths::Created => !embedded,
             };
-            Some(Node { member, children })
+            (member || !children.is_empty()).then_some(Node { member, children })
         }
         None if embedded && value.as_object().is_some_and(Map::is_empty) => None,
         None => Some(Node { member: true, children: Set::new() }),
@@ -218,6 +220,13 @@ pub fn duplicate(value: &Value, schema: Option<&Schema>, path: &mut Vec<String>)
                 |path: &[String]| super::set::display(&path.iter().map(String::as_str).collect::<Vec<_>>());
             let mut seen = std::collections::HashSet::new();
             for (i, item) in items.iter().enumerate() {
+                if item.is_null() {
+                    let why = match &list.list_type {
+                        ListType::Map(_) => "with keys may not have a null element",
+                        _ => "without keys has an element that's an explicit null",
+                    };
+                    return Some(format!("{}: element {i}: associative list {why}", shown(path)));
+                }
                 let Some(element) = element(list, item) else {
                     let keys = match &list.list_type {
                         ListType::Map(keys) => keys.join(", "),

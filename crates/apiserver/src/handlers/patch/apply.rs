@@ -47,6 +47,14 @@ pub(super) async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> R
     if !undeclared.is_empty() {
         return Err(untyped(&applied, &undeclared).into());
     }
+    let unnamed = applied
+        .get("metadata")
+        .is_some_and(|metadata| metadata.is_null() || metadata.get("name").is_some_and(Value::is_null));
+    if unnamed {
+        return Err(decode::nameless(&call.info.name));
+    }
+    // The server's own: what it says does not matter.
+    meta::of(&mut applied).remove("creationTimestamp");
     meta::of(&mut applied).insert("name".to_owned(), call.info.name.clone().into());
     if resource.namespaced {
         let given = meta::text(&applied, "namespace").to_owned();
@@ -57,9 +65,10 @@ pub(super) async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> R
         }
         meta::of(&mut applied).insert("namespace".to_owned(), call.info.namespace.clone().into());
     }
+    let mut checked = applied.clone();
     decode::check(
         call,
-        &mut applied,
+        &mut checked,
         &resource.gvk,
         resource.schema(),
         options.field_validation,
@@ -76,7 +85,8 @@ pub(super) async fn apply(call: &Call, body: &[u8], options: &WriteOptions) -> R
             time: &time,
             ignored: strategy::ignored(&call.served, &call.info.subresource),
         };
-        let new = server_side_apply(live, &applied, schema, &updater, options.force.unwrap_or(false))?;
+        let mut new = server_side_apply(live, &applied, schema, &updater, options.force.unwrap_or(false))?;
+        decode::shape(call, &mut new, schema);
         if let Some(live) = live {
             same_object(call, live, &new)?;
         }

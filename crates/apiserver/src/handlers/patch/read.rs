@@ -41,6 +41,11 @@ impl Given {
             (Type::Strategic, Value::Null) => Value::Object(Map::new()),
             (_, patch @ Value::Object(_)) => patch,
             (Type::Merge, Value::Null) => return Err(Status::bad_request("Invalid JSON Patch")),
+            // Where nobody asks for what is odd about a patch, it is not read as an object first.
+            (Type::Merge, patch @ Value::Array(_)) if validation == FieldValidation::Ignore => patch,
+            (Type::Merge, _) if validation == FieldValidation::Ignore => {
+                return Err(Status::bad_request("Invalid JSON Patch"));
+            }
             (_, other) => return Err(bad(no_map(&other))),
         };
         if kind == Type::Json {
