@@ -22,6 +22,9 @@ pub enum PatchError {
     /// A well-formed JSON patch that does not fit the object.
     #[error("{0}")]
     DoesNotApply(String),
+    /// A strategic merge patch whose parts do not go together. Upstream has no reason for it; it is known by its words.
+    #[error("{0}")]
+    Inconsistent(String),
     /// More operations, or a larger result, than the server takes.
     #[error("{0}")]
     TooLarge(String),
@@ -43,6 +46,7 @@ impl From<PatchError> for Status {
                 let message = "the server rejected our request due to an error in our request";
                 Status::failure(422, "Invalid", message).with_causes(vec![cause])
             }
+            PatchError::Inconsistent(why) => Status::failure(500, "", why),
             PatchError::TooLarge(why) => Status::too_large(why),
             PatchError::StrategicUnsupported => Status::unsupported_media_type(&[
                 "application/json-patch+json",

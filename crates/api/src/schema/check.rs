@@ -60,6 +60,11 @@ impl Schema {
         check.value(self, object, &Place { parent: None, step: Step::Root, type_name: "", depth: 0 });
         check.report
     }
+
+    /// The Go type of an object, without its package: `PodSpec`.
+    pub fn type_name(&self) -> String {
+        object_name(self).rsplit('.').next().unwrap_or_default().to_owned()
+    }
 }
 
 /// Where the check is: a list that lives on the stack, written out only for a fault.
@@ -285,9 +290,7 @@ impl Check<'_> {
         let field = std::iter::successors(Some(place), |place| place.parent)
             .find(|place| matches!(place.step, Step::Field(_)));
         match field.and_then(|field| field.parent) {
-            Some(Place { step: Step::Root, .. }) | None => {
-                object_name(self.root).rsplit('.').next().unwrap_or_default().to_owned()
-            }
+            Some(Place { step: Step::Root, .. }) | None => self.root.type_name(),
             Some(place) => place.type_name.to_owned(),
         }
     }

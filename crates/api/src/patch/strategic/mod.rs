@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::PatchError;
+use crate::field::GoValue;
 use crate::schema::{Field, Schema, builtin};
 
 const PATCH: &str = "$patch";
@@ -40,6 +41,10 @@ fn malformed(why: impl Into<String>) -> PatchError {
     PatchError::Malformed(why.into())
 }
 
+fn inconsistent(why: impl Into<String>) -> PatchError {
+    PatchError::Inconsistent(why.into())
+}
+
 fn is_directive(key: &str) -> bool {
     key == PATCH || key == RETAIN_KEYS || key.starts_with(ORDER) || key.starts_with(DELETE_PRIMITIVES)
 }
@@ -49,17 +54,17 @@ fn merge_map(
     patch: &Map<String, Value>,
     schema: Option<&Schema>,
 ) -> Result<(), PatchError> {
-    match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or_default()) {
-        None | Some("merge") => {}
-        Some("replace") => {
+    match patch.get(PATCH) {
+        None => {}
+        Some(directive) if directive == "replace" => {
             *target = cleaned_map(patch);
             return Ok(());
         }
-        Some("delete") => {
+        Some(directive) if directive == "delete" => {
             target.clear();
             return Ok(());
         }
-        Some(other) => return Err(malformed(format!("unknown patch type: {other} in map"))),
+        Some(other) => return Err(unknown_directive(other, patch)),
     }
     if let Some(retain) = patch.get(RETAIN_KEYS) {
         retain_keys(target, patch, retain)?;
@@ -68,19 +73,36 @@ fn merge_map(
         if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
             delete_primitives(target, name, value)?;
         } else if !is_directive(key) {
-            let order = patch.get(&format!("{ORDER}{key}"));
+            let order = match patch.get(&format!("{ORDER}{key}")) {
+                Some(order) => Some(elements(order)?),
+                None => None,
+            };
             merge_member(target, key, value, order, schema)?;
         }
     }
     // Orders of lists that the patch does not change otherwise.
     for (key, order) in patch {
-        if let Some(name) = key.strip_prefix(ORDER)
-            && !patch.contains_key(name)
-            && let Some(Value::Array(items)) = target.get_mut(name)
+        let Some(name) = key.strip_prefix(ORDER).filter(|name| !patch.contains_key(*name)) else { continue };
+        let order = elements(order)?;
+        if let Some(schema) = schema
+            && schema.child(name).is_none()
         {
+            let kind = schema.type_name();
+            let why = format!("unable to find api field in struct {kind} for the json field {name:?}");
+            return Err(inconsistent(why));
+        }
+        let Some(list) = target.get_mut(name) else { continue };
+        elements(list)?;
+        if let Value::Array(items) = list {
             let merge_key = field(schema, name).and_then(|f| f.patch_merge_key.as_deref());
+            if merge_key.is_some()
+                && let Some(index) = order.iter().position(|item| !item.is_object())
+            {
+                return Err(inconsistent(format!("value for key {index} is not a map")));
+            }
+            keyed(order, merge_key)?;
             let original = items.clone();
-            set_order(items, order_items(order)?, &original, merge_key);
+            set_order(items, order, &original, merge_key);
         }
     }
     Ok(())
@@ -90,8 +112,53 @@ fn field<'a>(schema: Option<&'a Schema>, name: &str) -> Option<&'a Field> {
     schema.and_then(|s| s.field(name))
 }
 
-fn order_items(order: &Value) -> Result<&[Value], PatchError> {
-    order.as_array().map(Vec::as_slice).ok_or_else(|| malformed("$setElementOrder must be a list"))
+fn unknown_directive(directive: &Value, patch: &Map<String, Value>) -> PatchError {
+    let patch = Value::Object(patch.clone());
+    inconsistent(format!("unknown patch type: {} in map: {}", GoValue(directive), GoValue(&patch)))
+}
+
+/// The list that a directive brings.
+fn elements(value: &Value) -> Result<&[Value], PatchError> {
+    let list = value.as_array().map(Vec::as_slice);
+    list.ok_or_else(|| {
+        inconsistent(format!("expected a []interface {{}}, but received a {}", go_type(value)))
+    })
+}
+
+/// What Go's decoder makes of a JSON value.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// Whether all items, if they have one, have a merge key.
+fn keyed(items: &[Value], merge_key: Option<&str>) -> Result<(), PatchError> {
+    let Some(merge_key) = merge_key else { return Ok(()) };
+    match items.iter().find(|item| item.get(merge_key).is_none()) {
+        None => Ok(()),
+        Some(item) => Err(inconsistent(format!(
+            "map: {} does not contain declared merge key: {merge_key}",
+            GoValue(item)
+        ))),
+    }
+}
+
+/// Whether items of two lists are all of one type: nothing else can be merged.
+fn alike(items: &[Value], patch: &[Value]) -> Result<(), PatchError> {
+    let mut types = items.iter().chain(patch).map(go_type);
+    let first = types.next();
+    if types.all(|other| Some(other) == first) && !patch.iter().any(Value::is_null) {
+        return Ok(());
+    }
+    let lists = Value::Array(vec![Value::from(items), Value::from(patch)]);
+    Err(inconsistent(format!("list element types are not identical: {}", GoValue(&lists))))
 }
 
 fn retain_keys(
@@ -99,25 +166,21 @@ fn retain_keys(
     patch: &Map<String, Value>,
     retain: &Value,
 ) -> Result<(), PatchError> {
-    let Value::Array(retain) = retain else {
-        return Err(malformed("$retainKeys must be a list of field names"));
-    };
+    let unfit = || malformed("invalid patch format of retainKeys");
+    let retain = retain.as_array().ok_or_else(unfit)?;
     let retained = |key: &str| retain.iter().any(|k| k.as_str() == Some(key));
-    if let Some((key, _)) = patch.iter().find(|(k, v)| !is_directive(k) && !v.is_null() && !retained(k)) {
-        return Err(malformed(format!(
-            "the $retainKeys directive does not list field \"{key}\", which the patch sets"
-        )));
+    if patch.iter().any(|(k, v)| !is_directive(k) && !v.is_null() && !retained(k)) {
+        return Err(unfit());
     }
     target.retain(|key, _| retained(key));
     Ok(())
 }
 
 fn delete_primitives(target: &mut Map<String, Value>, name: &str, gone: &Value) -> Result<(), PatchError> {
-    let Value::Array(gone) = gone else {
-        return Err(malformed(format!("{DELETE_PRIMITIVES}{name} must be a list")));
-    };
-    let gone: HashMap<String, ()> = gone.iter().map(|v| (v.to_string(), ())).collect();
+    let gone = elements(gone)?;
     if let Some(Value::Array(items)) = target.get_mut(name) {
+        alike(items, gone)?;
+        let gone: HashMap<String, ()> = gone.iter().map(|v| (v.to_string(), ())).collect();
         items.retain(|item| !gone.contains_key(&item.to_string()));
     }
     Ok(())
@@ -127,7 +190,7 @@ fn merge_member(
     target: &mut Map<String, Value>,
     key: &str,
     value: &Value,
-    order: Option<&Value>,
+    order: Option<&[Value]>,
     schema: Option<&Schema>,
 ) -> Result<(), PatchError> {
     if value.is_null() {
@@ -144,7 +207,7 @@ fn merge_member(
                 return Ok(());
             };
             let merge_key = field.patch_merge_key.as_deref();
-            merge_list(old, new, order, merge_key, child.and_then(Schema::items), key)
+            merge_list(old, new, order, merge_key, child.and_then(Schema::items))
         }
         _ => {
             target.insert(key.to_owned(), cleaned(value));
@@ -156,38 +219,35 @@ fn merge_member(
 fn merge_list(
     items: &mut Vec<Value>,
     patch: &[Value],
-    order: Option<&Value>,
+    order: Option<&[Value]>,
     merge_key: Option<&str>,
     schema: Option<&Schema>,
-    name: &str,
 ) -> Result<(), PatchError> {
+    alike(items, patch)?;
     let original = items.clone();
     let mut patched: Vec<Value> = Vec::new();
     if let Some(merge_key) = merge_key {
-        let directives: Vec<&str> =
-            patch.iter().map(|p| p.get(PATCH).map_or("", |d| d.as_str().unwrap_or("?"))).collect();
-        if directives.contains(&"replace") {
+        let directives = list_directives(patch)?;
+        if directives.contains(&Directive::Replace) {
             *items = cleaned_list(patch);
             return Ok(());
         }
+        keyed(items, Some(merge_key))?;
+        keyed(patch, Some(merge_key))?;
         let mut positions = positions(items, Some(merge_key));
         let mut deleted = vec![false; items.len()];
         for (item, directive) in patch.iter().zip(directives) {
-            let Value::Object(map) = item else {
-                return Err(malformed(format!("items of \"{name}\" in the patch must be objects")));
-            };
-            let identity = map.get(merge_key).map(Value::to_string).ok_or_else(|| {
-                malformed(format!("map: {item} does not contain declared merge key: {merge_key}"))
-            })?;
+            let Value::Object(map) = item else { continue };
+            let identity = identity(item, Some(merge_key));
             let position = positions.get(&identity).copied();
             match directive {
-                "delete" => {
+                Directive::Delete => {
                     if let Some(slot) = position.and_then(|i| deleted.get_mut(i)) {
                         *slot = true;
                         positions.remove(&identity);
                     }
                 }
-                "" | "merge" => {
+                Directive::Replace | Directive::Merge => {
                     patched.push(item.clone());
                     if let Some(Value::Object(old)) = position.and_then(|i| items.get_mut(i)) {
                         merge_map(old, map, schema)?;
@@ -196,14 +256,13 @@ fn merge_list(
                         items.push(Value::Object(cleaned_map(map)));
                     }
                 }
-                other => return Err(malformed(format!("unknown patch type: {other} in list \"{name}\""))),
             }
         }
         let mut gone = deleted.into_iter();
         items.retain(|_| !gone.next().unwrap_or(false));
     } else {
         if patch.iter().any(|v| v.is_object() || v.is_array()) {
-            return Err(malformed(format!("cannot merge lists without merge key for \"{name}\"")));
+            return Err(inconsistent("cannot merge lists without merge key"));
         }
         let mut seen = positions(items, None);
         for item in patch {
@@ -214,11 +273,60 @@ fn merge_list(
         }
     }
     let order = match order {
-        Some(order) => order_items(order)?,
-        None => &patched,
+        Some(order) if !order.is_empty() => {
+            in_order(&patched, order, merge_key)?;
+            order
+        }
+        _ => &patched,
     };
     set_order(items, order, &original, merge_key);
     Ok(())
+}
+
+/// What is to be done with an item of a list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Directive {
+    Merge,
+    Delete,
+    /// Its list takes the place of the other one.
+    Replace,
+}
+
+fn list_directives(patch: &[Value]) -> Result<Vec<Directive>, PatchError> {
+    let directive = |item: &Value| {
+        let Value::Object(map) = item else { return Ok(Directive::Merge) };
+        match map.get(PATCH) {
+            None => Ok(Directive::Merge),
+            Some(directive) if directive == "delete" => Ok(Directive::Delete),
+            Some(directive) if directive == "replace" => Ok(Directive::Replace),
+            Some(directive) if directive == "merge" => {
+                Err(inconsistent("merging lists cannot yet be specified in the patch"))
+            }
+            Some(other) => Err(unknown_directive(other, map)),
+        }
+    };
+    patch.iter().map(directive).collect()
+}
+
+/// Whether an order has all items of the patch, in their order.
+fn in_order(patched: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<(), PatchError> {
+    if merge_key.is_some()
+        && let Some(item) = order.iter().find(|item| !item.is_object())
+    {
+        let found = go_type(item);
+        return Err(inconsistent(format!("expected a map[string]interface {{}}, but received a {found}")));
+    }
+    keyed(order, merge_key)?;
+    let mut rest = order.iter().map(|item| identity(item, merge_key));
+    if patched.iter().all(|item| rest.any(|next| next == identity(item, merge_key))) {
+        return Ok(());
+    }
+    let (patched, order) = (Value::from(patched), Value::from(order));
+    Err(inconsistent(format!(
+        "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+        GoValue(&patched),
+        GoValue(&order)
+    )))
 }
 
 /// What tells one item from another: its merge key, or itself.

@@ -118,16 +118,70 @@ fn malformed_patches() {
         assert_eq!(error.to_string(), want);
     }
     check(json!([]), "a strategic merge patch must be a JSON object");
-    check(json!({"securityContext": {"$patch": "frob"}}), "unknown patch type: frob in map");
+    let unknown = |what: &str| format!("unknown patch type: {what} in map: map[$patch:{what}]");
+    check(json!({"securityContext": {"$patch": "frob"}}), &unknown("frob"));
+    check(json!({"securityContext": {"$patch": "merge"}}), &unknown("merge"));
+    check(json!({"securityContext": {"$patch": ["x"]}}), &unknown("[x]"));
+    check(json!({"containers": [{"$patch": "frob"}]}), &unknown("frob"));
+    let merge = "merging lists cannot yet be specified in the patch";
+    check(json!({"containers": [{"name": "a", "$patch": "merge"}]}), merge);
+    let unkeyed = |item: &str| format!("map: map[{item}] does not contain declared merge key: name");
+    check(json!({"containers": [{"image": "x"}]}), &unkeyed("image:x"));
+    check(json!({"containers": [{"$patch": "delete"}]}), &unkeyed("$patch:delete"));
+    check(json!({"$setElementOrder/containers": [{"image": "x"}]}), &unkeyed("image:x"));
+    check(json!({"containers": [1]}), "list element types are not identical: [[map[name:a]] [1]]");
     check(
-        json!({"containers": [{"image": "x"}]}),
-        "map: {\"image\":\"x\"} does not contain declared merge key: name",
+        json!({"$deleteFromPrimitiveList/containers": ["a"]}),
+        "list element types are not identical: [[map[name:a]] [a]]",
     );
-    check(json!({"containers": [1]}), "items of \"containers\" in the patch must be objects");
-    check(json!({"$setElementOrder/containers": 1}), "$setElementOrder must be a list");
+    let list = |found: &str| format!("expected a []interface {{}}, but received a {found}");
+    check(json!({"$setElementOrder/containers": "x"}), &list("string"));
+    check(json!({"$setElementOrder/containers": {}, "containers": []}), &list("map[string]interface {}"));
+    check(json!({"$setElementOrder/securityContext": []}), &list("map[string]interface {}"));
+    check(json!({"$deleteFromPrimitiveList/containers": true}), &list("bool"));
+    check(json!({"$setElementOrder/containers": ["a"]}), "value for key 0 is not a map");
     check(
-        json!({"securityContext": {"$retainKeys": ["x"], "runAsUser": 1}}),
-        "the $retainKeys directive does not list field \"runAsUser\", which the patch sets",
+        json!({"$setElementOrder/containers": ["a"], "containers": [{"name": "a"}]}),
+        "expected a map[string]interface {}, but received a string",
+    );
+    check(
+        json!({"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}),
+        "The order in patch list:\n[map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n",
+    );
+    check(
+        json!({"$setElementOrder/zzz": []}),
+        "unable to find api field in struct PodSpec for the json field \"zzz\"",
+    );
+    for retain in [json!(["x"]), json!("runAsUser"), json!({}), json!(null), json!([])] {
+        let patch = json!({"securityContext": {"$retainKeys": retain, "runAsUser": 1}});
+        check(patch, "invalid patch format of retainKeys");
+    }
+}
+
+#[test]
+fn what_does_not_go_together_has_no_reason() {
+    let document = json!({"containers": [{"name": "a"}]});
+    let status = |patch: Value| {
+        let failed = strategic_merge(&document, &patch, &schema("core.v1.PodSpec")).unwrap_err();
+        let status = crate::status::Status::from(failed);
+        (status.code, status.reason.to_string())
+    };
+    assert_eq!(status(json!({"containers": [{"name": "a", "$patch": "x"}]})), (500, String::new()));
+    let bad = (400, "BadRequest".to_owned());
+    assert_eq!(status(json!({"containers": [{"name": "a", "$retainKeys": 1}]})), bad);
+}
+
+#[test]
+fn orders_that_name_nothing_or_too_much() {
+    let document = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+    let merged = |patch: Value| strategic_merge(&document, &patch, &schema("core.v1.PodSpec")).unwrap();
+    let named = |name: &str| json!({"name": name});
+    let empty = json!({"$setElementOrder/containers": [], "containers": [{"name": "b", "image": "i"}]});
+    assert_eq!(merged(empty)["containers"], json!([{"name": "a"}, {"name": "b", "image": "i"}]));
+    let order = [named("gone"), named("b"), named("a"), named("b")];
+    assert_eq!(
+        merged(json!({"$setElementOrder/containers": order}))["containers"],
+        json!([named("a"), named("b")])
     );
 }
 
