@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
+use super::dump::Asked;
 use super::queue::{Queues, Queuing, Waiting};
 use super::schema::Schema;
 
@@ -95,8 +96,11 @@ pub struct Level {
     scarce: Arc<Notify>,
 }
 
-/// How a waiting request is told that it has seats.
-pub type Turn = oneshot::Sender<Seats>;
+/// A waiting request: how it is told that it has seats, and what it asks for.
+pub struct Turn {
+    told: oneshot::Sender<Seats>,
+    pub asked: Asked,
+}
 
 /// Seats that are taken, until this is dropped.
 pub struct Seats {
@@ -228,6 +232,7 @@ impl Level {
         seats: usize,
         flow: u64,
         schema: &Arc<Schema>,
+        asked: Asked,
         patience: Duration,
     ) -> Result<Seats, Refusal> {
         if self.exempt {
@@ -235,20 +240,21 @@ impl Level {
         }
         self.wants(self.taken.load(SeqCst) + self.waiting.load(SeqCst) + seats);
         self.scarce.notify_one();
-        let (turn, told) = oneshot::channel();
+        let (teller, told) = oneshot::channel();
         let number = {
             let mut queues = self.queues.lock();
             if !queues.exist() {
                 drop(queues);
                 return self.try_enter(seats, schema).ok_or(Refusal::Limit);
             }
+            let turn = Turn { told: teller, asked };
             let waiting = Waiting { seats, flow, schema: schema.clone(), turn };
             let number = queues.push(waiting).ok_or(Refusal::QueueFull)?;
             self.waiting.fetch_add(1, SeqCst);
             schema.metrics.queued();
             number
         };
-        let mut place = Place { level: self, number: Some(number), schema };
+        let mut place = Place { level: self, number: Some(number), schema, late: false };
         self.dispatch();
         match tokio::time::timeout(patience, told).await {
             Ok(Ok(seats)) => {
@@ -260,8 +266,16 @@ impl Level {
                 place.number = None;
                 Err(Refusal::Limit)
             }
-            Err(_) => Err(Refusal::TimeOut),
+            Err(_) => {
+                place.late = true;
+                Err(Refusal::TimeOut)
+            }
         }
+    }
+
+    /// Looks at the queues.
+    pub fn look<R>(&self, look: impl FnOnce(&Queues<Turn>) -> R) -> R {
+        look(&self.queues.lock())
     }
 
     /// Gives free seats to those who wait.
@@ -283,7 +297,7 @@ impl Level {
             schema.metrics.unqueued();
             let seats = self.seated(seats, &schema, Some(flow));
             // Who has gone away meanwhile drops them here; that dispatches again.
-            if let Err(seats) = turn.send(seats) {
+            if let Err(seats) = turn.told.send(seats) {
                 // Dropping calls this function: not from within itself, or the stack might grow with the queue.
                 seats.leave();
             }
@@ -325,6 +339,8 @@ struct Place<'a> {
     level: &'a Arc<Level>,
     number: Option<u64>,
     schema: &'a Arc<Schema>,
+    /// Its time was up; otherwise whoever asked has gone.
+    late: bool,
 }
 
 impl Drop for Place<'_> {
@@ -334,6 +350,9 @@ impl Drop for Place<'_> {
         {
             self.level.waiting.fetch_sub(1, SeqCst);
             self.schema.metrics.unqueued();
+            if !self.late {
+                self.schema.metrics.cancelled();
+            }
         }
     }
 }

@@ -19,8 +19,19 @@ pub struct SchemaMetrics {
     executing: AtomicU64,
     executing_seats: AtomicU64,
     waiting: AtomicU64,
+    cancelled: AtomicU64,
     waits: [Histogram; 2],
     executions: Histogram,
+}
+
+/// What several schemas have had together.
+#[derive(Default)]
+pub struct Totals {
+    pub executing: u64,
+    pub dispatched: u64,
+    pub rejected: u64,
+    pub timed_out: u64,
+    pub cancelled: u64,
 }
 
 /// A histogram without a lock.
@@ -38,6 +49,7 @@ impl Default for SchemaMetrics {
             executing: AtomicU64::default(),
             executing_seats: AtomicU64::default(),
             waiting: AtomicU64::default(),
+            cancelled: AtomicU64::default(),
             waits: [Histogram::new(&WAIT_BUCKETS), Histogram::new(&WAIT_BUCKETS)],
             executions: Histogram::new(&EXECUTION_BUCKETS),
         }
@@ -105,6 +117,20 @@ impl SchemaMetrics {
 
     pub fn unqueued(&self) {
         self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// Whoever asked went away while he waited.
+    pub fn cancelled(&self) {
+        self.cancelled.fetch_add(1, Relaxed);
+    }
+
+    pub fn add_to(&self, totals: &mut Totals) {
+        let [limit, full, late] = &self.rejected;
+        totals.executing += self.executing.load(Relaxed);
+        totals.dispatched += self.dispatched.load(Relaxed);
+        totals.rejected += limit.load(Relaxed) + full.load(Relaxed);
+        totals.timed_out += late.load(Relaxed);
+        totals.cancelled += self.cancelled.load(Relaxed);
     }
 }
 

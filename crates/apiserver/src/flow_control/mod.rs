@@ -9,6 +9,7 @@
 //! The FlowSchemas and PriorityLevelConfigurations themselves are looked after by [`upkeep`].
 
 pub mod defaults;
+pub mod dump;
 pub mod lending;
 pub mod level;
 pub mod metrics;
@@ -126,7 +127,8 @@ impl FlowControl {
         }
         let begun = Instant::now();
         let flow = schema.flow(info, user);
-        let entered = level.wait(seats, flow, &schema, MAX_WAIT).await;
+        let asked = dump::Asked::new(schema.distinguisher(info, user), info, user);
+        let entered = level.wait(seats, flow, &schema, asked, MAX_WAIT).await;
         schema.metrics.waited(begun.elapsed(), entered.is_ok());
         match entered {
             Ok(taken) => Ok(Ticket { _seats: taken, schema, level }),

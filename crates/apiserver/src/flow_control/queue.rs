@@ -153,6 +153,33 @@ impl<T> Queues<T> {
             .min_by(|(i, a), (j, b)| a.virtual_time.total_cmp(&b.virtual_time).then(i.cmp(j)))
     }
 
+    /// How many requests wait, in how many queues.
+    pub fn waiting(&self) -> (usize, usize) {
+        let lengths = self.queues.values().map(|queue| queue.requests.len()).filter(|length| *length > 0);
+        lengths.fold((0, 0), |(requests, queues), length| (requests + length, queues + 1))
+    }
+
+    /// How many queues there may be.
+    pub fn count(&self) -> usize {
+        self.queuing.map_or(0, |queuing| queuing.queues)
+    }
+
+    /// The queues that are in use: index, seats that are waited for, virtual time and the work that is guessed.
+    pub fn each(&self) -> impl Iterator<Item = (usize, (Vec<usize>, f64, f64))> {
+        self.queues.iter().map(|(index, queue)| {
+            let seats: Vec<usize> = queue.requests.iter().map(|(_, request)| request.seats).collect();
+            let guessed = work(seats.iter().sum(), GUESS);
+            (*index, (seats, queue.virtual_time, guessed))
+        })
+    }
+
+    /// The requests that wait: index of the queue, place in it, and the request.
+    pub fn requests(&self) -> impl Iterator<Item = (usize, usize, &Waiting<T>)> {
+        self.queues.iter().flat_map(|(index, queue)| {
+            queue.requests.iter().enumerate().map(|(place, (_, request))| (*index, place, request))
+        })
+    }
+
     fn queue(&mut self, index: usize) -> &mut Queue<T> {
         self.queues.entry(index).or_insert_with(|| Queue { requests: VecDeque::new(), virtual_time: 0.0 })
     }

@@ -103,12 +103,15 @@ impl Schema {
 
     /// What tells the flows of this schema apart.
     pub fn flow(&self, info: &RequestInfo, user: &UserInfo) -> u64 {
-        let distinguisher = match self.distinguisher {
+        FLOWS.hash_one((&self.name, self.distinguisher(info, user)))
+    }
+
+    pub fn distinguisher<'a>(&self, info: &'a RequestInfo, user: &'a UserInfo) -> &'a str {
+        match self.distinguisher {
             Distinguisher::None => "",
             Distinguisher::User => &user.name,
             Distinguisher::Namespace => &info.namespace,
-        };
-        FLOWS.hash_one((&self.name, distinguisher))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::queue::{Queues, Queuing, Waiting};
 use super::*;
+use crate::options::Query;
 
 fn classify(control: &FlowControl, user: &UserInfo, method: Method, path: &str) -> String {
     let info = RequestInfo::parse(&method, path, "");
@@ -112,6 +113,47 @@ async fn who_finds_no_seat_waits_for_one() {
         ),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn what_waits_is_told() {
+    let control = narrow(queues(5));
+    let info = RequestInfo::parse(&Method::GET, "/api/v1/namespaces/n/pods/p/log", "");
+    let mut path = RequestInfo::parse(&Method::GET, "/x", "");
+    let user = UserInfo::authenticated("alice", &[]);
+    let held = control.enter(&path, &user, |_| 2).await.ok().expect("seats");
+    path.namespace = info.namespace;
+    let mut waiting = Box::pin(control.enter(&path, &user, |_| 1));
+    assert!(poll(waiting.as_mut()).is_pending());
+    let dump = |what: &str| {
+        let (path, query) = what.split_once('?').unwrap_or((what, ""));
+        control.dump(&format!("/debug/api_priority_and_fairness/{path}"), &Query::parse(Some(query))).unwrap()
+    };
+    let cells = |line: &str| line.split(',').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let levels = dump("dump_priority_levels");
+    assert_eq!(
+        levels,
+        "PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ExecutingRequests, \
+         DispatchedRequests, RejectedRequests, TimedoutRequests, CancelledRequests\n\
+         narrow,            1,            false,  false,       1,               1,                 1,                  \
+         0,                0,                0\n"
+    );
+    let table = dump("dump_queues");
+    assert_eq!(table.lines().count(), 1 + 64);
+    let used: Vec<_> = table.lines().skip(1).map(cells).filter(|row| row[2] == "1").collect();
+    assert_eq!(used.len(), 1);
+    assert_eq!(used[0][5..], ["0.00000000ss", "1", "1", "0.00300000ss"]);
+    let requests = cells(dump("dump_requests").lines().nth(1).unwrap());
+    assert_eq!((&requests[..2], &requests[2]), (&["narrow".to_owned(), "all".to_owned()][..], &used[0][1]));
+    assert_eq!((&*requests[4], &*requests[6]), ("alice", "1"));
+    let detailed = cells(dump("dump_requests?includeRequestDetails=1").lines().nth(1).unwrap());
+    assert_eq!(detailed[10..], ["alice", "get", "/x", "n", "", "", "", ""]);
+    // Who goes away is counted.
+    drop(waiting);
+    drop(held);
+    let row = cells(dump("dump_priority_levels").lines().nth(1).unwrap());
+    assert_eq!(row[1..], ["0", "true", "false", "0", "0", "1", "0", "0", "1"]);
+    assert_eq!(control.dump("/debug/api_priority_and_fairness/x", &Query::parse(None)), None);
 }
 
 #[tokio::test(start_paused = true)]

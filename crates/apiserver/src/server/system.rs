@@ -40,6 +40,9 @@ pub async fn serve(
         let body = serde_json::to_vec(&document).map_err(Status::internal)?;
         return Ok(respond::with_body(StatusCode::OK, content_type, ResponseBody::full(body)));
     }
+    if let Some(table) = state.flow_control.dump(path, &query) {
+        return Ok(respond::text(StatusCode::OK, table));
+    }
     if path == "/metrics" || path == "/metrics/slis" {
         let text = match path {
             "/metrics" => state.metrics.text(state).await,
