@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::status::{GroupResource, Status};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -163,6 +164,18 @@ pub(crate) async fn update_status(
     let writer =
         Writer { name, subresource: "status", ..Writer::own(state, served, &user, manager, &warnings) };
     writer.update(&Change { make, managed: false, whole: false }).await.map(drop)
+}
+
+/// Makes a namespace in the server's own name, unless it is there. Admission calls it, which is part of making it.
+pub(crate) fn make_namespace<'a>(state: &'a Arc<State>, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        match write(state, GroupResource::new("", "namespaces"), namespace, false).await {
+            Err(StartError::Bootstrap { status, .. }) => Err(status),
+            Err(error) => Err(Status::internal(error)),
+            Ok(()) => Ok(()),
+        }
+    })
 }
 
 /// Makes the object, or brings it to this state.

@@ -68,6 +68,8 @@ pub struct Config {
     pub audit: AuditOptions,
     /// The admission plugins that run.
     pub admission: Plugins,
+    /// An AdmissionConfiguration: what some of them are told.
+    pub admission_config: Option<PathBuf>,
     /// An EncryptionConfiguration, followed while the server runs.
     pub encryption_config: Option<PathBuf>,
     /// Requests served at once, by priority and fairness; watches and long-running ones are not counted.
@@ -126,6 +128,7 @@ impl Config {
             authorization: AuthorizationOptions::default(),
             audit: AuditOptions::default(),
             admission: Plugins::default(),
+            admission_config: None,
             encryption_config: None,
             max_requests_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             max_mutating_requests_in_flight: Self::DEFAULT_MAX_MUTATING_IN_FLIGHT,

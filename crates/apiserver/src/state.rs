@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::admission::configuration::Configured;
 use crate::admission::objects::Objects;
 use crate::aggregation::Aggregation;
 use crate::aggregation::shown::Shown;
@@ -89,10 +90,11 @@ impl State {
         );
         let objects: Arc<dyn Objects> = caches.clone();
         let authorizer = Arc::new(Authorizer::new(caches.clone(), &config.authorization)?);
+        let configured = Configured::load(config.admission_config.as_deref(), &config.admission)?;
         Ok(Arc::new(Self {
             authenticator: Authenticator::new(&config, issuer.clone(), objects)?,
             issuer,
-            admission: Chain::new(caches.clone(), authorizer.clone(), config.admission.clone()),
+            admission: Chain::new(caches.clone(), authorizer.clone(), config.admission.clone(), configured),
             authorizer,
             services: ServiceAllocator::new(&config, caches.clone())?,
             nodes: NodeProxy::new(&config)?,

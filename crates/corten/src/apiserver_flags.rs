@@ -141,6 +141,9 @@ pub struct ApiServerFlags {
     /// Admission plugins that do not run
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+    /// An AdmissionConfiguration file: what EventRateLimit, ImagePolicyWebhook and PodTolerationRestriction are told
+    #[arg(long, value_name = "FILE")]
+    admission_control_config_file: Option<PathBuf>,
     /// An EncryptionConfiguration file: how Secrets and others are encrypted in the store
     #[arg(long, value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
@@ -186,6 +189,7 @@ impl ApiServerFlags {
         self.apply_authorization(&mut config)?;
         config.audit = self.audit();
         config.admission = Plugins::new(&self.enable_admission_plugins, &self.disable_admission_plugins)?;
+        config.admission_config.clone_from(&self.admission_control_config_file);
         // As upstream: kubelets that join have certificates of their own making.
         config.kubelet_ca.clone_from(&self.kubelet_certificate_authority);
         config.encryption_config.clone_from(&self.encryption_provider_config);

@@ -1,6 +1,8 @@
 //! Connections to pods, services and nodes (`exec`, `attach`, `portforward`, `proxy`) are admitted too: what they ask
 //! for is the object.
 
+use std::sync::Arc;
+
 use api::gvk::{GroupVersionKind, GroupVersionResource};
 use api::status::Status;
 use serde_json::{Value, json};
@@ -10,7 +12,12 @@ use crate::UserInfo;
 use crate::request::{RequestInfo, query_pairs};
 use crate::state::State;
 
-pub async fn admit(state: &State, user: &UserInfo, info: &RequestInfo, query: &str) -> Result<(), Status> {
+pub async fn admit(
+    state: &Arc<State>,
+    user: &UserInfo,
+    info: &RequestInfo,
+    query: &str,
+) -> Result<(), Status> {
     let Some(kind) = options_kind(info) else { return Ok(()) };
     let kind = GroupVersionKind::new("", "v1", kind);
     let mut request = AdmissionRequest {

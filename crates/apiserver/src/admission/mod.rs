@@ -6,23 +6,29 @@
 
 pub mod cel;
 pub mod certificates;
+pub mod configuration;
 pub mod connect;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
 mod device_selectors;
+mod event_rate_limit;
+mod image_policy;
 pub mod limit_ranger;
 pub mod matching;
 mod mutation;
+mod namespace_auto_provision;
 pub mod namespace_lifecycle;
 mod node_audience;
 mod node_declared_features;
 pub mod node_restriction;
 pub mod objects;
 mod optional;
+mod owner_references;
 mod phase;
 pub mod plugins;
 pub mod pod_security;
+mod pod_toleration_restriction;
 pub mod pod_topology_labels;
 pub mod policy;
 pub mod priority;
@@ -47,6 +53,7 @@ use crate::authz::follow::Followed;
 use crate::authz::{Authorizer, escalation};
 use crate::cache::Caches;
 use crate::state::State;
+use configuration::Configured;
 use mutation::Round;
 use phase::Phase;
 use plugins::Plugins;
@@ -117,6 +124,7 @@ impl AdmissionRequest<'_> {
 /// quotas.
 pub struct Chain {
     plugins: Plugins,
+    configured: Configured,
     quotas: quota::Quotas,
     mutating_policies: Followed<Policies>,
     mutating_webhooks: Followed<Hooks>,
@@ -127,10 +135,16 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn new(caches: Arc<Caches>, authorizer: Arc<Authorizer>, plugins: Plugins) -> Self {
+    pub fn new(
+        caches: Arc<Caches>,
+        authorizer: Arc<Authorizer>,
+        plugins: Plugins,
+        configured: Configured,
+    ) -> Self {
         let quotas = quota::Quotas::new(caches.clone());
         Self {
             plugins,
+            configured,
             quotas,
             mutating_policies: Followed::new(Policies::default(), &caches, &policy::MUTATING),
             mutating_webhooks: Followed::new(Hooks::default(), &caches, &[webhook::MUTATING]),
@@ -143,14 +157,14 @@ impl Chain {
 
     /// Plugins that may change the object. What users' own mutations have changed, plugins see once more, and those
     /// mutations that ask for it.
-    pub async fn mutate(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+    pub async fn mutate(&self, request: &mut AdmissionRequest<'_>, state: &Arc<State>) -> Result<(), Status> {
         let begun = Instant::now();
         let admitted = self.mutated(request, state).await;
         state.metrics.admission.step("admit", request.operation, admitted.is_err(), begun.elapsed());
         admitted
     }
 
-    async fn mutated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+    async fn mutated(&self, request: &mut AdmissionRequest<'_>, state: &Arc<State>) -> Result<(), Status> {
         self.mutate_by_plugins(request, state).await?;
         let mut round = Round::default();
         self.mutate_by_users(request, state, &mut round).await?;
@@ -166,7 +180,7 @@ impl Chain {
     async fn mutate_by_users(
         &self,
         request: &mut AdmissionRequest<'_>,
-        state: &State,
+        state: &Arc<State>,
         round: &mut Round,
     ) -> Result<(), Status> {
         let phase = Phase::new("admit", request.operation, &self.plugins, &state.metrics);
@@ -179,11 +193,13 @@ impl Chain {
     async fn mutate_by_plugins(
         &self,
         request: &mut AdmissionRequest<'_>,
-        state: &State,
+        state: &Arc<State>,
     ) -> Result<(), Status> {
         let objects = &*self.caches;
         let phase = Phase::new("admit", request.operation, &self.plugins, &state.metrics);
         phase.plugin("ExtendedResourceToleration", || optional::tolerate_extended(request))?;
+        let provision = namespace_auto_provision::provision(request, objects, state);
+        phase.plugin_async("NamespaceAutoProvision", provision).await?;
         phase.plugin("NamespaceLifecycle", || namespace_lifecycle::admit(request, objects))?;
         phase.plugin("NamespaceExists", || namespace_lifecycle::admit(request, objects))?;
         phase.plugin("LimitRanger", || limit_ranger::mutate(request, objects))?;
@@ -198,21 +214,28 @@ impl Chain {
         phase.plugin("PodNodeSelector", || optional::select_nodes(request, objects))?;
         phase.plugin("Priority", || priority::mutate(request, objects))?;
         phase.plugin("DefaultTolerationSeconds", || default_toleration_seconds::mutate(request))?;
+        let tolerations = &self.configured.tolerations;
+        phase.plugin("PodTolerationRestriction", || tolerations.mutate(request, objects))?;
         phase.plugin("DefaultStorageClass", || default_storage_class::mutate(request, objects))?;
         phase.plugin("StorageObjectInUseProtection", || storage_object_in_use::mutate(request))?;
         phase.plugin("RuntimeClass", || runtime_class::mutate(request, objects))?;
-        phase.plugin("DefaultIngressClass", || default_ingress_class::mutate(request, objects))
+        phase.plugin("DefaultIngressClass", || default_ingress_class::mutate(request, objects))?;
+        phase.plugin("AlwaysDeny", || optional::deny(request))
     }
 
     /// Plugins that only say yes or no.
-    pub async fn validate(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+    pub async fn validate(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        state: &Arc<State>,
+    ) -> Result<(), Status> {
         let begun = Instant::now();
         let admitted = self.validated(request, state).await;
         state.metrics.admission.step("validate", request.operation, admitted.is_err(), begun.elapsed());
         admitted
     }
 
-    async fn validated(&self, request: &mut AdmissionRequest<'_>, state: &State) -> Result<(), Status> {
+    async fn validated(&self, request: &mut AdmissionRequest<'_>, state: &Arc<State>) -> Result<(), Status> {
         let objects = &*self.caches;
         let phase = Phase::new("validate", request.operation, &self.plugins, &state.metrics);
         phase.plugin("LimitPodHardAntiAffinityTopology", || optional::limit_anti_affinity(request))?;
@@ -221,8 +244,17 @@ impl Chain {
         phase.plugin_async("NodeRestriction", self.restricted(request)).await?;
         phase
             .plugin("NodeDeclaredFeatureValidator", || node_declared_features::validate(request, objects))?;
+        if let Some(images) = &self.configured.images {
+            phase.plugin_async("ImagePolicyWebhook", images.validate(request)).await?;
+        }
         phase.plugin("PodSecurity", || pod_security::validate(request, objects))?;
         phase.plugin("Priority", || priority::validate(request, objects))?;
+        let tolerations = &self.configured.tolerations;
+        phase.plugin("PodTolerationRestriction", || tolerations.validate(request, objects))?;
+        phase.plugin("EventRateLimit", || self.configured.events.validate(request, Instant::now()))?;
+        let catalog = state.catalog();
+        let owners = owner_references::validate(request, &self.authorizer, &catalog.registry);
+        phase.plugin_async("OwnerReferencesPermissionEnforcement", owners).await?;
         phase.plugin("PersistentVolumeClaimResize", || volume_resize::validate(request, objects))?;
         phase.plugin("RuntimeClass", || runtime_class::validate(request, objects))?;
         let approval = certificates::validate(request, &self.authorizer);
@@ -244,8 +276,9 @@ impl Chain {
         phase.plugin_async("ValidatingAdmissionPolicy", policies).await?;
         let webhooks = webhook::validate(&self.validating_webhooks, request, state);
         phase.plugin_async("ValidatingAdmissionWebhook", webhooks).await?;
-        // Last: what it lets through is counted.
-        phase.plugin_async("ResourceQuota", self.quotas.validate(request, state)).await
+        // What it lets through is counted.
+        phase.plugin_async("ResourceQuota", self.quotas.validate(request, state)).await?;
+        phase.plugin("AlwaysDeny", || optional::deny(request))
     }
 
     async fn restricted(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {

@@ -1,4 +1,4 @@
-//! Plugins that have to be asked for, each a few lines: AlwaysPullImages, DenyServiceExternalIPs,
+//! Plugins that have to be asked for, each a few lines: AlwaysDeny, AlwaysPullImages, DenyServiceExternalIPs,
 //! ExtendedResourceToleration, LimitPodHardAntiAffinityTopology, PodNodeSelector.
 
 use std::collections::BTreeSet;
@@ -9,6 +9,15 @@ use serde_json::{Value, json};
 
 use super::objects::{NAMESPACES, Objects, annotation, at, items};
 use super::{AdmissionRequest, Operation};
+use crate::bootstrap;
+
+/// AlwaysDeny: nothing is changed but by the server itself, which could not start otherwise.
+pub fn deny(request: &AdmissionRequest<'_>) -> Result<(), Status> {
+    if request.user.name == bootstrap::USER {
+        return Ok(());
+    }
+    Err(request.forbidden("admission control is denying all modifications"))
+}
 
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 

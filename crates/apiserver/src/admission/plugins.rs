@@ -32,22 +32,18 @@ const DEFAULT: [&str; 25] = [
 ];
 
 /// Those that have to be asked for.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 12] = [
+    "AlwaysDeny",
     "AlwaysPullImages",
     "DenyServiceExternalIPs",
-    "ExtendedResourceToleration",
-    "LimitPodHardAntiAffinityTopology",
-    "NamespaceExists",
-    "PodNodeSelector",
-];
-
-/// Upstream's others, which are not here.
-const MISSING: [&str; 6] = [
-    "AlwaysDeny",
     "EventRateLimit",
+    "ExtendedResourceToleration",
     "ImagePolicyWebhook",
+    "LimitPodHardAntiAffinityTopology",
     "NamespaceAutoProvision",
+    "NamespaceExists",
     "OwnerReferencesPermissionEnforcement",
+    "PodNodeSelector",
     "PodTolerationRestriction",
 ];
 
@@ -55,10 +51,6 @@ const MISSING: [&str; 6] = [
 pub enum PluginsError {
     #[error("admission plugin {0:?} is unknown")]
     Unknown(String),
-    #[error(
-        "admission plugin {0:?} is not part of Corten; a ValidatingAdmissionPolicy or a webhook can take its place"
-    )]
-    Missing(String),
     #[error("admission plugin {0:?} is both enabled and disabled")]
     Both(String),
 }
@@ -94,9 +86,6 @@ impl Plugins {
 }
 
 fn known(name: &str) -> Result<&'static str, PluginsError> {
-    if MISSING.contains(&name) {
-        return Err(PluginsError::Missing(name.to_owned()));
-    }
     let found = DEFAULT.iter().chain(&OPTIONAL).find(|known| **known == name);
     found.copied().ok_or_else(|| PluginsError::Unknown(name.to_owned()))
 }
@@ -116,8 +105,6 @@ mod tests {
             .map(|name| chosen.run(name));
         assert_eq!(runs, [true, true, false, false, true]);
         assert_eq!(plugins(&["Foo"], &[]).unwrap_err(), PluginsError::Unknown("Foo".to_owned()));
-        let missing = PluginsError::Missing("EventRateLimit".to_owned());
-        assert_eq!(plugins(&["EventRateLimit"], &[]).unwrap_err(), missing);
         let both = PluginsError::Both("Priority".to_owned());
         assert_eq!(plugins(&["Priority"], &["Priority"]).unwrap_err(), both);
     }

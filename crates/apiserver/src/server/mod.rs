@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::UserInfo;
+use crate::admission::configuration::ConfigurationError;
 use crate::aggregation;
 use crate::audit::AuditError;
 use crate::authn::AuthnStartError;
@@ -65,6 +66,8 @@ pub enum StartError {
     Authz(#[from] AuthzStartError),
     #[error("cannot set up authentication: {0}")]
     Authn(#[from] AuthnStartError),
+    #[error("cannot set up admission: {0}")]
+    Admission(#[from] ConfigurationError),
     #[error(transparent)]
     Audit(#[from] AuditError),
     #[error("cannot set up the API server: {0}")]

@@ -15,7 +15,7 @@ use tower::ServiceExt;
 pub struct Server {
     pub api: ApiServer,
     pub files: TempDir,
-    user: UserInfo,
+    pub user: UserInfo,
 }
 
 pub struct Answer {

@@ -16,6 +16,7 @@ mod kms;
 mod lists;
 mod observed;
 mod patches;
+mod plugins;
 mod policies;
 mod servers;
 mod services;
