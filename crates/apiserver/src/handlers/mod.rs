@@ -1,6 +1,7 @@
 //! Requests for resources: one set of handlers for every kind.
 
 pub mod call;
+mod component_status;
 pub mod decode;
 mod delete;
 mod frame;
@@ -152,7 +153,10 @@ async fn dispatch(call: &Call, body: &bytes::Bytes) -> Result<Answer, Status> {
         let answered = access_review::review(&call.state, &call.user, &call.info, object).await?;
         return render::value(call, StatusCode::CREATED, answered);
     }
+    let components = call.served.resource.plural == component_status::PLURAL && call.served.custom.is_none();
     match call.info.verb.as_str() {
+        "get" if components => component_status::one(call).await,
+        "list" if components => component_status::all(call).await,
         "get" => {
             let options = crate::options::ListOptions::parse(&call.query, false)?;
             list::reach(call, options.resource_version).await?;

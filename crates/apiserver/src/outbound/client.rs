@@ -104,6 +104,11 @@ impl Client {
         Self::new(url, trust::client(&trust, None).map_err(ClientError::Tls)?, None)
     }
 
+    /// A client without credentials, for what is no secret: it does not ask who answers.
+    pub fn trusting_anyone(url: &str) -> Result<Self, ClientError> {
+        Self::new(url, trust::client(&Trust::Anyone, None).map_err(ClientError::Tls)?, None)
+    }
+
     fn new(url: &str, tls: ClientConfig, server_name: Option<&str>) -> Result<Self, ClientError> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);

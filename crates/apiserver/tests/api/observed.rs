@@ -145,3 +145,18 @@ async fn pages_tell_what_the_server_is() {
     }
     assert_eq!(server.get_as("/statusz", "application/json").await.failure().0, 406);
 }
+
+#[tokio::test]
+async fn components_tell_how_they_are() {
+    let server = Server::start().await;
+    let path = "/api/v1/componentstatuses";
+    let list = server.get(path).await.ok();
+    let names: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|one| &one["metadata"]["name"]).collect();
+    assert_eq!(names, ["controller-manager", "etcd-0", "scheduler"]);
+    let store = server.get(&format!("{path}/etcd-0")).await.ok();
+    assert_eq!(store["conditions"], json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
+    let one = server.get(&format!("{path}?fieldSelector=metadata.name%3Detcd-0")).await.ok();
+    assert_eq!(one["items"], json!([store]));
+    assert_eq!(server.get(&format!("{path}/nobody")).await.failure().0, 404);
+}
