@@ -85,7 +85,7 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
             if found.as_deref().unwrap_or(&Value::Null) == wanted {
                 Ok(())
             } else {
-                Err(PatchError::DoesNotApply(format!("testing value {path} failed: test failed")))
+                Err(PatchError::TestFailed(path.to_owned()))
             }
         }
         "move" => {

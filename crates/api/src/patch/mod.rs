@@ -22,6 +22,9 @@ pub enum PatchError {
     /// A well-formed JSON patch that does not fit the object.
     #[error("{0}")]
     DoesNotApply(String),
+    /// A JSON patch whose `test` of this path found something else.
+    #[error("testing value {0} failed: test failed")]
+    TestFailed(String),
     /// A strategic merge patch whose parts do not go together. Upstream has no reason for it; it is known by its words.
     #[error("{0}")]
     Inconsistent(String),
@@ -37,10 +40,10 @@ impl From<PatchError> for Status {
     fn from(e: PatchError) -> Self {
         match e {
             PatchError::Malformed(why) => Status::bad_request(why),
-            PatchError::DoesNotApply(why) => {
+            PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => {
                 let cause = StatusCause {
                     kind: "UnexpectedServerResponse".into(),
-                    message: why,
+                    message: e.to_string(),
                     field: "patch".into(),
                 };
                 let message = "the server rejected our request due to an error in our request";

@@ -84,7 +84,7 @@ pub enum OutboundError {
     Failed { method: &'static str, url: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{method} {url:?}: context deadline exceeded")]
     Timeout { method: &'static str, url: String },
-    #[error("the server answered {code}{}", told(text))]
+    #[error("{}", refusal(*code, text))]
     Refused { code: StatusCode, text: String },
 }
 
@@ -97,8 +97,16 @@ fn cause(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     deepest.to_string()
 }
 
-fn told(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(": {text}") }
+/// As upstream's clients tell it.
+fn refusal(code: StatusCode, text: &str) -> String {
+    match (code.is_server_error(), text) {
+        (true, "") => "the server has prevented the request from succeeding".to_owned(),
+        (true, text) => {
+            format!("an error on the server ({text:?}) has prevented the request from succeeding")
+        }
+        (false, "") => format!("the server answered {code}"),
+        (false, text) => format!("the server answered {code}: {text}"),
+    }
 }
 
 impl Destination {

@@ -214,11 +214,9 @@ async fn mutations_by_configuration_and_by_patch() {
     bind(&server, "mutating", "patch", &patch, json!({})).await;
     let stored = server.post(CONFIG_MAPS, &config_map("x")).await.ok();
     assert_eq!(stored["metadata"]["annotations"], json!({"a/b": "1"}));
-    let (code, reason, message) =
-        server.post(CONFIG_MAPS, &json!({"metadata": {"name": "y"}, "data": {"a": "2"}})).await.failure();
-    assert_eq!((code, reason.as_str()), (403, "Invalid"));
-    let told = "policy 'patch' with binding 'patch-binding' denied request: JSON Patch: ";
-    assert!(message.starts_with(told), "{message}");
+    // What is tested is another one here: it stays as it is.
+    let other = json!({"metadata": {"name": "y"}, "data": {"a": "2"}});
+    assert_eq!(server.post(CONFIG_MAPS, &other).await.ok()["metadata"].get("annotations"), None);
 }
 
 #[tokio::test]
@@ -243,4 +241,62 @@ async fn wrong_policies_are_refused() {
     server.post(CONFIG_MAPS, &config_map("x")).await.failure();
     server.delete(&format!("{policies}/no"), "").await.ok();
     server.post(CONFIG_MAPS, &config_map("x")).await.ok();
+}
+
+#[tokio::test]
+async fn what_cannot_be_evaluated_is_a_violation_like_others() {
+    let server = Server::start().await;
+    let spec = json!({
+        "matchConstraints": constraints("", "configmaps"),
+        "validations": [{"expression": "object.data.nowhere == 'x'"}],
+    });
+    bind(&server, "validating", "demo", &spec, json!({"validationActions": ["Warn"]})).await;
+    let mut map = config_map("a");
+    map["data"] = json!({"k": "v"});
+    let warned = server.post(CONFIG_MAPS, &map).await;
+    let why = "expression 'object.data.nowhere == 'x'' resulted in error: no such key: nowhere";
+    assert!(warned.warnings().iter().any(|warning| warning.contains(why)), "{:?}", warned.warnings());
+    assert_eq!(warned.code, 201);
+    // Audit annotations have no other way to fail.
+    let mut annotated = spec.clone();
+    annotated["validations"] = json!([{"expression": "true"}]);
+    annotated["auditAnnotations"] = json!([{"key": "k", "valueExpression": "object.data.nowhere"}]);
+    bind(&server, "validating", "other", &annotated, json!({"validationActions": ["Warn"]})).await;
+    map["metadata"]["name"] = json!("b");
+    let (_, _, message) = server.post(CONFIG_MAPS, &map).await.failure();
+    assert!(
+        message.ends_with("expression 'object.data.nowhere' resulted in error: no such key: nowhere"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn mutations_that_do_not_fit() {
+    let server = Server::start().await;
+    let spec = |mutation: Value| {
+        json!({"matchConstraints": constraints("", "configmaps"), "mutations": [mutation],
+            "reinvocationPolicy": "Never", "failurePolicy": "Fail"})
+    };
+    // A test that fails leaves the object as it is.
+    let tested = "[JSONPatch{op: 'test', path: '/metadata/name', value: 'x'}, \
+                  JSONPatch{op: 'add', path: '/metadata/labels', value: {'was': 'x'}}]";
+    let tested = spec(json!({"patchType": "JSONPatch", "jsonPatch": {"expression": tested}}));
+    bind(&server, "mutating", "tested", &tested, json!({})).await;
+    assert_eq!(server.post(CONFIG_MAPS, &config_map("a")).await.ok()["metadata"].get("labels"), None);
+    assert_eq!(server.post(CONFIG_MAPS, &config_map("x")).await.ok()["metadata"]["labels"]["was"], "x");
+    let missing = spec(json!({"patchType": "JSONPatch", "jsonPatch": {"expression":
+        "object.metadata.name == 'm' ? [JSONPatch{op: 'remove', path: '/nowhere'}] : []"}}));
+    bind(&server, "mutating", "missing", &missing, json!({})).await;
+    let (code, reason, message) = server.post(CONFIG_MAPS, &config_map("m")).await.failure();
+    assert_eq!((code, reason.as_str()), (403, "Invalid"));
+    let told = "policy 'missing' with binding 'missing-binding' denied request: JSON Patch: ";
+    assert!(message.starts_with(told), "{message}");
+    let unknown = "Object{nowhere: 'x'}";
+    let unknown =
+        spec(json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": unknown}}));
+    bind(&server, "mutating", "unknown", &unknown, json!({})).await;
+    let (code, _, message) = server.post(CONFIG_MAPS, &config_map("b")).await.failure();
+    let why = "policy 'unknown' with binding 'unknown-binding' denied request: error applying patch: failed to \
+               convert patch object to typed object: .nowhere: field not declared in schema";
+    assert_eq!((code, &*message), (403, why));
 }

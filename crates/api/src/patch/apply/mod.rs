@@ -261,15 +261,20 @@ pub fn untyped(config: &Value, problems: &[String]) -> ApplyError {
     let text = |member: &str| config.get(member).and_then(Value::as_str).unwrap_or_default();
     let version = text("apiVersion");
     let slash = if version.contains('/') { "" } else { "/" };
-    let problems = match problems {
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
-    };
     ApplyError::Untyped(format!(
-        "failed to create typed patch object ({}; {slash}{version}, Kind={}): {problems}",
+        "failed to create typed patch object ({}; {slash}{version}, Kind={}): {}",
         shown_name(config),
         text("kind"),
+        listed(problems),
     ))
+}
+
+/// One problem as it is, several each on a line.
+pub fn listed(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    }
 }
 
 /// `namespace/name`

@@ -12,7 +12,7 @@ use crate::authz::Authorizer;
 pub struct Conditions(Vec<Condition>);
 
 struct Condition {
-    name: String,
+    expression: String,
     /// Or why it does not compile. Such were refused when they were written, unless by an older server.
     program: Result<Program, String>,
 }
@@ -33,7 +33,7 @@ impl Conditions {
             let source = condition["expression"].as_str().unwrap_or_default();
             let program = Program::compile_as(source, environment, &[Type::Bool]);
             Condition {
-                name: condition["name"].as_str().unwrap_or_default().to_owned(),
+                expression: source.to_owned(),
                 program: program.map_err(|error| format!("compilation failed: {error}")),
             }
         };
@@ -54,7 +54,7 @@ impl Conditions {
     ) -> Verdict {
         let mut budget = Budget::new(PER_EXPRESSION, MATCH_CONDITIONS);
         let mut failures = Vec::new();
-        for Condition { name, program } in &self.0 {
+        for Condition { expression, program } in &self.0 {
             let evaluated = match program {
                 Ok(program) => {
                     evaluate(program, scope, &facts.decisions, authorizer, user, &mut budget).await
@@ -64,10 +64,10 @@ impl Conditions {
             match evaluated.map(|value| value.as_bool()) {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => return Verdict::Excluded,
-                Ok(None) => failures.push(format!("match condition '{name}' did not evaluate to a boolean")),
+                Ok(None) => failures.push(format!("expression '{expression}' did not evaluate to a boolean")),
                 Err(error) => {
                     let spent = error.is_budget();
-                    failures.push(format!("match condition '{name}' resulted in error: {error}"));
+                    failures.push(format!("expression '{expression}' resulted in error: {error}"));
                     if spent && budget.remaining() == 0 {
                         break;
                     }

@@ -1,7 +1,7 @@
 //! An ApplyConfiguration mutation: merged into the object as server-side apply merges, by schema, but owned by nobody.
 
 use api::gvk::GroupVersionKind;
-use api::patch::apply::{Updater, server_side_apply};
+use api::patch::apply::{Updater, listed, server_side_apply, undeclared};
 use api::patch::merge_patch;
 use api::schema::{ListType, Schema};
 use serde_json::Value;
@@ -24,6 +24,10 @@ pub fn applied(object: &Value, mut configuration: Value, state: &State) -> Resul
     let Some(schema) = served.and_then(|served| served.resource.schema()) else {
         return merge_patch(object, &configuration).map_err(|error| error.to_string());
     };
+    let undeclared = undeclared(&configuration, schema);
+    if !undeclared.is_empty() {
+        return Err(format!("failed to convert patch object to typed object: {}", listed(&undeclared)));
+    }
     if let Some(path) = atomic(&configuration, schema, "", MAX_DEPTH) {
         return Err(format!(
             "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {path}"

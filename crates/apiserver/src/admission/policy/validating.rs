@@ -27,8 +27,10 @@ const MAX_ANNOTATION: usize = 10 << 10;
 struct Violation {
     policy: String,
     binding: Option<String>,
-    /// Which of the validations.
+    /// Which of the validations; none where something could not be evaluated.
     index: Option<usize>,
+    /// Whether it refuses whatever the binding says of violations.
+    always: bool,
     message: String,
     reason: Cow<'static, str>,
 }
@@ -75,7 +77,7 @@ pub async fn validate(
             Ok(None) => continue,
             Err(status) => {
                 let why = format!("failed to configure policy: {}", status.message);
-                denied.extend(failed(policy, None, None, why));
+                denied.extend(failed(policy, None, true, why));
                 continue;
             }
         };
@@ -115,8 +117,7 @@ pub async fn validate(
                         "validationActions": binding.actions.names(),
                     }));
                 }
-                // Policies that cannot be evaluated refuse, whatever the binding says of violations.
-                if binding.actions.deny || violation.index.is_none() {
+                if binding.actions.deny || violation.always {
                     denied.push(violation);
                 }
             }
@@ -145,16 +146,12 @@ pub(super) fn applies(
 }
 
 /// What could not be done: a violation, unless the policy says to ignore such.
-fn failed(
-    policy: &Policy,
-    binding: Option<&Binding>,
-    index: Option<usize>,
-    message: String,
-) -> Option<Violation> {
+fn failed(policy: &Policy, binding: Option<&Binding>, always: bool, message: String) -> Option<Violation> {
     policy.fails.then(|| Violation {
         policy: policy.name.clone(),
         binding: binding.map(|binding| binding.name.clone()),
-        index,
+        index: None,
+        always,
         message,
         reason: "Invalid".into(),
     })
@@ -174,7 +171,7 @@ async fn bound_to(
             violations.extend(failed(
                 policy,
                 Some(binding),
-                None,
+                true,
                 format!("failed to configure binding: {why}"),
             ));
             return violations;
@@ -186,7 +183,7 @@ async fn bound_to(
             Verdict::Matches => {}
             Verdict::Excluded => continue,
             Verdict::Failed(why) => {
-                violations.extend(failed(policy, Some(binding), None, why));
+                violations.extend(failed(policy, Some(binding), false, why));
                 continue;
             }
         }
@@ -239,6 +236,7 @@ impl<'e> Evaluation<'e, '_> {
                     policy: policy.name.clone(),
                     binding: Some(binding.name.clone()),
                     index: Some(index),
+                    always: false,
                     message: self.message(validation).await,
                     reason: validation.reason.clone(),
                 };
@@ -246,15 +244,15 @@ impl<'e> Evaluation<'e, '_> {
             }
             Ok(None) => {
                 let why = format!("expression '{expression}' did not evaluate to a boolean");
-                (failed(policy, Some(binding), None, why), false)
+                (failed(policy, Some(binding), false, why), false)
             }
             Err(error) if error.is_budget() && self.budget.remaining() == 0 => {
                 let why = "validation failed due to running out of cost budget, no further validation rules will be run";
-                (failed(policy, Some(binding), None, why.to_owned()), true)
+                (failed(policy, Some(binding), false, why.to_owned()), true)
             }
             Err(error) => {
                 let why = format!("expression '{expression}' resulted in error: {error}");
-                (failed(policy, Some(binding), None, why), false)
+                (failed(policy, Some(binding), false, why), false)
             }
         }
     }
@@ -285,8 +283,9 @@ impl<'e> Evaluation<'e, '_> {
         let value = match self.value(program).await {
             Ok(value) => value,
             Err(error) => {
-                let why = format!("auditAnnotation '{key}' resulted in error: {error}");
-                return failed(policy, Some(binding), None, why);
+                let source = program.as_ref().map_or(key, |program| program.source());
+                let why = format!("expression '{source}' resulted in error: {error}");
+                return failed(policy, Some(binding), true, why);
             }
         };
         let told = value.as_str().unwrap_or_default().trim();
