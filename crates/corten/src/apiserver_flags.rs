@@ -141,7 +141,7 @@ pub struct ApiServerFlags {
     /// Admission plugins that do not run
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
-    /// An AdmissionConfiguration file: what EventRateLimit, ImagePolicyWebhook and PodTolerationRestriction are told
+    /// An AdmissionConfiguration file: what EventRateLimit, ImagePolicyWebhook, PodSecurity and PodTolerationRestriction are told
     #[arg(long, value_name = "FILE")]
     admission_control_config_file: Option<PathBuf>,
     /// An EncryptionConfiguration file: how Secrets and others are encrypted in the store

@@ -9,13 +9,14 @@ use super::event_rate_limit::EventRateLimit;
 use super::image_policy::ImagePolicy;
 use super::objects::items;
 use super::plugins::Plugins;
+use super::pod_security::PodSecurity;
 use super::pod_toleration_restriction::Tolerations;
 
 const KIND: &str = "AdmissionConfiguration";
 const VERSIONS: [&str; 3] =
     ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1alpha1", "apiserver.k8s.io/v1alpha1"];
 /// The plugins that can be told something.
-const TOLD: [&str; 3] = ["EventRateLimit", "ImagePolicyWebhook", "PodTolerationRestriction"];
+const TOLD: [&str; 4] = ["EventRateLimit", "ImagePolicyWebhook", "PodSecurity", "PodTolerationRestriction"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
@@ -36,6 +37,7 @@ pub enum ConfigurationError {
 pub struct Configured {
     pub events: EventRateLimit,
     pub images: Option<ImagePolicy>,
+    pub pod_security: PodSecurity,
     pub tolerations: Tolerations,
 }
 
@@ -54,6 +56,7 @@ impl Configured {
             let policy = ImagePolicy::read(of("ImagePolicyWebhook"), directory);
             configured.images = Some(policy.map_err(failed("ImagePolicyWebhook"))?);
         }
+        configured.pod_security = PodSecurity::read(of("PodSecurity")).map_err(failed("PodSecurity"))?;
         configured.tolerations = Tolerations::read(of("PodTolerationRestriction"));
         Ok(configured)
     }

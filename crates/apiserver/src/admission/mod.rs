@@ -247,7 +247,8 @@ impl Chain {
         if let Some(images) = &self.configured.images {
             phase.plugin_async("ImagePolicyWebhook", images.validate(request)).await?;
         }
-        phase.plugin("PodSecurity", || pod_security::validate(request, objects))?;
+        let standards = &self.configured.pod_security;
+        phase.plugin("PodSecurity", || standards.validate(request, objects))?;
         phase.plugin("Priority", || priority::validate(request, objects))?;
         let tolerations = &self.configured.tolerations;
         phase.plugin("PodTolerationRestriction", || tolerations.validate(request, objects))?;

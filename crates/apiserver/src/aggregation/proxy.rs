@@ -89,6 +89,8 @@ fn outgoing(
     impersonate::strip(&mut headers);
     identify(&mut headers, user);
     if let Some(From(address)) = parts.extensions.get() {
+        // A listener for both families shows IPv4 clients as IPv6 ones.
+        let address = address.to_canonical();
         let before = headers.get(&FORWARDED).and_then(|value| value.to_str().ok());
         let all = before.map_or_else(|| address.to_string(), |before| format!("{before}, {address}"));
         headers.insert(FORWARDED, HeaderValue::try_from(all).map_err(Status::internal)?);

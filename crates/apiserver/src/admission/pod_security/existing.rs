@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::subject::Pod;
-use super::{Level, policy};
+use super::{Level, PodSecurity};
 use crate::admission::objects::{self, Objects, PODS};
 use crate::admission::{AdmissionRequest, Operation};
 
 /// As many pods are looked at: who labels a namespace waits for it.
 const MAX_PODS: usize = 3000;
 
-pub fn warn(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) {
+pub fn warn(plugin: &PodSecurity, request: &mut AdmissionRequest<'_>, objects: &dyn Objects) {
     if request.operation != Operation::Update {
         return;
     }
-    let (new, old) = (policy(&request.object, "enforce"), policy(request.old_object, "enforce"));
+    let (new, old) = (plugin.enforced(&request.object), plugin.enforced(request.old_object));
     let same = new.level == old.level && new.version == old.version;
     if new.level == Level::Privileged || same || new.level < old.level {
         return;
@@ -79,7 +79,7 @@ mod tests {
         let check = |old: Option<&str>, new: Option<&str>, expected: &[&str]| {
             let case = Case::update("", "namespaces", namespace(old), namespace(new));
             let told = case.run_with_warnings(|request| {
-                warn(request, &objects);
+                warn(&PodSecurity::default(), request, &objects);
                 Ok(())
             });
             assert_eq!(told.map(|(_, warnings)| warnings).unwrap_or_default(), expected, "{old:?} {new:?}");

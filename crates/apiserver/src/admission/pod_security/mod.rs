@@ -5,6 +5,7 @@
 //! [`restricted`] asks for hardening besides.
 
 mod baseline;
+mod configuration;
 mod existing;
 mod restricted;
 mod subject;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::objects::{self, NAMESPACES, Objects, label};
 use super::{AdmissionRequest, Operation};
 use crate::audit;
+pub use configuration::PodSecurity;
 use subject::Pod;
 
 /// The standards, each stricter than the one before.
@@ -59,16 +61,6 @@ struct Policy {
     version: String,
 }
 
-/// One of the modes `enforce` and `warn` of a namespace. An unreadable level is the strictest one, as upstream
-/// has it.
-fn policy(namespace: &Value, mode: &str) -> Policy {
-    let key = format!("pod-security.kubernetes.io/{mode}");
-    let level = label(namespace, &key)
-        .map_or(Level::Privileged, |text| Level::parse(text).unwrap_or(Level::Restricted));
-    let version = label(namespace, &format!("{key}-version")).unwrap_or("latest");
-    Policy { level, version: version.to_owned() }
-}
-
 impl Policy {
     fn violation(&self, pod: &Pod<'_>) -> Option<String> {
         let violations = self.level.violations(pod);
@@ -84,61 +76,70 @@ impl Policy {
     }
 }
 
-pub fn validate(request: &mut AdmissionRequest<'_>, objects: &dyn Objects) -> Result<(), Status> {
-    let writes = matches!(request.operation, Operation::Create | Operation::Update);
-    if !writes {
-        return Ok(());
-    }
-    if request.is("", "namespaces") {
-        check_labels(request)?;
-        existing::warn(request, objects);
-        return Ok(());
-    }
-    let is_pod = request.is("", "pods") || request.is_subresource("", "pods", "ephemeralcontainers");
-    let path: &[&str] = match (request.resource.group.as_str(), request.resource.resource.as_str()) {
-        ("", "pods") if is_pod => &[],
-        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
-        | ("batch", "jobs")
-        | ("", "replicationcontrollers")
-            if request.subresource.is_empty() =>
-        {
-            &["spec", "template"]
+impl PodSecurity {
+    pub fn validate(&self, request: &mut AdmissionRequest<'_>, objects: &dyn Objects) -> Result<(), Status> {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        if !writes {
+            return Ok(());
         }
-        ("batch", "cronjobs") if request.subresource.is_empty() => {
-            &["spec", "jobTemplate", "spec", "template"]
+        if request.is("", "namespaces") {
+            check_labels(request)?;
+            if self.exempts(request, None).is_none() {
+                existing::warn(self, request, objects);
+            }
+            return Ok(());
         }
-        ("", "podtemplates") => &["template"],
-        _ => return Ok(()),
-    };
-    let Some(namespace) = objects.get(NAMESPACES, "", request.namespace) else {
-        return Ok(());
-    };
-    let [enforce, warn, audited] = ["enforce", "warn", "audit"].map(|mode| policy(&namespace, mode));
-    if [&enforce, &warn, &audited].into_iter().all(|policy| policy.level == Level::Privileged) {
-        return Ok(());
+        let is_pod = request.is("", "pods") || request.is_subresource("", "pods", "ephemeralcontainers");
+        let path: &[&str] = match (request.resource.group.as_str(), request.resource.resource.as_str()) {
+            ("", "pods") if is_pod => &[],
+            ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+            | ("batch", "jobs")
+            | ("", "replicationcontrollers")
+                if request.subresource.is_empty() =>
+            {
+                &["spec", "template"]
+            }
+            ("batch", "cronjobs") if request.subresource.is_empty() => {
+                &["spec", "jobTemplate", "spec", "template"]
+            }
+            ("", "podtemplates") => &["template"],
+            _ => return Ok(()),
+        };
+        let Some(namespace) = objects.get(NAMESPACES, "", request.namespace) else {
+            return Ok(());
+        };
+        let [enforce, warn, audited] =
+            [self.enforced(&namespace), self.warned(&namespace), self.audited(&namespace)];
+        if [&enforce, &warn, &audited].into_iter().all(|policy| policy.level == Level::Privileged) {
+            return Ok(());
+        }
+        let within = |object: &'_ Value| -> Value {
+            let found = path.iter().try_fold(object, |value, key| value.get(key));
+            found.cloned().unwrap_or(Value::Null)
+        };
+        let template = within(&request.object);
+        if request.operation == Operation::Update && is_same(&within(request.old_object), &template) {
+            return Ok(());
+        }
+        let pod = Pod::new(&template);
+        if let Some(why) = self.exempts(request, Some(&pod)) {
+            audit::annotate("pod-security.kubernetes.io/exempt", why);
+            return Ok(());
+        }
+        if is_pod {
+            audit::annotate("pod-security.kubernetes.io/enforce-policy", enforce.name());
+        }
+        if let Some(violation) = audited.violation(&pod) {
+            audit::annotate("pod-security.kubernetes.io/audit-violations", format!("would {violation}"));
+        }
+        if is_pod && let Some(violation) = enforce.violation(&pod) {
+            return Err(request.forbidden(violation.replacen("violate", "violates", 1)));
+        }
+        if let Some(violation) = warn.violation(&pod) {
+            request.warnings.push(format!("would {violation}"));
+        }
+        Ok(())
     }
-    let within = |object: &'_ Value| -> Value {
-        let found = path.iter().try_fold(object, |value, key| value.get(key));
-        found.cloned().unwrap_or(Value::Null)
-    };
-    let template = within(&request.object);
-    if request.operation == Operation::Update && is_same(&within(request.old_object), &template) {
-        return Ok(());
-    }
-    let pod = Pod::new(&template);
-    if is_pod {
-        audit::annotate("pod-security.kubernetes.io/enforce-policy", enforce.name());
-    }
-    if let Some(violation) = audited.violation(&pod) {
-        audit::annotate("pod-security.kubernetes.io/audit-violations", format!("would {violation}"));
-    }
-    if is_pod && let Some(violation) = enforce.violation(&pod) {
-        return Err(request.forbidden(violation.replacen("violate", "violates", 1)));
-    }
-    if let Some(violation) = warn.violation(&pod) {
-        request.warnings.push(format!("would {violation}"));
-    }
-    Ok(())
 }
 
 /// Whether an update leaves everything as it is that the checks look at.
@@ -211,7 +212,7 @@ mod tests {
         let check = |level: &str, spec: Value, expected: &str| {
             let fixture = fixture(json!({"pod-security.kubernetes.io/enforce": level}));
             let case = Case::create("", "pods", pod(spec));
-            assert_eq!(case.refusal(|request| validate(request, &fixture)), expected);
+            assert_eq!(case.refusal(|request| PodSecurity::default().validate(request, &fixture)), expected);
         };
         check("restricted", hardened(), "");
         check("baseline", bare(), "");
@@ -238,8 +239,11 @@ mod tests {
         let fixture = fixture(json!({"pod-security.kubernetes.io/warn": "restricted",
                                      "pod-security.kubernetes.io/warn-version": "v1.36",
                                      "pod-security.kubernetes.io/enforce": "baseline"}));
-        let warnings =
-            |case: &Case| case.run_with_warnings(|request| validate(request, &fixture)).expect("admitted").1;
+        let warnings = |case: &Case| {
+            case.run_with_warnings(|request| PodSecurity::default().validate(request, &fixture))
+                .expect("admitted")
+                .1
+        };
         let told = warnings(&Case::create("", "pods", pod(bare())));
         assert!(
             told[0].starts_with("would violate PodSecurity \"restricted:v1.36\": allowPrivilege"),
@@ -257,7 +261,7 @@ mod tests {
     fn labels() {
         let check = |labels: Value, expected: &str| {
             let case = Case::create("", "namespaces", json!({"metadata": {"name": "x", "labels": labels}}));
-            let refusal = case.refusal(|request| validate(request, &Fixture::new()));
+            let refusal = case.refusal(|request| PodSecurity::default().validate(request, &Fixture::new()));
             assert!(refusal.contains(expected) && (refusal.is_empty() == expected.is_empty()), "{refusal}");
         };
         check(
