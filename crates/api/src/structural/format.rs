@@ -1,6 +1,6 @@
 //! `format` of strings: those that upstream knows. Others hold for everything.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::validation::names;
 
@@ -91,7 +91,7 @@ impl Format {
             Self::Uri => is_uri(text),
             Self::Email => is_email(text),
             Self::Hostname => is_hostname(text),
-            Self::Ipv4 => text.parse::<Ipv4Addr>().is_ok(),
+            Self::Ipv4 => ipv4(text),
             Self::Ipv6 => text.parse::<Ipv6Addr>().is_ok(),
             Self::Cidr => is_cidr(text),
             Self::Mac => is_mac(text),
@@ -140,42 +140,82 @@ fn is_uri(text: &str) -> bool {
     scheme_ok && !rest.is_empty()
 }
 
+/// An address as in a letter's head: with a name before it in angle brackets, or a comment behind it.
 fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
-    let plain = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
-    !local.is_empty()
-        && !local.starts_with('.')
-        && !local.ends_with('.')
-        && local.chars().all(plain)
-        && !domain.is_empty()
-        && domain
-            .split('.')
-            .all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
+    let text = text.trim();
+    if let Some(inner) = text.strip_suffix('>') {
+        let Some((name, address)) = inner.rsplit_once('<') else { return false };
+        return !name.contains(['<', '>', '@', ',']) && is_address(address);
+    }
+    match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
+        Some((address, _)) => is_address(address),
+        None => is_address(text),
+    }
 }
 
-fn is_hostname(text: &str) -> bool {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_alphanumeric() || c == '-')
+fn is_address(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let plain = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    let quoted = local.len() > 2
+        && local
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .is_some_and(|inner| !inner.contains('"'));
+    let dotted =
+        !local.is_empty() && !local.starts_with('.') && !local.ends_with('.') && local.chars().all(plain);
+    let literal = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let named = || {
+        domain
+            .split('.')
+            .all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
     };
-    text.len() <= 255 && text.split('.').all(label)
+    (quoted || dotted) && literal.map_or_else(named, |address| address.parse::<IpAddr>().is_ok())
+}
+
+/// One label with a dash behind its first character at most, or several of which the last is letters: upstream's
+/// expression.
+fn is_hostname(text: &str) -> bool {
+    let sign = |c: char| c.is_alphanumeric() || "$+<=>^`|~".contains(c);
+    if text.chars().count() > 255 {
+        return false;
+    }
+    let Some((labels, last)) = text.rsplit_once('.') else {
+        let mut rest = text.chars();
+        let first = rest.next().is_some_and(sign);
+        let rest = rest.as_str();
+        let rest = rest.strip_prefix('-').unwrap_or(rest);
+        return first && rest.chars().count() <= 62 && rest.chars().all(sign);
+    };
+    let label = |label: &str| {
+        label.chars().count() <= 63
+            && label.starts_with(sign)
+            && label.ends_with(sign)
+            && label.chars().all(|c| sign(c) || c == '-')
+    };
+    let letters = last.chars().count();
+    labels.split('.').all(label) && (2..=63).contains(&letters) && last.chars().all(char::is_alphabetic)
+}
+
+/// Leading zeros are decimal, as they were to upstream when custom resources began.
+fn ipv4(text: &str) -> bool {
+    let number = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 16
+            && part.bytes().all(|byte| byte.is_ascii_digit())
+            && part.parse::<u64>().is_ok_and(|number| number <= 255)
+    };
+    text.split('.').count() == 4 && text.split('.').all(number)
 }
 
 fn is_cidr(text: &str) -> bool {
     let Some((address, length)) = text.split_once('/') else { return false };
     let bits = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
+        _ if ipv4(address) => 32,
         Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
+        _ => return false,
     };
     let plain = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
-    plain
-        && (length == "0" || !length.starts_with('0'))
-        && length.parse::<u8>().is_ok_and(|length| length <= bits)
+    plain && length.parse::<u8>().is_ok_and(|length| length <= bits)
 }
 
 fn is_mac(text: &str) -> bool {
@@ -183,7 +223,10 @@ fn is_mac(text: &str) -> bool {
         let groups: Vec<&str> = text.split(separator).collect();
         counts.contains(&groups.len()) && groups.iter().all(|group| group.len() == each && is_hex(group))
     };
-    groups(':', 2, &[6, 8, 20]) || groups('-', 2, &[6, 8, 20]) || groups('.', 4, &[3, 4, 10])
+    groups(':', 2, &[6, 8, 20])
+        || groups('-', 2, &[6, 8, 20])
+        || groups('.', 4, &[3, 4, 10])
+        || groups('.', 12, &[1])
 }
 
 /// With dashes or without, as upstream's expressions have it.
@@ -284,6 +327,9 @@ fn is_base64(text: &str) -> bool {
 fn is_date_time(text: &str) -> bool {
     text.len() >= 20
         && text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'))
+        // Neither leap seconds nor offsets without a colon.
+        && text.get(17..19) != Some("60")
+        && (text.ends_with(['Z', 'z']) || text.as_bytes().get(text.len() - 3) == Some(&b':'))
         && text.to_ascii_uppercase().parse::<jiff::Timestamp>().is_ok()
 }
 
@@ -317,31 +363,19 @@ fn go_duration(text: &str) -> bool {
     true
 }
 
+/// A number with a unit behind it, anywhere.
 fn words_duration(text: &str) -> bool {
-    const UNITS: [&str; 8] = ["ns", "us", "ms", "s", "m", "h", "d", "w"];
-    const WORDS: [&str; 12] = [
-        "nano",
-        "nanosecond",
-        "micro",
-        "microsecond",
-        "milli",
-        "millisecond",
-        "sec",
-        "second",
-        "min",
-        "minute",
-        "hour",
-        "day",
-    ];
-    let trimmed = text.trim();
-    let number = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
-    let (digits, unit) = trimmed.split_at(number);
-    let unit = unit.trim().to_lowercase();
-    let singular = unit.strip_suffix('s').unwrap_or(&unit);
-    !digits.is_empty()
-        && (UNITS.contains(&unit.as_str())
-            || WORDS.contains(&singular)
-            || matches!(singular, "hr" | "week" | "wk"))
+    const UNITS: [&str; 12] = ["ns", "us", "µs", "μs", "ms", "s", "m", "h", "hr", "d", "w", "wk"];
+    const WORDS: [&str; 8] = ["nano", "micro", "milli", "sec", "min", "hour", "day", "week"];
+    let known = |after: &str| {
+        let after = after.trim_start();
+        let unit = after.find(|c: char| !c.is_alphabetic()).map_or(after, |end| &after[..end]).to_lowercase();
+        UNITS.contains(&unit.as_str()) || WORDS.iter().any(|word| unit.starts_with(word))
+    };
+    text.char_indices().any(|(at, digit)| {
+        let after = &text[at + digit.len_utf8()..];
+        digit.is_ascii_digit() && !after.starts_with(|c: char| c.is_ascii_digit()) && known(after)
+    })
 }
 
 #[cfg(test)]
@@ -360,26 +394,38 @@ mod tests {
                 assert!(!format.holds(text), "{name} {text}");
             }
         }
-        check("ipv4", &["10.0.0.1"], &["10.0.0", "::1", "010.0.0.1"]);
+        check("ipv4", &["10.0.0.1", "010.0.0.01"], &["10.0.0", "::1", "256.0.0.1", "1.2.3.4 "]);
         check("ipv6", &["::1", "fd00::7"], &["10.0.0.1"]);
-        check("cidr", &["10.0.0.0/8", "fd00::/64"], &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08"]);
+        check("cidr", &["10.0.0.0/8", "fd00::/64", "10.00.0.0/08"], &["10.0.0.0", "10.0.0.0/33"]);
         check("date", &["2020-02-29"], &["2021-02-29", "2020-2-1", ""]);
         check(
             "date-time",
             &["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.5+01:00", "2020-01-01t00:00:00z"],
-            &["2020-01-01", "2020-01-01 00:00:00Z"],
+            &["2020-01-01", "2020-01-01 00:00:00Z", "2016-12-31T23:59:60Z", "2020-01-01T00:00:00+0100"],
         );
-        check("duration", &["1h30m", "1.5s", "0", "3 days", "10ms"], &["", "1x", "h", "-"]);
+        check(
+            "duration",
+            &["1h30m", "1.5s", "0", "3 days", "10ms", "1d2h", "PT1H", "1.5 hours", "1 µs"],
+            &["", "1x", "h", "-", "1y", "P1Y", "1 months"],
+        );
         check(
             "uuid",
             &["123e4567-e89b-42d3-a456-426614174000"],
             &["123e4567", "123e4567-e89b-42d3-a456-42661417400g"],
         );
         check("uuid4", &["123e4567-e89b-42d3-a456-426614174000"], &["123e4567-e89b-12d3-a456-426614174000"]);
-        check("email", &["a.b@example.com"], &["a", "@x", "a@"]);
+        check(
+            "email",
+            &["a.b@example.com", "A <a@b.c>", "<a@b>", "\"a b\"@c.d", "a@[1.2.3.4]", "a@b (x)"],
+            &["a", "@x", "a@", "a@b, c@d", "<a@b", "a@b@c"],
+        );
         check("uri", &["https://x/y", "/x", "urn:a"], &["x", "", "a b"]);
-        check("hostname", &["a.b-c", "x."], &["-a", "a..b"]);
-        check("mac", &["00:00:5e:00:53:01", "0000.5e00.5301"], &["00:00:5e"]);
+        check(
+            "hostname",
+            &["a", "a-b", "x-", "a-b.co", "1.com", "é"],
+            &["-a", "a..b", "a.b", "x.", "a--b", "ab-", "1.2.3.4", "a.c-d"],
+        );
+        check("mac", &["00:00:5e:00:53:01", "0000.5e00.5301", "00005e005301"], &["00:00:5e"]);
         check("byte", &["YQ=="], &["?", "YQ"]);
         check("creditcard", &["4111 1111 1111 1111"], &["4111111111111112", "1"]);
         check("isbn", &["978-3-16-148410-0", "0-306-40615-2"], &["978-3-16-148410-1"]);
