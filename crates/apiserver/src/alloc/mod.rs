@@ -401,10 +401,20 @@ fn remove(service: &mut Value, field: &str) {
 /// then validation has its say.
 fn drop_what_the_type_lacks(service: &mut Value, old: &Value) {
     let same = |service: &Value, field: &str| service["spec"][field] == old["spec"][field];
-    if kind(service) == "ExternalName" && kind(old) != "ExternalName" && same(service, "clusterIP") {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            remove(service, field);
+    if kind(service) == "ExternalName" && kind(old) != "ExternalName" {
+        if same(service, "clusterIP") && same(service, "clusterIPs") {
+            remove(service, "clusterIP");
+            remove(service, "clusterIPs");
         }
+        // Who takes the addresses away himself need not think of these.
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if same(service, field) {
+                remove(service, field);
+            }
+        }
+    }
+    if kind(service) != "LoadBalancer" && !service["status"]["loadBalancer"].is_null() {
+        *at(service, &["status", "loadBalancer"]) = json!({});
     }
     if needs_node_ports(old) && !needs_node_ports(service) && kind(service) != "LoadBalancer" {
         let had: Vec<Value> = items(&old["spec"]["ports"]).map(|port| port["nodePort"].clone()).collect();
@@ -436,7 +446,10 @@ fn drop_what_the_type_lacks(service: &mut Value, old: &Value) {
             }
         }
     }
-    let external = |service: &Value| matches!(kind(service), "NodePort" | "LoadBalancer");
+    let external = |service: &Value| {
+        matches!(kind(service), "NodePort" | "LoadBalancer")
+            || (kind(service) == "ClusterIP" && items(&service["spec"]["externalIPs"]).next().is_some())
+    };
     if external(old) && !external(service) && same(service, "externalTrafficPolicy") {
         remove(service, "externalTrafficPolicy");
     }

@@ -190,10 +190,41 @@ fn becoming_an_external_name() {
     spec["type"] = json!("ExternalName");
     spec["externalName"] = json!("example.com");
     let new = cluster.update(&old, spec).expect("fine");
-    assert_eq!(new["spec"], json!({"type": "ExternalName", "externalName": "example.com"}));
+    let name = json!({"type": "ExternalName", "externalName": "example.com"});
+    assert_eq!(new["spec"], name);
+    // The same by a patch that takes the addresses away, and leaves their families.
+    let mut patched = old["spec"].clone();
+    for field in ["clusterIP", "clusterIPs"] {
+        patched.as_object_mut().expect("a spec").remove(field);
+    }
+    assert!(!patched["ipFamilies"].is_null(), "{patched}");
+    patched["type"] = json!("ExternalName");
+    patched["externalName"] = json!("example.com");
+    assert_eq!(cluster.update(&old, patched).expect("fine")["spec"], name);
     for n in 0..6 {
         cluster.create(&format!("s{n}"), json!({})).expect("all six are free");
     }
+}
+
+#[test]
+fn no_longer_a_load_balancer() {
+    let cluster = Cluster::new("10.0.0.0/24", (30000, 30010));
+    let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});
+    let mut old = cluster.create("lb", spec).expect("free");
+    old["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}, "conditions": []});
+    let update = |kind: &str, external_ips: Value| {
+        let mut new = old.clone();
+        new["spec"]["type"] = json!(kind);
+        new["spec"]["externalIPs"] = external_ips;
+        drop_what_the_type_lacks(&mut new, &old);
+        new
+    };
+    let plain = update("ClusterIP", json!([]));
+    // What the load balancer was is no longer so; what else was told is.
+    assert_eq!(plain["status"], json!({"loadBalancer": {}, "conditions": []}));
+    assert!(plain["spec"]["externalTrafficPolicy"].is_null(), "{plain}");
+    assert_eq!(update("ClusterIP", json!(["192.0.2.2"]))["spec"]["externalTrafficPolicy"], "Local");
+    assert_eq!(update("LoadBalancer", json!([]))["status"], old["status"]);
 }
 
 #[test]
