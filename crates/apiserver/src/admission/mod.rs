@@ -6,6 +6,7 @@
 
 pub mod cel;
 pub mod certificates;
+mod claim_status;
 pub mod configuration;
 pub mod connect;
 pub mod default_ingress_class;
@@ -273,6 +274,7 @@ impl Chain {
         }
         policy::check::validate(request)?;
         device_selectors::validate(request)?;
+        claim_status::validate(request, &self.authorizer).await?;
         let policies = policy::validate(&self.validating_policies, request, state);
         phase.plugin_async("ValidatingAdmissionPolicy", policies).await?;
         let webhooks = webhook::validate(&self.validating_webhooks, request, state);

@@ -144,6 +144,35 @@ spec:
   - {name: c, image: 'busybox:1.36', command: [sleep, infinity], resources: {limits: {e2e.example/extended: 1}}}
 ";
 
+/// Both may write the status: one what is allocated, the other what is told of its devices.
+const WRITERS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: allocator, namespace: res}
+rules:
+- {apiGroups: [resource.k8s.io], resources: [resourceclaims, resourceclaims/status], verbs: [get, patch]}
+- {apiGroups: [resource.k8s.io], resources: [resourceclaims/binding], verbs: [patch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: driver, namespace: res}
+rules:
+- {apiGroups: [resource.k8s.io], resources: [resourceclaims, resourceclaims/status], verbs: [get, patch]}
+- {apiGroups: [resource.k8s.io], resources: [resourceclaims/driver], resourceNames: [claims.e2e], verbs: ['arbitrary-node:patch']}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: allocator, namespace: res}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: allocator}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: allocator}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: driver, namespace: res}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: driver}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: driver}]
+";
+
 const ANOTHER: &str = "
 apiVersion: resource.k8s.io/v1
 kind: ResourceClaim
@@ -175,17 +204,23 @@ fn claimed_devices() {
     let status = format!(
         "{{\"status\": {{\"allocation\": {{\"devices\": {{\"results\": [{{\"request\": \"thing\", \"driver\": \"claims.e2e\", \"pool\": \"pool\", \"device\": \"one\"}}]}}}}, \"reservedFor\": [{{\"resource\": \"pods\", \"name\": \"p\", \"uid\": \"{uid}\"}}]}}}}"
     );
-    c.kubectl(&[
-        "-n",
-        "res",
-        "patch",
-        "resourceclaim",
-        "claim",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &status,
-    ]);
+    let as_user = |user: &str, patch: &str| {
+        let target = ["-n", "res", "patch", "resourceclaim", "claim", "--subresource=status", "--type=merge"];
+        c.try_kubectl(&[&target[..], &["--as", user, "-p", patch]].concat(), "")
+    };
+    // Who may write the status may not for that allocate.
+    c.apply(WRITERS);
+    let refused = as_user("driver", &status);
+    for part in ["status.allocation: Forbidden", "status.reservedFor: Forbidden", "resourceclaims/binding"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    let allocated = as_user("allocator", &status);
+    assert!(allocated.ok, "{allocated:?}");
+    let ready = r#"{"status": {"devices": [{"driver": "claims.e2e", "pool": "pool", "device": "one", "data": {"told": true}}]}}"#;
+    let refused = as_user("allocator", ready);
+    assert!(refused.stderr.contains("resourceclaims/driver"), "{refused:?}");
+    let told = as_user("driver", ready);
+    assert!(told.ok, "{told:?}");
     c.wait_pod_ready("res", "p");
     let thing = |container: &str| {
         c.kubectl(&["-n", "res", "exec", "p", "-c", container, "--", "sh", "-c", "echo $THING"])
