@@ -81,3 +81,37 @@ fn taints_keep_pods_away_that_do_not_tolerate_them() {
     assert_eq!(c.kubectl(&["-n", "scheduling", "get", "pods", "-o", "name"]), "");
     c.kubectl(&["uncordon", &node]);
 }
+
+/// A node that nobody runs: it can be given what it declares.
+#[test]
+fn pods_go_where_the_features_are_that_they_need() {
+    let c = e2e::Cluster::start();
+    c.namespace("scheduling");
+    c.apply("{apiVersion: v1, kind: Node, metadata: {name: old, labels: {age: old}}}");
+    let status = |status: &str| {
+        c.kubectl(&["patch", "node", "old", "--subresource=status", "--type=merge", "-p", status]);
+    };
+    status(r#"{"status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "10"}}}"#);
+    // A rule of restarting all containers is what takes the feature.
+    let restarting = pod("restarting", "nodeSelector: {age: old}, tolerations: [{operator: Exists}], restartPolicy: Never,")
+        .replace("command", "restartPolicy: Never, restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}], command");
+    c.apply(&restarting);
+    c.apply(&pod("plain", "nodeSelector: {age: old}, tolerations: [{operator: Exists}],"));
+    let field = |name: &str, path: &str| {
+        c.kubectl(&["-n", "scheduling", "get", "pod", name, "-o", &format!("jsonpath={path}")])
+    };
+    let bound = |name: &str| {
+        eventually("a node", || match field(name, "{.spec.nodeName}") {
+            node if node == "old" => Ok(()),
+            node => Err(node),
+        });
+    };
+    bound("plain");
+    let unmet = "1 node declared features check failed - unsatisfied requirements: RestartAllContainersOnContainerExits";
+    eventually("a reason", || {
+        let message = field("restarting", "{.status.conditions[?(@.type=='PodScheduled')].message}");
+        if message.contains(unmet) { Ok(()) } else { Err(message) }
+    });
+    status(r#"{"status": {"declaredFeatures": ["RestartAllContainersOnContainerExits"]}}"#);
+    bound("restarting");
+}
