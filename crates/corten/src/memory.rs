@@ -1,9 +1,13 @@
 //! How this process takes memory.
 
+mod bursts;
+
 use std::fs;
 use std::io;
 
 use tracing::debug;
+
+pub use bursts::give_back_after_bursts;
 
 /// Lets all threads allocate from few arenas. Each arena keeps what a burst of work has left in it, and a burst reaches
 /// them all: a node that has started a hundred pods held three times what it used with an arena for every thread.

@@ -44,6 +44,7 @@ fn started() {
         tokio::time::sleep(SETTLED).await;
         memory::give_startup_code_back();
     });
+    tokio::spawn(memory::give_back_after_bursts());
 }
 
 pub async fn server(layout: &Layout, mut args: ClusterArgs) -> Result<()> {
