@@ -6,6 +6,7 @@ pub mod layers;
 pub mod mounts;
 pub mod plan;
 pub mod process;
+mod propagation;
 pub mod resources;
 pub mod seccomp;
 pub mod security;

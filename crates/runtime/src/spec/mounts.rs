@@ -139,6 +139,7 @@ fn volume(mount: &Mount, user_namespace: bool) -> Result<Value> {
     }
     // A link would be followed by whoever mounts, at a moment when it may lead elsewhere.
     let source = fs::canonicalize(host).map_err(Error::io("resolve the mount source", host))?;
+    super::propagation::check(&source, mount.propagation())?;
     let propagation = match mount.propagation() {
         MountPropagation::PropagationPrivate => "rprivate",
         MountPropagation::PropagationHostToContainer => "rslave",

@@ -77,6 +77,18 @@ fn mounts_are_passed_on_as_asked() {
             let error = pod.create(&mut host, config).await.unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         }
+        // The directory above the volume is on the root of the node, which is private here.
+        for (name, wanted, needed) in [
+            ("d", MountPropagation::PropagationBidirectional, "not a shared mount"),
+            ("e", MountPropagation::PropagationHostToContainer, "not a shared or slave mount"),
+        ] {
+            let mut config = pod.script(name, "true");
+            let host_path = host.directory.path().display().to_string();
+            config.mounts = vec![Mount { host_path, ..volume_at("/x", wanted) }];
+            let error = pod.create(&mut host, config).await.unwrap_err();
+            assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+            assert!(error.message().contains(needed), "{error}");
+        }
         pod.remove(&mut host).await;
         for name in ["from-pod", "from-host", "below", ""] {
             unmount(volume.join(name), UnmountFlags::DETACH).unwrap();
