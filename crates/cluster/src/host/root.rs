@@ -77,7 +77,10 @@ fn change_to(new: &Path) -> Result<(), String> {
     rustix::process::chdir("/").map_err(failed)?;
     let old = Path::new("/").join(OLD);
     unmount(&old, UnmountFlags::DETACH).map_err(failed)?;
-    fs::remove_dir(&old).map_err(|error| said("remove", &old, error))
+    fs::remove_dir(&old).map_err(|error| said("remove", &old, error))?;
+    // As on a machine that systemd has started: pods may propagate mounts from any path.
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+        .map_err(|errno| said("share the mounts below", Path::new("/"), errno.into()))
 }
 
 fn bind(wanted: &Bind, new: &Path) -> Result<(), String> {
