@@ -5,7 +5,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("invalid image reference {reference:?}: {reason}")]
-    Reference { reference: String, reason: String },
+    Reference { reference: String, reason: image_reference::Invalid },
+    #[error("{0:?} has a digest: a further name of an image has a tag at most")]
+    Untaggable(String),
     #[error("more than one image has an id that begins with {0:?}")]
     Ambiguous(String),
     #[error("image {0:?} not found")]
@@ -59,7 +61,7 @@ fn in_known_words(error: &oci_client::errors::OciDistributionError) -> String {
 impl Error {
     /// Whether the fault is in what was asked for.
     pub fn is_invalid(&self) -> bool {
-        matches!(self, Error::Reference { .. } | Error::Ambiguous(_))
+        matches!(self, Error::Reference { .. } | Error::Untaggable(_) | Error::Ambiguous(_))
     }
 
     pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

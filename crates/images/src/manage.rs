@@ -19,10 +19,7 @@ impl Store {
     pub fn tag(&self, reference: &str, name: &str) -> Result<Image, Error> {
         let tag = normalize(name)?;
         if tag.contains('@') {
-            return Err(Error::Reference {
-                reference: name.to_owned(),
-                reason: "a tag is no digest".to_owned(),
-            });
+            return Err(Error::Untaggable(name.to_owned()));
         }
         self.inner.index.update(|images| {
             let found =

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use image_reference::ImageReference;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -26,7 +27,7 @@ use crate::pod::machine::Failure;
 use credentials::{Credential, Source};
 use provider::Providers;
 use records::{PullCredentials, Records};
-use reference::{valid_reference, with_tag};
+use reference::with_tag;
 
 pub struct Images {
     cri: Cri,
@@ -101,9 +102,9 @@ impl Images {
         told: &mut Told,
     ) -> Result<String, Failure> {
         let image = container.image.as_deref().unwrap_or_default();
-        if !valid_reference(image) {
+        if let Err(why) = ImageReference::parse(image) {
             let message = format!(
-                "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
+                "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {why}"
             );
             self.events.warning(pod, Some(&container.name), "InspectFailed", &message);
             return Err(failure("InvalidImageName", message));
