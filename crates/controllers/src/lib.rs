@@ -33,6 +33,7 @@ mod replicaset;
 mod resource_claim;
 mod resource_quota;
 mod root_ca;
+mod selection;
 mod service_account;
 mod service_account_token;
 mod service_cidr;
@@ -55,10 +56,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use kit::Metrics;
+pub use selection::{Selection, SelectionError};
 
 /// What the controllers need to know about their cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Which of the controllers run.
+    pub controllers: Selection,
+    /// Whether nodes are given parts of the network of pods.
+    pub allocate_node_cidrs: bool,
+    /// Of more finished pods than this the oldest are removed; of none without it.
+    pub terminated_pod_gc_threshold: Option<usize>,
     /// The network of all pods, such as `10.244.0.0/16`, or two of different families with a comma between; each
     /// node gets a part of each.
     pub cluster_cidr: String,
@@ -78,6 +86,7 @@ pub struct Config {
 impl Config {
     pub const NODE_CIDR_MASK_SIZE_IPV4: u8 = 24;
     pub const NODE_CIDR_MASK_SIZE_IPV6: u8 = 64;
+    pub const TERMINATED_POD_GC_THRESHOLD: usize = 12_500;
     pub const NODE_MONITOR_GRACE_PERIOD: Duration = node_lifecycle::health::GRACE;
 }
 
@@ -117,40 +126,97 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
     let world = Arc::new(kit::World::new(&informers));
     let started = CancellationToken::new();
     let metrics = config.metrics.clone();
-    let mut loops = Loops { running: JoinSet::new(), started, shutdown, metrics };
-    attach_detach::start(&world, &mut loops);
+    let selection = config.controllers.clone();
+    let mut loops = Loops { running: JoinSet::new(), started, shutdown, metrics, selection };
+    if loops.runs("persistentvolume-attach-detach-controller") {
+        attach_detach::start(&world, &mut loops);
+    }
     bootstrap_token::start(&world, &mut loops);
     certificates::start(&world, &mut loops, &config)?;
-    clusterrole_aggregation::start(&world, &mut loops);
-    cronjob::start(&world, &mut loops);
-    daemonset::start(&world, &mut loops);
-    deployment::start(&world, &mut loops);
-    endpoints::start(&world, &mut loops);
-    endpointslice::start(&world, &mut loops);
-    endpointslice_mirroring::start(&world, &mut loops);
-    ephemeral_volume::start(&world, &mut loops);
+    if loops.runs("clusterrole-aggregation-controller") {
+        clusterrole_aggregation::start(&world, &mut loops);
+    }
+    if loops.runs("cronjob-controller") {
+        cronjob::start(&world, &mut loops);
+    }
+    if loops.runs("daemonset-controller") {
+        daemonset::start(&world, &mut loops);
+    }
+    if loops.runs("deployment-controller") {
+        deployment::start(&world, &mut loops);
+    }
+    if loops.runs("endpoints-controller") {
+        endpoints::start(&world, &mut loops);
+    }
+    if loops.runs("endpointslice-controller") {
+        endpointslice::start(&world, &mut loops);
+    }
+    if loops.runs("endpointslice-mirroring-controller") {
+        endpointslice_mirroring::start(&world, &mut loops);
+    }
+    if loops.runs("ephemeral-volume-controller") {
+        ephemeral_volume::start(&world, &mut loops);
+    }
     let resources = garbage_collector::start(&world, &mut loops);
-    disruption::start(&world, &mut loops, resources.clone());
-    autoscaling::start(&world, &mut loops, resources.clone());
-    job::start(&world, &mut loops);
-    namespace::start(&world, &mut loops, &resources);
-    node_ipam::start(&world, &mut loops, &config)?;
-    node_lifecycle::start(&world, &mut loops, config.node_monitor_grace_period);
-    persistent_volume::start(&world, &mut loops);
-    pod_gc::start(&world, &mut loops);
+    if loops.runs("disruption-controller") {
+        disruption::start(&world, &mut loops, resources.clone());
+    }
+    if loops.runs("horizontal-pod-autoscaler-controller") {
+        autoscaling::start(&world, &mut loops, resources.clone());
+    }
+    if loops.runs("job-controller") {
+        job::start(&world, &mut loops);
+    }
+    if loops.runs("namespace-controller") {
+        namespace::start(&world, &mut loops, &resources);
+    }
+    if config.allocate_node_cidrs && loops.runs("node-ipam-controller") {
+        node_ipam::start(&world, &mut loops, &config)?;
+    }
+    if loops.runs("node-lifecycle-controller") {
+        node_lifecycle::start(&world, &mut loops, config.node_monitor_grace_period);
+    }
+    if loops.runs("persistentvolume-binder-controller") {
+        persistent_volume::start(&world, &mut loops);
+    }
+    if loops.runs("pod-garbage-collector-controller") {
+        pod_gc::start(&world, &mut loops, config.terminated_pod_gc_threshold);
+    }
     replicaset::start(&world, &mut loops);
-    resource_claim::start(&world, &mut loops);
-    resource_quota::start(&world, &mut loops, resources);
-    root_ca::start(&world, &mut loops, &config);
-    service_account::start(&world, &mut loops);
+    if loops.runs("resourceclaim-controller") {
+        resource_claim::start(&world, &mut loops);
+    }
+    if loops.runs("resourcequota-controller") {
+        resource_quota::start(&world, &mut loops, resources);
+    }
+    if loops.runs("root-ca-certificate-publisher-controller") {
+        root_ca::start(&world, &mut loops, &config);
+    }
+    if loops.runs("serviceaccount-controller") {
+        service_account::start(&world, &mut loops);
+    }
     service_account_token::start(&world, &mut loops, &config);
-    service_cidr::start(&world, &mut loops);
-    statefulset::start(&world, &mut loops);
-    taint_eviction::start(&world, &mut loops);
-    ttl::start(&world, &mut loops);
-    ttl_after_finished::start(&world, &mut loops);
-    validatingadmissionpolicy_status::start(&world, &mut loops);
-    volume_expand::start(&world, &mut loops);
+    if loops.runs("service-cidr-controller") {
+        service_cidr::start(&world, &mut loops);
+    }
+    if loops.runs("statefulset-controller") {
+        statefulset::start(&world, &mut loops);
+    }
+    if loops.runs("taint-eviction-controller") {
+        taint_eviction::start(&world, &mut loops);
+    }
+    if loops.runs("ttl-controller") {
+        ttl::start(&world, &mut loops);
+    }
+    if loops.runs("ttl-after-finished-controller") {
+        ttl_after_finished::start(&world, &mut loops);
+    }
+    if loops.runs("validatingadmissionpolicy-status-controller") {
+        validatingadmissionpolicy_status::start(&world, &mut loops);
+    }
+    if loops.runs("persistentvolume-expander-controller") {
+        volume_expand::start(&world, &mut loops);
+    }
     volume_protection::start(&world, &mut loops);
     tokio::select! {
         () = world.start() => loops.started.cancel(),
@@ -166,9 +232,15 @@ struct Loops {
     started: CancellationToken,
     shutdown: CancellationToken,
     metrics: Metrics,
+    selection: Selection,
 }
 
 impl Loops {
+    /// Whether the controller of this name of upstream's is to run.
+    fn runs(&self, name: &str) -> bool {
+        self.selection.runs(name)
+    }
+
     /// Runs something that is no queue.
     fn spawn<F>(&mut self, task: impl FnOnce(CancellationToken) -> F)
     where

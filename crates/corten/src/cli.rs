@@ -2,6 +2,7 @@
 
 mod cluster;
 mod containers;
+mod controllers;
 mod join;
 mod proxy;
 mod secure;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apiserver_flags::ApiServerFlags;
-use crate::hidden::SchedulerFlags;
+use crate::hidden::{ControllersFlags, SchedulerFlags};
 use crate::kubelet_flags::{FurtherFlags, KubeletFlags};
 use crate::layout::{DEFAULT_ROOT, Layout};
 pub use cluster::{
@@ -341,9 +342,13 @@ pub struct ControllersArgs {
     /// The key of the authority that signs certificate requests [default: the one under the root directory]
     #[arg(long, value_name = "FILE")]
     pub cluster_signing_key_file: Option<PathBuf>,
-    // Last: the heading of its flags holds for all that follow.
+    #[command(flatten)]
+    pub running: controllers::RunningArgs,
+    // The heading of its flags holds for all that follow.
     #[command(flatten)]
     pub secure: SecureArgs,
+    #[command(flatten)]
+    pub further: ControllersFlags,
 }
 
 #[derive(Args, Clone)]

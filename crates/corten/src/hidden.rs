@@ -67,7 +67,7 @@ const OF_PROXY: [Flag; 13] = [
 ];
 
 /// Of how it listens, and whom it believes without asking: nobody.
-const OF_SCHEDULER: [Flag; 15] = [
+const OF_SERVING: [Flag; 14] = [
     ("authentication-tolerate-lookup-failure", true),
     ("cert-dir", false),
     ("disable-http2-serving", true),
@@ -77,7 +77,6 @@ const OF_SCHEDULER: [Flag; 15] = [
     ("min-compatibility-version", false),
     ("permit-address-sharing", true),
     ("permit-port-sharing", true),
-    ("pod-max-in-unschedulable-pods-duration", false),
     ("requestheader-allowed-names", false),
     ("requestheader-client-ca-file", false),
     ("requestheader-extra-headers-prefix", false),
@@ -85,8 +84,19 @@ const OF_SCHEDULER: [Flag; 15] = [
     ("requestheader-username-headers", false),
 ];
 
+const OF_SCHEDULER: [Flag; 1] = [("pod-max-in-unschedulable-pods-duration", false)];
+
+/// What the API server does here (tokens, ranges of Services), and what only clouds and several users of one process mean:
+/// all controllers are one user, the one of --kubeconfig.
+const OF_CONTROLLERS: [Flag; 4] = [
+    ("cluster-name", false),
+    ("service-account-private-key-file", false),
+    ("service-cluster-ip-range", false),
+    ("use-service-account-credentials", true),
+];
+
 macro_rules! taken {
-    ($name:ident, $of:ident) => {
+    ($name:ident, $of:expr) => {
         #[derive(Clone, Default)]
         pub struct $name;
 
@@ -113,13 +123,17 @@ macro_rules! taken {
 }
 
 taken!(ProxyFlags, OF_PROXY);
-taken!(SchedulerFlags, OF_SCHEDULER);
+taken!(SchedulerFlags, OF_SERVING.into_iter().chain(OF_SCHEDULER));
+taken!(ControllersFlags, OF_SERVING.into_iter().chain(OF_CONTROLLERS));
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
-    use crate::cli::Cli;
+    use controllers::Selection;
+
+    use crate::cli::{Cli, Command};
+    use crate::roles::controllers_config;
 
     /// What kubeadm starts kube-scheduler with, and what others add.
     #[test]
@@ -130,5 +144,47 @@ mod tests {
         let parsed = Cli::try_parse_from(line.split_whitespace());
         assert!(parsed.is_ok(), "{:?}", parsed.err().map(|error| error.to_string()));
         assert!(Cli::try_parse_from(["corten", "scheduler", "--no-such-flag"]).is_err());
+    }
+
+    /// What kubeadm starts kube-controller-manager with.
+    #[test]
+    fn controllers_of_others() {
+        let line = "corten controllers --allocate-node-cidrs=true --authentication-kubeconfig=/m --authorization-kubeconfig=/m \
+            --bind-address=127.0.0.1 --client-ca-file=/ca --cluster-cidr=10.244.0.0/16 --cluster-name=kubernetes \
+            --cluster-signing-cert-file=/ca --cluster-signing-key-file=/key --controllers=*,bootstrapsigner,tokencleaner \
+            --kubeconfig=/m --leader-elect=true --requestheader-client-ca-file=/front --root-ca-file=/ca \
+            --service-account-private-key-file=/sa --service-cluster-ip-range=10.96.0.0/12 \
+            --use-service-account-credentials=true";
+        let parsed = Cli::try_parse_from(line.split_whitespace());
+        let Command::Controllers(args) = parsed.unwrap().command else { panic!("not the controllers") };
+        let network = &args.network;
+        let mut config = controllers_config("", None, network, &args.lifecycle);
+        args.running.apply(&mut config).unwrap();
+        assert!(config.allocate_node_cidrs);
+        assert_eq!(config.controllers, Selection::parse(["*", "bootstrapsigner", "tokencleaner"]).unwrap());
+    }
+
+    #[test]
+    fn controllers_are_told_how_to_run() {
+        let applied = |flags: &str| {
+            let line = format!("corten controllers --kubeconfig=/m {flags}");
+            let Command::Controllers(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command
+            else {
+                panic!("not the controllers")
+            };
+            let mut config = controllers_config("", None, &args.network, &args.lifecycle);
+            args.running.apply(&mut config).map(|()| config)
+        };
+        let config =
+            applied("--controllers=*,-job --allocate-node-cidrs=false --node-cidr-mask-size-ipv4=26")
+                .unwrap();
+        assert_eq!(config.controllers, Selection::parse(["*", "-job"]).unwrap());
+        assert!(!config.allocate_node_cidrs);
+        assert_eq!(config.node_cidr_mask_size_ipv4, 26);
+        assert_eq!(applied("--node-cidr-mask-size=25").unwrap().node_cidr_mask_size_ipv4, 25);
+        assert_eq!(applied("--terminated-pod-gc-threshold=0").unwrap().terminated_pod_gc_threshold, None);
+        assert_eq!(applied("--terminated-pod-gc-threshold=7").unwrap().terminated_pod_gc_threshold, Some(7));
+        assert!(applied("--node-cidr-mask-size=25 --node-cidr-mask-size-ipv4=26").is_err());
+        assert!(applied("--controllers=*,-no-such").is_err());
     }
 }

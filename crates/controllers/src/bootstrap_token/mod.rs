@@ -21,26 +21,41 @@ const KUBECONFIG: &str = "kubeconfig";
 const SIGNATURE_PREFIX: &str = "jws-kubeconfig-";
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
-    let (signing, expiring) = (Queue::default(), Queue::default());
+    if loops.runs("bootstrap-signer-controller") {
+        start_signer(world, loops);
+    }
+    if loops.runs("token-cleaner-controller") {
+        start_cleaner(world, loops);
+    }
+}
+
+fn start_signer(world: &Arc<World>, loops: &mut Loops) {
+    let queue = Queue::default();
     let info = || Key::new(INFO.0, INFO.1);
-    let due = signing.clone();
+    let due = queue.clone();
     world.config_maps.on(move |change| {
         if let Some(map) = change.new.filter(|map| Key::of(&***map) == info()) {
             due.add(Key::of(&**map));
         }
     });
-    let (due, other) = (signing.clone(), expiring.clone());
+    let due = queue.clone();
     world.bootstrap_tokens.on(move |change| {
-        let Some(secret) = change.object().filter(|secret| meta::namespace(&***secret) == TOKENS) else {
-            return;
-        };
-        due.add(info());
-        if change.new.is_some() {
-            other.add(Key::of(&**secret));
+        if change.object().is_some_and(|secret| meta::namespace(&**secret) == TOKENS) {
+            due.add(info());
         }
     });
-    loops.add(Signer { world: world.clone() }, signing);
-    loops.add(Cleaner { world: world.clone() }, expiring);
+    loops.add(Signer { world: world.clone() }, queue);
+}
+
+fn start_cleaner(world: &Arc<World>, loops: &mut Loops) {
+    let queue = Queue::default();
+    let due = queue.clone();
+    world.bootstrap_tokens.on(move |change| {
+        if let Some(secret) = change.new.filter(|secret| meta::namespace(&***secret) == TOKENS) {
+            due.add(Key::of(&**secret));
+        }
+    });
+    loops.add(Cleaner { world: world.clone() }, queue);
 }
 
 fn text<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {

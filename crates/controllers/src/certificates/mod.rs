@@ -24,9 +24,15 @@ const DENIED: &str = "Denied";
 const FAILED: &str = "Failed";
 
 pub fn start(world: &Arc<World>, loops: &mut Loops, config: &Config) -> Result<(), Error> {
-    approve::start(world, loops);
-    clean::start(world, loops);
-    if let Some(files) = &config.cluster_signing {
+    if loops.runs("certificatesigningrequest-approving-controller") {
+        approve::start(world, loops);
+    }
+    if loops.runs("certificatesigningrequest-cleaner-controller") {
+        clean::start(world, loops);
+    }
+    if let Some(files) = &config.cluster_signing
+        && loops.runs("certificatesigningrequest-signing-controller")
+    {
         sign::start(world, loops, Authority::new(&files.certificate_pem, &files.key_pem)?);
     }
     Ok(())

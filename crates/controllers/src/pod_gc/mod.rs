@@ -15,10 +15,9 @@ use crate::node_lifecycle::health;
 
 /// A node may come back within this time (or only be seen late), and its pods with it.
 const QUARANTINE: Duration = Duration::from_secs(40);
-/// Finished pods that are kept.
-const MOST_FINISHED: usize = 12_500;
 
-pub fn start(world: &Arc<World>, loops: &mut Loops) {
+/// Keeps `most_finished` of the pods that have finished, or all.
+pub fn start(world: &Arc<World>, loops: &mut Loops, most_finished: Option<usize>) {
     let queue = Queue::default();
     let (due, seen) = (queue.clone(), world.clone());
     world.nodes.on(move |change| {
@@ -52,7 +51,7 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             due.add_lazily(Key::default());
         }
     });
-    loops.add(PodGc { world: world.clone() }, queue);
+    loops.add(PodGc { world: world.clone(), most_finished }, queue);
 }
 
 /// A node that is not ready, and that an administrator says will not come back with what ran on it.
@@ -62,6 +61,7 @@ fn is_down(node: &Node) -> bool {
 
 struct PodGc {
     world: Arc<World>,
+    most_finished: Option<usize>,
 }
 
 impl Controller for PodGc {
@@ -120,9 +120,10 @@ impl PodGc {
     }
 
     async fn trim_finished(&self) -> Result<(), SyncError> {
+        let Some(most) = self.most_finished else { return Ok(()) };
         let mut finished = self.world.pods.list();
         finished.retain(|pod| pods::is_finished(pod));
-        let surplus = finished.len().saturating_sub(MOST_FINISHED);
+        let surplus = finished.len().saturating_sub(most);
         if surplus == 0 {
             return Ok(());
         }

@@ -23,8 +23,12 @@ use kinds::Replicated;
 const BURST: usize = 500;
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
-    start_for::<ReplicaSet>(world, loops);
-    start_for::<ReplicationController>(world, loops);
+    if loops.runs("replicaset-controller") {
+        start_for::<ReplicaSet>(world, loops);
+    }
+    if loops.runs("replicationcontroller-controller") {
+        start_for::<ReplicationController>(world, loops);
+    }
 }
 
 fn start_for<K: Replicated>(world: &Arc<World>, loops: &mut Loops) {

@@ -28,6 +28,15 @@ const TOKEN: &str = "token";
 const LIFETIME_SECONDS: i64 = 1 << 32;
 
 pub fn start(world: &Arc<World>, loops: &mut Loops, config: &Config) {
+    if loops.runs("serviceaccount-token-controller") {
+        start_tokens(world, loops, config);
+    }
+    if loops.runs("legacy-serviceaccount-token-cleaner-controller") {
+        cleaner::start(world, loops);
+    }
+}
+
+fn start_tokens(world: &Arc<World>, loops: &mut Loops, config: &Config) {
     let queue = Queue::default();
     let due = queue.clone();
     world.account_tokens.on(move |change| {
@@ -47,7 +56,6 @@ pub fn start(world: &Arc<World>, loops: &mut Loops, config: &Config) {
     });
     let controller = AccountTokens { world: world.clone(), root_ca: config.root_ca_pem.clone() };
     loops.add(controller, queue);
-    cleaner::start(world, loops);
 }
 
 struct AccountTokens {

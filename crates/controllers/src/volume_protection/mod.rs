@@ -100,7 +100,18 @@ pub fn claims(pod: &Pod) -> impl Iterator<Item = String> {
 }
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
-    start_for::<PersistentVolume>(world, loops);
+    if loops.runs("persistentvolume-protection-controller") {
+        start_for::<PersistentVolume>(world, loops);
+    }
+    if loops.runs("volumeattributesclass-protection-controller") {
+        start_classes(world, loops);
+    }
+    if loops.runs("persistentvolumeclaim-protection-controller") {
+        start_claims(world, loops);
+    }
+}
+
+fn start_classes(world: &Arc<World>, loops: &mut Loops) {
     let classes = start_for::<VolumeAttributesClass>(world, loops);
     let due = classes.clone();
     world.persistent_volumes.on(move |change| {
@@ -113,6 +124,9 @@ pub fn start(world: &Arc<World>, loops: &mut Loops) {
             classes.add(Key::cluster(class));
         }
     });
+}
+
+fn start_claims(world: &Arc<World>, loops: &mut Loops) {
     let queue = start_for::<PersistentVolumeClaim>(world, loops);
     world.pods.on(move |change| {
         for pod in change.old.into_iter().filter(|_| change.new.is_none()) {

@@ -73,6 +73,9 @@ impl Cluster {
         let api = ApiServer::start(config, Store::in_memory().unwrap()).await.unwrap();
         let read = |name: &str| std::fs::read_to_string(pki.join(name)).unwrap();
         let config = controllers::Config {
+            controllers: controllers::Selection::default(),
+            allocate_node_cidrs: true,
+            terminated_pod_gc_threshold: Some(controllers::Config::TERMINATED_POD_GC_THRESHOLD),
             cluster_cidr: "10.244.0.0/16".to_owned(),
             node_cidr_mask_size_ipv4: controllers::Config::NODE_CIDR_MASK_SIZE_IPV4,
             node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,

@@ -203,6 +203,9 @@ pub fn controllers_config(
     lifecycle: &LifecycleArgs,
 ) -> controllers::Config {
     controllers::Config {
+        controllers: controllers::Selection::default(),
+        allocate_node_cidrs: true,
+        terminated_pod_gc_threshold: Some(controllers::Config::TERMINATED_POD_GC_THRESHOLD),
         cluster_cidr: network.cluster_cidr.clone(),
         node_cidr_mask_size_ipv4: controllers::Config::NODE_CIDR_MASK_SIZE_IPV4,
         node_cidr_mask_size_ipv6: controllers::Config::NODE_CIDR_MASK_SIZE_IPV6,
@@ -231,7 +234,7 @@ pub fn start_controllers(
 fn component(config: &controllers::Config) -> Component {
     let metrics = config.metrics.clone();
     let configuration = json!({
-        "KubeCloudShared": {"ClusterCIDR": config.cluster_cidr, "AllocateNodeCIDRs": true},
+        "KubeCloudShared": {"ClusterCIDR": config.cluster_cidr, "AllocateNodeCIDRs": config.allocate_node_cidrs},
         "NodeIPAMController": {
             "NodeCIDRMaskSizeIPv4": config.node_cidr_mask_size_ipv4,
             "NodeCIDRMaskSizeIPv6": config.node_cidr_mask_size_ipv6,

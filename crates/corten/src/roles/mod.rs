@@ -29,6 +29,8 @@ use crate::{join, memory, notify, shim, signals};
 use leading::Leading;
 
 pub use address::hostname;
+#[cfg(test)]
+pub use control_plane::controllers_config;
 pub use routing::{netpolicy, proxy};
 pub use up::up;
 pub use worker::{clear_network, runtime_config};
@@ -91,7 +93,8 @@ pub async fn controllers(layout: &Layout, args: ControllersArgs) -> Result<()> {
     let signing = control_plane::signing(&certificate, &key)?;
     let leading = Leading::alone(args.leader);
     let pages = pages::Pages::alone(&args.secure, informers.client(), control_plane::CONTROLLERS).await?;
-    let config = control_plane::controllers_config(&authority, signing, &args.network, &args.lifecycle);
+    let mut config = control_plane::controllers_config(&authority, signing, &args.network, &args.lifecycle);
+    args.running.apply(&mut config)?;
     control_plane::start_controllers(&mut parts, &informers, config, &leading, pages)?;
     started();
     parts.finish().await
