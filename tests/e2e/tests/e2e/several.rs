@@ -57,7 +57,8 @@ impl Plane {
     }
 
     /// `controllers` or `scheduler`, by way of one API server. One that has lost the lead ends, as it may while etcd
-    /// elects a new leader of its own: it is started again, as a unit of systemd is.
+    /// elects a new leader of its own: it is started again, as a unit of systemd is. Each has its own port for health and
+    /// metrics: on one port, one that cannot reach its API server any more would keep the others from starting.
     fn part(&self, role: &str, server: usize) {
         let config = self.kubeconfig(server);
         let mut command = self.host.command("sh");
@@ -66,6 +67,8 @@ impl Plane {
         command.arg(role).arg("--kubeconfig").arg(config);
         command.args(["--leader-elect-lease-duration", "3s", "--leader-elect-renew-deadline", "2s"]);
         command.args(["--leader-elect-retry-period", "500ms"]);
+        let port = if role == "controllers" { 11257 } else { 11259 } + 10 * server;
+        command.args(["--secure-port", &port.to_string()]);
         self.spawn(&format!("{role}{server}"), &mut command);
     }
 
