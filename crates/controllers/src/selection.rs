@@ -1,6 +1,6 @@
 //! Which controllers run, as `--controllers` of kube-controller-manager says it.
 
-/// The names of a controller: the one it has, and the one it had.
+/// The names of a controller: the one it has, and the one it had, if any.
 type Names = (&'static str, &'static str);
 
 const HERE: [Names; 41] = [
@@ -128,7 +128,8 @@ impl Selection {
 }
 
 fn find(names: &[Names], name: &str) -> Option<&'static str> {
-    names.iter().find(|(now, before)| *now == name || *before == name).map(|(now, _)| *now)
+    let called = |(now, before): &&Names| *now == name || (!before.is_empty() && *before == name);
+    names.iter().find(called).map(|(now, _)| *now)
 }
 
 #[cfg(test)]
@@ -160,6 +161,7 @@ mod tests {
     fn what_cannot_be() {
         let refused = |flag: &str| Selection::parse(flag.split(',')).unwrap_err();
         assert_eq!(refused("*,nothing"), SelectionError::Unknown("nothing".to_owned()));
+        assert_eq!(refused("*,-"), SelectionError::Unknown(String::new()));
         assert_eq!(refused("*,route"), SelectionError::NotHere("node-route-controller"));
         assert_eq!(refused("*,-garbagecollector"), SelectionError::Needed(GARBAGE_COLLECTOR));
         assert_eq!(refused("job"), SelectionError::Needed(GARBAGE_COLLECTOR));
