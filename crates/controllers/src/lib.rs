@@ -128,95 +128,49 @@ async fn run_until(informers: Informers, config: Config, shutdown: CancellationT
     let metrics = config.metrics.clone();
     let selection = config.controllers.clone();
     let mut loops = Loops { running: JoinSet::new(), started, shutdown, metrics, selection };
-    if loops.runs("persistentvolume-attach-detach-controller") {
-        attach_detach::start(&world, &mut loops);
-    }
+    loops.start("persistentvolume-attach-detach-controller", |loops| attach_detach::start(&world, loops));
     bootstrap_token::start(&world, &mut loops);
     certificates::start(&world, &mut loops, &config)?;
-    if loops.runs("clusterrole-aggregation-controller") {
-        clusterrole_aggregation::start(&world, &mut loops);
-    }
-    if loops.runs("cronjob-controller") {
-        cronjob::start(&world, &mut loops);
-    }
-    if loops.runs("daemonset-controller") {
-        daemonset::start(&world, &mut loops);
-    }
-    if loops.runs("deployment-controller") {
-        deployment::start(&world, &mut loops);
-    }
-    if loops.runs("endpoints-controller") {
-        endpoints::start(&world, &mut loops);
-    }
-    if loops.runs("endpointslice-controller") {
-        endpointslice::start(&world, &mut loops);
-    }
-    if loops.runs("endpointslice-mirroring-controller") {
-        endpointslice_mirroring::start(&world, &mut loops);
-    }
-    if loops.runs("ephemeral-volume-controller") {
-        ephemeral_volume::start(&world, &mut loops);
-    }
+    loops.start("clusterrole-aggregation-controller", |loops| clusterrole_aggregation::start(&world, loops));
+    loops.start("cronjob-controller", |loops| cronjob::start(&world, loops));
+    loops.start("daemonset-controller", |loops| daemonset::start(&world, loops));
+    loops.start("deployment-controller", |loops| deployment::start(&world, loops));
+    loops.start("endpoints-controller", |loops| endpoints::start(&world, loops));
+    loops.start("endpointslice-controller", |loops| endpointslice::start(&world, loops));
+    loops.start("endpointslice-mirroring-controller", |loops| endpointslice_mirroring::start(&world, loops));
+    loops.start("ephemeral-volume-controller", |loops| ephemeral_volume::start(&world, loops));
     let resources = garbage_collector::start(&world, &mut loops);
-    if loops.runs("disruption-controller") {
-        disruption::start(&world, &mut loops, resources.clone());
-    }
-    if loops.runs("horizontal-pod-autoscaler-controller") {
-        autoscaling::start(&world, &mut loops, resources.clone());
-    }
-    if loops.runs("job-controller") {
-        job::start(&world, &mut loops);
-    }
-    if loops.runs("namespace-controller") {
-        namespace::start(&world, &mut loops, &resources);
-    }
+    loops.start("disruption-controller", |loops| disruption::start(&world, loops, resources.clone()));
+    loops.start("horizontal-pod-autoscaler-controller", |loops| {
+        autoscaling::start(&world, loops, resources.clone())
+    });
+    loops.start("job-controller", |loops| job::start(&world, loops));
+    loops.start("namespace-controller", |loops| namespace::start(&world, loops, &resources));
     if config.allocate_node_cidrs && loops.runs("node-ipam-controller") {
         node_ipam::start(&world, &mut loops, &config)?;
     }
-    if loops.runs("node-lifecycle-controller") {
-        node_lifecycle::start(&world, &mut loops, config.node_monitor_grace_period);
-    }
-    if loops.runs("persistentvolume-binder-controller") {
-        persistent_volume::start(&world, &mut loops);
-    }
-    if loops.runs("pod-garbage-collector-controller") {
-        pod_gc::start(&world, &mut loops, config.terminated_pod_gc_threshold);
-    }
+    loops.start("node-lifecycle-controller", |loops| {
+        node_lifecycle::start(&world, loops, config.node_monitor_grace_period)
+    });
+    loops.start("persistentvolume-binder-controller", |loops| persistent_volume::start(&world, loops));
+    loops.start("pod-garbage-collector-controller", |loops| {
+        pod_gc::start(&world, loops, config.terminated_pod_gc_threshold)
+    });
     replicaset::start(&world, &mut loops);
-    if loops.runs("resourceclaim-controller") {
-        resource_claim::start(&world, &mut loops);
-    }
-    if loops.runs("resourcequota-controller") {
-        resource_quota::start(&world, &mut loops, resources);
-    }
-    if loops.runs("root-ca-certificate-publisher-controller") {
-        root_ca::start(&world, &mut loops, &config);
-    }
-    if loops.runs("serviceaccount-controller") {
-        service_account::start(&world, &mut loops);
-    }
+    loops.start("resourceclaim-controller", |loops| resource_claim::start(&world, loops));
+    loops.start("resourcequota-controller", |loops| resource_quota::start(&world, loops, resources));
+    loops.start("root-ca-certificate-publisher-controller", |loops| root_ca::start(&world, loops, &config));
+    loops.start("serviceaccount-controller", |loops| service_account::start(&world, loops));
     service_account_token::start(&world, &mut loops, &config);
-    if loops.runs("service-cidr-controller") {
-        service_cidr::start(&world, &mut loops);
-    }
-    if loops.runs("statefulset-controller") {
-        statefulset::start(&world, &mut loops);
-    }
-    if loops.runs("taint-eviction-controller") {
-        taint_eviction::start(&world, &mut loops);
-    }
-    if loops.runs("ttl-controller") {
-        ttl::start(&world, &mut loops);
-    }
-    if loops.runs("ttl-after-finished-controller") {
-        ttl_after_finished::start(&world, &mut loops);
-    }
-    if loops.runs("validatingadmissionpolicy-status-controller") {
-        validatingadmissionpolicy_status::start(&world, &mut loops);
-    }
-    if loops.runs("persistentvolume-expander-controller") {
-        volume_expand::start(&world, &mut loops);
-    }
+    loops.start("service-cidr-controller", |loops| service_cidr::start(&world, loops));
+    loops.start("statefulset-controller", |loops| statefulset::start(&world, loops));
+    loops.start("taint-eviction-controller", |loops| taint_eviction::start(&world, loops));
+    loops.start("ttl-controller", |loops| ttl::start(&world, loops));
+    loops.start("ttl-after-finished-controller", |loops| ttl_after_finished::start(&world, loops));
+    loops.start("validatingadmissionpolicy-status-controller", |loops| {
+        validatingadmissionpolicy_status::start(&world, loops)
+    });
+    loops.start("persistentvolume-expander-controller", |loops| volume_expand::start(&world, loops));
     volume_protection::start(&world, &mut loops);
     tokio::select! {
         () = world.start() => loops.started.cancel(),
@@ -236,6 +190,13 @@ struct Loops {
 }
 
 impl Loops {
+    /// Starts the controller of this name of upstream's, if it is to run.
+    fn start(&mut self, name: &str, start: impl FnOnce(&mut Self)) {
+        if self.runs(name) {
+            start(self);
+        }
+    }
+
     /// Whether the controller of this name of upstream's is to run.
     fn runs(&self, name: &str) -> bool {
         self.selection.runs(name)

@@ -119,6 +119,7 @@ impl Selection {
 
     /// Whether the controller of this name runs.
     pub(crate) fn runs(&self, name: &str) -> bool {
+        debug_assert!(HERE.iter().any(|(known, _)| *known == name), "no controller is called {name:?}");
         let said = self.words.iter().find_map(|word| match word.strip_prefix('-') {
             Some(off) => (off == name).then_some(false),
             None => (word == name).then_some(true),

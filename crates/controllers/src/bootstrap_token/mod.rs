@@ -21,12 +21,8 @@ const KUBECONFIG: &str = "kubeconfig";
 const SIGNATURE_PREFIX: &str = "jws-kubeconfig-";
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
-    if loops.runs("bootstrap-signer-controller") {
-        start_signer(world, loops);
-    }
-    if loops.runs("token-cleaner-controller") {
-        start_cleaner(world, loops);
-    }
+    loops.start("bootstrap-signer-controller", |loops| start_signer(world, loops));
+    loops.start("token-cleaner-controller", |loops| start_cleaner(world, loops));
 }
 
 fn start_signer(world: &Arc<World>, loops: &mut Loops) {

@@ -24,12 +24,8 @@ const DENIED: &str = "Denied";
 const FAILED: &str = "Failed";
 
 pub fn start(world: &Arc<World>, loops: &mut Loops, config: &Config) -> Result<(), Error> {
-    if loops.runs("certificatesigningrequest-approving-controller") {
-        approve::start(world, loops);
-    }
-    if loops.runs("certificatesigningrequest-cleaner-controller") {
-        clean::start(world, loops);
-    }
+    loops.start("certificatesigningrequest-approving-controller", |loops| approve::start(world, loops));
+    loops.start("certificatesigningrequest-cleaner-controller", |loops| clean::start(world, loops));
     if let Some(files) = &config.cluster_signing
         && loops.runs("certificatesigningrequest-signing-controller")
     {

@@ -23,12 +23,8 @@ use kinds::Replicated;
 const BURST: usize = 500;
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
-    if loops.runs("replicaset-controller") {
-        start_for::<ReplicaSet>(world, loops);
-    }
-    if loops.runs("replicationcontroller-controller") {
-        start_for::<ReplicationController>(world, loops);
-    }
+    loops.start("replicaset-controller", |loops| start_for::<ReplicaSet>(world, loops));
+    loops.start("replicationcontroller-controller", |loops| start_for::<ReplicationController>(world, loops));
 }
 
 fn start_for<K: Replicated>(world: &Arc<World>, loops: &mut Loops) {

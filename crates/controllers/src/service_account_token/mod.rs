@@ -28,12 +28,8 @@ const TOKEN: &str = "token";
 const LIFETIME_SECONDS: i64 = 1 << 32;
 
 pub fn start(world: &Arc<World>, loops: &mut Loops, config: &Config) {
-    if loops.runs("serviceaccount-token-controller") {
-        start_tokens(world, loops, config);
-    }
-    if loops.runs("legacy-serviceaccount-token-cleaner-controller") {
-        cleaner::start(world, loops);
-    }
+    loops.start("serviceaccount-token-controller", |loops| start_tokens(world, loops, config));
+    loops.start("legacy-serviceaccount-token-cleaner-controller", |loops| cleaner::start(world, loops));
 }
 
 fn start_tokens(world: &Arc<World>, loops: &mut Loops, config: &Config) {

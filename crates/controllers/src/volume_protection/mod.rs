@@ -100,15 +100,11 @@ pub fn claims(pod: &Pod) -> impl Iterator<Item = String> {
 }
 
 pub fn start(world: &Arc<World>, loops: &mut Loops) {
-    if loops.runs("persistentvolume-protection-controller") {
-        start_for::<PersistentVolume>(world, loops);
-    }
-    if loops.runs("volumeattributesclass-protection-controller") {
-        start_classes(world, loops);
-    }
-    if loops.runs("persistentvolumeclaim-protection-controller") {
-        start_claims(world, loops);
-    }
+    loops.start("persistentvolume-protection-controller", |loops| {
+        drop(start_for::<PersistentVolume>(world, loops))
+    });
+    loops.start("volumeattributesclass-protection-controller", |loops| start_classes(world, loops));
+    loops.start("persistentvolumeclaim-protection-controller", |loops| start_claims(world, loops));
 }
 
 fn start_classes(world: &Arc<World>, loops: &mut Loops) {
