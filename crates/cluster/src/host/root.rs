@@ -91,8 +91,7 @@ fn bind(wanted: &Bind, new: &Path) -> Result<(), String> {
     if wanted.read_only {
         mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY, "").map_err(failed)?;
     }
-    // Pods propagate mounts through volumes.
-    mount_change(&target, MountPropagationFlags::SHARED).map_err(failed)
+    Ok(())
 }
 
 /// Somewhere to mount `source` on.
