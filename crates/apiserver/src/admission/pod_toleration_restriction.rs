@@ -84,7 +84,6 @@ impl Tolerations {
 
 /// Whether whatever `own` tolerates, `wide` does.
 fn covers(wide: &Value, own: &Value) -> bool {
-    let text = |toleration: &Value, field: &str| toleration[field].as_str().unwrap_or_default().to_owned();
     let same_or_any = |field: &str| text(wide, field).is_empty() || text(wide, field) == text(own, field);
     if !same_or_any("key") || !same_or_any("effect") {
         return false;
@@ -95,15 +94,19 @@ fn covers(wide: &Value, own: &Value) -> bool {
     {
         return false;
     }
-    match text(wide, "operator").as_str() {
+    match text(wide, "operator") {
         "Exists" => true,
         operator => {
             let equal = |operator: &str| matches!(operator, "" | "Equal");
-            let (wide_is, own_is) = (equal(operator), equal(&text(own, "operator")));
+            let (wide_is, own_is) = (equal(operator), equal(text(own, "operator")));
             (wide_is && own_is || operator == text(own, "operator"))
                 && text(wide, "value") == text(own, "value")
         }
     }
+}
+
+fn text<'a>(toleration: &'a Value, field: &str) -> &'a str {
+    toleration[field].as_str().unwrap_or_default()
 }
 
 #[cfg(test)]
