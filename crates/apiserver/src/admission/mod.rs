@@ -254,8 +254,8 @@ impl Chain {
         let tolerations = &self.configured.tolerations;
         phase.plugin("PodTolerationRestriction", || tolerations.validate(request, objects))?;
         phase.plugin("EventRateLimit", || self.configured.events.validate(request, Instant::now()))?;
-        let catalog = state.catalog();
-        let owners = owner_references::validate(request, &self.authorizer, &catalog.registry);
+        let owners =
+            async { owner_references::validate(request, &self.authorizer, &state.catalog().registry).await };
         phase.plugin_async("OwnerReferencesPermissionEnforcement", owners).await?;
         phase.plugin("PersistentVolumeClaimResize", || volume_resize::validate(request, objects))?;
         phase.plugin("RuntimeClass", || runtime_class::validate(request, objects))?;
