@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use super::{AdmissionRequest, Operation};
 use crate::authn::user::MASTERS;
 use crate::authz::Authorizer;
-use crate::request::{Attributes, RequestInfo};
+use crate::request::RequestInfo;
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
@@ -61,8 +61,7 @@ async fn may(authorizer: &Authorizer, request: &AdmissionRequest<'_>, verb: &str
             name,
             ..RequestInfo::default()
         };
-        let attributes = Attributes { user: request.user, request: &question };
-        if authorizer.authorize(&attributes).await.is_allowed() {
+        if authorizer.allows(request.user, &question).await {
             return true;
         }
     }

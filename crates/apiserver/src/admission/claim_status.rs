@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::objects::items;
 use super::{AdmissionRequest, Operation};
 use crate::authz::Authorizer;
-use crate::request::{Attributes, RequestInfo};
+use crate::request::RequestInfo;
 
 const GROUP: &str = "resource.k8s.io";
 const RESOURCE: &str = "resourceclaims";
@@ -113,8 +113,7 @@ async fn may(request: &AdmissionRequest<'_>, authorizer: &Authorizer, needed: &N
             name: needed.name.clone(),
             ..RequestInfo::default()
         };
-        let attributes = Attributes { user: request.user, request: &question };
-        if authorizer.authorize(&attributes).await.is_allowed() {
+        if authorizer.allows(request.user, &question).await {
             return true;
         }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::objects::{self, CLAIMS, Objects, PODS, VOLUMES, items};
 use super::{AdmissionRequest, Operation};
 use crate::authz::Authorizer;
-use crate::request::{Attributes, RequestInfo};
+use crate::request::RequestInfo;
 
 const CSI_DRIVERS: GroupResource<'static> = GroupResource::new("storage.k8s.io", "csidrivers");
 const VERB: &str = "request-serviceaccounts-token-audience";
@@ -49,8 +49,7 @@ pub async fn validate(
         name: request.object_name().to_owned(),
         ..RequestInfo::default()
     };
-    let attributes = Attributes { user: request.user, request: &question };
-    if authorizer.authorize(&attributes).await.is_allowed() {
+    if authorizer.allows(request.user, &question).await {
         return Ok(());
     }
     Err(request.forbidden(format!(

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::objects::items;
 use super::{AdmissionRequest, Operation};
 use crate::authz::Authorizer;
-use crate::request::{Attributes, RequestInfo};
+use crate::request::RequestInfo;
 
 pub async fn validate(
     request: &AdmissionRequest<'_>,
@@ -40,7 +40,7 @@ pub async fn validate(
             name: request.name.to_owned(),
             ..RequestInfo::default()
         };
-        if !allowed(request, authorizer, &delete).await {
+        if !authorizer.allows(request.user, &delete).await {
             return Err(request.forbidden("cannot set an ownerRef on a resource you can't delete"));
         }
     }
@@ -86,14 +86,10 @@ async fn may_block(
         name: text("name").to_owned(),
         ..RequestInfo::default()
     };
-    if allowed(request, authorizer, &update).await {
+    if authorizer.allows(request.user, &update).await {
         return Ok(());
     }
     Err(request.forbidden(
         "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on",
     ))
-}
-
-async fn allowed(request: &AdmissionRequest<'_>, authorizer: &Authorizer, asked: &RequestInfo) -> bool {
-    authorizer.authorize(&Attributes { user: request.user, request: asked }).await.is_allowed()
 }

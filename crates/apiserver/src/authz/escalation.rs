@@ -12,7 +12,7 @@ use super::rules::Rule;
 use crate::UserInfo;
 use crate::admission::objects::{CLUSTER_ROLES, ROLES};
 use crate::authn::user::MASTERS;
-use crate::request::{Attributes, RequestInfo};
+use crate::request::RequestInfo;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -111,8 +111,7 @@ async fn may(
         name: name.to_owned(),
         ..RequestInfo::default()
     };
-    let attributes = Attributes { user, request: &request };
-    authorizer.authorize(&attributes).await.is_allowed()
+    authorizer.allows(user, &request).await
 }
 
 /// 403 unless the user has all of `rules` in the target's namespace.

@@ -121,6 +121,11 @@ impl Authorizer {
         })
     }
 
+    /// Whether a user may do what another request than his own would ask for.
+    pub async fn allows(&self, user: &UserInfo, asked: &RequestInfo) -> bool {
+        self.authorize(&Attributes { user, request: asked }).await.is_allowed()
+    }
+
     /// The first authorizer that has an opinion decides; nobody's opinion is a refusal.
     pub async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         if attributes.user.in_group(MASTERS) {
